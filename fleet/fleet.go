@@ -1,0 +1,169 @@
+// Package fleet is the vocabulary that the hub and its agents share: the
+// names of agents and services, what an agent says of itself when it joins,
+// and the outcome of a check. It holds no behaviour beyond validation and
+// knows no transport and no storage, so every other package may import it.
+package fleet
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// AgentName is the name under which an agent is addressed. It is a DNS label
+// (RFC 1123), since callers may reach a service by the server name
+// service.agent.DOMAIN. Several agent processes may share one name.
+type AgentName string
+
+// InstanceID tells apart agent processes of one name. An agent makes it once
+// and keeps it in its data directory, so that a restarted agent is the same
+// instance.
+type InstanceID string
+
+// ServiceType says how requests for a service are handled: one of the
+// registered types, or any name with the prefix "x-" for a plain HTTP proxy.
+type ServiceType string
+
+// ServiceName is the name of one service of an agent; unique per type.
+type ServiceName string
+
+// Kubernetes is the type of a service that forwards to a Kubernetes API.
+const Kubernetes ServiceType = "kubernetes"
+
+var (
+	label       = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	serviceName = regexp.MustCompile(`^[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
+)
+
+// Validate reports whether n is a DNS label.
+func (n AgentName) Validate() error {
+	if !label.MatchString(string(n)) {
+		return fmt.Errorf("agent name %q: must be 1 to 63 lower-case letters, digits or '-', and begin and end with a letter or digit", string(n))
+	}
+	return nil
+}
+
+// Validate reports whether t can be a type at all; whether a type is
+// supported is forward's to say.
+func (t ServiceType) Validate() error {
+	if !label.MatchString(string(t)) {
+		return fmt.Errorf("service type %q: must be lower-case letters, digits or '-'; use the prefix x- for a type of your own", string(t))
+	}
+	return nil
+}
+
+// Custom reports whether t is a type of the user's own (x-…).
+func (t ServiceType) Custom() bool { return strings.HasPrefix(string(t), "x-") }
+
+// Validate reports whether n can name a service.
+func (n ServiceName) Validate() error {
+	if !serviceName.MatchString(string(n)) {
+		return fmt.Errorf("service name %q: must be 1 to 63 letters, digits, '-', '.' or '_', and begin and end with a letter or digit", string(n))
+	}
+	return nil
+}
+
+// Service is one upstream that an agent offers, as it is announced to the
+// hub. It never holds the upstream's URL or credentials.
+type Service struct {
+	Type        ServiceType       `json:"type"`
+	Name        ServiceName       `json:"name"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Namespaces  []string          `json:"namespaces,omitempty"`
+}
+
+// Registration is what an agent tells the hub when its link comes up.
+type Registration struct {
+	Agent       AgentName         `json:"agent"`
+	Instance    InstanceID        `json:"instance"`
+	Version     string            `json:"version"`
+	Hostname    string            `json:"hostname"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Services    []Service         `json:"services"`
+	// ScanTargets lists the kinds of target that the agent's owner allows
+	// scans of, such as "k8s-container" and "dir".
+	ScanTargets []string `json:"scanTargets,omitempty"`
+	// Holding lists the scans that the agent runs or keeps a result of; the
+	// hub frees every other lease of this instance.
+	Holding []string `json:"holding,omitempty"`
+}
+
+// Peer is the agent at the other end of a link, as its certificate names it.
+type Peer struct {
+	Agent    AgentName
+	Instance InstanceID
+	// Session is the hub's name for this link; it changes at each reconnect.
+	Session string
+}
+
+// Subject is what a policy was checked on: a repository (its owner and
+// name), or a workload (cluster/namespace and pod/container).
+type Subject struct {
+	Owner string `json:"owner"`
+	Repo  string `json:"repo"`
+}
+
+// Outcome is the verdict of one check of one policy on one subject. Every
+// check has an outcome, whether it passed or not.
+type Outcome struct {
+	Subject Subject `json:"subject"`
+	Policy  string  `json:"policy"`
+	Pass    bool    `json:"pass"`
+	// Details is meant for the person who must act: what failed and how to
+	// understand it.
+	Details string `json:"details"`
+	// Run names what made the check, such as a scan's id; with the subject
+	// and policy it makes the outcome's identity.
+	Run string    `json:"run"`
+	At  time.Time `json:"at"`
+}
+
+// Retention of free-form text from outside: the most bytes that one
+// annotation's value may have.
+const MaxAnnotation = 4096
+
+// Validate reports the first thing that is wrong with a registration.
+func (r Registration) Validate() error {
+	if err := r.Agent.Validate(); err != nil {
+		return err
+	}
+	if r.Instance == "" {
+		return fmt.Errorf("registration of agent %q: instance is missing", r.Agent)
+	}
+	if err := validAnnotations(r.Annotations); err != nil {
+		return fmt.Errorf("registration of agent %q: %w", r.Agent, err)
+	}
+	seen := map[string]bool{}
+	for i, s := range r.Services {
+		if err := s.Validate(); err != nil {
+			return fmt.Errorf("registration of agent %q: services[%d]: %w", r.Agent, i, err)
+		}
+		key := string(s.Type) + "/" + string(s.Name)
+		if seen[key] {
+			return fmt.Errorf("registration of agent %q: services[%d]: %s is there twice", r.Agent, i, key)
+		}
+		seen[key] = true
+	}
+	return nil
+}
+
+// Validate reports the first thing that is wrong with a service.
+func (s Service) Validate() error {
+	if err := s.Type.Validate(); err != nil {
+		return err
+	}
+	if err := s.Name.Validate(); err != nil {
+		return err
+	}
+	return validAnnotations(s.Annotations)
+}
+
+func validAnnotations(m map[string]string) error {
+	for k, v := range m {
+		if len(v) > MaxAnnotation {
+			return fmt.Errorf("annotation %q: %d bytes are more than the %d allowed", k, len(v), MaxAnnotation)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,3 @@
+module reeve.dev/reeve/tools
+
+go 1.26.0
