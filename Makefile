@@ -1,0 +1,53 @@
+# Reeve. A bare `make` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+GO ?= go
+TOOL := $(GO) tool -modfile=tools/go.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-unit test-e2e check lint generate bench deps cluster fuzz tidy
+
+help: ## list the targets
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+build: ## build ./reeve
+	CGO_ENABLED=0 $(GO) build -trimpath -o reeve ./cmd/reeve
+
+demo: ## see Reeve do its job on this machine, with nothing installed
+	$(GO) run ./cmd/reeve demo
+
+test: deps ## every test: unit, integration, end to end; installs what they need when it is root
+	./internal/ci/test
+
+test-unit: ## the tests of the main module alone
+	$(GO) test ./...
+
+test-e2e: deps ## the tests against a real Kubernetes alone
+	cd e2e && $(GO) test -count=1 -timeout 20m ./...
+
+deps: ## install the Debian packages that the tests need (as root; else it only says what is missing)
+	@./internal/ci/deps
+
+check: lint ## formatting, vet, staticcheck, errorlint, known vulnerabilities, fresh generated code
+	./internal/ci/vulncheck
+	./internal/ci/fresh
+
+lint: ## gofumpt, vet, staticcheck, errorlint
+	./internal/ci/lint
+
+generate: ## write generated code again
+	./internal/ci/generate
+
+bench: ## speed and memory, beside the floor or the peer that each row names
+	$(GO) run ./internal/bench
+
+fuzz: ## fuzz every parser of foreign bytes, FUZZTIME each (default 30s)
+	./internal/ci/fuzz
+
+cluster: deps ## keep the tests' Kubernetes running, to try things by hand
+	cd e2e && $(GO) run ./cmd/cluster
+
+tidy: ## go mod tidy in each module
+	$(GO) mod tidy
+	cd e2e && $(GO) mod tidy
+	cd tools && $(GO) mod tidy

@@ -1,0 +1,89 @@
+// Command summary reads the output of `go test -json` and writes what a
+// person wants of it: each failure with its output, each skipped test with
+// its reason, and a closing line with the counts.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"strings"
+)
+
+type event struct {
+	Action, Package, Test, Output string
+	ImportPath                    string
+}
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) != 2 {
+		log.Fatal("usage: summary FILE")
+	}
+	f, err := os.Open(os.Args[1])
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	if !summarise(f, os.Stdout) {
+		os.Exit(1)
+	}
+}
+
+// summarise reports whether at least one test ran and none failed.
+func summarise(r io.Reader, w io.Writer) bool {
+	var passed, failed, skipped int
+	output := map[string][]string{}
+	scanner := bufio.NewScanner(r)
+	scanner.Buffer(nil, 16<<20)
+	for scanner.Scan() {
+		var e event
+		if json.Unmarshal(scanner.Bytes(), &e) != nil {
+			fmt.Fprintln(w, scanner.Text())
+			continue
+		}
+		key := e.Package + e.ImportPath + " " + e.Test
+		switch e.Action {
+		case "output", "build-output":
+			output[key] = append(output[key], e.Output)
+		case "pass":
+			if e.Test != "" {
+				passed++
+			}
+			delete(output, key)
+		case "skip":
+			if e.Test != "" {
+				skipped++
+				fmt.Fprintf(w, "skipped %s %s: %s\n", e.Package, e.Test, reason(output[key]))
+			}
+			delete(output, key)
+		case "fail", "build-fail":
+			if e.Test != "" || e.Action == "build-fail" {
+				failed++
+			}
+			fmt.Fprintf(w, "FAILED %s\n%s\n", key, strings.Join(output[key], ""))
+			delete(output, key)
+		}
+	}
+	if err := scanner.Err(); err != nil {
+		fmt.Fprintln(w, err)
+		return false
+	}
+	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", passed, failed, skipped)
+	return failed == 0 && passed > 0
+}
+
+// reason is what a skipped test said, without go test's own lines.
+func reason(lines []string) string {
+	var said []string
+	for _, l := range lines {
+		l = strings.TrimSpace(l)
+		if l != "" && !strings.HasPrefix(l, "===") && !strings.HasPrefix(l, "---") {
+			said = append(said, l)
+		}
+	}
+	return strings.Join(said, " ")
+}
