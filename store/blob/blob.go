@@ -1,0 +1,203 @@
+// Package blob keeps large documents (results, SBOMs) as compressed files in
+// a folder, each named by the SHA-256 of its content. A document that is put
+// twice is kept once.
+//
+// A document is whole and synced to the disk before Put returns its digest,
+// so a database row may name it from then on. A crash leaves at most a
+// temporary file, removed by Open, or a document that no row names, removed
+// by Sweep.
+package blob
+
+import (
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+var (
+	// ErrNotFound is returned for a digest that the folder doesn't hold.
+	ErrNotFound = errors.New("document not found")
+	// ErrTooLarge is returned by Put for a document over its limit.
+	ErrTooLarge = errors.New("document is too large")
+	// ErrCorrupt is returned on reading a document whose content isn't what
+	// its digest names.
+	ErrCorrupt = errors.New("document is corrupt")
+)
+
+const prefix = "sha256:"
+
+// Digest names a document by its content: "sha256:" and 64 hex digits.
+type Digest string
+
+// Validate reports whether d is well formed; one that isn't can't name a
+// file outside the folder.
+func (d Digest) Validate() error {
+	h, ok := strings.CutPrefix(string(d), prefix)
+	if ok && len(h) == 2*sha256.Size && strings.Trim(h, "0123456789abcdef") == "" {
+		return nil
+	}
+	return fmt.Errorf("digest %q: must be sha256: and 64 lower-case hex digits", string(d))
+}
+
+// Folder is a folder of documents. Its methods may be called concurrently,
+// also by several processes.
+type Folder struct{ dir string }
+
+// Open makes the folder if it isn't there and removes what an earlier
+// process left half written.
+func Open(dir string) (*Folder, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "tmp-*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range left {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
+			if err := os.Remove(path); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &Folder{dir: dir}, nil
+}
+
+// Put stores what r gives, at most limit bytes, and returns its digest and
+// size, both of the content as it was given.
+func (f *Folder) Put(r io.Reader, limit int64) (Digest, int64, error) {
+	tmp, err := os.CreateTemp(f.dir, "tmp-*")
+	if err != nil {
+		return "", 0, err
+	}
+	defer os.Remove(tmp.Name()) // does nothing after the rename
+	defer tmp.Close()
+
+	sum := sha256.New()
+	zip := gzip.NewWriter(tmp)
+	n, err := io.Copy(io.MultiWriter(zip, sum), io.LimitReader(r, limit+1))
+	if err != nil {
+		return "", 0, err
+	}
+	if n > limit {
+		return "", 0, fmt.Errorf("%w: over %d bytes", ErrTooLarge, limit)
+	}
+	if err := errors.Join(zip.Close(), tmp.Sync(), tmp.Close()); err != nil {
+		return "", 0, err
+	}
+	d := Digest(prefix + hex.EncodeToString(sum.Sum(nil)))
+	return d, n, f.place(tmp.Name(), d)
+}
+
+// place gives the finished file its name. Renaming over a document that is
+// there already also makes it young again, so that Sweep spares it.
+func (f *Folder) place(tmp string, d Digest) error {
+	if err := os.Rename(tmp, f.path(d)); err != nil {
+		return err
+	}
+	dir, err := os.Open(f.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// Get reads a document. Read returns ErrCorrupt at the end of one that isn't
+// what d names. The caller closes it.
+func (f *Folder) Get(d Digest) (io.ReadCloser, error) {
+	file, err := f.GetGzip(d)
+	if err != nil {
+		return nil, err
+	}
+	zip, err := gzip.NewReader(file)
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("%s: %w: %w", d, ErrCorrupt, err)
+	}
+	return &reader{file: file, zip: zip, sum: sha256.New(), want: d}, nil
+}
+
+// GetGzip reads a document as it is kept, gzip-compressed and unchecked.
+func (f *Folder) GetGzip(d Digest) (io.ReadCloser, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(f.path(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", d, ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
+// Sweep removes the documents for which keep returns false and that were put
+// before the given time, and returns how many it removed. The time must lie
+// further back than any transaction takes that names a document just put.
+func (f *Folder) Sweep(before time.Time, keep func(Digest) (bool, error)) (int, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return 0, err
+	}
+	removed := 0
+	for _, e := range entries {
+		h, ok := strings.CutSuffix(e.Name(), ".gz")
+		d := Digest(prefix + h)
+		if !ok || d.Validate() != nil {
+			continue
+		}
+		kept, err := keep(d)
+		if err != nil {
+			return removed, err
+		}
+		// The age is looked at last: a document that is put again while we
+		// ask is young by now.
+		info, err := os.Stat(f.path(d))
+		if kept || err != nil || info.ModTime().After(before) {
+			continue
+		}
+		if err := os.Remove(f.path(d)); err != nil {
+			return removed, err
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+func (f *Folder) path(d Digest) string {
+	return filepath.Join(f.dir, strings.TrimPrefix(string(d), prefix)+".gz")
+}
+
+type reader struct {
+	file io.Closer
+	zip  *gzip.Reader
+	sum  hash.Hash
+	want Digest
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.zip.Read(p)
+	r.sum.Write(p[:n])
+	switch {
+	case err == io.EOF:
+		if got := prefix + hex.EncodeToString(r.sum.Sum(nil)); got != string(r.want) {
+			return n, fmt.Errorf("%s: %w: its content is %s", r.want, ErrCorrupt, got)
+		}
+	case err != nil:
+		return n, fmt.Errorf("%s: %w: %w", r.want, ErrCorrupt, err)
+	}
+	return n, err
+}
+
+func (r *reader) Close() error { return r.file.Close() }
