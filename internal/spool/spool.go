@@ -179,6 +179,7 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.closed = true
+	notify(s.put) // lets an idle Drain see it
 	return s.lock.Close()
 }
 
@@ -412,7 +413,7 @@ func (w *limited) write(h header, r io.Reader) (Item, error) {
 }
 
 // Drain hands the waiting documents to send, oldest first, until ctx is done,
-// whose cause it returns. A document is removed after send returned nil, and
+// whose cause it returns, or the spool is closed. A document is removed after send returned nil, and
 // rejected after an error marked Permanent; after any other error Drain
 // pauses, longer each time up to half a minute, and hands over the same
 // document again. A second Drain waits for the first.
@@ -421,7 +422,10 @@ func (s *Spool) Drain(ctx context.Context, send func(context.Context, Item) erro
 	defer s.drain.Unlock()
 	pause := minPause
 	for ctx.Err() == nil {
-		it, ok := s.head()
+		it, ok, err := s.head()
+		if err != nil {
+			return err
+		}
 		if !ok {
 			select {
 			case <-s.put:
@@ -429,7 +433,7 @@ func (s *Spool) Drain(ctx context.Context, send func(context.Context, Item) erro
 			}
 			continue
 		}
-		err := send(ctx, it)
+		err = send(ctx, it)
 		switch {
 		case err == nil:
 			err = s.remove(it)
@@ -488,13 +492,16 @@ func (s *Spool) Stats() Stats {
 	return st
 }
 
-func (s *Spool) head() (Item, bool) {
+func (s *Spool) head() (it Item, ok bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.items) == 0 {
-		return Item{}, false
+	if s.closed {
+		return Item{}, false, ErrClosed
 	}
-	return s.items[0], true
+	if len(s.items) == 0 {
+		return Item{}, false, nil
+	}
+	return s.items[0], true, nil
 }
 
 // remove forgets the head. The folder isn't synced: should a crash bring the
