@@ -1,0 +1,142 @@
+package pki
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// Purpose is what a certificate or service token is for.
+type Purpose string
+
+// The purposes. Control is an administrator of the REST API; Service reaches
+// one service of one agent.
+const (
+	Agent   Purpose = "agent"
+	Control Purpose = "control"
+	Service Purpose = "service"
+	Hub     Purpose = "hub"
+)
+
+// trustDomain is the authority part of our SPIFFE ids.
+const trustDomain = "reeve"
+
+// Identity is the holder of a certificate or service token. Agent is set for
+// Agent and Service, Type for Service, Name for all but Agent.
+type Identity struct {
+	Purpose Purpose
+	Agent   fleet.AgentName
+	Type    fleet.ServiceType
+	Name    string
+}
+
+// String is the SPIFFE id.
+func (id Identity) String() string { return id.uri().String() }
+
+func (id Identity) uri() *url.URL {
+	u := &url.URL{Scheme: "spiffe", Host: trustDomain}
+	switch id.Purpose {
+	case Agent:
+		u.Path = "/agent/" + string(id.Agent)
+	case Service:
+		u.Path = "/service/" + string(id.Agent) + "/" + string(id.Type) + "/" + id.Name
+	default:
+		u.Path = "/" + string(id.Purpose) + "/" + id.Name
+	}
+	return u
+}
+
+// Validate reports the first thing that is wrong with id.
+func (id Identity) Validate() error {
+	switch id.Purpose {
+	case Agent:
+		return id.Agent.Validate()
+	case Service:
+		if err := id.Agent.Validate(); err != nil {
+			return err
+		}
+		if err := id.Type.Validate(); err != nil {
+			return err
+		}
+	case Control, Hub:
+	default:
+		return fmt.Errorf("purpose %q: must be agent, control, service or hub", string(id.Purpose))
+	}
+	return fleet.ServiceName(id.Name).Validate()
+}
+
+// endpoint is the JSON in OU[0] of Birger's certificates.
+type endpoint struct {
+	Name    string `json:"name,omitempty"`
+	Type    string `json:"type,omitempty"`
+	Agent   string `json:"agent,omitempty"`
+	Purpose string `json:"purpose"`
+}
+
+func (id Identity) endpoint() endpoint {
+	return endpoint{Name: id.Name, Type: string(id.Type), Agent: string(id.Agent), Purpose: string(id.Purpose)}
+}
+
+func (e endpoint) identity() Identity {
+	id := Identity{Purpose: Purpose(e.Purpose), Agent: fleet.AgentName(e.Agent), Type: fleet.ServiceType(e.Type), Name: e.Name}
+	if id.Purpose == Agent {
+		id.Type, id.Name = "", ""
+	}
+	return id
+}
+
+// IdentityOf reads who cert was issued to, from its SPIFFE URI or else from
+// Birger's OU. It verifies no signature: call it on certificates that TLS has
+// verified. The error wraps ErrMalformed.
+func IdentityOf(cert *x509.Certificate) (Identity, error) {
+	id, err := identityOf(cert)
+	if err == nil {
+		err = id.Validate()
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("certificate %q: %w: %w; use one that `reeve ca issue` or the hub made", cert.Subject.CommonName, ErrMalformed, err)
+	}
+	return id, nil
+}
+
+func identityOf(cert *x509.Certificate) (Identity, error) {
+	var found []*url.URL
+	for _, u := range cert.URIs {
+		if u.Scheme == "spiffe" {
+			found = append(found, u)
+		}
+	}
+	switch {
+	case len(found) > 1:
+		return Identity{}, fmt.Errorf("more than one SPIFFE id")
+	case len(found) == 1:
+		return parseURI(found[0])
+	case len(cert.Subject.OrganizationalUnit) > 0:
+		var e endpoint
+		if err := json.Unmarshal([]byte(cert.Subject.OrganizationalUnit[0]), &e); err != nil {
+			return Identity{}, fmt.Errorf("the subject's OU is not an endpoint description")
+		}
+		return e.identity(), nil
+	}
+	return Identity{}, fmt.Errorf("neither a SPIFFE id nor an endpoint description")
+}
+
+func parseURI(u *url.URL) (Identity, error) {
+	if u.Host != trustDomain {
+		return Identity{}, fmt.Errorf("SPIFFE id of trust domain %q, not %q", u.Host, trustDomain)
+	}
+	parts := strings.Split(strings.TrimPrefix(u.Path, "/"), "/")
+	switch {
+	case len(parts) == 2 && Purpose(parts[0]) == Agent:
+		return Identity{Purpose: Agent, Agent: fleet.AgentName(parts[1])}, nil
+	case len(parts) == 2:
+		return Identity{Purpose: Purpose(parts[0]), Name: parts[1]}, nil
+	case len(parts) == 4 && Purpose(parts[0]) == Service:
+		return Identity{Purpose: Service, Agent: fleet.AgentName(parts[1]), Type: fleet.ServiceType(parts[2]), Name: parts[3]}, nil
+	}
+	return Identity{}, fmt.Errorf("SPIFFE id has an unknown path %q", u.Path)
+}
