@@ -1,7 +1,7 @@
 -- +goose Up
 -- The outbox. alert_key is one stream of alerts that are delivered in order,
 -- and the unit of leasing: whoever holds its lease may deliver its oldest
--- pending alert. Times are Unix microseconds.
+-- pending alert.
 CREATE TABLE alert_key (
     id          TEXT   NOT NULL PRIMARY KEY,
     sink        TEXT   NOT NULL,
@@ -9,11 +9,12 @@ CREATE TABLE alert_key (
     repo        TEXT   NOT NULL,
     policy      TEXT   NOT NULL,
     last_seq    BIGINT NOT NULL,
-    next_at     BIGINT, -- when the oldest pending alert is due; null: nothing is pending
+    next_at     BIGINT NOT NULL, -- when the oldest pending alert is due; 0: nothing is pending
+    holder      TEXT   NOT NULL DEFAULT '',
     lease       TEXT   NOT NULL DEFAULT '',
     lease_until BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX alert_key_due ON alert_key (sink, next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX alert_key_due ON alert_key (sink, next_at) WHERE next_at > 0;
 CREATE INDEX alert_key_lease ON alert_key (lease) WHERE lease <> '';
 
 CREATE TABLE alert (

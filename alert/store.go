@@ -1,0 +1,110 @@
+package alert
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors of a Store's methods for people.
+var (
+	// ErrNotFound means that there is no alert of that ID.
+	ErrNotFound = errors.New("no such alert")
+	// ErrDelivered means that an alert can't be skipped: it has arrived.
+	ErrDelivered = errors.New("the alert has been delivered already")
+	// ErrSecretErased means that a callback can't be replayed: its
+	// credential is gone.
+	ErrSecretErased = errors.New("the callback's credential was erased when the callback was done; ask for the scan again")
+)
+
+// Store is the outbox. Its methods may be called concurrently, also by
+// several hubs on one database.
+type Store interface {
+	// LeaseAlerts leases up to r.Limit keys of a sink whose oldest pending
+	// alert is due, and returns those alerts. Nobody else gets a key until
+	// its alert is settled or the lease has run out.
+	LeaseAlerts(ctx context.Context, r LeaseRequest) (Leased, error)
+	// SettleAlerts records how attempts ended and gives their keys back, in
+	// one transaction. It ignores those whose lease was lost.
+	SettleAlerts(ctx context.Context, now time.Time, done []Settlement) error
+	// ReleaseAlerts ends the leases of holder: those of its earlier life.
+	ReleaseAlerts(ctx context.Context, holder string) error
+	// AlertsDue returns a channel that is closed when an alert becomes due
+	// by something that this process did: one was enqueued, replayed, or
+	// skipped out of the way of the next.
+	AlertsDue() <-chan struct{}
+}
+
+// LeaseRequest asks for due alerts of one sink.
+type LeaseRequest struct {
+	Sink string
+	// Holder names the hub that asks; Token this lease, and is never used
+	// again.
+	Holder, Token string
+	Limit         int
+	Now, Until    time.Time
+}
+
+// Leased is what a lease brought.
+type Leased struct {
+	Alerts []Alert
+	// NextAt is when the next alert becomes due that isn't yet, or when the
+	// sink's pause ends; zero if nothing waits.
+	NextAt time.Time
+}
+
+// Settlement is how an attempt to deliver an alert ended.
+type Settlement struct {
+	ID    ID
+	Sink  string
+	Token string
+	// State is what the alert becomes; Pending to try it again.
+	State State
+	// Error says why the attempt failed.
+	Error string
+	// RetryAt is when a Pending alert is due again.
+	RetryAt time.Time
+	// PauseUntil, if set, pauses the whole sink; the attempt isn't counted.
+	PauseUntil time.Time
+}
+
+// Filter selects alerts for a list. Its zero value selects all.
+type Filter struct {
+	State State
+	Sink  string
+	// Run selects the alerts of one scan.
+	Run string
+	// Before is the last alert of the page before; the list goes on with
+	// older ones.
+	Before ID
+	// Limit is at most 1000; 0 means 100.
+	Limit int
+}
+
+// SinkStatus is what is known of one sink's outbox.
+type SinkStatus struct {
+	Sink                              string
+	Pending, Delivered, Dead, Skipped int
+	// OldestPending is when the oldest pending alert was enqueued.
+	OldestPending time.Time
+	// PausedUntil and Reason are set while the sink is paused.
+	PausedUntil time.Time
+	Reason      string
+}
+
+// Outbox is the Store's side for people: to look, to replay, to skip.
+type Outbox interface {
+	// Alert returns one alert; its callback's credential is left out.
+	Alert(ctx context.Context, id ID) (Alert, error)
+	// Alerts lists alerts, the newest first, without credentials.
+	Alerts(ctx context.Context, f Filter) ([]Alert, error)
+	// ReplayAlert makes an alert of any state due now. It keeps its ID and
+	// Seq, so that a receiver can tell that it is a repeat, or late.
+	ReplayAlert(ctx context.Context, id ID) error
+	// SkipAlert gives a pending or dead alert up, so that those behind it
+	// go on.
+	SkipAlert(ctx context.Context, id ID) error
+	// AlertSinks tells how the outbox of each sink stands that ever had an
+	// alert.
+	AlertSinks(ctx context.Context) ([]SinkStatus, error)
+}
