@@ -1,0 +1,470 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// ShellConfig is how a target made of a shell's streams behaves.
+type ShellConfig struct {
+	// URI names the target.
+	URI string
+	// Timeout bounds each command; zero means CommandTimeout.
+	Timeout time.Duration
+	// Hello bounds how long the shell may take to answer at first; zero means
+	// 30 seconds.
+	Hello time.Duration
+	// Close ends what provides the streams; afterwards reads from them must
+	// return. It may be nil.
+	Close func() error
+}
+
+// shell is one /bin/sh that reads commands from its standard input.
+//
+// Flow. The shell itself never runs what it is asked to: for each batch it
+// starts a subshell in the background, which runs the commands one after
+// another, each in a /bin/sh of its own with empty standard input, and after
+// each writes a frame to both streams:
+//
+//	stdout: LF marker SP sequence SP status LF
+//	stderr: LF marker SP sequence LF
+//
+// The marker is random, so no output holds it by accident. What lies before a
+// frame is the command's output, byte for byte. The shell's own standard error
+// is /dev/null, since some shells comment there on processes that died; the
+// commands get the real one as descriptor 3.
+//
+// Because the shell stays free to read, a command that runs too long can be
+// ended through the same stream: reeve_abort kills the batch with all its
+// descendants and writes "marker abort" to both streams. The command that was
+// meant gets its error, and what else was in the batch is sent again.
+//
+// One goroutine (loop) owns all state; two read the streams and one writes.
+type shell struct {
+	cfg      ShellConfig
+	marker   []byte // LF, 32 hexadecimal digits, SP
+	calls    chan *call
+	events   chan event
+	lines    chan string
+	closing  chan struct{}
+	ended    chan struct{} // closed when loop is over; err is set before
+	err      error
+	once     sync.Once
+	closeErr error
+	platform func() (Platform, error)
+}
+
+type call struct {
+	ctx    context.Context
+	cmd    string
+	result CommandResult
+	err    error
+	done   chan struct{}
+}
+
+// event is what a reader or the writer reports to the loop.
+type event struct {
+	stream int // 0 stdout, 1 stderr, 2 stdin
+	words  []string
+	data   []byte
+	over   bool  // more than MaxOutput bytes came without a frame
+	err    error // the stream ended
+}
+
+// batchSize bounds how many commands are under way in one subshell.
+const batchSize = 64
+
+// NewShell makes a target of a POSIX shell that reads from stdin and writes to
+// stdout and stderr. It returns once the shell has answered. The streams are
+// the target's from then on.
+func NewShell(ctx context.Context, stdin io.Writer, stdout, stderr io.Reader, cfg ShellConfig) (Target, error) {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = CommandTimeout
+	}
+	if cfg.Hello == 0 {
+		cfg.Hello = 30 * time.Second
+	}
+	var random [16]byte
+	rand.Read(random[:])
+	s := &shell{
+		cfg:     cfg,
+		marker:  []byte("\n" + hex.EncodeToString(random[:]) + " "),
+		calls:   make(chan *call),
+		events:  make(chan event),
+		lines:   make(chan string, 4),
+		closing: make(chan struct{}),
+		ended:   make(chan struct{}),
+	}
+	s.platform = sync.OnceValues(func() (Platform, error) { return detect(context.Background(), s) })
+	go s.read(0, stdout)
+	go s.read(1, stderr)
+	go s.write(stdin)
+	if err := s.hello(ctx); err != nil {
+		close(s.ended)
+		s.Close()
+		return nil, err
+	}
+	go s.loop()
+	return s, nil
+}
+
+func (s *shell) URI() string                                { return s.cfg.URI }
+func (s *shell) Platform(context.Context) (Platform, error) { return s.platform() }
+
+func (s *shell) Run(ctx context.Context, cmd string) (CommandResult, error) {
+	if strings.ContainsRune(cmd, 0) {
+		return CommandResult{}, errNUL(cmd)
+	}
+	c := &call{ctx: ctx, cmd: cmd, done: make(chan struct{})}
+	select {
+	case s.calls <- c:
+	case <-ctx.Done():
+		return CommandResult{}, context.Cause(ctx)
+	case <-s.ended:
+		return CommandResult{}, s.err
+	}
+	// The loop always answers, also when ctx ends or the stream does.
+	<-c.done
+	return c.result, c.err
+}
+
+// Close ends the shell and waits for what it started here.
+func (s *shell) Close() error {
+	s.once.Do(func() {
+		close(s.closing)
+		if s.cfg.Close != nil {
+			s.closeErr = s.cfg.Close()
+		}
+	})
+	<-s.ended
+	return s.closeErr
+}
+
+// preamble readies the shell. reeve_abort finds the descendants of the batch
+// in /proc by their parents, all with builtins.
+const preamble = `exec 3>&2 2>/dev/null
+reeve_p=
+reeve_abort() {
+reeve_t=$reeve_p reeve_n=$reeve_p
+while [ -n "$reeve_n" ]; do
+reeve_c=
+for reeve_f in /proc/[0-9]*/stat; do
+{ read -r reeve_l <"$reeve_f"; } 2>/dev/null || continue
+reeve_i=${reeve_l%% *}
+set -- ${reeve_l##*) }
+case " $reeve_n " in *" $2 "*) reeve_c="$reeve_c $reeve_i";; esac
+done
+reeve_n=$reeve_c reeve_t="$reeve_t $reeve_c"
+done
+kill -9 $reeve_t 2>/dev/null
+wait
+}
+`
+
+func (s *shell) hello(ctx context.Context) error {
+	mark := strings.TrimSpace(string(s.marker))
+	s.lines <- preamble + fmt.Sprintf("printf '\\n%s hello\\n'; printf '\\n%s hello\\n' >&3\n", mark, mark)
+	timer := time.NewTimer(s.cfg.Hello)
+	defer timer.Stop()
+	var said [2]bool
+	var text []byte
+	fail := func(reason string) error {
+		return &LostError{URI: s.cfg.URI, Reason: reason, Stderr: short(strings.TrimSpace(string(text)))}
+	}
+	for !said[0] || !said[1] {
+		select {
+		case ev := <-s.events:
+			if ev.stream == 1 {
+				text = append(text, ev.data...)
+			}
+			switch {
+			case ev.err != nil:
+				// What the shell said last may still be on its way.
+				select {
+				case last := <-s.events:
+					if last.stream == 1 {
+						text = append(text, last.data...)
+					}
+				case <-time.After(time.Second):
+				}
+				return fail("the command ended before it gave a shell; it must start a POSIX shell that reads its standard input, such as docker exec -i NAME sh")
+			case ev.over:
+				return fail("the command wrote much but gave no shell")
+			case len(ev.words) == 1 && ev.words[0] == "hello":
+				said[ev.stream] = true
+			}
+		case <-timer.C:
+			return fail(fmt.Sprintf("no shell answered within %v; the command must start a POSIX shell that reads its standard input, without a terminal", s.cfg.Hello))
+		case <-ctx.Done():
+			return fmt.Errorf("target %s: %w", s.cfg.URI, context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// read cuts a stream at its frames.
+func (s *shell) read(stream int, r io.Reader) {
+	var buf []byte
+	from, over := 0, false
+	chunk := make([]byte, 64<<10)
+	for {
+		n, err := r.Read(chunk)
+		buf = append(buf, chunk[:n]...)
+		for {
+			i := bytes.Index(buf[from:], s.marker)
+			if i < 0 {
+				from = max(0, len(buf)-len(s.marker)+1)
+				break
+			}
+			i += from
+			rest := buf[i+len(s.marker):]
+			eol := bytes.IndexByte(rest, '\n')
+			if eol < 0 {
+				from = i
+				break
+			}
+			words := strings.Fields(string(rest[:eol]))
+			if !s.send(event{stream: stream, words: words, data: bytes.Clone(buf[:i])}) {
+				return
+			}
+			buf, from, over = append([]byte(nil), rest[eol+1:]...), 0, false
+		}
+		if keep := len(buf) - from; len(buf) > MaxOutput+keep {
+			if !over && !s.send(event{stream: stream, over: true}) {
+				return
+			}
+			buf, from, over = append([]byte(nil), buf[from:]...), 0, true
+		}
+		if err != nil {
+			s.send(event{stream: stream, data: buf, err: err})
+			return
+		}
+	}
+}
+
+func (s *shell) write(w io.Writer) {
+	for {
+		select {
+		case text := <-s.lines:
+			if _, err := io.WriteString(w, text); err != nil {
+				s.send(event{stream: 2, err: err})
+				return
+			}
+		case <-s.closing:
+			if c, ok := w.(io.Closer); ok {
+				c.Close()
+			}
+			return
+		}
+	}
+}
+
+func (s *shell) send(ev event) bool {
+	select {
+	case s.events <- ev:
+		return true
+	case <-s.closing:
+		return false
+	case <-s.ended:
+		return false
+	}
+}
+
+// abort is a batch that is being ended because of one call.
+type abort struct {
+	call *call
+	err  error
+	seen [2]bool
+}
+
+// loop holds what is waiting and what was sent. sent[0] is the oldest command
+// without both frames; have says which frames of the batch came, by stream.
+func (s *shell) loop() {
+	var (
+		waiting []*call
+		sent    []*call
+		have    [2]int
+		seq     int // of sent[0]
+		ending  *abort
+		since   *call // the call that the timer runs for
+	)
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	finish := func(c *call, err error) {
+		c.err = err
+		close(c.done)
+	}
+	lost := func(err error) {
+		s.err = err
+		for _, c := range append(sent, waiting...) {
+			finish(c, err)
+		}
+		close(s.ended)
+	}
+	for {
+		if len(sent) == 0 && ending == nil && len(waiting) > 0 {
+			n := min(len(waiting), batchSize)
+			sent, waiting = waiting[:n:n], waiting[n:]
+			s.lines <- s.script(sent, seq)
+		}
+		var cancelled <-chan struct{}
+		switch {
+		case ending != nil:
+		case len(sent) == 0:
+			timer.Stop()
+			since = nil
+		default:
+			if since != sent[0] {
+				since = sent[0]
+				timer.Reset(s.cfg.Timeout)
+			}
+			cancelled = sent[0].ctx.Done()
+		}
+		stop := func(err error) {
+			ending = &abort{call: sent[0], err: err}
+			timer.Reset(10 * time.Second)
+			mark := strings.TrimSpace(string(s.marker))
+			s.lines <- fmt.Sprintf("reeve_abort; printf '\\n%s abort\\n'; printf '\\n%s abort\\n' >&3\n", mark, mark)
+		}
+
+		select {
+		case c := <-s.calls:
+			waiting = append(waiting, c)
+		case <-s.closing:
+			lost(ErrClosed)
+			return
+		case <-timer.C:
+			if ending != nil {
+				lost(&LostError{URI: s.cfg.URI, Reason: "a command could not be ended: " + ending.err.Error()})
+				return
+			}
+			stop(&TimeoutError{Command: sent[0].cmd, After: s.cfg.Timeout})
+		case <-cancelled:
+			stop(context.Cause(sent[0].ctx))
+		case ev := <-s.events:
+			switch {
+			case ev.err != nil:
+				lost(&LostError{URI: s.cfg.URI, Reason: "its shell ended", Stderr: stderrTail(ev)})
+				return
+			case ev.over:
+				if ending == nil && len(sent) > 0 {
+					stop(&OutputError{What: fmt.Sprintf("command %q", short(sent[have[ev.stream]].cmd)), Limit: MaxOutput})
+					ending.call = sent[have[ev.stream]]
+				}
+			case len(ev.words) == 1 && ev.words[0] == "abort":
+				ending.seen[ev.stream] = true
+			default:
+				if !record(ev, sent, have, seq) {
+					lost(&LostError{URI: s.cfg.URI, Reason: "its answers are out of step; a process that a command left behind may be writing to the stream"})
+					return
+				}
+				have[ev.stream]++
+			}
+		}
+
+		for len(sent) > 0 && have[0] > 0 && have[1] > 0 {
+			finish(sent[0], nil)
+			sent, seq = sent[1:], seq+1
+			have[0]--
+			have[1]--
+		}
+		if ending != nil && ending.seen[0] && ending.seen[1] {
+			again := make([]*call, 0, len(sent)+len(waiting))
+			for _, c := range sent {
+				if c == ending.call {
+					finish(c, ending.err)
+				} else {
+					again = append(again, c)
+				}
+			}
+			seq += len(sent)
+			waiting, sent, have, ending, since = append(again, waiting...), nil, [2]int{}, nil, nil
+		}
+	}
+}
+
+// record takes one frame into the call that it ends.
+func record(ev event, sent []*call, have [2]int, seq int) bool {
+	i := have[ev.stream]
+	if i >= len(sent) || len(ev.words) != 2-ev.stream || ev.words[0] != strconv.Itoa(seq+i) {
+		return false
+	}
+	if ev.stream == 1 {
+		sent[i].result.Stderr = ev.data
+		return true
+	}
+	status, err := strconv.Atoi(ev.words[1])
+	sent[i].result.Stdout, sent[i].result.ExitStatus = ev.data, status
+	return err == nil
+}
+
+func stderrTail(ev event) string {
+	if ev.stream != 1 {
+		return ""
+	}
+	return short(strings.TrimSpace(string(ev.data)))
+}
+
+// script is what the shell reads to run calls, numbered from seq.
+func (s *shell) script(calls []*call, seq int) string {
+	mark := strings.TrimSpace(string(s.marker))
+	var b strings.Builder
+	b.WriteString("(\n")
+	for i, c := range calls {
+		fmt.Fprintf(&b, "/bin/sh -c %s </dev/null 2>&3 3>&-\n", Quote(c.cmd))
+		fmt.Fprintf(&b, "printf '\\n%s %d %%d\\n' $?; printf '\\n%s %d\\n' >&3\n", mark, seq+i, mark, seq+i)
+	}
+	b.WriteString(") & reeve_p=$!\n")
+	return b.String()
+}
+
+// Quote writes s as one word for a POSIX shell.
+func Quote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// openShell starts command, the caller's own words for this machine's shell,
+// and takes its streams.
+func openShell(ctx context.Context, uri, command string) (Target, error) {
+	if strings.TrimSpace(command) == "" {
+		return nil, fmt.Errorf("target %q: the command is missing; write one that gives a shell, such as shell:docker exec -i NAME sh", uri)
+	}
+	cmd := exec.Command("/bin/sh", "-c", command)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("target %q: %w", uri, err)
+	}
+	return NewShell(ctx, stdin, stdout, stderr, ShellConfig{
+		URI: uri,
+		Close: func() error {
+			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+			cmd.Wait() // its status says only that it was killed
+			return nil
+		},
+	})
+}
