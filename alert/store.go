@@ -64,7 +64,10 @@ type Settlement struct {
 	Error string
 	// RetryAt is when a Pending alert is due again.
 	RetryAt time.Time
-	// PauseUntil, if set, pauses the whole sink; the attempt isn't counted.
+	// Uncounted means that the alert itself wasn't judged: it wasn't sent,
+	// or the sink refuses everything.
+	Uncounted bool
+	// PauseUntil, if set, pauses the whole sink, for the reason in Error.
 	PauseUntil time.Time
 }
 

@@ -305,11 +305,10 @@ func settle(ctx context.Context, tx *Tx, now time.Time, d alert.Settlement) erro
 	if err != nil {
 		return err
 	}
-	paused := !d.PauseUntil.IsZero()
 	n, err := affected(tx.Exec(ctx, `
 		UPDATE alert SET state = ?, attempts = attempts + ?, last_error = ?, done_at = ?
 		WHERE id = ? AND state = 'pending'`,
-		d.State, bit(!paused), d.Error, doneAt(d.State, now), d.ID))
+		d.State, bit(!d.Uncounted), d.Error, doneAt(d.State, now), d.ID))
 	if err != nil {
 		return err
 	}
@@ -324,7 +323,7 @@ func settle(ctx context.Context, tx *Tx, now time.Time, d alert.Settlement) erro
 		return err
 	}
 	switch {
-	case paused:
+	case !d.PauseUntil.IsZero():
 		_, err = tx.Exec(ctx, `
 			INSERT INTO alert_sink (name, paused_until, reason) VALUES (?, ?, ?)
 			ON CONFLICT (name) DO UPDATE SET paused_until = excluded.paused_until, reason = excluded.reason`,
