@@ -22,5 +22,6 @@ CREATE TABLE tokens (
     hash    TEXT   NOT NULL, -- hex
     created BIGINT NOT NULL,
     expires BIGINT NOT NULL, -- 0: never
-    used_at BIGINT NOT NULL  -- 0: not yet
+    used_at BIGINT NOT NULL, -- 0: not yet
+    used_by TEXT   NOT NULL
 );

@@ -1,0 +1,525 @@
+package scan
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/hdf"
+)
+
+// Store keeps scans. Each method is one transaction and returns nil only
+// once its change is durable. Now is given by the caller, so that one clock
+// decides.
+type Store interface {
+	CreateScan(ctx context.Context, s Scan) error
+	// Scan returns ErrNotFound if there is none.
+	Scan(ctx context.Context, id ID) (Scan, error)
+	Scans(ctx context.Context, f Filter) ([]Scan, error)
+	// LeaseScan gives the oldest queued scan that the taker may have, now
+	// running under its lease, or ErrNotFound.
+	LeaseScan(ctx context.Context, t Taker, now time.Time) (Scan, error)
+	// RenewLease extends the lease of an attempt and notes its progress. A
+	// scan that was queued again after the lease ran out is running again,
+	// if nobody has taken it since. It returns ErrNotFound, ErrFinished or
+	// ErrStale.
+	RenewLease(ctx context.Context, r Renewal, now time.Time) error
+	// FinishScan moves a scan to a final state, and in the same transaction
+	// enqueues its outcomes for every sink, and its callback. It returns
+	// ErrNotFound, ErrFinished or ErrStale.
+	FinishScan(ctx context.Context, f Finish, now time.Time) error
+	// ReleaseScans queues the scans again that an agent process leases but
+	// doesn't hold, and extends the leases of those that it does.
+	ReleaseScans(ctx context.Context, h Holder, now time.Time) error
+	// ExpireScans acts on every lease and deadline that has passed and
+	// returns how many scans it changed.
+	ExpireScans(ctx context.Context, maxAttempts int, queueFor time.Duration, now time.Time) (int, error)
+	// MayReadProfile reports whether a scan of that agent names the digest.
+	MayReadProfile(ctx context.Context, agent fleet.AgentName, digest string) (bool, error)
+
+	// PutDocument keeps what r gives and returns its digest and size.
+	PutDocument(r io.Reader, limit int64) (digest string, size int64, err error)
+	Document(digest string) (io.ReadCloser, error)
+
+	// ScanQueued and ScanChanged return channels that are closed when, in
+	// this process, a scan is queued for that agent or that scan changes.
+	ScanQueued(agent fleet.AgentName) <-chan struct{}
+	ScanChanged(id ID) <-chan struct{}
+}
+
+// Taker is an agent process that asks for work.
+type Taker struct {
+	Agent    fleet.AgentName
+	Instance fleet.InstanceID
+	// Kinds are the kinds of target that it takes.
+	Kinds []string
+	// Holding are scans that it has already; it isn't given them again.
+	Holding  []ID
+	LeaseFor time.Duration
+	// Grace is how long past its timeout a run may go on before the hub
+	// gives it up.
+	Grace time.Duration
+}
+
+// Renewal is a report of progress.
+type Renewal struct {
+	ID       ID
+	Agent    fleet.AgentName
+	Instance fleet.InstanceID
+	Attempt  int
+	Progress Progress
+	LeaseFor time.Duration
+}
+
+// Holder is an agent process that has just joined.
+type Holder struct {
+	Agent    fleet.AgentName
+	Instance fleet.InstanceID
+	Holding  []ID
+	LeaseFor time.Duration
+	QueueFor time.Duration
+}
+
+// Finish is the end of a scan.
+type Finish struct {
+	ID ID
+	// Agent and Attempt say whose end it is; Attempt 0 is the hub's own
+	// decision. An attempt's error counts only while it is the latest.
+	Agent   fleet.AgentName
+	Attempt int
+	Status  Status
+	Reason  string
+	// The rest is of completed scans.
+	Verdict      Verdict
+	ResultDigest string
+	ResultSize   int64
+	Outcomes     []fleet.Outcome
+	// Sinks are the names of the sinks that each outcome is told to.
+	Sinks []string
+}
+
+// Agents knows the agents that ever joined.
+type Agents interface {
+	// ScanTargets gives the kinds of target that each agent allows.
+	ScanTargets(ctx context.Context) (map[fleet.AgentName][]string, error)
+}
+
+// The limits that hold unless a Config says otherwise.
+const (
+	DefaultLeaseFor    = time.Minute
+	DefaultMaxAttempts = 3
+	DefaultQueueFor    = time.Hour
+	DefaultTimeout     = 5 * time.Minute
+	MaxTimeout         = time.Hour
+	// MaxResults is the most bytes that a results document may have.
+	MaxResults = 256 << 20
+
+	grace = time.Minute
+	// pollEvery is how often a waiting lease looks for work that another
+	// replica has queued.
+	pollEvery = 5 * time.Second
+)
+
+// Config is what a Queue works with. The durations and MaxAttempts have
+// defaults.
+type Config struct {
+	Store      Store
+	Profiles   Profiles
+	Thresholds Thresholds
+	Agents     Agents
+	// Connected reports whether an agent has a link now; it only serves to
+	// tell a person what a queued scan waits for.
+	Connected func(fleet.AgentName) bool
+	// Outcome words what a completed scan came to.
+	Outcome func(Scan, Verdict) fleet.Outcome
+	// Sinks are the names of the sinks that every outcome is told to.
+	Sinks  []string
+	Logger *slog.Logger
+
+	LeaseFor    time.Duration
+	MaxAttempts int
+	QueueFor    time.Duration
+	Timeout     time.Duration
+}
+
+// Queue is the hub's half of scanning. Its methods may be called
+// concurrently, and by several hubs on one store.
+type Queue struct{ cfg Config }
+
+// NewQueue returns a queue on cfg's store.
+func NewQueue(cfg Config) *Queue {
+	if cfg.LeaseFor == 0 {
+		cfg.LeaseFor = DefaultLeaseFor
+	}
+	if cfg.MaxAttempts == 0 {
+		cfg.MaxAttempts = DefaultMaxAttempts
+	}
+	if cfg.QueueFor == 0 {
+		cfg.QueueFor = DefaultQueueFor
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	return &Queue{cfg: cfg}
+}
+
+// Create queues a scan. A request that can't be met is an *InvalidError and
+// changes nothing. A request without an agent is for the only one there is.
+func (q *Queue) Create(ctx context.Context, r Request) (Scan, error) {
+	if err := q.fillAgent(ctx, &r); err != nil {
+		return Scan{}, err
+	}
+	if err := r.Target.validate(); err != nil {
+		return Scan{}, err
+	}
+	if err := q.validateRun(&r); err != nil {
+		return Scan{}, err
+	}
+	profile, ok := q.cfg.Profiles.Profile(r.Profile)
+	if !ok {
+		return Scan{}, invalid("scan.profile", "there is no profile %q; there are: %s", r.Profile, profileNames(q.cfg.Profiles))
+	}
+	digest, _, err := q.cfg.Store.PutDocument(bytes.NewReader(profile.Archive), int64(len(profile.Archive)))
+	if err != nil {
+		return Scan{}, fmt.Errorf("keep profile %s: %w", profile.Name, err)
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	s := Scan{
+		ID:             NewID(),
+		Request:        r,
+		Status:         Queued,
+		Created:        now,
+		Expires:        now.Add(q.cfg.QueueFor),
+		Progress:       Progress{Total: len(profile.Controls)},
+		ProfileVersion: profile.Version,
+		ProfileDigest:  digest,
+	}
+	if err := q.cfg.Store.CreateScan(ctx, s); err != nil {
+		return Scan{}, fmt.Errorf("create scan: %w", err)
+	}
+	return q.explain(s), nil
+}
+
+// fillAgent checks the agent that r names, or names the only one.
+func (q *Queue) fillAgent(ctx context.Context, r *Request) error {
+	agents, err := q.cfg.Agents.ScanTargets(ctx)
+	if err != nil {
+		return fmt.Errorf("list agents: %w", err)
+	}
+	names := slices.Sorted(maps.Keys(agents))
+	name := r.Target.Agent
+	switch {
+	case name == "" && len(names) == 1:
+		r.Target.Agent = names[0]
+	case len(names) == 0:
+		return invalid("target.agent", "no agent has joined yet; make a join token and start one")
+	case name == "":
+		return invalid("target.agent", "is missing, and there are several agents: %s", join(names))
+	case !slices.Contains(names, name):
+		return invalid("target.agent", "there is no agent %q; there are: %s", name, join(names))
+	}
+	if kinds := agents[r.Target.Agent]; !slices.Contains(kinds, r.Target.Kind()) {
+		field := "target.uri"
+		if r.Target.URI == "" {
+			field = "target"
+		}
+		return invalid(field, "agent %s doesn't allow targets of the kind %q; it allows: %s (its owner's setting scan.targets)",
+			r.Target.Agent, r.Target.Kind(), join(kinds))
+	}
+	return nil
+}
+
+func (q *Queue) validateRun(r *Request) error {
+	if r.Threshold != "" && !slices.Contains(q.cfg.Thresholds.Names(), r.Threshold) {
+		return invalid("scan.threshold", "there is no threshold %q; there are: %s", r.Threshold, join(q.cfg.Thresholds.Names()))
+	}
+	switch {
+	case r.Timeout == 0:
+		r.Timeout = q.cfg.Timeout
+	case r.Timeout < time.Second || r.Timeout > MaxTimeout:
+		return invalid("options.timeout", "must be between 1 and %d seconds", int(MaxTimeout.Seconds()))
+	}
+	return r.Callback.validate()
+}
+
+// Get returns one scan, or ErrNotFound.
+func (q *Queue) Get(ctx context.Context, id ID) (Scan, error) {
+	s, err := q.cfg.Store.Scan(ctx, id)
+	if err != nil {
+		return Scan{}, fmt.Errorf("scan %s: %w", id, err)
+	}
+	return q.explain(s), nil
+}
+
+// List returns the scans that f chooses.
+func (q *Queue) List(ctx context.Context, f Filter) ([]Scan, error) {
+	scans, err := q.cfg.Store.Scans(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("list scans: %w", err)
+	}
+	for i := range scans {
+		scans[i] = q.explain(scans[i])
+	}
+	return scans, nil
+}
+
+// explain says of a queued scan what it waits for.
+func (q *Queue) explain(s Scan) Scan {
+	agent := s.Request.Target.Agent
+	if s.Status != Queued || q.cfg.Connected(agent) {
+		return s
+	}
+	wait := fmt.Sprintf("waits for agent %s, which isn't connected; given up at %s", agent, s.Expires.UTC().Format(time.RFC3339))
+	if s.Reason != "" {
+		wait = s.Reason + "; " + wait
+	}
+	s.Reason = wait
+	return s
+}
+
+// Results gives the results document of a completed scan, or ErrNoResult.
+// The caller closes it.
+func (q *Queue) Results(ctx context.Context, id ID) (io.ReadCloser, error) {
+	s, err := q.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if s.ResultDigest == "" {
+		return nil, fmt.Errorf("scan %s is %s: %w", id, s.Status, ErrNoResult)
+	}
+	return q.cfg.Store.Document(s.ResultDigest)
+}
+
+// Changed returns a channel that is closed when the scan changes. Take the
+// channel first and look at the scan second. Another hub's changes don't
+// close it, so look again now and then.
+func (q *Queue) Changed(id ID) <-chan struct{} { return q.cfg.Store.ScanChanged(id) }
+
+// Cancel ends a scan that isn't finished, and returns it. A running one is
+// cancelled at once; its agent learns of it by the answer to its next report.
+func (q *Queue) Cancel(ctx context.Context, id ID, by string) (Scan, error) {
+	reason := "cancelled"
+	if by != "" {
+		reason = "cancelled by " + by
+	}
+	err := q.cfg.Store.FinishScan(ctx, Finish{ID: id, Status: Cancelled, Reason: reason}, time.Now())
+	if err != nil {
+		return Scan{}, fmt.Errorf("cancel scan %s: %w", id, err)
+	}
+	return q.Get(ctx, id)
+}
+
+// Lease gives the peer its next job. It waits for one until ctx is done, and
+// then returns nil and no error.
+func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, holding []ID) (*Job, error) {
+	t := Taker{
+		Agent: peer.Agent, Instance: peer.Instance, Kinds: kinds, Holding: holding,
+		LeaseFor: q.cfg.LeaseFor, Grace: grace,
+	}
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	for {
+		queued := q.cfg.Store.ScanQueued(peer.Agent)
+		s, err := q.cfg.Store.LeaseScan(ctx, t, time.Now())
+		switch {
+		case err == nil:
+			q.cfg.Logger.InfoContext(ctx, "scan leased", "scan", s.ID, "agent", peer.Agent, "attempt", s.Attempt)
+			return q.job(s), nil
+		case ctx.Err() != nil:
+			return nil, nil
+		case !errors.Is(err, ErrNotFound):
+			return nil, fmt.Errorf("lease a scan: %w", err)
+		}
+		select {
+		case <-queued:
+		case <-poll.C:
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+}
+
+func (q *Queue) job(s Scan) *Job {
+	return &Job{
+		ID: s.ID, Attempt: s.Attempt, Target: s.Request.Target,
+		Profile: s.Request.Profile, ProfileDigest: s.ProfileDigest,
+		Inputs: s.Request.Inputs, Timeout: s.Request.Timeout, LeaseFor: q.cfg.LeaseFor,
+	}
+}
+
+// Profile gives the archive of a profile that a scan of the peer needs.
+func (q *Queue) Profile(ctx context.Context, peer fleet.Peer, digest string) (io.ReadCloser, error) {
+	ok, err := q.cfg.Store.MayReadProfile(ctx, peer.Agent, digest)
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: %w", digest, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("profile %s: no scan of agent %s needs it: %w", digest, peer.Agent, ErrNotFound)
+	}
+	return q.cfg.Store.Document(digest)
+}
+
+// Progress notes how far the peer's attempt is and extends its lease. After
+// ErrNotFound, ErrFinished and ErrStale the peer stops the run.
+func (q *Queue) Progress(ctx context.Context, peer fleet.Peer, id ID, attempt int, p Progress) error {
+	err := q.cfg.Store.RenewLease(ctx, Renewal{
+		ID: id, Agent: peer.Agent, Instance: peer.Instance, Attempt: attempt,
+		Progress: p, LeaseFor: q.cfg.LeaseFor,
+	}, time.Now())
+	if err != nil {
+		return fmt.Errorf("progress of scan %s: %w", id, err)
+	}
+	return nil
+}
+
+// Complete takes the results of an attempt, of an earlier one too as long as
+// the scan isn't finished. It returns nil once they and all that follows
+// from them are durable. Results that can't be read put the scan in error
+// and are ErrBadResult.
+func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt int, results io.Reader) error {
+	s, err := q.cfg.Store.Scan(ctx, id)
+	if err == nil {
+		err = s.takes(peer, attempt)
+	}
+	if err != nil {
+		return fmt.Errorf("complete scan %s: %w", id, err)
+	}
+	digest, size, err := q.cfg.Store.PutDocument(results, MaxResults)
+	if err != nil {
+		return fmt.Errorf("keep the results of scan %s: %w", id, err)
+	}
+	verdict, err := q.verdict(s, digest)
+	if errors.Is(err, ErrBadResult) {
+		return errors.Join(err, q.Fail(ctx, peer, id, attempt, err.Error()))
+	}
+	if err != nil {
+		return fmt.Errorf("judge scan %s: %w", id, err)
+	}
+	now := time.Now()
+	s.Status, s.Outcome, s.Counts, s.Attempt, s.Finished = Completed, verdict.Outcome, verdict.Counts, attempt, now
+	outcome := q.cfg.Outcome(s, verdict)
+	err = q.cfg.Store.FinishScan(ctx, Finish{
+		ID: id, Agent: peer.Agent, Attempt: attempt, Status: Completed,
+		Verdict: verdict, ResultDigest: digest, ResultSize: size,
+		Outcomes: []fleet.Outcome{outcome}, Sinks: q.cfg.Sinks,
+	}, now)
+	if err != nil {
+		return fmt.Errorf("complete scan %s: %w", id, err)
+	}
+	q.cfg.Logger.InfoContext(ctx, "scan completed", "scan", id, "agent", peer.Agent, "outcome", verdict.Outcome,
+		"passed", verdict.Counts.Passed, "failed", verdict.Counts.Failed, "errors", verdict.Counts.Error)
+	return nil
+}
+
+// takes says early what FinishScan will say, before anything is kept.
+func (s Scan) takes(peer fleet.Peer, attempt int) error {
+	switch {
+	case s.Request.Target.Agent != peer.Agent, attempt < 1, attempt > s.Attempt:
+		return ErrNotFound
+	case s.Status.Final():
+		return ErrFinished
+	}
+	return nil
+}
+
+// verdict judges the kept document: what is told is what is kept.
+func (q *Queue) verdict(s Scan, digest string) (Verdict, error) {
+	r, err := q.cfg.Store.Document(digest)
+	if err != nil {
+		return Verdict{}, err
+	}
+	defer r.Close()
+	doc, err := hdf.Decode(r)
+	if err != nil {
+		return Verdict{}, fmt.Errorf("%w: %w", ErrBadResult, err)
+	}
+	doc.Seal()
+	if s.Request.Threshold == "" {
+		return judge(doc, false, nil), nil
+	}
+	findings, err := q.cfg.Thresholds.Check(s.Request.Threshold, doc)
+	if err != nil {
+		return Verdict{}, fmt.Errorf("%w: %w", ErrBadResult, err)
+	}
+	return judge(doc, true, findings), nil
+}
+
+// Fail takes the reason for which an attempt could not be made.
+func (q *Queue) Fail(ctx context.Context, peer fleet.Peer, id ID, attempt int, reason string) error {
+	if attempt < 1 {
+		return fmt.Errorf("fail scan %s: %w", id, ErrNotFound)
+	}
+	err := q.cfg.Store.FinishScan(ctx, Finish{
+		ID: id, Agent: peer.Agent, Attempt: attempt, Status: Error, Reason: reason,
+	}, time.Now())
+	if err != nil {
+		return fmt.Errorf("fail scan %s: %w", id, err)
+	}
+	q.cfg.Logger.WarnContext(ctx, "scan could not be made", "scan", id, "agent", peer.Agent, "reason", reason)
+	return nil
+}
+
+// Release is called when an agent process joins: what it was running when it
+// was last here and doesn't hold any more is queued again at once.
+func (q *Queue) Release(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error {
+	h := Holder{Agent: agent, Instance: instance, LeaseFor: q.cfg.LeaseFor, QueueFor: q.cfg.QueueFor}
+	for _, id := range holding {
+		h.Holding = append(h.Holding, ID(id))
+	}
+	if err := q.cfg.Store.ReleaseScans(ctx, h, time.Now()); err != nil {
+		return fmt.Errorf("release the scans of agent %s: %w", agent, err)
+	}
+	return nil
+}
+
+// Run acts on leases and deadlines that pass, until ctx is done. It begins
+// after the time of one lease, so that agents find the way back to a hub that
+// was down before it takes their scans from them.
+func (q *Queue) Run(ctx context.Context) error {
+	wait := q.cfg.LeaseFor
+	for {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		wait = q.cfg.LeaseFor / 4
+		n, err := q.cfg.Store.ExpireScans(ctx, q.cfg.MaxAttempts, q.cfg.QueueFor, time.Now())
+		if err != nil && ctx.Err() == nil {
+			q.cfg.Logger.ErrorContext(ctx, "cannot look for expired leases, will retry", "error", err)
+		}
+		if n > 0 {
+			q.cfg.Logger.WarnContext(ctx, "leases or deadlines of scans have passed", "scans", n)
+		}
+	}
+}
+
+func profileNames(p Profiles) string {
+	var names []string
+	for _, p := range p.Profiles() {
+		names = append(names, p.Name)
+	}
+	return join(names)
+}
+
+func join[S ~string](list []S) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	var b strings.Builder
+	for i, s := range list {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(s))
+	}
+	return b.String()
+}

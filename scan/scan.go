@@ -1,0 +1,302 @@
+package scan
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/hdf"
+)
+
+var (
+	// ErrNotFound says that there is no scan of that id, or none that the
+	// asking agent may know of.
+	ErrNotFound = errors.New("scan not found")
+	// ErrFinished says that the scan is completed, in error or cancelled, so
+	// that nothing about it can change any more.
+	ErrFinished = errors.New("scan is finished")
+	// ErrStale says that the scan has been leased again since the attempt
+	// that the caller speaks of.
+	ErrStale = errors.New("scan has passed to a later attempt")
+	// ErrNoResult says that a scan has no results, or none yet.
+	ErrNoResult = errors.New("scan has no results")
+	// ErrBadResult says that what an agent sent as results isn't; the scan
+	// is in error because of it.
+	ErrBadResult = errors.New("results are refused")
+)
+
+// InvalidError says what is wrong with a request. Field is the path of the
+// member that it is about, such as "target.pod".
+type InvalidError struct {
+	Field  string
+	Reason string
+}
+
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Reason }
+
+func invalid(field, format string, args ...any) error {
+	return &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
+// ID names a scan: a UUID of version 7, so that ids sort by age.
+type ID string
+
+// NewID makes the id of a new scan.
+func NewID() ID { return ID(uuid.Must(uuid.NewV7()).String()) }
+
+// ParseID reads an id in its canonical form.
+func ParseID(s string) (ID, error) {
+	u, err := uuid.Parse(s)
+	if err != nil || u.String() != s {
+		return "", fmt.Errorf("scan id %q: must be a UUID in lower case", s)
+	}
+	return ID(s), nil
+}
+
+// Status is where a scan stands.
+type Status string
+
+// The states of a scan; the last three are final.
+const (
+	Queued    Status = "queued"
+	Running   Status = "running"
+	Completed Status = "completed"
+	Error     Status = "error"
+	Cancelled Status = "cancelled"
+)
+
+// Final reports whether s is a state that a scan doesn't leave.
+func (s Status) Final() bool { return s == Completed || s == Error || s == Cancelled }
+
+// Outcome is the verdict of a completed scan; the others have none.
+type Outcome string
+
+// The verdicts.
+const (
+	Passed Outcome = "passed"
+	Failed Outcome = "failed"
+)
+
+// KindContainer is the kind of the targets that are containers in a cluster;
+// the kind of any other target is the scheme of its URI.
+const KindContainer = "k8s-container"
+
+// Target is what is scanned, and the agent beside it: a container by
+// namespace, pod and container, or anything else by its URI.
+type Target struct {
+	Agent     fleet.AgentName
+	Namespace string
+	Pod       string
+	Container string
+	URI       string
+}
+
+// Kind is what an agent's owner allows or forbids, such as "k8s-container".
+func (t Target) Kind() string {
+	if t.URI == "" {
+		return KindContainer
+	}
+	scheme, _, _ := strings.Cut(t.URI, ":")
+	return scheme
+}
+
+// String is the target as a URI; the agent isn't part of it.
+func (t Target) String() string {
+	if t.URI == "" {
+		return KindContainer + "://" + t.Namespace + "/" + t.Pod + "/" + t.Container
+	}
+	return t.URI
+}
+
+// Subject is what the outcome of a scan of t is about.
+func (t Target) Subject() fleet.Subject {
+	if t.URI == "" {
+		return fleet.Subject{Owner: string(t.Agent) + "/" + t.Namespace, Repo: t.Pod + "/" + t.Container}
+	}
+	return fleet.Subject{Owner: string(t.Agent), Repo: t.URI}
+}
+
+// Secret is text that must not be seen: it prints, logs and encodes as
+// [secret]. Convert it to a string to use it.
+type Secret string
+
+const hidden = "[secret]"
+
+func (Secret) String() string               { return hidden }
+func (Secret) GoString() string             { return hidden }
+func (Secret) LogValue() slog.Value         { return slog.StringValue(hidden) }
+func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
+
+// Callback is where the requester wants to be told that a scan is over. Type
+// is none, bearer or basic; the zero value is none.
+type Callback struct {
+	URL      string
+	Type     string
+	Token    Secret
+	Username string
+	Password Secret
+}
+
+// Request asks for one scan.
+type Request struct {
+	Target Target
+	// Profile and Threshold are names; no threshold means that every control
+	// must pass or be skipped.
+	Profile   string
+	Threshold string
+	Inputs    map[string]any
+	// Timeout bounds the run itself, not the waiting before it; zero is the
+	// queue's default.
+	Timeout     time.Duration
+	Callback    *Callback
+	RequestedBy string
+}
+
+// Policy is the name under which the outcome of r is told.
+func (r Request) Policy() string {
+	if r.Threshold == "" {
+		return r.Profile
+	}
+	return r.Profile + "/" + r.Threshold
+}
+
+// Progress counts the controls that are done. Control is the id of the one
+// finished last.
+type Progress struct {
+	Done    int
+	Total   int
+	Control string
+}
+
+// Lease is an agent process's hold on a running scan.
+type Lease struct {
+	Instance fleet.InstanceID
+	Expires  time.Time
+}
+
+// Scan is one scan with all that is known of it. Times that haven't come are
+// zero.
+type Scan struct {
+	ID      ID
+	Request Request
+	Status  Status
+	Outcome Outcome
+	// Reason says why a scan is in error or cancelled, or why it isn't
+	// running.
+	Reason string
+	// Attempt counts the leases, so it is 0 until the first.
+	Attempt  int
+	Created  time.Time
+	Started  time.Time
+	Finished time.Time
+	// Expires is when a queued scan is given up, or a running one that
+	// should have ended by itself.
+	Expires  time.Time
+	Lease    Lease
+	Progress Progress
+	Counts   hdf.Counts
+	// Findings are the bounds of the threshold that weren't met.
+	Findings []string
+
+	ProfileVersion string
+	ProfileDigest  string
+	// ResultDigest and ResultSize are those of the results document.
+	ResultDigest string
+	ResultSize   int64
+}
+
+// Filter chooses scans; the zero value of a member chooses all. They come
+// newest first; Before is the id at which the last page ended.
+type Filter struct {
+	Status Status
+	Agent  fleet.AgentName
+	Before ID
+	Limit  int
+}
+
+// Control is a control that wasn't passed.
+type Control struct {
+	ID     string
+	Title  string
+	Status hdf.Status
+}
+
+// Verdict is what results come to.
+type Verdict struct {
+	Outcome  Outcome
+	Counts   hdf.Counts
+	Findings []string
+	// Bad are the controls that failed or couldn't be judged, in the order
+	// of the document.
+	Bad []Control
+}
+
+// judge comes to the verdict on a sealed document. Findings are what the
+// threshold says, if there is one.
+func judge(doc *hdf.Results, threshold bool, findings []string) Verdict {
+	v := Verdict{Outcome: Passed, Counts: doc.Counts(), Findings: findings}
+	for _, p := range doc.Profiles {
+		for _, c := range p.Controls {
+			if c.Status == hdf.Failed || c.Status == hdf.Error {
+				v.Bad = append(v.Bad, Control{ID: c.ID, Title: c.Title, Status: c.Status})
+			}
+		}
+	}
+	if len(findings) > 0 || !threshold && len(v.Bad) > 0 {
+		v.Outcome = Failed
+	}
+	return v
+}
+
+// Job is a leased scan as the agent gets it.
+type Job struct {
+	ID            ID
+	Attempt       int
+	Target        Target
+	Profile       string
+	ProfileDigest string
+	Inputs        map[string]any
+	Timeout       time.Duration
+	// LeaseFor is how long the lease lasts from each report of progress.
+	LeaseFor time.Duration
+}
+
+// Profile is a profile that scans can ask for. Digest is that of Archive.
+type Profile struct {
+	Name     string
+	Version  string
+	Title    string
+	Summary  string
+	Controls []ProfileControl
+	Digest   string
+	Archive  []byte
+}
+
+// ProfileControl is what a profile says of a control.
+type ProfileControl struct {
+	ID     string
+	Title  string
+	Impact float64
+}
+
+// Profiles are those that the hub offers.
+type Profiles interface {
+	// Profile returns false if there is none of that name.
+	Profile(name string) (Profile, bool)
+	// Profiles lists all by name, without their archives.
+	Profiles() []Profile
+}
+
+// Thresholds are those that the hub offers.
+type Thresholds interface {
+	// Names lists all, sorted.
+	Names() []string
+	// Check returns a sentence for each bound that the results don't meet.
+	// The error says that there is no such threshold.
+	Check(name string, doc *hdf.Results) ([]string, error)
+}
