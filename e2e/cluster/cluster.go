@@ -15,6 +15,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -70,14 +71,27 @@ func Missing() []string {
 	}
 	for name, pkg := range map[string]string{
 		"containerd": "containerd", "runc": "runc", "ctr": "containerd",
-		"/usr/lib/cni/ptp": "containernetworking-plugins", "/bin/busybox": "busybox-static", "iptables": "iptables",
+		"/usr/lib/cni/ptp": "containernetworking-plugins", "iptables": "iptables",
 	} {
 		if _, err := exec.LookPath(name); err != nil {
 			missing = append(missing, fmt.Sprintf("%s (apt-get install %s)", name, pkg))
 		}
 	}
+	if !static("/bin/busybox") {
+		missing = append(missing, "a static /bin/busybox (apt-get install busybox-static)")
+	}
 	slices.Sort(missing)
 	return missing
+}
+
+// static reports whether path is a program that needs no dynamic loader.
+func static(path string) bool {
+	f, err := elf.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 // Start builds what isn't built, starts everything below dir and returns
@@ -95,6 +109,7 @@ func Start(ctx context.Context, dir string, logf func(string, ...any)) (_ *Clust
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o755); err != nil {
 		return nil, err
 	}
+	c.onClose(func() { unmountBelow(dir) })
 	if err := c.build(ctx); err != nil {
 		return nil, err
 	}
@@ -376,7 +391,6 @@ imageGCHighThresholdPercent: 100
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
-	c.onClose(func() { unmountBelow(root) })
 	err := c.start("kubelet", c.bins["kubelet"], "--config", config, "--kubeconfig", c.Kubeconfig,
 		"--cloud-provider", "external", "--hostname-override", "node1", "--root-dir", root, "--cert-dir", filepath.Join(root, "pki"))
 	if err != nil {
@@ -496,8 +510,8 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// unmountBelow unmounts what the kubelet left mounted below dir, deepest
-// first.
+// unmountBelow unmounts what kubelet and containerd left mounted below dir,
+// deepest first.
 func unmountBelow(dir string) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
