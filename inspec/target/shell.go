@@ -42,8 +42,9 @@ type ShellConfig struct {
 //
 // The marker is random, so no output holds it by accident. What lies before a
 // frame is the command's output, byte for byte. The shell's own standard error
-// is /dev/null, since some shells comment there on processes that died; the
-// commands get the real one as descriptor 3.
+// is /dev/null, since shells comment there on processes that died; it keeps
+// the real one for the commands as descriptor 3. Each command is exec'd in a
+// subshell because dash redirects itself around a plain one.
 //
 // Because the shell stays free to read, a command that runs too long can be
 // ended through the same stream: reeve_abort kills the batch with all its
@@ -331,8 +332,8 @@ func (s *shell) loop() {
 			}
 			cancelled = sent[0].ctx.Done()
 		}
-		stop := func(err error) {
-			ending = &abort{call: sent[0], err: err}
+		stop := func(c *call, err error) {
+			ending = &abort{call: c, err: err}
 			timer.Reset(10 * time.Second)
 			mark := strings.TrimSpace(string(s.marker))
 			s.lines <- fmt.Sprintf("reeve_abort; printf '\\n%s abort\\n'; printf '\\n%s abort\\n' >&3\n", mark, mark)
@@ -349,21 +350,22 @@ func (s *shell) loop() {
 				lost(&LostError{URI: s.cfg.URI, Reason: "a command could not be ended: " + ending.err.Error()})
 				return
 			}
-			stop(&TimeoutError{Command: sent[0].cmd, After: s.cfg.Timeout})
+			stop(sent[0], &TimeoutError{Command: sent[0].cmd, After: s.cfg.Timeout})
 		case <-cancelled:
-			stop(context.Cause(sent[0].ctx))
+			stop(sent[0], context.Cause(sent[0].ctx))
 		case ev := <-s.events:
 			switch {
 			case ev.err != nil:
 				lost(&LostError{URI: s.cfg.URI, Reason: "its shell ended", Stderr: stderrTail(ev)})
 				return
 			case ev.over:
-				if ending == nil && len(sent) > 0 {
-					stop(&OutputError{What: fmt.Sprintf("command %q", short(sent[have[ev.stream]].cmd)), Limit: MaxOutput})
-					ending.call = sent[have[ev.stream]]
+				if i := have[ev.stream]; ending == nil && i < len(sent) {
+					stop(sent[i], &OutputError{What: fmt.Sprintf("command %q", short(sent[i].cmd)), Limit: MaxOutput})
 				}
 			case len(ev.words) == 1 && ev.words[0] == "abort":
-				ending.seen[ev.stream] = true
+				if ending != nil {
+					ending.seen[ev.stream] = true
+				}
 			default:
 				if !record(ev, sent, have, seq) {
 					lost(&LostError{URI: s.cfg.URI, Reason: "its answers are out of step; a process that a command left behind may be writing to the stream"})
@@ -422,7 +424,7 @@ func (s *shell) script(calls []*call, seq int) string {
 	var b strings.Builder
 	b.WriteString("(\n")
 	for i, c := range calls {
-		fmt.Fprintf(&b, "/bin/sh -c %s </dev/null 2>&3 3>&-\n", Quote(c.cmd))
+		fmt.Fprintf(&b, "(exec /bin/sh -c %s </dev/null 2>&3 3>&-)\n", Quote(c.cmd))
 		fmt.Fprintf(&b, "printf '\\n%s %d %%d\\n' $?; printf '\\n%s %d\\n' >&3\n", mark, seq+i, mark, seq+i)
 	}
 	b.WriteString(") & reeve_p=$!\n")
