@@ -85,7 +85,9 @@ type Holder struct {
 	Instance fleet.InstanceID
 	Holding  []ID
 	LeaseFor time.Duration
-	QueueFor time.Duration
+
+	MaxAttempts int
+	QueueFor    time.Duration
 }
 
 // Finish is the end of a scan.
@@ -470,7 +472,10 @@ func (q *Queue) Fail(ctx context.Context, peer fleet.Peer, id ID, attempt int, r
 // Release is called when an agent process joins: what it was running when it
 // was last here and doesn't hold any more is queued again at once.
 func (q *Queue) Release(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error {
-	h := Holder{Agent: agent, Instance: instance, LeaseFor: q.cfg.LeaseFor, QueueFor: q.cfg.QueueFor}
+	h := Holder{
+		Agent: agent, Instance: instance,
+		LeaseFor: q.cfg.LeaseFor, MaxAttempts: q.cfg.MaxAttempts, QueueFor: q.cfg.QueueFor,
+	}
 	for _, id := range holding {
 		h.Holding = append(h.Holding, ID(id))
 	}

@@ -1,0 +1,454 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/store/blob"
+)
+
+var (
+	_ scan.Store  = (*Store)(nil)
+	_ scan.Agents = (*Store)(nil)
+)
+
+func topicQueued(agent fleet.AgentName) string { return "queued " + string(agent) }
+func topicScan(id scan.ID) string              { return "scan " + string(id) }
+
+// ScanQueued implements scan.Store.
+func (s *Store) ScanQueued(agent fleet.AgentName) <-chan struct{} { return s.wait(topicQueued(agent)) }
+
+// ScanChanged implements scan.Store.
+func (s *Store) ScanChanged(id scan.ID) <-chan struct{} { return s.wait(topicScan(id)) }
+
+// changed wakes, once the transaction is durable, whoever waits for the scan
+// or, where it is queued, for work.
+func (s *Store) changed(tx *Tx, c scan.Scan) {
+	tx.OnCommit(func() {
+		s.notify(topicScan(c.ID))
+		if c.Status == scan.Queued {
+			s.notify(topicQueued(c.Request.Target.Agent))
+		}
+	})
+}
+
+// PutDocument implements scan.Store.
+func (s *Store) PutDocument(r io.Reader, limit int64) (string, int64, error) {
+	d, n, err := s.blobs.Put(r, limit)
+	return string(d), n, err
+}
+
+// Document implements scan.Store.
+func (s *Store) Document(digest string) (io.ReadCloser, error) {
+	return s.blobs.Get(blob.Digest(digest))
+}
+
+// callbackRequest and callbackSecret are the columns of a scan's callback;
+// the secret is apart so that it can be erased.
+type callbackRequest struct {
+	URL      string `json:"url"`
+	Type     string `json:"type,omitempty"`
+	Username string `json:"username,omitempty"`
+}
+
+type callbackSecret struct {
+	Token    string `json:"token,omitempty"`
+	Password string `json:"password,omitempty"`
+}
+
+// CreateScan implements scan.Store.
+func (s *Store) CreateScan(ctx context.Context, c scan.Scan) error {
+	inputs, err := json.Marshal(c.Request.Inputs)
+	if err != nil {
+		return fmt.Errorf("inputs: %w", err)
+	}
+	var callback, secret []byte
+	if cb := c.Request.Callback; cb != nil {
+		if callback, err = json.Marshal(callbackRequest{URL: cb.URL, Type: cb.Type, Username: cb.Username}); err != nil {
+			return fmt.Errorf("callback: %w", err)
+		}
+		if secret, err = json.Marshal(callbackSecret{Token: string(cb.Token), Password: string(cb.Password)}); err != nil {
+			return fmt.Errorf("callback: %w", err)
+		}
+	}
+	r, t := c.Request, c.Request.Target
+	return s.update(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO scans (id, status, agent, kind, namespace, pod, container, uri,
+				profile, profile_version, profile_digest, threshold, inputs, timeout,
+				requested_by, callback, callback_secret, created, expires, total)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			c.ID, c.Status, t.Agent, t.Kind(), t.Namespace, t.Pod, t.Container, t.URI,
+			r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, string(inputs), r.Timeout.Microseconds(),
+			r.RequestedBy, string(callback), string(secret), micros(c.Created), micros(c.Expires), c.Progress.Total)
+		s.changed(tx, c)
+		return err
+	})
+}
+
+const scanColumns = `id, status, outcome, reason, agent, namespace, pod, container, uri,
+	profile, profile_version, profile_digest, threshold, inputs, timeout, requested_by, callback, callback_secret,
+	created, started, finished, expires, attempt, lease_instance, lease_expires, done, total, control,
+	passed, failed, skipped, errors, findings, result_digest, result_size`
+
+func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
+	var (
+		inputs, callback, secret, findings                   string
+		timeout, created, started, finished, expires, leased int64
+	)
+	r, t, n := &c.Request, &c.Request.Target, &c.Counts
+	err = row.Scan(&c.ID, &c.Status, &c.Outcome, &c.Reason, &t.Agent, &t.Namespace, &t.Pod, &t.Container, &t.URI,
+		&r.Profile, &c.ProfileVersion, &c.ProfileDigest, &r.Threshold, &inputs, &timeout, &r.RequestedBy, &callback, &secret,
+		&created, &started, &finished, &expires, &c.Attempt, &c.Lease.Instance, &leased, &c.Progress.Done, &c.Progress.Total, &c.Progress.Control,
+		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &findings, &c.ResultDigest, &c.ResultSize)
+	if err != nil {
+		return c, err
+	}
+	r.Timeout = time.Duration(timeout) * time.Microsecond
+	c.Created, c.Started, c.Finished = fromMicros(created), fromMicros(started), fromMicros(finished)
+	c.Expires, c.Lease.Expires = fromMicros(expires), fromMicros(leased)
+	if r.Callback, err = callbackOfScan(callback, secret); err != nil {
+		return c, err
+	}
+	return c, errors.Join(json.Unmarshal([]byte(inputs), &r.Inputs), json.Unmarshal([]byte(findings), &c.Findings))
+}
+
+func callbackOfScan(callback, secret string) (*scan.Callback, error) {
+	if callback == "" {
+		return nil, nil
+	}
+	var (
+		c callbackRequest
+		p callbackSecret
+	)
+	if err := json.Unmarshal([]byte(callback), &c); err != nil {
+		return nil, fmt.Errorf("callback: %w", err)
+	}
+	if secret != "" && json.Unmarshal([]byte(secret), &p) != nil {
+		return nil, errors.New("callback: its credential is damaged")
+	}
+	return &scan.Callback{
+		URL: c.URL, Type: c.Type, Username: c.Username,
+		Token: scan.Secret(p.Token), Password: scan.Secret(p.Password),
+	}, nil
+}
+
+// Scan implements scan.Store.
+func (s *Store) Scan(ctx context.Context, id scan.ID) (c scan.Scan, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		c, err = scanByID(ctx, tx, id)
+		return err
+	})
+	return c, err
+}
+
+func scanByID(ctx context.Context, tx *Tx, id scan.ID) (scan.Scan, error) {
+	c, err := scanScan(tx.QueryRow(ctx, `SELECT `+scanColumns+` FROM scans WHERE id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return scan.Scan{}, scan.ErrNotFound
+	}
+	return c, err
+}
+
+// Scans implements scan.Store.
+func (s *Store) Scans(ctx context.Context, f scan.Filter) (out []scan.Scan, err error) {
+	where, args := []string{"1 = 1"}, []any{}
+	with := func(cond string, arg any) { where, args = append(where, cond), append(args, arg) }
+	if f.Status != "" {
+		with("status = ?", f.Status)
+	}
+	if f.Agent != "" {
+		with("agent = ?", f.Agent)
+	}
+	if f.Before != "" {
+		with("id < ?", f.Before)
+	}
+	limit := min(f.Limit, 1000)
+	if limit <= 0 {
+		limit = 100
+	}
+	err = s.view(ctx, func(tx *Tx) error {
+		out, err = queryScans(ctx, tx, strings.Join(where, " AND ")+` ORDER BY id DESC LIMIT ?`, append(args, limit)...)
+		return err
+	})
+	return out, err
+}
+
+func queryScans(ctx context.Context, tx *Tx, where string, args ...any) ([]scan.Scan, error) {
+	rows, err := tx.Query(ctx, `SELECT `+scanColumns+` FROM scans WHERE `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []scan.Scan
+	for rows.Next() {
+		c, err := scanScan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, rows.Err()
+}
+
+// LeaseScan implements scan.Store.
+func (s *Store) LeaseScan(ctx context.Context, t scan.Taker, now time.Time) (c scan.Scan, err error) {
+	if len(t.Kinds) == 0 {
+		return c, scan.ErrNotFound
+	}
+	// Most calls find nothing, and those needn't wait for the writer.
+	var waiting int
+	query, args := takeable("COUNT(*)", t, now)
+	err = s.view(ctx, func(tx *Tx) error { return tx.QueryRow(ctx, query, args...).Scan(&waiting) })
+	if err != nil {
+		return c, err
+	}
+	if waiting == 0 {
+		return c, scan.ErrNotFound
+	}
+	err = s.update(ctx, func(tx *Tx) error {
+		c, err = s.lease(ctx, tx, t, now)
+		return err
+	})
+	return c, err
+}
+
+// takeable is the query for what t may be given now.
+func takeable(columns string, t scan.Taker, now time.Time) (string, []any) {
+	args := []any{t.Agent, micros(now)}
+	query := `SELECT ` + columns + ` FROM scans WHERE agent = ? AND status = 'queued' AND expires > ? AND kind IN (` + list(t.Kinds, &args) + `)`
+	if len(t.Holding) > 0 {
+		query += ` AND id NOT IN (` + list(t.Holding, &args) + `)`
+	}
+	return query, args
+}
+
+func (s *Store) lease(ctx context.Context, tx *Tx, t scan.Taker, now time.Time) (scan.Scan, error) {
+	query, args := takeable("MIN(id)", t, now)
+	var id sql.NullString
+	if err := tx.QueryRow(ctx, query, args...).Scan(&id); err != nil {
+		return scan.Scan{}, err
+	}
+	if !id.Valid {
+		return scan.Scan{}, scan.ErrNotFound
+	}
+	// The condition on the status is for a hub that took it meanwhile.
+	n, err := affected(tx.Exec(ctx, `
+		UPDATE scans SET status = 'running', reason = '', attempt = attempt + 1, started = ?,
+			expires = ? + timeout, lease_instance = ?, lease_expires = ?, done = 0, control = ''
+		WHERE id = ? AND status = 'queued'`,
+		micros(now), micros(now.Add(t.Grace)), t.Instance, micros(now.Add(t.LeaseFor)), id.String))
+	if err != nil {
+		return scan.Scan{}, err
+	}
+	if n == 0 {
+		return scan.Scan{}, scan.ErrNotFound
+	}
+	c, err := scanByID(ctx, tx, scan.ID(id.String))
+	s.changed(tx, c)
+	return c, err
+}
+
+// RenewLease implements scan.Store.
+func (s *Store) RenewLease(ctx context.Context, r scan.Renewal, now time.Time) error {
+	return s.update(ctx, func(tx *Tx) error {
+		c, err := scanByID(ctx, tx, r.ID)
+		switch {
+		case err != nil:
+			return err
+		case c.Request.Target.Agent != r.Agent, r.Attempt < 1, r.Attempt > c.Attempt:
+			return scan.ErrNotFound
+		case c.Status.Final():
+			return finished(c)
+		case r.Attempt < c.Attempt, c.Lease.Instance != r.Instance:
+			return scan.ErrStale
+		}
+		if c.Status == scan.Queued {
+			c.Expires = now.Add(c.Request.Timeout)
+		}
+		c.Status = scan.Running
+		s.changed(tx, c)
+		_, err = tx.Exec(ctx, `
+			UPDATE scans SET status = ?, reason = '', expires = ?, lease_expires = ?, done = ?, total = ?, control = ?
+			WHERE id = ?`,
+			c.Status, micros(c.Expires), micros(now.Add(r.LeaseFor)), r.Progress.Done, r.Progress.Total, r.Progress.Control, c.ID)
+		return err
+	})
+}
+
+func finished(c scan.Scan) error { return fmt.Errorf("%w: it is %s", scan.ErrFinished, c.Status) }
+
+// FinishScan implements scan.Store.
+func (s *Store) FinishScan(ctx context.Context, f scan.Finish, now time.Time) error {
+	return s.update(ctx, func(tx *Tx) error {
+		c, err := scanByID(ctx, tx, f.ID)
+		switch {
+		case err != nil:
+			return err
+		case f.Attempt != 0 && (c.Request.Target.Agent != f.Agent || f.Attempt > c.Attempt):
+			return scan.ErrNotFound
+		case c.Status.Final():
+			return finished(c)
+		case f.Attempt != 0 && f.Attempt < c.Attempt && f.Status != scan.Completed:
+			return scan.ErrStale
+		}
+		return s.finish(ctx, tx, c, f, now)
+	})
+}
+
+// finish moves c to its final state, with all that follows from it.
+func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, now time.Time) error {
+	c.Status = f.Status
+	findings, err := json.Marshal(f.Verdict.Findings)
+	if err != nil {
+		return err
+	}
+	n := f.Verdict.Counts
+	done, total := c.Progress.Done, c.Progress.Total
+	if f.Status == scan.Completed {
+		total = n.Passed + n.Failed + n.Skipped + n.Error
+		done = total
+	}
+	if _, err := tx.Exec(ctx, `
+		UPDATE scans SET status = ?, outcome = ?, reason = ?, finished = ?, lease_expires = 0, callback_secret = '',
+			done = ?, total = ?, passed = ?, failed = ?, skipped = ?, errors = ?, findings = ?, result_digest = ?, result_size = ?
+		WHERE id = ?`,
+		c.Status, f.Verdict.Outcome, f.Reason, micros(now),
+		done, total, n.Passed, n.Failed, n.Skipped, n.Error, string(findings), f.ResultDigest, f.ResultSize, c.ID); err != nil {
+		return err
+	}
+	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {
+		return err
+	}
+	s.changed(tx, c)
+	cb := c.Request.Callback
+	if cb == nil {
+		return nil
+	}
+	return s.enqueueCallback(ctx, tx, alert.Callback{
+		URL: cb.URL,
+		Auth: alert.Auth{
+			Type: alert.AuthType(cb.Type), Username: cb.Username,
+			Token: string(cb.Token), Password: string(cb.Password),
+		},
+		Scan: string(c.ID), Status: string(f.Status), Outcome: string(f.Verdict.Outcome),
+		Reason: f.Reason, Counts: n, Finished: now,
+	})
+}
+
+// requeue has a lost attempt made again.
+func (s *Store) requeue(ctx context.Context, tx *Tx, c scan.Scan, reason string, expires time.Time) error {
+	c.Status = scan.Queued
+	s.changed(tx, c)
+	_, err := tx.Exec(ctx, `
+		UPDATE scans SET status = 'queued', reason = ?, expires = ?, lease_expires = 0 WHERE id = ?`,
+		reason, micros(expires), c.ID)
+	return err
+}
+
+// ReleaseScans implements scan.Store.
+func (s *Store) ReleaseScans(ctx context.Context, h scan.Holder, now time.Time) error {
+	held := map[scan.ID]bool{}
+	for _, id := range h.Holding {
+		held[id] = true
+	}
+	return s.update(ctx, func(tx *Tx) error {
+		leased, err := queryScans(ctx, tx, `agent = ? AND status = 'running' AND lease_instance = ? ORDER BY id`, h.Agent, h.Instance)
+		if err != nil {
+			return err
+		}
+		for _, c := range leased {
+			if held[c.ID] {
+				_, err = tx.Exec(ctx, `UPDATE scans SET lease_expires = ? WHERE id = ?`, micros(now.Add(h.LeaseFor)), c.ID)
+			} else {
+				reason := fmt.Sprintf("attempt %d ended when agent %s restarted", c.Attempt, h.Agent)
+				err = s.retry(ctx, tx, c, h.MaxAttempts, reason, h.QueueFor, now)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// retry queues a lost attempt again or, after the last, gives the scan up.
+func (s *Store) retry(ctx context.Context, tx *Tx, c scan.Scan, maxAttempts int, reason string, queueFor time.Duration, now time.Time) error {
+	if c.Attempt >= maxAttempts {
+		reason = fmt.Sprintf("%s; given up after %d attempts", reason, c.Attempt)
+		return s.finish(ctx, tx, c, scan.Finish{Status: scan.Error, Reason: reason}, now)
+	}
+	return s.requeue(ctx, tx, c, reason, now.Add(queueFor))
+}
+
+// ExpireScans implements scan.Store.
+func (s *Store) ExpireScans(ctx context.Context, maxAttempts int, queueFor time.Duration, now time.Time) (n int, err error) {
+	const due = `status = 'running' AND (lease_expires <= ? OR expires <= ?) OR status = 'queued' AND expires <= ?`
+	us := micros(now)
+	var count int
+	err = s.view(ctx, func(tx *Tx) error {
+		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM scans WHERE `+due, us, us, us).Scan(&count)
+	})
+	if err != nil || count == 0 {
+		return 0, err
+	}
+	err = s.update(ctx, func(tx *Tx) error {
+		scans, err := queryScans(ctx, tx, due+` ORDER BY id`, us, us, us)
+		if err != nil {
+			return err
+		}
+		for _, c := range scans {
+			if err := s.expire(ctx, tx, c, maxAttempts, queueFor, now); err != nil {
+				return err
+			}
+		}
+		n = len(scans)
+		return nil
+	})
+	return n, err
+}
+
+func (s *Store) expire(ctx context.Context, tx *Tx, c scan.Scan, maxAttempts int, queueFor time.Duration, now time.Time) error {
+	agent := c.Request.Target.Agent
+	switch {
+	case c.Status == scan.Queued:
+		reason := fmt.Sprintf("agent %s did not take the scan in time", agent)
+		if c.Reason != "" {
+			reason = c.Reason + "; " + reason + " again"
+		}
+		return s.finish(ctx, tx, c, scan.Finish{Status: scan.Error, Reason: reason}, now)
+	case !c.Lease.Expires.After(now):
+		reason := fmt.Sprintf("attempt %d was lost: agent %s stopped reporting", c.Attempt, agent)
+		return s.retry(ctx, tx, c, maxAttempts, reason, queueFor, now)
+	default:
+		reason := fmt.Sprintf("timed out: agent %s did not end the run within %v", agent, c.Request.Timeout)
+		return s.finish(ctx, tx, c, scan.Finish{Status: scan.Error, Reason: reason}, now)
+	}
+}
+
+// MayReadProfile implements scan.Store.
+func (s *Store) MayReadProfile(ctx context.Context, agent fleet.AgentName, digest string) (ok bool, err error) {
+	var n int
+	err = s.view(ctx, func(tx *Tx) error {
+		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM scans WHERE profile_digest = ? AND agent = ? LIMIT 1) AS found`,
+			digest, agent).Scan(&n)
+	})
+	return n > 0, err
+}
+
+// list is the placeholders for values, which it appends to args.
+func list[T any](values []T, args *[]any) string {
+	for _, v := range values {
+		*args = append(*args, v)
+	}
+	return strings.TrimSuffix(strings.Repeat("?, ", len(values)), ", ")
+}
