@@ -152,11 +152,13 @@ func (s *shell) Close() error {
 	return s.closeErr
 }
 
-// preamble readies the shell. reeve_abort finds the descendants of the batch
-// in /proc by their parents, all with builtins.
+// preamble readies the shell. reeve_tree finds the batch and its descendants in
+// /proc by their parents, all with builtins. reeve_abort stops them until no
+// new one has come, kills them, and waits until each is dead or a zombie: one
+// that is still dying could write after the abort was announced.
 const preamble = `exec 3>&2 2>/dev/null
 reeve_p=
-reeve_abort() {
+reeve_tree() {
 reeve_t=$reeve_p reeve_n=$reeve_p
 while [ -n "$reeve_n" ]; do
 reeve_c=
@@ -168,7 +170,20 @@ case " $reeve_n " in *" $2 "*) reeve_c="$reeve_c $reeve_i";; esac
 done
 reeve_n=$reeve_c reeve_t="$reeve_t $reeve_c"
 done
-kill -9 $reeve_t 2>/dev/null
+}
+reeve_abort() {
+reeve_o=
+while reeve_tree; [ "$reeve_t" != "$reeve_o" ]; do
+kill -STOP $reeve_t
+reeve_o=$reeve_t
+done
+kill -9 $reeve_t
+for reeve_i in $reeve_t; do
+while { read -r reeve_l </proc/$reeve_i/stat; } 2>/dev/null; do
+set -- ${reeve_l##*) }
+case $1 in Z|X) break;; esac
+done
+done
 wait
 }
 `

@@ -169,7 +169,7 @@ func TestShell_Cancelled(t *testing.T) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 	if got, err := s.Run(t.Context(), "echo on"); err != nil || string(got.Stdout) != "on\n" {
-		t.Errorf("the next command: %q, %v", got.Stdout, err)
+		t.Errorf("the next command: %.80q, %v", got.Stdout, err)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestShell_EndlessOutput(t *testing.T) {
 		t.Errorf("got %v, want an OutputError", err)
 	}
 	if got, err := s.Run(t.Context(), "echo on"); err != nil || string(got.Stdout) != "on\n" {
-		t.Errorf("the next command: %q, %v", got.Stdout, err)
+		t.Errorf("the next command: %.80q, %v", got.Stdout, err)
 	}
 }
 
@@ -193,7 +193,7 @@ func TestShell_KillsItsParent(t *testing.T) {
 		t.Errorf("got %+v, want an error", got)
 	}
 	if got, err := s.Run(t.Context(), "echo on"); err != nil || string(got.Stdout) != "on\n" {
-		t.Errorf("the next command: %q, %v", got.Stdout, err)
+		t.Errorf("the next command: %.80q, %v", got.Stdout, err)
 	}
 }
 
