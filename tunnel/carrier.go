@@ -11,8 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 const (
@@ -190,23 +188,7 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (net.Conn, error) {
 		// One connection, which the WebSocket takes away.
 		DisableKeepAlives: true,
 	}
-	ws, resp, err := websocket.Dial(ctx, u.String(), &websocket.DialOptions{
-		HTTPClient: &http.Client{
-			Transport: tr,
-			// The hub doesn't redirect; whoever does gets no certificate.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		Subprotocols:    []string{ALPN},
-		CompressionMode: websocket.CompressionDisabled,
-	})
-	if err != nil {
-		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			return nil, fmt.Errorf("answer %s instead of a WebSocket", resp.Status)
-		}
-		return nil, err
-	}
-	// The dial's ctx ends with the dial; the carrier lives until its Close.
-	return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+	return dialWebSocket(ctx, tr, u)
 }
 
 // OnSession gets each carrier that an agent opened, with the TLS state that
@@ -223,15 +205,9 @@ func Handler(cfg Config, on OnSession) http.Handler {
 			http.Error(w, "a carrier needs TLS", http.StatusUpgradeRequired)
 			return
 		}
-		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-			Subprotocols:    []string{ALPN},
-			CompressionMode: websocket.CompressionDisabled,
-		})
-		if err != nil {
-			return // Accept has answered
+		if conn := acceptWebSocket(w, r); conn != nil {
+			serve(r.Context(), conn, cfg, r.TLS, on)
 		}
-		ctx := r.Context()
-		serve(ctx, websocket.NetConn(context.WithoutCancel(ctx), ws, websocket.MessageBinary), cfg, r.TLS, on)
 	})
 }
 

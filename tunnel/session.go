@@ -35,6 +35,9 @@ const initialWindow = 256 << 10
 // wait for longer.
 const messageSize = 16<<10 - 64
 
+// readBuffer is how much is read from a carrier at once.
+const readBuffer = 32 << 10
+
 // Config tunes a session. The zero value is what a hub and an agent want.
 type Config struct {
 	// Window is the most that one stream's reader may have outstanding;
@@ -125,6 +128,10 @@ func start(conn net.Conn, cfg Config, begin starter) (*Session, error) {
 	}
 	cfg = cfg.withDefaults()
 	m := &meter{Conn: conn}
+	buffer := readBuffer
+	if _, ok := conn.(*webSocket); ok {
+		buffer = 0 // it has one
+	}
 	purse := &purse{limit: int64(cfg.Memory)}
 	mux, err := begin(m, &yamux.Config{
 		AcceptBacklog:           256,
@@ -135,7 +142,7 @@ func start(conn net.Conn, cfg Config, begin starter) (*Session, error) {
 		InitialStreamWindowSize: initialWindow,
 		MaxStreamWindowSize:     uint32(cfg.Window),
 		LogOutput:               lineLogger{cfg.Logger},
-		ReadBufSize:             32 << 10,
+		ReadBufSize:             buffer,
 		MaxMessageSize:          messageSize,
 	}, purse.span)
 	if err != nil {

@@ -35,7 +35,7 @@ type hub struct {
 
 // newHub hands each session to links and keeps it until it is done. Where
 // serve isn't nil, it is asked first to refuse requests.
-func newHub(t *testing.T, cfg tunnel.Config) *hub {
+func newHub(t testing.TB, cfg tunnel.Config) *hub {
 	t.Helper()
 	h := &hub{links: make(chan *tunnel.Session, 16)}
 	on := func(ctx context.Context, s *tunnel.Session, state *tls.ConnectionState) {
@@ -100,7 +100,7 @@ func identity(t testing.TB) (tls.Certificate, *x509.CertPool) {
 }
 
 // link dials h by carrier and answers both ends of the session.
-func link(t *testing.T, h *hub, carrier tunnel.Carrier) (agent, far *tunnel.Session) {
+func link(t testing.TB, h *hub, carrier tunnel.Carrier) (agent, far *tunnel.Session) {
 	t.Helper()
 	agent, err := tunnel.Dial(t.Context(), tunnel.DialConfig{
 		URL: h.URL, TLS: h.client, Carriers: []tunnel.Carrier{carrier},
