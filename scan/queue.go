@@ -45,7 +45,8 @@ type Store interface {
 	// MayReadProfile reports whether a scan of that agent names the digest.
 	MayReadProfile(ctx context.Context, agent fleet.AgentName, digest string) (bool, error)
 
-	// PutDocument keeps what r gives and returns its digest and size.
+	// PutDocument keeps what r gives and returns its digest and size. It is
+	// ErrBadResult if that is over limit.
 	PutDocument(r io.Reader, limit int64) (digest string, size int64, err error)
 	Document(digest string) (io.ReadCloser, error)
 
@@ -122,7 +123,7 @@ const (
 	DefaultTimeout     = 5 * time.Minute
 	MaxTimeout         = time.Hour
 	// MaxResults is the most bytes that a results document may have.
-	MaxResults = 256 << 20
+	MaxResults = 128 << 20
 
 	grace = time.Minute
 	// pollEvery is how often a waiting lease looks for work that another
@@ -395,12 +396,15 @@ func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt in
 		return fmt.Errorf("complete scan %s: %w", id, err)
 	}
 	digest, size, err := q.cfg.Store.PutDocument(results, MaxResults)
-	if err != nil {
-		return fmt.Errorf("keep the results of scan %s: %w", id, err)
+	var verdict Verdict
+	if err == nil {
+		verdict, err = q.verdict(s, digest)
 	}
-	verdict, err := q.verdict(s, digest)
 	if errors.Is(err, ErrBadResult) {
-		return errors.Join(err, q.Fail(ctx, peer, id, attempt, err.Error()))
+		// The refusal is final only once the scan's end is.
+		if ferr := q.Fail(ctx, peer, id, attempt, err.Error()); ferr != nil {
+			return ferr
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("judge scan %s: %w", id, err)

@@ -1,6 +1,8 @@
 package scan
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -155,6 +157,44 @@ type Request struct {
 	Timeout     time.Duration
 	Callback    *Callback
 	RequestedBy string
+}
+
+// DecodeInputs reads inputs from JSON. Numbers without a fraction become
+// int64, for a profile can tell 1 from 1.0.
+func DecodeInputs(text []byte) (map[string]any, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var inputs map[string]any
+	if err := dec.Decode(&inputs); err != nil {
+		return nil, fmt.Errorf("inputs: %w", err)
+	}
+	for k, v := range inputs {
+		inputs[k] = number(v)
+	}
+	return inputs, nil
+}
+
+func number(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		if n, err := v.Int64(); err == nil {
+			return n
+		}
+		f, err := v.Float64()
+		if err != nil {
+			return v.String()
+		}
+		return f
+	case []any:
+		for i := range v {
+			v[i] = number(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = number(v[k])
+		}
+	}
+	return v
 }
 
 // Policy is the name under which the outcome of r is told.

@@ -44,6 +44,9 @@ func (s *Store) changed(tx *Tx, c scan.Scan) {
 // PutDocument implements scan.Store.
 func (s *Store) PutDocument(r io.Reader, limit int64) (string, int64, error) {
 	d, n, err := s.blobs.Put(r, limit)
+	if errors.Is(err, blob.ErrTooLarge) {
+		err = fmt.Errorf("%w: %w", scan.ErrBadResult, err)
+	}
 	return string(d), n, err
 }
 
@@ -119,7 +122,10 @@ func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	if r.Callback, err = callbackOfScan(callback, secret); err != nil {
 		return c, err
 	}
-	return c, errors.Join(json.Unmarshal([]byte(inputs), &r.Inputs), json.Unmarshal([]byte(findings), &c.Findings))
+	if r.Inputs, err = scan.DecodeInputs([]byte(inputs)); err != nil {
+		return c, err
+	}
+	return c, json.Unmarshal([]byte(findings), &c.Findings)
 }
 
 func callbackOfScan(callback, secret string) (*scan.Callback, error) {
