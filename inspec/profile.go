@@ -1,0 +1,451 @@
+package inspec
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The most that a profile may hold. An archive that unpacks to more is
+// refused before it is unpacked further.
+const (
+	MaxFiles     = 10_000
+	MaxFileBytes = 16 << 20
+	MaxBytes     = 64 << 20
+)
+
+// ErrNotProfile is what Load wraps when the path holds no inspec.yml.
+var ErrNotProfile = errors.New("not a profile: it holds no inspec.yml")
+
+// A ProfileError says what is wrong with a profile, where, and what to do.
+type ProfileError struct {
+	Profile string // its name, or the path that it was loaded from
+	File    string // slash path inside the profile
+	Line    int    // from 1; 0 when the whole file is meant
+	Msg     string
+}
+
+func (e *ProfileError) Error() string {
+	at := e.File
+	if e.Line > 0 {
+		at = fmt.Sprintf("%s:%d", e.File, e.Line)
+	}
+	return fmt.Sprintf("profile %s: %s: %s", e.Profile, at, e.Msg)
+}
+
+// Profile is one loaded profile with the profiles that it depends on by
+// path. It is read-only and may be run by several goroutines at once.
+type Profile struct {
+	meta   Metadata
+	files  map[string][]byte // by slash path below the profile's root
+	names  []string          // the keys of files, sorted
+	digest string
+	deps   []*Profile
+}
+
+// Metadata is what inspec.yml says.
+type Metadata struct {
+	Name, Version, Title, Summary, Maintainer string
+	License, Copyright, CopyrightEmail        string
+	Supports                                  []map[string]any
+	Depends                                   []Dependency
+	Inputs                                    []Input
+}
+
+// Dependency is another profile, found by its path from this one's root.
+type Dependency struct {
+	Name, Path string
+}
+
+// Input is one value that a profile asks for.
+type Input struct {
+	Name, Title, Description string
+	// Type is String, Numeric, Regexp, Array, Hash, Boolean, Any or empty.
+	Type      string
+	Required  bool
+	Sensitive bool
+	Pattern   string
+	Value     any
+	HasValue  bool
+	Priority  int
+	Line      int
+}
+
+// Load reads the profile at p: a folder, or a .tar.gz, .tgz, .tar or .zip
+// archive of one. Symbolic links are followed inside a folder and refused
+// where they lead out of it.
+func Load(p string) (*Profile, error) {
+	st, err := os.Stat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("profile %s does not exist: name a folder or an archive that holds an inspec.yml", p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	if st.IsDir() {
+		return loadDir(p, 0)
+	}
+	f, err := os.Open(p)
+	if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	defer f.Close()
+	return Read(f, p)
+}
+
+// Read reads the archive of a profile: tar, compressed or not, or zip, told
+// by its first bytes. Name stands for it in errors.
+func Read(r io.Reader, name string) (*Profile, error) {
+	data, err := readLimited(r, MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: %w", name, err)
+	}
+	files := newFileSet()
+	switch {
+	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
+		err = files.zip(data)
+	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
+		var gz *gzip.Reader
+		if gz, err = gzip.NewReader(bytes.NewReader(data)); err == nil {
+			err = files.tar(gz)
+		}
+	case len(data) > 262 && string(data[257:262]) == "ustar":
+		err = files.tar(bytes.NewReader(data))
+	default:
+		err = errors.New("not an archive that is known here: give a folder, .tar.gz or .zip")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: %w", name, err)
+	}
+	return files.profile(name, nil)
+}
+
+// LoadFS reads the profile whose root is the root of fsys. Dependencies by
+// path are looked for inside fsys.
+func LoadFS(fsys fs.FS) (*Profile, error) { return loadFS(fsys, ".", "given", 0) }
+
+const maxDepth = 8 // of dependencies
+
+func loadDir(dir string, depth int) (*Profile, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	defer root.Close()
+	files := newFileSet()
+	if err := files.walk(root.FS(), "."); err != nil {
+		return nil, fmt.Errorf("profile %s: %w", dir, err)
+	}
+	return files.profile(dir, func(rel string) (*Profile, error) {
+		if depth >= maxDepth {
+			return nil, fmt.Errorf("more than %d profiles depend on each other: is there a circle?", maxDepth)
+		}
+		if !path.IsAbs(rel) {
+			rel = dir + "/" + rel
+		}
+		return loadDir(rel, depth+1)
+	})
+}
+
+func loadFS(fsys fs.FS, dir, name string, depth int) (*Profile, error) {
+	files := newFileSet()
+	if err := files.walk(fsys, dir); err != nil {
+		return nil, fmt.Errorf("profile %s: %w", name, err)
+	}
+	return files.profile(name, func(rel string) (*Profile, error) {
+		if depth >= maxDepth {
+			return nil, fmt.Errorf("more than %d profiles depend on each other: is there a circle?", maxDepth)
+		}
+		return loadFS(fsys, path.Join(dir, rel), rel, depth+1)
+	})
+}
+
+// A fileSet gathers a profile's files under the limits.
+type fileSet struct {
+	files map[string][]byte
+	bytes int
+}
+
+func newFileSet() *fileSet { return &fileSet{files: map[string][]byte{}} }
+
+func (s *fileSet) add(name string, r io.Reader) error {
+	clean := path.Clean(strings.TrimPrefix(name, "./"))
+	if path.IsAbs(name) || clean == ".." || strings.HasPrefix(clean, "../") || strings.ContainsRune(name, '\\') {
+		return fmt.Errorf("%q leads out of the archive", name)
+	}
+	if hidden(clean) {
+		return nil
+	}
+	if len(s.files) >= MaxFiles {
+		return fmt.Errorf("more than %d files", MaxFiles)
+	}
+	data, err := readLimited(r, min(MaxFileBytes, MaxBytes-s.bytes))
+	if err != nil {
+		return fmt.Errorf("%s: %w", clean, err)
+	}
+	s.bytes += len(data)
+	s.files[clean] = data
+	return nil
+}
+
+// hidden reports whether a part of the path begins with a dot: version
+// control and editors keep their things there, and no profile does.
+func hidden(p string) bool {
+	for part := range strings.SplitSeq(p, "/") {
+		if len(part) > 1 && part[0] == '.' {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *fileSet) walk(fsys fs.FS, dir string) error {
+	return fs.WalkDir(fsys, dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(strings.TrimPrefix(p, dir), "/")
+		if d.IsDir() {
+			if p != dir && hidden(d.Name()) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if d.Type()&fs.ModeSymlink != 0 {
+			st, err := fs.Stat(fsys, p)
+			if err != nil {
+				return fmt.Errorf("%s is a link that leads nowhere or out of the profile: replace it by the file", rel)
+			}
+			if st.IsDir() {
+				return nil
+			}
+		} else if !d.Type().IsRegular() {
+			return nil
+		}
+		f, err := fsys.Open(p)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return s.add(rel, f)
+	})
+}
+
+func (s *fileSet) tar(r io.Reader) error {
+	// The reader is bounded as a whole, too: headers and skipped entries count.
+	tr := tar.NewReader(io.LimitReader(r, 2*MaxBytes))
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the archive is damaged or unpacks to more than %d MiB: %w", 2*MaxBytes>>20, err)
+		}
+		switch h.Typeflag {
+		case tar.TypeReg:
+			if err := s.add(h.Name, tr); err != nil {
+				return err
+			}
+		case tar.TypeSymlink, tar.TypeLink:
+			return fmt.Errorf("%s is a link; archives of profiles hold files only: make it again with `tar -h`", h.Name)
+		}
+	}
+}
+
+func (s *fileSet) zip(data []byte) error {
+	zr, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return fmt.Errorf("the archive is damaged: %w", err)
+	}
+	for _, e := range zr.File {
+		if e.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("%s is a link; archives of profiles hold files only", e.Name)
+		}
+		if !e.Mode().IsRegular() {
+			continue
+		}
+		r, err := e.Open()
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Name, err)
+		}
+		err = s.add(e.Name, r)
+		r.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readLimited(r io.Reader, limit int) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > limit {
+		return nil, fmt.Errorf("larger than %d bytes", limit)
+	}
+	return data, nil
+}
+
+// profile makes the Profile of the files: its root is the folder of the
+// inspec.yml nearest to the top, since archives often wrap all in one folder.
+func (s *fileSet) profile(name string, dep func(rel string) (*Profile, error)) (*Profile, error) {
+	root, found := "", false
+	for f := range s.files {
+		if path.Base(f) != "inspec.yml" {
+			continue
+		}
+		dir := path.Dir(f)
+		better := strings.Count(dir, "/") < strings.Count(root, "/") || (strings.Count(dir, "/") == strings.Count(root, "/") && dir < root)
+		if dir == "." {
+			root, found = ".", true
+			break
+		}
+		if !found || better {
+			root, found = dir, true
+		}
+	}
+	if !found {
+		return nil, fmt.Errorf("profile %s: %w (an inspec.yml with at least `name: …` makes a folder a profile)", name, ErrNotProfile)
+	}
+	p := &Profile{files: map[string][]byte{}}
+	for f, data := range s.files {
+		if root != "." {
+			var ok bool
+			if f, ok = strings.CutPrefix(f, root+"/"); !ok {
+				continue
+			}
+		}
+		p.files[f] = data
+		p.names = append(p.names, f)
+	}
+	slices.Sort(p.names)
+	var err error
+	if p.meta, err = parseMetadata(name, p.files["inspec.yml"]); err != nil {
+		return nil, err
+	}
+	p.digest = p.sum()
+	if len(p.sources("controls/")) == 0 && len(p.meta.Depends) == 0 && len(p.sources("libraries/")) == 0 {
+		return nil, &ProfileError{Profile: p.meta.Name, File: "controls/", Msg: "there is no file controls/*.rb: a profile holds its controls there"}
+	}
+	for _, d := range p.meta.Depends {
+		// An archive carries what it depends on inside itself.
+		sub := newFileSet()
+		for f, data := range p.files {
+			if rest, ok := strings.CutPrefix(f, path.Clean(d.Path)+"/"); ok {
+				sub.files[rest] = data
+			}
+		}
+		var dp *Profile
+		var err error
+		switch {
+		case len(sub.files) > 0:
+			dp, err = sub.profile(d.Path, nil)
+		case dep != nil:
+			dp, err = dep(d.Path)
+		default:
+			err = fmt.Errorf("the archive does not hold %s", d.Path)
+		}
+		if err != nil {
+			return nil, &ProfileError{Profile: p.meta.Name, File: "inspec.yml", Msg: fmt.Sprintf("depends on %s: %v", d.Name, err)}
+		}
+		p.deps = append(p.deps, dp)
+	}
+	if err := p.parseAll(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// sum is the SHA-256 over the names and contents of the files.
+func (p *Profile) sum() string {
+	h := sha256.New()
+	for _, n := range p.names {
+		fmt.Fprintf(h, "%s\x00%d\x00", n, len(p.files[n]))
+		h.Write(p.files[n])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Metadata is what the profile says of itself.
+func (p *Profile) Metadata() Metadata { return p.meta }
+
+// Name is the profile's name, as in inspec.yml.
+func (p *Profile) Name() string { return p.meta.Name }
+
+// Digest is the SHA-256, in hexadecimal digits, over the names and contents
+// of the profile's files; it is the same for a folder and its archive.
+func (p *Profile) Digest() string { return p.digest }
+
+// File returns the content of one file of the profile.
+func (p *Profile) File(name string) ([]byte, bool) {
+	data, ok := p.files[path.Clean(name)]
+	return slices.Clone(data), ok
+}
+
+// Archive writes the profile, with what it depends on, as a .tar.gz that is
+// the same byte for byte each time.
+func (p *Profile) Archive(w io.Writer) error {
+	gz := gzip.NewWriter(w)
+	tw := tar.NewWriter(gz)
+	seen := map[string]bool{}
+	if err := p.archive(tw, "", seen); err != nil {
+		return fmt.Errorf("archive of profile %s: %w", p.meta.Name, err)
+	}
+	if err := tw.Close(); err != nil {
+		return fmt.Errorf("archive of profile %s: %w", p.meta.Name, err)
+	}
+	return gz.Close()
+}
+
+func (p *Profile) archive(tw *tar.Writer, prefix string, seen map[string]bool) error {
+	for _, n := range p.names {
+		full := path.Join(prefix, n)
+		if seen[full] {
+			continue
+		}
+		seen[full] = true
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: full, Mode: 0o644, Size: int64(len(p.files[n])), ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := tw.Write(p.files[n]); err != nil {
+			return err
+		}
+	}
+	for i, d := range p.meta.Depends {
+		at := path.Join(prefix, d.Path)
+		if path.IsAbs(d.Path) || strings.HasPrefix(at, "..") {
+			return fmt.Errorf("it depends on %s, which lies outside of it (%s): move it inside", d.Name, d.Path)
+		}
+		if err := p.deps[i].archive(tw, at, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sources lists the Ruby files below a folder, in order.
+func (p *Profile) sources(under string) []string {
+	var out []string
+	for _, n := range p.names {
+		if strings.HasPrefix(n, under) && strings.HasSuffix(n, ".rb") {
+			out = append(out, n)
+		}
+	}
+	return out
+}
