@@ -1,0 +1,112 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/pki"
+)
+
+type (
+	alertView struct {
+		ID        alert.ID    `json:"id"`
+		Sink      string      `json:"sink"`
+		Owner     string      `json:"owner"`
+		Repo      string      `json:"repo"`
+		Policy    string      `json:"policy"`
+		Pass      bool        `json:"pass"`
+		Details   string      `json:"details,omitempty"`
+		Run       string      `json:"run" doc:"What made the outcome, such as a scan's id"`
+		At        time.Time   `json:"at"`
+		Seq       int64       `json:"seq" doc:"Its place in the order of its owner, repo, policy and sink"`
+		State     alert.State `json:"state" enum:"pending,delivered,dead,skipped"`
+		Attempts  int         `json:"attempts"`
+		LastError string      `json:"lastError,omitempty"`
+		Created   time.Time   `json:"created"`
+		NextAt    time.Time   `json:"nextAt,omitzero" doc:"When a pending one is tried next"`
+		Done      time.Time   `json:"done,omitzero" doc:"When it left the state pending"`
+	}
+	sinkView struct {
+		Name          string    `json:"name"`
+		Pending       int       `json:"pending"`
+		Delivered     int       `json:"delivered"`
+		Dead          int       `json:"dead"`
+		Skipped       int       `json:"skipped"`
+		OldestPending time.Time `json:"oldestPending,omitzero"`
+		PausedUntil   time.Time `json:"pausedUntil,omitzero"`
+		Reason        string    `json:"reason,omitempty" doc:"Why it is paused"`
+	}
+	alertOutput struct{ Body alertView }
+)
+
+func fromAlert(al alert.Alert) alertView {
+	v := alertView{
+		ID: al.ID, Sink: al.Sink, Owner: al.Outcome.Subject.Owner, Repo: al.Outcome.Subject.Repo, Policy: al.Outcome.Policy,
+		Pass: al.Outcome.Pass, Details: al.Outcome.Details, Run: al.Outcome.Run, At: al.Outcome.At, Seq: al.Seq,
+		State: al.State, Attempts: al.Attempts, LastError: al.LastError, Created: al.Created, Done: al.Done,
+	}
+	if al.State == alert.Pending {
+		v.NextAt = al.NextAt
+	}
+	return v
+}
+
+func fromSink(s alert.SinkStatus) sinkView {
+	return sinkView{
+		Name: s.Sink, Pending: s.Pending, Delivered: s.Delivered, Dead: s.Dead, Skipped: s.Skipped,
+		OldestPending: s.OldestPending, PausedUntil: s.PausedUntil, Reason: s.Reason,
+	}
+}
+
+func (a *API) alerts() {
+	type listInput struct {
+		State  string `query:"state" enum:"pending,delivered,dead,skipped"`
+		Sink   string `query:"sink"`
+		Run    string `query:"run" doc:"Those of one scan"`
+		Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
+		Before string `query:"before" doc:"The last page's next"`
+	}
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/alerts", "list-alerts", "List alerts, newest first", http.StatusNotFound),
+		func(ctx context.Context, in *listInput) (*page[alertView], error) {
+			found, err := a.cfg.Outbox.Alerts(ctx, alert.Filter{
+				State: alert.State(in.State), Sink: in.Sink, Run: in.Run, Before: alert.ID(in.Before), Limit: in.Limit + 1,
+			})
+			if err != nil {
+				return nil, a.problem(ctx, "list alerts", err)
+			}
+			return newPage(found, in.Limit, fromAlert, func(al alert.Alert) string { return string(al.ID) }), nil
+		})
+
+	type idInput struct {
+		ID string `path:"id"`
+	}
+	act := func(verb, summary string, do func(context.Context, alert.ID) error) {
+		op := operation(pki.Admin, http.MethodPost, "/alerts/{id}/"+verb, verb+"-alert", summary, http.StatusNotFound, http.StatusConflict)
+		huma.Register(a.huma, op, func(ctx context.Context, in *idInput) (*alertOutput, error) {
+			if err := do(ctx, alert.ID(in.ID)); err != nil {
+				return nil, a.problem(ctx, verb+" an alert", err)
+			}
+			a.cfg.Logger.InfoContext(ctx, "alert "+verb, "alert", in.ID, "by", callerOf(ctx).String())
+			al, err := a.cfg.Outbox.Alert(ctx, alert.ID(in.ID))
+			if err != nil {
+				return nil, a.problem(ctx, "get an alert", err)
+			}
+			return &alertOutput{fromAlert(al)}, nil
+		})
+	}
+	act("replay", "Deliver an alert again", a.cfg.Outbox.ReplayAlert)
+	act("skip", "Give an alert up, so that those behind it go on", a.cfg.Outbox.SkipAlert)
+
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/sinks", "list-sinks", "How the outbox of each sink stands"),
+		func(ctx context.Context, _ *struct{}) (*page[sinkView], error) {
+			found, err := a.cfg.Outbox.AlertSinks(ctx)
+			if err != nil {
+				return nil, a.problem(ctx, "list sinks", err)
+			}
+			return newPage(found, 0, fromSink, nil), nil
+		})
+}

@@ -1,0 +1,192 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
+)
+
+const prefix = "/api/v1"
+
+// Config is what the API works with. All of it is needed.
+type Config struct {
+	Scans      *scan.Queue
+	Profiles   scan.Profiles
+	Thresholds Thresholds
+	Fleet      Fleet
+	Tokens     pki.TokenStore
+	CA         *pki.CA
+	Insights   Insights
+	Outbox     alert.Outbox
+	// PublicURL is where callers reach this API, ServicesURL where they
+	// reach forwarded services; neither ends in a slash.
+	PublicURL, ServicesURL string
+	Version                string
+	Logger                 *slog.Logger
+}
+
+// Thresholds are those that the hub offers.
+type Thresholds interface {
+	// Names lists all, sorted.
+	Names() []string
+	// Text is the threshold's file.
+	Text(name string) (string, bool)
+}
+
+// API serves /api/v1, /openapi.json and /login.
+type API struct {
+	cfg  Config
+	huma huma.API
+	mux  *http.ServeMux
+	csrf *http.CrossOriginProtection
+}
+
+// New makes the API.
+func New(cfg Config) *API {
+	a := &API{cfg: cfg, mux: http.NewServeMux(), csrf: http.NewCrossOriginProtection()}
+	hc := huma.DefaultConfig("Reeve", cfg.Version)
+	hc.Info.Description = "Scans, fleet, insights and alerts of one Reeve hub."
+	hc.DocsPath, hc.SchemasPath = "", ""
+	hc.CreateHooks = nil // no $schema members
+	hc.RejectUnknownQueryParameters = true
+	hc.Transformers = []huma.Transformer{withoutValues}
+	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token":       {Type: "http", Scheme: "bearer", Description: "An API token, reeve_…"},
+		"session":     {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "From a one-time login link"},
+		"certificate": {Type: "mutualTLS", Description: "A client certificate with the purpose control"},
+	}
+	hc.Security = []map[string][]string{{"token": {}}, {"session": {}}, {"certificate": {}}}
+	a.huma = humago.New(a.mux, hc)
+	a.huma.UseMiddleware(a.authorize)
+	a.scans()
+	a.catalogue()
+	a.fleet()
+	a.tokens()
+	a.credentials()
+	a.insights()
+	a.alerts()
+	a.sessions()
+	return a
+}
+
+// OpenAPI is the description of the API, as JSON.
+func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() }
+
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, pattern := a.mux.Handler(r)
+	if pattern != "" {
+		a.mux.ServeHTTP(w, r)
+		return
+	}
+	// The mux itself answers in plain text: no such path, or another method.
+	var answer onlyStatus
+	h.ServeHTTP(&answer, r)
+	if allow := answer.Header().Get("Allow"); allow != "" {
+		w.Header().Set("Allow", allow)
+	}
+	detail := "there is nothing at this path; /openapi.json lists what there is"
+	if answer.status == http.StatusMethodNotAllowed {
+		detail = "this path doesn't take " + r.Method
+	}
+	writeProblem(w, answer.status, detail)
+}
+
+// onlyStatus keeps an answer's status and header and drops its body.
+type onlyStatus struct {
+	status int
+	header http.Header
+}
+
+func (o *onlyStatus) Header() http.Header {
+	if o.header == nil {
+		o.header = http.Header{}
+	}
+	return o.header
+}
+func (o *onlyStatus) WriteHeader(status int)      { o.status = status }
+func (o *onlyStatus) Write(p []byte) (int, error) { return len(p), nil }
+
+// withoutValues takes the values out of problems that huma made.
+func withoutValues(_ huma.Context, _ string, v any) (any, error) {
+	if p, ok := v.(*huma.ErrorModel); ok {
+		for _, e := range p.Errors {
+			e.Value = nil
+		}
+	}
+	return v, nil
+}
+
+// operation describes an operation under /api/v1 that role may call.
+func operation(role pki.Role, method, path, id, summary string, errs ...int) huma.Operation {
+	return huma.Operation{
+		OperationID: id,
+		Method:      method,
+		Path:        prefix + path,
+		Summary:     summary,
+		Description: "Needs the role " + string(role) + ".",
+		Tags:        []string{strings.Split(strings.TrimPrefix(path, "/"), "/")[0]},
+		Metadata:    map[string]any{"role": role},
+		Errors:      append(errs, http.StatusUnauthorized, http.StatusForbidden),
+	}
+}
+
+// problem turns an error into what the caller may know. op says what was
+// tried, for the log.
+func (a *API) problem(ctx context.Context, op string, err error) error {
+	var (
+		invalid *scan.InvalidError
+		status  huma.StatusError
+	)
+	switch {
+	case errors.As(err, &status):
+		return err
+	case errors.As(err, &invalid):
+		return invalidMember(invalid.Field, invalid.Reason)
+	case errors.Is(err, scan.ErrNotFound), errors.Is(err, alert.ErrNotFound), errors.Is(err, insight.ErrNotFound), errors.Is(err, pki.ErrNoToken):
+		return huma.Error404NotFound(err.Error())
+	case errors.Is(err, scan.ErrFinished), errors.Is(err, scan.ErrNoResult), errors.Is(err, alert.ErrDelivered), errors.Is(err, alert.ErrSecretErased):
+		return huma.Error409Conflict(err.Error())
+	case ctx.Err() != nil:
+		return huma.NewError(499, "the caller went away")
+	}
+	a.cfg.Logger.ErrorContext(ctx, op, "error", err)
+	return huma.Error500InternalServerError("the hub couldn't do it; its log says why")
+}
+
+// invalidMember is a problem with one member of the body.
+func invalidMember(path, reason string) error {
+	return huma.Error422UnprocessableEntity(path+" "+reason, &huma.ErrorDetail{Location: "body." + path, Message: reason})
+}
+
+// page is one page of a list. Next goes into the next request's before; it is
+// empty on the last page.
+type page[T any] struct {
+	Body struct {
+		Items []T    `json:"items" nullable:"false"`
+		Next  string `json:"next,omitempty" doc:"Cursor for the next page: give it as before"`
+	}
+}
+
+// newPage makes a page of what a query found that asked for limit+1.
+func newPage[S, T any](found []S, limit int, convert func(S) T, id func(S) string) *page[T] {
+	p := &page[T]{}
+	p.Body.Items = []T{}
+	for i, s := range found {
+		if limit > 0 && i == limit {
+			p.Body.Next = id(found[i-1])
+			break
+		}
+		p.Body.Items = append(p.Body.Items, convert(s))
+	}
+	return p
+}

@@ -1,0 +1,213 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"reeve.dev/reeve/pki"
+)
+
+// sessionCookie has the prefix by which browsers see to it that only this
+// host sets it, over TLS, for every path.
+const sessionCookie = "__Host-reeve-session"
+
+// Caller is who calls, and by which credential.
+type Caller struct {
+	Name string   `json:"name"`
+	Role pki.Role `json:"role"`
+	By   string   `json:"by" enum:"token,session,certificate"`
+	// tokenID is that of the token or session.
+	tokenID string
+}
+
+// String is how a caller is named in records, such as token:ci.
+func (c Caller) String() string { return c.By + ":" + c.Name }
+
+var (
+	errNoCredential = errors.New("no credential: send an API token (Authorization: Bearer reeve_…), a client certificate with the purpose control, or open a login link")
+	errNotControl   = errors.New("this certificate is not for this API: use one with the purpose control, or an API token")
+)
+
+// Authenticate tells who sent a request. Only a store that can't be asked is
+// an error that isn't the caller's.
+func (a *API) Authenticate(r *http.Request) (Caller, error) {
+	if h := r.Header.Get("Authorization"); h != "" {
+		scheme, text, _ := strings.Cut(h, " ")
+		if !strings.EqualFold(scheme, "bearer") {
+			return Caller{}, fmt.Errorf("authorization: %w: use the scheme Bearer with an API token", pki.ErrMalformed)
+		}
+		return a.byToken(r.Context(), pki.API, "token", text)
+	}
+	if c, err := r.Cookie(sessionCookie); err == nil {
+		if err := a.csrf.Check(r); err != nil {
+			return Caller{}, fmt.Errorf("%w: %w", errNotControl, err)
+		}
+		return a.byToken(r.Context(), pki.Session, "session", c.Value)
+	}
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return Caller{}, errNoCredential
+	}
+	id, err := pki.IdentityOf(r.TLS.VerifiedChains[0][0])
+	if err != nil {
+		return Caller{}, err
+	}
+	if id.Purpose != pki.Control {
+		return Caller{}, fmt.Errorf("%w (it is %s)", errNotControl, id)
+	}
+	return Caller{Name: id.Name, Role: pki.Admin, By: "certificate"}, nil
+}
+
+func (a *API) byToken(ctx context.Context, kind pki.Kind, by, text string) (Caller, error) {
+	t, err := pki.VerifyToken(ctx, a.cfg.Tokens, kind, text)
+	if err != nil {
+		return Caller{}, err
+	}
+	return Caller{Name: t.Name, Role: t.Role, By: by, tokenID: t.ID}, nil
+}
+
+type callerKey struct{}
+
+func callerOf(ctx context.Context) Caller { return ctx.Value(callerKey{}).(Caller) }
+
+// authorize lets an operation run for callers of its role.
+func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
+	role, ok := ctx.Operation().Metadata["role"].(pki.Role)
+	if !ok { // the description itself
+		next(ctx)
+		return
+	}
+	r, _ := humago.Unwrap(ctx)
+	caller, err := a.Authenticate(r)
+	switch {
+	case errors.Is(err, errNotControl):
+		huma.WriteErr(a.huma, ctx, http.StatusForbidden, err.Error())
+	case errors.Is(err, errNoCredential), errors.Is(err, pki.ErrMalformed), errors.Is(err, pki.ErrForeign), errors.Is(err, pki.ErrExpired):
+		ctx.SetHeader("WWW-Authenticate", `Bearer realm="reeve"`)
+		huma.WriteErr(a.huma, ctx, http.StatusUnauthorized, err.Error())
+	case err != nil:
+		a.cfg.Logger.ErrorContext(ctx.Context(), "authenticate", "error", err)
+		huma.WriteErr(a.huma, ctx, http.StatusInternalServerError, "the hub couldn't check the credential; its log says why")
+	case !caller.Role.Allows(role):
+		huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this needs the role %s; %s has the role %s", role, caller, caller.Role))
+	default:
+		next(huma.WithValue(ctx, callerKey{}, caller))
+	}
+}
+
+// sessions are the ways of a person: a link, made by an administrator, whose
+// one-time code becomes a cookie.
+func (a *API) sessions() {
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/whoami", "whoami", "Who the caller is"),
+		func(ctx context.Context, _ *struct{}) (*struct{ Body Caller }, error) {
+			return &struct{ Body Caller }{callerOf(ctx)}, nil
+		})
+
+	type linkInput struct {
+		Body struct {
+			Name string   `json:"name,omitempty" maxLength:"100" doc:"For whom; the caller's name if left out"`
+			Role pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"The caller's role if left out"`
+		}
+	}
+	type linkOutput struct {
+		Body struct {
+			URL     string    `json:"url" doc:"Good for one use"`
+			Expires time.Time `json:"expires"`
+		}
+	}
+	op := operation(pki.Admin, http.MethodPost, "/login-links", "create-login-link", "Make a one-time login link to the web page")
+	op.DefaultStatus = http.StatusCreated
+	huma.Register(a.huma, op, func(ctx context.Context, in *linkInput) (*linkOutput, error) {
+		caller := callerOf(ctx)
+		if in.Body.Name == "" {
+			in.Body.Name = caller.Name
+		}
+		if in.Body.Role == "" {
+			in.Body.Role = caller.Role
+		}
+		link, expires, err := a.LoginLink(ctx, in.Body.Name, in.Body.Role)
+		if err != nil {
+			return nil, a.problem(ctx, "make a login link", err)
+		}
+		out := &linkOutput{}
+		out.Body.URL, out.Body.Expires = link, expires
+		return out, nil
+	})
+
+	op = operation(pki.Viewer, http.MethodPost, "/logout", "logout", "End the session that the cookie names")
+	op.DefaultStatus = http.StatusNoContent
+	huma.Register(a.huma, op, func(ctx context.Context, _ *struct{}) (*struct {
+		Cookie http.Cookie `header:"Set-Cookie"`
+	}, error) {
+		if c := callerOf(ctx); c.By == "session" {
+			if err := a.cfg.Tokens.RevokeToken(ctx, c.tokenID); err != nil && !errors.Is(err, pki.ErrNoToken) {
+				return nil, a.problem(ctx, "log out", err)
+			}
+		}
+		out := &struct {
+			Cookie http.Cookie `header:"Set-Cookie"`
+		}{cookie("", time.Unix(1, 0))}
+		return out, nil
+	})
+	a.mux.HandleFunc("GET /login", a.login)
+}
+
+// LoginLink makes a link that logs a browser in, once.
+func (a *API) LoginLink(ctx context.Context, name string, role pki.Role) (link string, expires time.Time, err error) {
+	t, text, err := pki.NewToken(pki.Login, name, role, pki.LoginLife)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if err := a.cfg.Tokens.CreateToken(ctx, t); err != nil {
+		return "", time.Time{}, err
+	}
+	return a.cfg.PublicURL + "/login?code=" + url.QueryEscape(text), t.Expires, nil
+}
+
+// login exchanges the code for a cookie. It answers a person, in plain text.
+func (a *API) login(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	ctx := r.Context()
+	t, err := pki.VerifyToken(ctx, a.cfg.Tokens, pki.Login, r.URL.Query().Get("code"))
+	var session pki.Token
+	var text string
+	if err == nil {
+		session, text, err = pki.NewToken(pki.Session, t.Name, t.Role, pki.SessionLife)
+	}
+	if err == nil {
+		err = a.cfg.Tokens.UseToken(ctx, t.ID, session.ID, time.Now())
+	}
+	if err == nil {
+		err = a.cfg.Tokens.CreateToken(ctx, session)
+	}
+	switch {
+	case err == nil:
+		c := cookie(text, session.Expires)
+		http.SetCookie(w, &c)
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	case errors.Is(err, pki.ErrMalformed), errors.Is(err, pki.ErrForeign), errors.Is(err, pki.ErrExpired), errors.Is(err, pki.ErrUsed), errors.Is(err, pki.ErrNoToken):
+		http.Error(w, "This login link isn't good, or not any more: a link works once, for ten minutes. Ask for a new one.", http.StatusUnauthorized)
+	default:
+		a.cfg.Logger.ErrorContext(ctx, "log in", "error", err)
+		http.Error(w, "The hub couldn't log you in; its log says why.", http.StatusInternalServerError)
+	}
+}
+
+func cookie(value string, expires time.Time) http.Cookie {
+	return http.Cookie{Name: sessionCookie, Value: value, Path: "/", Expires: expires, Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode}
+}
+
+func writeProblem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(huma.NewError(status, detail))
+}

@@ -1,0 +1,74 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
+)
+
+type (
+	profile struct {
+		Name     string           `json:"name"`
+		Version  string           `json:"version,omitempty"`
+		Title    string           `json:"title,omitempty"`
+		Summary  string           `json:"summary,omitempty"`
+		Digest   string           `json:"digest" doc:"Of the archive that agents run"`
+		Controls []profileControl `json:"controls" nullable:"false"`
+	}
+	profileControl struct {
+		ID     string  `json:"id"`
+		Title  string  `json:"title,omitempty"`
+		Impact float64 `json:"impact"`
+	}
+	threshold struct {
+		Name string `json:"name"`
+		Text string `json:"text" doc:"The SAF threshold file, YAML"`
+	}
+	byName struct {
+		Name string `path:"name"`
+	}
+)
+
+func fromProfile(p scan.Profile) profile {
+	out := profile{Name: p.Name, Version: p.Version, Title: p.Title, Summary: p.Summary, Digest: p.Digest, Controls: []profileControl{}}
+	for _, c := range p.Controls {
+		out.Controls = append(out.Controls, profileControl(c))
+	}
+	return out
+}
+
+// catalogue is what scans can ask for.
+func (a *API) catalogue() {
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/profiles", "list-profiles", "List the profiles"),
+		func(context.Context, *struct{}) (*page[profile], error) {
+			return newPage(a.cfg.Profiles.Profiles(), 0, fromProfile, nil), nil
+		})
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/profiles/{name}", "get-profile", "Show a profile", http.StatusNotFound),
+		func(_ context.Context, in *byName) (*struct{ Body profile }, error) {
+			p, ok := a.cfg.Profiles.Profile(in.Name)
+			if !ok {
+				return nil, huma.Error404NotFound(fmt.Sprintf("there is no profile %q; GET %s/profiles lists them", in.Name, prefix))
+			}
+			return &struct{ Body profile }{fromProfile(p)}, nil
+		})
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/thresholds", "list-thresholds", "List the thresholds"),
+		func(context.Context, *struct{}) (*page[threshold], error) {
+			return newPage(a.cfg.Thresholds.Names(), 0, func(name string) threshold {
+				text, _ := a.cfg.Thresholds.Text(name)
+				return threshold{name, text}
+			}, nil), nil
+		})
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/thresholds/{name}", "get-threshold", "Show a threshold", http.StatusNotFound),
+		func(_ context.Context, in *byName) (*struct{ Body threshold }, error) {
+			text, ok := a.cfg.Thresholds.Text(in.Name)
+			if !ok {
+				return nil, huma.Error404NotFound(fmt.Sprintf("there is no threshold %q; GET %s/thresholds lists them", in.Name, prefix))
+			}
+			return &struct{ Body threshold }{threshold{in.Name, text}}, nil
+		})
+}

@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/pki"
+)
+
+// Fleet knows every agent process that ever joined.
+type Fleet interface {
+	// Members lists them by agent, the one last seen first.
+	Members(ctx context.Context) ([]Member, error)
+}
+
+// Member is one agent process. Session, Remote and Connected are zero unless
+// it has a link now.
+type Member struct {
+	fleet.Registration
+	FirstSeen, LastSeen time.Time
+	Session             string
+	Remote              string
+	Connected           time.Time
+}
+
+type (
+	agentView struct {
+		Name        fleet.AgentName   `json:"name"`
+		Connected   bool              `json:"connected"`
+		LastSeen    time.Time         `json:"lastSeen"`
+		Annotations map[string]string `json:"annotations,omitempty"`
+		Services    []fleet.Service   `json:"services" nullable:"false"`
+		ScanTargets []string          `json:"scanTargets" nullable:"false" doc:"Kinds of target that its owner allows"`
+		Instances   []instanceView    `json:"instances" nullable:"false" doc:"Its processes, the one last seen first"`
+	}
+	instanceView struct {
+		ID          fleet.InstanceID `json:"id"`
+		Version     string           `json:"version"`
+		Hostname    string           `json:"hostname"`
+		Connected   bool             `json:"connected"`
+		Session     string           `json:"session,omitempty" doc:"The hub's name for its link"`
+		Remote      string           `json:"remote,omitempty"`
+		ConnectedAt time.Time        `json:"connectedAt,omitzero"`
+		FirstSeen   time.Time        `json:"firstSeen"`
+		LastSeen    time.Time        `json:"lastSeen"`
+	}
+	serviceView struct {
+		Agent     fleet.AgentName `json:"agent"`
+		Connected bool            `json:"connected"`
+		fleet.Service
+	}
+)
+
+func (a *API) fleet() {
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/agents", "list-agents", "List the agents"),
+		func(ctx context.Context, _ *struct{}) (*page[agentView], error) {
+			agents, err := a.agents(ctx)
+			return newPage(agents, 0, func(v agentView) agentView { return v }, nil), err
+		})
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/services", "list-services", "List the services that agents offer"),
+		func(ctx context.Context, _ *struct{}) (*page[serviceView], error) {
+			agents, err := a.agents(ctx)
+			var all []serviceView
+			for _, v := range agents {
+				for _, s := range v.Services {
+					all = append(all, serviceView{v.Name, v.Connected, s})
+				}
+			}
+			return newPage(all, 0, func(v serviceView) serviceView { return v }, nil), err
+		})
+}
+
+// agents groups the members by agent. What an agent as a whole offers is what
+// its connected processes say, or the one that was last there.
+func (a *API) agents(ctx context.Context) ([]agentView, error) {
+	members, err := a.cfg.Fleet.Members(ctx)
+	if err != nil {
+		return nil, a.problem(ctx, "list agents", err)
+	}
+	var out []agentView
+	for _, m := range members {
+		if len(out) == 0 || out[len(out)-1].Name != m.Agent {
+			out = append(out, agentView{Name: m.Agent, Services: []fleet.Service{}, ScanTargets: []string{}})
+		}
+		v := &out[len(out)-1]
+		here := m.Session != ""
+		if len(v.Instances) == 0 || here && !v.Connected {
+			v.Annotations, v.LastSeen = m.Annotations, m.LastSeen
+			v.Services = append([]fleet.Service{}, m.Services...)
+			v.ScanTargets = append([]string{}, m.ScanTargets...)
+		}
+		v.Connected = v.Connected || here
+		v.Instances = append(v.Instances, instanceView{
+			ID: m.Instance, Version: m.Version, Hostname: m.Hostname, Connected: here, Session: m.Session,
+			Remote: m.Remote, ConnectedAt: m.Connected, FirstSeen: m.FirstSeen, LastSeen: m.LastSeen,
+		})
+	}
+	return out, nil
+}

@@ -1,0 +1,345 @@
+package api
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
+)
+
+// The wire's shapes of a scan.
+type (
+	scanTarget struct {
+		Agent     string `json:"agent,omitempty" doc:"The agent beside the target; may be left out while there is only one"`
+		Namespace string `json:"namespace,omitempty"`
+		Pod       string `json:"pod,omitempty"`
+		Container string `json:"container,omitempty"`
+		URI       string `json:"uri,omitempty" doc:"Any other target, such as dir:/; instead of namespace, pod and container"`
+	}
+	scanRequest struct {
+		Target scanTarget `json:"target"`
+		Scan   struct {
+			Profile   string         `json:"profile" minLength:"1"`
+			Threshold string         `json:"threshold,omitempty" doc:"Without one every control must pass or be skipped"`
+			Inputs    map[string]any `json:"inputs,omitempty"`
+		} `json:"scan"`
+		Options *struct {
+			Timeout      int    `json:"timeout,omitempty" minimum:"1" maximum:"3600" doc:"Seconds that the run may take; 300 if left out"`
+			ReportFormat string `json:"reportFormat,omitempty" enum:"json" doc:"What results are wanted in; HDF as JSON"`
+		} `json:"options,omitempty"`
+		Callback *struct {
+			URL            string `json:"url" format:"uri"`
+			Authentication *struct {
+				Type     string `json:"type" enum:"none,bearer,basic"`
+				Token    string `json:"token,omitempty"`
+				Username string `json:"username,omitempty"`
+				Password string `json:"password,omitempty"`
+			} `json:"authentication,omitempty"`
+		} `json:"callback,omitempty"`
+	}
+	// Scan is a scan as callers see it.
+	Scan struct {
+		ID      scan.ID      `json:"id"`
+		Status  scan.Status  `json:"status" enum:"queued,running,completed,error,cancelled"`
+		Outcome scan.Outcome `json:"outcome,omitempty" enum:"passed,failed" doc:"Of a completed scan"`
+		Reason  string       `json:"reason,omitempty" doc:"Why it is in error, cancelled or still waiting"`
+		Target  scanTarget   `json:"target"`
+		Scan    struct {
+			Profile        string `json:"profile"`
+			ProfileVersion string `json:"profileVersion,omitempty"`
+			Threshold      string `json:"threshold,omitempty"`
+		} `json:"scan"`
+		Progress struct {
+			Done    int    `json:"done"`
+			Total   int    `json:"total"`
+			Control string `json:"control,omitempty" doc:"The control finished last"`
+		} `json:"progress"`
+		Counts      *hdf.Counts `json:"counts,omitempty" doc:"Controls by status, of a completed scan"`
+		Findings    []string    `json:"findings,omitempty" doc:"The threshold's bounds that weren't met"`
+		Attempt     int         `json:"attempt"`
+		Instance    string      `json:"instance,omitempty" doc:"The agent process that runs it"`
+		RequestedBy string      `json:"requestedBy,omitempty"`
+		Created     time.Time   `json:"created"`
+		Started     time.Time   `json:"started,omitzero"`
+		Finished    time.Time   `json:"finished,omitzero"`
+		Expires     time.Time   `json:"expires,omitzero" doc:"When it is given up if nothing happens"`
+		Links       struct {
+			Self    string `json:"self"`
+			Events  string `json:"events"`
+			Results string `json:"results,omitempty"`
+		} `json:"links"`
+	}
+)
+
+// FromScan is how s looks on the wire.
+func FromScan(s scan.Scan) Scan {
+	out := Scan{
+		ID: s.ID, Status: s.Status, Outcome: s.Outcome, Reason: s.Reason,
+		Target: scanTarget{
+			Agent: string(s.Request.Target.Agent), Namespace: s.Request.Target.Namespace, Pod: s.Request.Target.Pod,
+			Container: s.Request.Target.Container, URI: s.Request.Target.URI,
+		},
+		Findings: s.Findings, Attempt: s.Attempt, RequestedBy: s.Request.RequestedBy,
+		Created: s.Created, Started: s.Started, Finished: s.Finished,
+	}
+	out.Scan.Profile, out.Scan.ProfileVersion, out.Scan.Threshold = s.Request.Profile, s.ProfileVersion, s.Request.Threshold
+	out.Progress.Done, out.Progress.Total, out.Progress.Control = s.Progress.Done, s.Progress.Total, s.Progress.Control
+	if s.Status == scan.Completed {
+		out.Counts = &s.Counts
+	}
+	if !s.Status.Final() {
+		out.Expires, out.Instance = s.Expires, string(s.Lease.Instance)
+	}
+	out.Links.Self = prefix + "/scans/" + string(s.ID)
+	out.Links.Events = out.Links.Self + "/events"
+	if s.ResultDigest != "" {
+		out.Links.Results = out.Links.Self + "/results"
+	}
+	return out
+}
+
+func (b *scanRequest) request(by Caller) scan.Request {
+	r := scan.Request{
+		Target: scan.Target{
+			Agent: fleet.AgentName(b.Target.Agent), Namespace: b.Target.Namespace, Pod: b.Target.Pod,
+			Container: b.Target.Container, URI: b.Target.URI,
+		},
+		Profile: b.Scan.Profile, Threshold: b.Scan.Threshold, Inputs: b.Scan.Inputs,
+		RequestedBy: by.String(),
+	}
+	if b.Options != nil {
+		r.Timeout = time.Duration(b.Options.Timeout) * time.Second
+	}
+	if c := b.Callback; c != nil {
+		r.Callback = &scan.Callback{URL: c.URL}
+		if a := c.Authentication; a != nil {
+			r.Callback.Type, r.Callback.Token = a.Type, scan.Secret(a.Token)
+			r.Callback.Username, r.Callback.Password = a.Username, scan.Secret(a.Password)
+		}
+	}
+	return r
+}
+
+type scanID struct {
+	ID string `path:"id" doc:"The scan's id"`
+}
+
+// parse answers ErrNotFound for what can't be an id: there is no such scan.
+func (in scanID) parse() (scan.ID, error) {
+	id, err := scan.ParseID(in.ID)
+	if err != nil {
+		return "", huma.Error404NotFound("there is no such scan: its id must be a UUID in lower case", &huma.ErrorDetail{Location: "path.id", Message: "not a UUID in lower case"})
+	}
+	return id, nil
+}
+
+type scanOutput struct{ Body Scan }
+
+func (a *API) scans() {
+	type created struct {
+		Location string `header:"Location"`
+		Body     Scan
+	}
+	op := operation(pki.Scanner, http.MethodPost, "/scans", "create-scan", "Ask for a scan", http.StatusRequestEntityTooLarge)
+	op.DefaultStatus = http.StatusAccepted
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body scanRequest }) (*created, error) {
+		s, err := a.cfg.Scans.Create(ctx, in.Body.request(callerOf(ctx)))
+		if err != nil {
+			return nil, a.problem(ctx, "create a scan", err)
+		}
+		out := FromScan(s)
+		return &created{Location: out.Links.Self, Body: out}, nil
+	})
+
+	type listInput struct {
+		Status string `query:"status" enum:"queued,running,completed,error,cancelled"`
+		Agent  string `query:"agent"`
+		Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
+		Before string `query:"before" doc:"The last page's next"`
+	}
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/scans", "list-scans", "List scans, newest first"),
+		func(ctx context.Context, in *listInput) (*page[Scan], error) {
+			found, err := a.cfg.Scans.List(ctx, scan.Filter{
+				Status: scan.Status(in.Status), Agent: fleet.AgentName(in.Agent), Before: scan.ID(in.Before), Limit: in.Limit + 1,
+			})
+			if err != nil {
+				return nil, a.problem(ctx, "list scans", err)
+			}
+			return newPage(found, in.Limit, FromScan, func(s scan.Scan) string { return string(s.ID) }), nil
+		})
+
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/scans/{id}", "get-scan", "Show a scan", http.StatusNotFound),
+		func(ctx context.Context, in *scanID) (*scanOutput, error) {
+			s, err := a.scan(ctx, in)
+			return &scanOutput{FromScan(s)}, err
+		})
+
+	op = operation(pki.Scanner, http.MethodPost, "/scans/{id}/cancel", "cancel-scan", "Cancel a scan", http.StatusNotFound, http.StatusConflict)
+	huma.Register(a.huma, op, func(ctx context.Context, in *scanID) (*scanOutput, error) {
+		id, err := in.parse()
+		if err != nil {
+			return nil, err
+		}
+		s, err := a.cfg.Scans.Cancel(ctx, id, callerOf(ctx).String())
+		if err != nil {
+			return nil, a.problem(ctx, "cancel a scan", err)
+		}
+		return &scanOutput{FromScan(s)}, nil
+	})
+	a.results()
+	a.events()
+}
+
+func (a *API) scan(ctx context.Context, in *scanID) (scan.Scan, error) {
+	id, err := in.parse()
+	if err != nil {
+		return scan.Scan{}, err
+	}
+	s, err := a.cfg.Scans.Get(ctx, id)
+	if err != nil {
+		return scan.Scan{}, a.problem(ctx, "get a scan", err)
+	}
+	return s, nil
+}
+
+func (a *API) results() {
+	type input struct {
+		scanID
+		Format string `query:"format" enum:"json" default:"json"`
+	}
+	op := operation(pki.Viewer, http.MethodGet, "/scans/{id}/results", "get-results", "A completed scan's results, in the Heimdall Data Format", http.StatusNotFound, http.StatusConflict)
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "HDF version 1 (InSpec exec-json)",
+		Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}},
+	}}
+	huma.Register(a.huma, op, func(ctx context.Context, in *input) (*huma.StreamResponse, error) {
+		id, err := in.parse()
+		if err != nil {
+			return nil, err
+		}
+		doc, err := a.cfg.Scans.Results(ctx, id)
+		if err != nil {
+			return nil, a.problem(ctx, "get results", err)
+		}
+		return a.document(doc, "application/json"), nil
+	})
+}
+
+// document streams a document, compressed where the caller takes that, and
+// closes it. A document that turns out to be damaged breaks the connection,
+// so that no caller takes a part for the whole.
+func (a *API) document(doc io.ReadCloser, contentType string) *huma.StreamResponse {
+	return &huma.StreamResponse{Body: func(ctx huma.Context) {
+		defer doc.Close()
+		ctx.SetHeader("Content-Type", contentType)
+		ctx.SetHeader("Vary", "Accept-Encoding")
+		w := ctx.BodyWriter()
+		finish := func() error { return nil }
+		if acceptsGzip(ctx.Header("Accept-Encoding")) {
+			ctx.SetHeader("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			w, finish = z, z.Close
+		}
+		if _, err := io.Copy(w, doc); err != nil {
+			if ctx.Context().Err() == nil {
+				a.cfg.Logger.ErrorContext(ctx.Context(), "send a document", "error", err)
+			}
+			panic(http.ErrAbortHandler)
+		}
+		finish() // only a caller that went away makes it fail
+	}}
+}
+
+// acceptsGzip reads an Accept-Encoding (RFC 9110, 12.5.3).
+func acceptsGzip(header string) bool {
+	for part := range strings.SplitSeq(header, ",") {
+		coding, q, _ := strings.Cut(strings.TrimSpace(part), ";")
+		if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			weight, given := strings.CutPrefix(strings.TrimSpace(q), "q=")
+			n, err := strconv.ParseFloat(weight, 64)
+			return !given || err == nil && n > 0
+		}
+	}
+	return false
+}
+
+// Intervals of a stream of events: a look at the scan although nothing
+// told of a change (another hub may have made it), and how long one write may
+// take.
+const (
+	eventsPoll  = 5 * time.Second
+	eventsWrite = 10 * time.Second
+)
+
+func (a *API) events() {
+	op := operation(pki.Viewer, http.MethodGet, "/scans/{id}/events", "watch-scan", "Follow a scan by server-sent events", http.StatusNotFound)
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "Events `progress`, then one `done`; the data of each is the scan as GET /scans/{id} answers it.",
+		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}}
+	huma.Register(a.huma, op, func(ctx context.Context, in *scanID) (*huma.StreamResponse, error) {
+		changed := func() <-chan struct{} { return a.cfg.Scans.Changed(scan.ID(in.ID)) }
+		next := changed() // taken before looking, so that no change is missed
+		s, err := a.scan(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return &huma.StreamResponse{Body: func(ctx huma.Context) {
+			ctx.SetHeader("Content-Type", "text/event-stream")
+			ctx.SetHeader("Cache-Control", "no-store")
+			_, w := humago.Unwrap(ctx)
+			a.follow(ctx.Context(), w, s, next, changed)
+		}}, nil
+	})
+}
+
+// follow sends s and each change of it until it is final or the caller goes.
+func (a *API) follow(ctx context.Context, w http.ResponseWriter, s scan.Scan, next <-chan struct{}, changed func() <-chan struct{}) {
+	rc := http.NewResponseController(w)
+	poll := time.NewTicker(eventsPoll)
+	defer poll.Stop()
+	defer rc.SetWriteDeadline(time.Time{}) // the connection may be used again
+	var last string
+	for {
+		data, err := json.Marshal(FromScan(s))
+		if err != nil {
+			return
+		}
+		text := ": still here\n\n"
+		if string(data) != last {
+			name := "progress"
+			if s.Status.Final() {
+				name = "done"
+			}
+			text = fmt.Sprintf("event: %s\ndata: %s\n\n", name, data)
+			last = string(data)
+		}
+		rc.SetWriteDeadline(time.Now().Add(eventsWrite))
+		if _, err := io.WriteString(w, text); err != nil || rc.Flush() != nil || s.Status.Final() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+		case <-poll.C:
+		}
+		next = changed()
+		if s, err = a.cfg.Scans.Get(ctx, s.ID); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/pki"
+)
+
+// life is a length of time as people write it, such as 1h30m.
+type life time.Duration
+
+func (l *life) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < time.Second {
+		return fmt.Errorf("must be a duration of at least a second, such as 90m or 720h")
+	}
+	*l = life(d)
+	return nil
+}
+
+func (life) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: `^([0-9]+(\.[0-9]+)?(s|m|h))+$`, PatternDescription: "a duration such as 90m or 720h", Examples: []any{"720h"}}
+}
+
+func (l life) or(d time.Duration) time.Duration {
+	if l == 0 {
+		return d
+	}
+	return time.Duration(l)
+}
+
+type tokenView struct {
+	ID      string          `json:"id"`
+	Kind    pki.Kind        `json:"kind" enum:"api,join,login,session"`
+	Name    string          `json:"name"`
+	Agent   fleet.AgentName `json:"agent,omitempty"`
+	Role    pki.Role        `json:"role,omitempty" enum:"viewer,scanner,admin"`
+	Created time.Time       `json:"created"`
+	Expires time.Time       `json:"expires,omitzero"`
+	UsedAt  time.Time       `json:"usedAt,omitzero" doc:"When a one-time token was used"`
+}
+
+func fromToken(t pki.Token) tokenView {
+	return tokenView{ID: t.ID, Kind: t.Kind, Name: t.Name, Agent: t.Agent, Role: t.Role, Created: t.Created, Expires: t.Expires, UsedAt: t.UsedAt}
+}
+
+func (a *API) tokens() {
+	type input struct {
+		Body struct {
+			Kind      pki.Kind `json:"kind" enum:"api,join"`
+			Name      string   `json:"name,omitempty" maxLength:"100" doc:"Of an API token: who or what holds it"`
+			Role      pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"Of an API token"`
+			Agent     string   `json:"agent,omitempty" doc:"Of a join token: who may enrol with it, once"`
+			ExpiresIn life     `json:"expiresIn,omitempty" doc:"1h for a join token and never for an API token if left out"`
+		}
+	}
+	type output struct {
+		Body struct {
+			tokenView
+			Token string `json:"token" doc:"The token itself; it isn't shown again"`
+		}
+	}
+	op := operation(pki.Admin, http.MethodPost, "/tokens", "create-token", "Make an API token or a join token")
+	op.DefaultStatus = http.StatusCreated
+	huma.Register(a.huma, op, func(ctx context.Context, in *input) (*output, error) {
+		b := in.Body
+		var t pki.Token
+		var text string
+		var err error
+		switch {
+		case b.Kind == pki.Join && (b.Name != "" || b.Role != ""):
+			return nil, invalidMember("role", "and name are for API tokens; a join token has an agent")
+		case b.Kind == pki.Join:
+			if err := fleet.AgentName(b.Agent).Validate(); err != nil {
+				return nil, invalidMember("agent", "is not right: "+err.Error())
+			}
+			t, text, err = a.cfg.CA.NewJoinToken(fleet.AgentName(b.Agent), b.ExpiresIn.or(pki.JoinLife))
+		case b.Agent != "":
+			return nil, invalidMember("agent", "is for join tokens; an API token has a name and a role")
+		case b.Name == "":
+			return nil, invalidMember("name", "is missing: say who or what holds the token")
+		case b.Role == "":
+			return nil, invalidMember("role", "is missing: choose viewer, scanner or admin")
+		default:
+			t, text, err = pki.NewToken(pki.API, b.Name, b.Role, b.ExpiresIn.or(0))
+		}
+		if err == nil {
+			err = a.cfg.Tokens.CreateToken(ctx, t)
+		}
+		if err != nil {
+			return nil, a.problem(ctx, "create a token", err)
+		}
+		a.cfg.Logger.InfoContext(ctx, "token created", "token", t.ID, "kind", t.Kind, "by", callerOf(ctx).String())
+		out := &output{}
+		out.Body.tokenView, out.Body.Token = fromToken(t), text
+		return out, nil
+	})
+
+	huma.Register(a.huma, operation(pki.Admin, http.MethodGet, "/tokens", "list-tokens", "List the tokens, without their secrets"),
+		func(ctx context.Context, _ *struct{}) (*page[tokenView], error) {
+			found, err := a.cfg.Tokens.ListTokens(ctx)
+			if err != nil {
+				return nil, a.problem(ctx, "list tokens", err)
+			}
+			return newPage(found, 0, fromToken, nil), nil
+		})
+
+	op = operation(pki.Admin, http.MethodDelete, "/tokens/{id}", "revoke-token", "Revoke a token at once", http.StatusNotFound)
+	op.DefaultStatus = http.StatusNoContent
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct {
+		ID string `path:"id"`
+	}) (*struct{}, error) {
+		if err := a.cfg.Tokens.RevokeToken(ctx, in.ID); err != nil {
+			return nil, a.problem(ctx, "revoke a token", err)
+		}
+		a.cfg.Logger.InfoContext(ctx, "token revoked", "token", in.ID, "by", callerOf(ctx).String())
+		return nil, nil
+	})
+}
+
+// credentials are for callers of the services port.
+func (a *API) credentials() {
+	type input struct {
+		Body struct {
+			Agent     string `json:"agent"`
+			Type      string `json:"type" doc:"kubernetes, or x-… for one of your own"`
+			Name      string `json:"name"`
+			Kind      string `json:"kind" enum:"certificate,token" doc:"A client certificate, or a JWT for Bearer or Basic"`
+			CSR       string `json:"csr,omitempty" doc:"Certificate request in PEM, if the key is to stay with you"`
+			ExpiresIn life   `json:"expiresIn,omitempty" doc:"2160h (90 days) if left out"`
+		}
+	}
+	type output struct {
+		Body struct {
+			Agent       string    `json:"agent"`
+			Type        string    `json:"type"`
+			Name        string    `json:"name"`
+			URL         string    `json:"url" doc:"Where the service answers"`
+			CA          string    `json:"ca" doc:"PEM, to verify the hub with"`
+			Expires     time.Time `json:"expires"`
+			Certificate string    `json:"certificate,omitempty" doc:"PEM"`
+			Key         string    `json:"key,omitempty" doc:"PEM; left out if you sent a request of your own"`
+			Username    string    `json:"username,omitempty" doc:"For Basic; any will do"`
+			Token       string    `json:"token,omitempty" doc:"For Bearer, or as Basic's password"`
+		}
+	}
+	op := operation(pki.Admin, http.MethodPost, "/credentials/service", "create-service-credential", "Make a credential for a service of an agent")
+	op.DefaultStatus = http.StatusCreated
+	huma.Register(a.huma, op, func(ctx context.Context, in *input) (*output, error) {
+		b := in.Body
+		agent, typ, name := fleet.AgentName(b.Agent), fleet.ServiceType(b.Type), fleet.ServiceName(b.Name)
+		for _, c := range []struct {
+			path string
+			err  error
+		}{{"agent", agent.Validate()}, {"type", typ.Validate()}, {"name", name.Validate()}} {
+			if c.err != nil {
+				return nil, invalidMember(c.path, "is not right: "+c.err.Error())
+			}
+		}
+		d := b.ExpiresIn.or(pki.ServiceLife)
+		out := &output{}
+		o := &out.Body
+		o.Agent, o.Type, o.Name, o.URL, o.CA = b.Agent, b.Type, b.Name, a.cfg.ServicesURL, string(a.cfg.CA.CertPEM())
+		o.Expires = time.Now().Add(d).UTC().Truncate(time.Second)
+		var cert, key []byte
+		var err error
+		switch {
+		case b.Kind == "token" && b.CSR != "":
+			return nil, invalidMember("csr", "is for the kind certificate")
+		case b.Kind == "token":
+			o.Username = b.Name + "." + b.Agent
+			o.Token, err = a.cfg.CA.IssueServiceToken(agent, typ, name, d)
+		case b.CSR != "":
+			if cert, err = a.cfg.CA.IssueService([]byte(b.CSR), agent, typ, name, d); err != nil {
+				return nil, invalidMember("csr", "is not right: "+err.Error())
+			}
+		default:
+			cert, key, err = a.cfg.CA.NewCredential(pki.Identity{Purpose: pki.Service, Agent: agent, Type: typ, Name: b.Name}, d)
+		}
+		if err != nil {
+			return nil, a.problem(ctx, "create a service credential", err)
+		}
+		o.Certificate, o.Key = string(cert), string(key)
+		a.cfg.Logger.InfoContext(ctx, "service credential created", "agent", agent, "service", string(typ)+"/"+b.Name, "kind", b.Kind, "by", callerOf(ctx).String())
+		return out, nil
+	})
+}
