@@ -445,7 +445,12 @@ func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 		if err != nil {
 			return err
 		}
-		if a.State != alert.Pending && a.Callback != nil && a.Callback.Auth.Type != alert.NoAuth && a.Callback.Auth.Type != "" {
+		var lost int
+		err = tx.QueryRow(ctx, `SELECT COUNT(*) FROM alert WHERE id = ? AND secret IS NULL`, id).Scan(&lost)
+		if err != nil {
+			return fmt.Errorf("replay alert %q: %w", string(id), err)
+		}
+		if lost > 0 && a.Callback != nil && a.Callback.Auth.Type != alert.NoAuth && a.Callback.Auth.Type != "" {
 			return fmt.Errorf("replay alert %q: %w", string(id), alert.ErrSecretErased)
 		}
 		_, err = tx.Exec(ctx, `UPDATE alert SET state = 'pending', done_at = 0 WHERE id = ?`, id)

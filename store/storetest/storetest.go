@@ -15,4 +15,5 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 			t.Fatal(err)
 		}
 	})
+	t.Run("alerts", func(t *testing.T) { testAlerts(t, open) })
 }
