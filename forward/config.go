@@ -1,0 +1,160 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// Upstream is one service that an agent offers, as its configuration has it.
+type Upstream struct {
+	Name fleet.ServiceName `yaml:"name"`
+	Type fleet.ServiceType `yaml:"type"`
+	// Enabled is true unless it says otherwise.
+	Enabled *bool `yaml:"enabled"`
+	// URL is where the service is. A path in it is put before each request's.
+	// A Kubernetes API has none: see KubeConfig.
+	URL string `yaml:"url"`
+	// Insecure accepts any certificate from the service. The agent warns of
+	// it at each start.
+	Insecure bool `yaml:"insecure"`
+	// CAFile is the PEM file that the service's certificate is checked
+	// against; empty means the system's.
+	CAFile      string      `yaml:"caFile"`
+	Credentials Credentials `yaml:"credentials"`
+	// KubeConfig is the kubeconfig file of a Kubernetes API; empty means the
+	// pod's service account.
+	KubeConfig string `yaml:"kubeConfig"`
+	// Annotations and Namespaces are told to the hub.
+	Annotations map[string]string `yaml:"annotations"`
+	Namespaces  []string          `yaml:"namespaces"`
+}
+
+// Credentials are what the agent shows to a service. Secrets come from a
+// file, which is read again when it changes, or from the environment.
+type Credentials struct {
+	// Type is none (or empty), basic, bearer, token ("Authorization: token
+	// …") or certificate.
+	Type         string `yaml:"type"`
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"passwordFile"`
+	PasswordEnv  string `yaml:"passwordEnv"`
+	TokenFile    string `yaml:"tokenFile"`
+	TokenEnv     string `yaml:"tokenEnv"`
+	CertFile     string `yaml:"certFile"`
+	KeyFile      string `yaml:"keyFile"`
+}
+
+// On reports whether the agent offers u.
+func (u Upstream) On() bool { return u.Enabled == nil || *u.Enabled }
+
+// Service is what the hub is told of u.
+func (u Upstream) Service() fleet.Service {
+	return fleet.Service{Type: u.Type, Name: u.Name, Annotations: u.Annotations, Namespaces: u.Namespaces}
+}
+
+// Validate reports the first thing that is wrong with u. It reads no files.
+func (u Upstream) Validate() error {
+	if err := u.Service().Validate(); err != nil {
+		return err
+	}
+	if err := u.validate(); err != nil {
+		return fmt.Errorf("service %s: %w", target(u.Type, u.Name), err)
+	}
+	return nil
+}
+
+func (u Upstream) validate() error {
+	if u.Type == fleet.Kubernetes {
+		if u.URL != "" || u.CAFile != "" || u.Credentials != (Credentials{}) || u.Insecure {
+			return errors.New("url, caFile, insecure and credentials aren't for a Kubernetes API; put them into a kubeconfig and name it in kubeConfig")
+		}
+		return nil
+	}
+	if !u.Type.Custom() {
+		return fmt.Errorf("type %q isn't supported; use %q, or a name with the prefix x- for any HTTP service", u.Type, fleet.Kubernetes)
+	}
+	if u.KubeConfig != "" {
+		return fmt.Errorf("kubeConfig is only for type %q", fleet.Kubernetes)
+	}
+	base, err := url.Parse(u.URL)
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Hostname() == "" {
+		return errors.New("url must look like https://host:port/path")
+	}
+	if base.User != nil {
+		return errors.New("url must not hold a user or password; use credentials")
+	}
+	if base.RawQuery != "" || base.Fragment != "" || climbs(base.Path) {
+		return errors.New("url must have no query, no fragment and no .. in its path")
+	}
+	if base.Scheme == "http" && (u.Insecure || u.CAFile != "" || u.Credentials.Type == "certificate") {
+		return errors.New("insecure, caFile and a client certificate need a url with https")
+	}
+	return u.Credentials.Validate()
+}
+
+// Validate reports the first thing that is wrong with c.
+func (c Credentials) Validate() error {
+	// What each type needs, and in return what the others must not have.
+	need := map[string]struct{ password, token, pair, username bool }{
+		"": {}, "none": {},
+		"basic":       {password: true, username: true},
+		"bearer":      {token: true},
+		"token":       {token: true},
+		"certificate": {pair: true},
+	}
+	n, ok := need[c.Type]
+	if !ok {
+		return fmt.Errorf("credentials.type %q: must be none, basic, bearer, token or certificate", c.Type)
+	}
+	name := c.Type
+	if name == "" {
+		name = "none"
+	}
+	if got := c.Username != ""; got != n.username {
+		return fmt.Errorf("credentials.username: %s", wanted(n.username, name))
+	}
+	if err := oneOf(c.PasswordFile, c.PasswordEnv, "password", n.password, name); err != nil {
+		return err
+	}
+	if err := oneOf(c.TokenFile, c.TokenEnv, "token", n.token, name); err != nil {
+		return err
+	}
+	if (c.CertFile != "") != n.pair || (c.KeyFile != "") != n.pair {
+		return fmt.Errorf("credentials.certFile and keyFile: %s", wanted(n.pair, name))
+	}
+	return nil
+}
+
+func wanted(want bool, typ string) string {
+	if want {
+		return "missing; type " + typ + " needs it"
+	}
+	return "not for type " + typ
+}
+
+func oneOf(file, env, key string, want bool, typ string) error {
+	switch {
+	case file != "" && env != "":
+		return fmt.Errorf("credentials: %sFile and %sEnv exclude each other", key, key)
+	case (file != "" || env != "") != want:
+		return fmt.Errorf("credentials.%sFile or %sEnv: %s", key, key, wanted(want, typ))
+	case env != "" && os.Getenv(env) == "":
+		return fmt.Errorf("credentials.%sEnv: the environment has no %s", key, env)
+	}
+	return nil
+}
+
+// climbs reports whether a decoded path has a step upwards in it.
+func climbs(path string) bool {
+	for step := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if step == ".." {
+			return true
+		}
+	}
+	return false
+}

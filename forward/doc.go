@@ -1,0 +1,20 @@
+// Package forward carries callers' HTTP requests to services that only an
+// agent can reach: a Kubernetes API, or anything else that speaks HTTP.
+//
+//	caller ── services port ── Hub ══ link ══ Agent ── service
+//
+// [Hub] finds out who the caller is and which service its credential is for,
+// takes what belongs to Reeve off the request, names the service in
+// [ServiceHeader] and sends it by the agent's link. [Agent] has the services'
+// addresses and credentials, which never leave it.
+//
+// Path, query, body, trailers and an Upgrade pass as they are; nothing is
+// collected, and nothing limits how long a request may last. When the caller
+// goes away, the request to the service ends. What fails on the way is
+// answered as a problem (RFC 9457), or as a Status object where the caller is
+// a Kubernetes client; a body that breaks off is a broken connection for the
+// caller, never a short one that looks whole.
+//
+// The package knows nothing of carriers and certificates: who may call is
+// asked of an [Authenticator], and the way to an agent of [Links].
+package forward

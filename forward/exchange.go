@@ -1,0 +1,175 @@
+package forward
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// statusCallerGone is recorded, never sent, when the caller left before the
+// answer. The number is nginx's.
+const statusCallerGone = 499
+
+// Exchange is one forwarded request, for the audit log. It holds no query and
+// no header, where there may be secrets.
+type Exchange struct {
+	At         time.Time
+	Caller     Caller
+	RemoteAddr string
+	Method     string
+	Path       string
+	// Status is what the caller got; 499 when it left before that.
+	Status int
+	// Received and Sent are bytes of the body from and to the caller; after
+	// an Upgrade, of the connection.
+	Received, Sent int64
+	Duration       time.Duration
+	// Err says what cut the exchange short, if anything did.
+	Err error
+}
+
+// Auditor gets each exchange of a known caller when it has ended. It must not
+// block for long, since the caller waits for it.
+type Auditor interface {
+	Forwarded(context.Context, Exchange)
+}
+
+// AuditorFunc is an Auditor of one function.
+type AuditorFunc func(context.Context, Exchange)
+
+// Forwarded calls f.
+func (f AuditorFunc) Forwarded(ctx context.Context, e Exchange) { f(ctx, e) }
+
+// exchange watches one request pass: it is the ResponseWriter that the proxy
+// gets.
+type exchange struct {
+	http.ResponseWriter
+	began          time.Time
+	first          time.Duration // from the beginning to the answer's head
+	status         int
+	received, sent atomic.Int64
+	err            error
+}
+
+var errCutShort = errors.New("the answer broke off")
+
+// observe runs serve with an exchange in the place of w, and end when it is
+// over, also when serve panics to break the connection.
+func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http.Request), end func(*exchange)) {
+	x := &exchange{ResponseWriter: w, began: time.Now()}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &countedBody{r.Body, &x.received}
+	}
+	defer func() {
+		p := recover()
+		if p != nil && x.err == nil {
+			x.err = errCutShort
+		}
+		if x.status == 0 && r.Context().Err() != nil {
+			x.status = statusCallerGone
+		}
+		end(x)
+		if p != nil {
+			panic(p)
+		}
+	}()
+	serve(x, r)
+}
+
+func (x *exchange) WriteHeader(status int) {
+	if status >= 200 {
+		x.head(status)
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+func (x *exchange) head(status int) {
+	if x.status == 0 {
+		x.status, x.first = status, time.Since(x.began)
+	}
+}
+
+func (x *exchange) Write(p []byte) (int, error) {
+	x.head(http.StatusOK)
+	n, err := x.ResponseWriter.Write(p)
+	x.sent.Add(int64(n))
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach what exchange doesn't change.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// Hijack gives a proxy the connection for an Upgrade.
+func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, brw, err := http.NewResponseController(x.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	x.head(http.StatusSwitchingProtocols)
+	return &countedConn{conn, x}, brw, nil
+}
+
+// countedBody counts a request's body.
+type countedBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+// countedConn counts what passes after an Upgrade.
+type countedConn struct {
+	net.Conn
+	x *exchange
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.x.received.Add(int64(n))
+	return n, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.x.sent.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite passes the end of one direction on, for protocols that go on in
+// the other.
+func (c *countedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// target is a service's full name, in the order that people say it.
+func target(typ fleet.ServiceType, name fleet.ServiceName) string {
+	return string(typ) + "/" + string(name)
+}
+
+// buffers are the copying buffers of all proxies.
+type buffers struct{ pool sync.Pool }
+
+const bufferSize = 32 << 10
+
+func newBuffers() httputil.BufferPool {
+	return &buffers{sync.Pool{New: func() any { return new([bufferSize]byte) }}}
+}
+
+func (b *buffers) Get() []byte  { return b.pool.Get().(*[bufferSize]byte)[:] }
+func (b *buffers) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }

@@ -1,0 +1,105 @@
+package forward
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"strings"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// ServiceHeader names the service, as type/name, on the way from the hub to
+// the agent. A caller's own header of that name, and any other that begins
+// with Reeve-, is taken off.
+const ServiceHeader = "Reeve-Service"
+
+// tokenHeader is where Birger's callers may put their token.
+const tokenHeader = "X-Opsmx-Token"
+
+var (
+	// ErrUnauthenticated says that a request has no credential or a bad one.
+	// What wraps it is shown to the caller.
+	ErrUnauthenticated = errors.New("not authenticated")
+	// ErrForbidden says that a credential is good but not for this. What
+	// wraps it is shown to the caller.
+	ErrForbidden = errors.New("not allowed")
+	// ErrUnknownAgent says that no agent of that name ever joined.
+	ErrUnknownAgent = errors.New("unknown agent")
+	// ErrAgentAway says that the agent has no link at present.
+	ErrAgentAway = errors.New("agent isn't connected")
+)
+
+// Caller is who sends a request, and the one service that the credential is
+// for.
+type Caller struct {
+	// Name tells credentials apart in the audit log. It is no secret.
+	Name    string
+	Agent   fleet.AgentName
+	Type    fleet.ServiceType
+	Service fleet.ServiceName
+}
+
+// Authenticator finds out who sends a request. It returns an error that wraps
+// [ErrUnauthenticated] or [ErrForbidden]; any other is a fault of the hub,
+// and only logged.
+type Authenticator func(*http.Request) (Caller, error)
+
+// Identify makes an Authenticator of what a certificate and a token say.
+// A client certificate, which TLS has verified, comes first, so that a caller
+// with one may send the service an Authorization of its own, if only to have
+// it taken off. Else the token is that of [Token].
+func Identify(
+	certificate func(*x509.Certificate) (Caller, error),
+	token func(ctx context.Context, token string) (Caller, error),
+) Authenticator {
+	return func(r *http.Request) (Caller, error) {
+		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+			return certificate(r.TLS.PeerCertificates[0])
+		}
+		if t, ok := Token(r); ok {
+			return token(r.Context(), t)
+		}
+		return Caller{}, ErrUnauthenticated
+	}
+}
+
+// Token finds the token in a request: in X-Opsmx-Token, else as the Bearer of
+// Authorization, else as the password of Basic, whose user name is ignored.
+func Token(r *http.Request) (token string, ok bool) {
+	if t := r.Header.Get(tokenHeader); t != "" {
+		return t, true
+	}
+	scheme, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if strings.EqualFold(scheme, "bearer") {
+		t := strings.TrimSpace(rest)
+		return t, t != ""
+	}
+	_, password, ok := r.BasicAuth()
+	return password, ok && password != ""
+}
+
+// scrub takes off what is Reeve's, or claims to be a proxy's.
+func scrub(h http.Header) {
+	for name := range h {
+		lower := strings.ToLower(name)
+		if strings.HasPrefix(lower, "reeve-") || strings.HasPrefix(lower, "x-forwarded-") || lower == "forwarded" {
+			delete(h, name)
+		}
+	}
+	h.Del("Authorization")
+	h.Del(tokenHeader)
+}
+
+// carried is a request's context: what the handlers of one proxy share.
+type carried[T any] struct{}
+
+func carry[T any](r *http.Request, v T) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), carried[T]{}, v))
+}
+
+func carriedBy[T any](r *http.Request) T {
+	v, _ := r.Context().Value(carried[T]{}).(T)
+	return v
+}

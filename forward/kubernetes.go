@@ -1,0 +1,56 @@
+package forward
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// kubernetes connects to the API that a kubeconfig names, or to the one whose
+// pod this is. client-go renews tokens and certificates.
+func kubernetes(kubeConfig string) (*url.URL, http.RoundTripper, error) {
+	cfg, err := kubeClient(kubeConfig)
+	if err != nil {
+		return nil, nil, err
+	}
+	base, _, err := rest.DefaultServerUrlFor(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	plain, err := rest.TransportFor(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	// exec, attach and port-forward ask for an Upgrade, which HTTP/2 has not.
+	h1 := rest.CopyConfig(cfg)
+	h1.NextProtos = []string{"http/1.1"}
+	upgrade, err := rest.TransportFor(h1)
+	if err != nil {
+		return nil, nil, err
+	}
+	return base, roundTripperFunc(func(r *http.Request) (*http.Response, error) {
+		if r.Header.Get("Upgrade") != "" {
+			return upgrade.RoundTrip(r)
+		}
+		return plain.RoundTrip(r)
+	}), nil
+}
+
+func kubeClient(kubeConfig string) (*rest.Config, error) {
+	var cfg *rest.Config
+	var err error
+	if kubeConfig == "" {
+		if cfg, err = rest.InClusterConfig(); err != nil {
+			return nil, fmt.Errorf("no kubeConfig is set and this isn't a pod with a service account: %w", err)
+		}
+	} else if cfg, err = clientcmd.BuildConfigFromFlags("", kubeConfig); err != nil {
+		return nil, fmt.Errorf("kubeConfig %s: %w", kubeConfig, err)
+	}
+	cfg.DisableCompression = true // bodies pass as they are
+	cfg.NextProtos = slices.Clone(cfg.NextProtos)
+	return cfg, nil
+}
