@@ -1,0 +1,180 @@
+package insight
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+
+	"github.com/package-url/packageurl-go"
+)
+
+// specVersions are the CycloneDX versions whose JSON has the members that
+// ParseCycloneDX reads in the same place.
+var specVersions = []string{"1.2", "1.3", "1.4", "1.5", "1.6", "1.7"}
+
+// ParseCycloneDX reads a CycloneDX document in JSON, one component at a time,
+// and returns what it says of itself and at most limit components, those
+// nested in others beside them. A document that isn't one is an
+// *InvalidError that names the place.
+func ParseCycloneDX(r io.Reader, limit int) (*SBOM, error) {
+	p := &bomParser{dec: json.NewDecoder(r), limit: limit, seen: map[string]bool{}}
+	if err := p.document(); err != nil {
+		return nil, documentError("sbom", err)
+	}
+	switch {
+	case p.format != "CycloneDX":
+		return nil, Invalidf("sbom: bomFormat: is %q, must be \"CycloneDX\"", p.format)
+	case !slices.Contains(specVersions, p.sbom.SpecVersion):
+		return nil, Invalidf("sbom: specVersion: is %q, must be one of %q", p.sbom.SpecVersion, specVersions)
+	}
+	return &p.sbom, nil
+}
+
+// bomComponent has the members of CycloneDX's component that we keep.
+type bomComponent struct {
+	Type       string         `json:"type"`
+	Group      string         `json:"group"`
+	Name       string         `json:"name"`
+	Version    string         `json:"version"`
+	PURL       string         `json:"purl"`
+	Components []bomComponent `json:"components"`
+}
+
+type bomParser struct {
+	dec    *json.Decoder
+	limit  int
+	format string
+	sbom   SBOM
+	seen   map[string]bool
+}
+
+func (p *bomParser) document() error {
+	if err := p.open('{', "the document"); err != nil {
+		return err
+	}
+	for p.dec.More() {
+		name, err := p.dec.Token()
+		if err != nil {
+			return err
+		}
+		if err := p.member(name.(string)); err != nil {
+			return err
+		}
+	}
+	if _, err := p.dec.Token(); err != nil {
+		return err
+	}
+	if _, err := p.dec.Token(); !errors.Is(err, io.EOF) {
+		return Invalidf("something follows the document's end")
+	}
+	return nil
+}
+
+func (p *bomParser) member(name string) error {
+	switch name {
+	case "bomFormat":
+		return p.value(name, &p.format)
+	case "specVersion":
+		return p.value(name, &p.sbom.SpecVersion)
+	case "serialNumber":
+		return p.value(name, &p.sbom.SerialNumber)
+	case "metadata":
+		var m struct {
+			Component bomComponent `json:"component"`
+		}
+		err := p.value(name, &m)
+		p.sbom.SubjectName, p.sbom.SubjectVersion = m.Component.Name, m.Component.Version
+		return err
+	case "components":
+		return p.components()
+	default:
+		var skipped json.RawMessage
+		return p.value(name, &skipped)
+	}
+}
+
+func (p *bomParser) components() error {
+	if err := p.open('[', "components"); err != nil {
+		return err
+	}
+	for i := 0; p.dec.More(); i++ {
+		at := "components[" + strconv.Itoa(i) + "]"
+		var c bomComponent
+		if err := p.value(at, &c); err != nil {
+			return err
+		}
+		if err := p.add(at, c); err != nil {
+			return err
+		}
+	}
+	_, err := p.dec.Token()
+	return err
+}
+
+func (p *bomParser) add(at string, c bomComponent) error {
+	if c.Name == "" {
+		return Invalidf("%s.name: is missing", at)
+	}
+	kept := Component{PURL: canonicalPURL(c.PURL), Type: c.Type, Group: c.Group, Name: c.Name, Version: c.Version}
+	if key := kept.Key(); !p.seen[key] {
+		if len(p.seen) == p.limit {
+			return Invalidf("%s: more than %d components", at, p.limit)
+		}
+		p.seen[key] = true
+		p.sbom.Components = append(p.sbom.Components, kept)
+	}
+	for i, nested := range c.Components {
+		if err := p.add(at+".components["+strconv.Itoa(i)+"]", nested); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *bomParser) open(want json.Delim, what string) error {
+	t, err := p.dec.Token()
+	if err != nil {
+		return err
+	}
+	if t != want {
+		return Invalidf("%s: must begin with %q", what, rune(want))
+	}
+	return nil
+}
+
+// value decodes the next value; a wrong type in it is named with its place.
+func (p *bomParser) value(at string, v any) error {
+	err := p.dec.Decode(v)
+	var typ *json.UnmarshalTypeError
+	if errors.As(err, &typ) {
+		if typ.Field != "" {
+			at += "." + typ.Field
+		}
+		return Invalidf("%s: is a %s, must be a %s", at, typ.Value, typ.Type)
+	}
+	return err
+}
+
+// canonicalPURL gives a purl the spelling that all documents share, and ""
+// for what isn't one.
+func canonicalPURL(s string) string {
+	if s == "" {
+		return ""
+	}
+	p, err := packageurl.FromString(s)
+	if err != nil {
+		return ""
+	}
+	return p.ToString()
+}
+
+// PURLPrefix gives q, the beginning of a purl that a person typed, the
+// spelling that stored purls have, as far as q can be read as one.
+func PURLPrefix(q string) string {
+	if c := canonicalPURL(q); c != "" {
+		return c
+	}
+	return q
+}

@@ -1,0 +1,26 @@
+// Package insight keeps what agents learn of the workloads in their
+// clusters: facts, problems, SBOMs and image inspects, environment by
+// environment.
+//
+// # Flow
+//
+// An agent takes what it is given (insight/ingest, insight/kube) into its
+// spool as the message that insight/lagoon defines, and insight/link carries
+// it to the hub, at least once and in order. There Service.Accept stores it:
+// a document as a blob first, then everything else in one transaction with
+// the receipt of the item's id. A repeat finds the receipt and changes
+// nothing.
+//
+// # What replaces what
+//
+// The facts of a message replace all facts of the same environment, source
+// and service; problems likewise. A deletion without a service is for every
+// service of its source. An SBOM or image inspect becomes the current one of
+// its cluster, namespace and service; the earlier ones stay as history.
+//
+// # Failure
+//
+// What can't be understood (InvalidError) never will be: it is kept with the
+// reason in quarantine, where it is seen, and holds nothing back. Every other
+// error means that nothing was stored and the sender is to try again.
+package insight

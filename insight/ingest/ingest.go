@@ -1,0 +1,248 @@
+// Package ingest is the agent's door for workloads: facts and problems by
+// HTTP, as Lagoon's insights-remote takes them on port 8888, answer for
+// answer. A 200 means that the message is in the spool, on the disk.
+//
+// Where insights-remote answers badly we differ: a missing token is a 401 and
+// not an empty 500; "Bearer " before the token is accepted; a body has a
+// limit (413); and when the spool is full the answer is 503 with Retry-After,
+// since the message would be lost otherwise.
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"github.com/google/uuid"
+
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/lagoon"
+	"reeve.dev/reeve/internal/spool"
+)
+
+// DefaultMaxBody is the most bytes of a request's body.
+const DefaultMaxBody = 10 << 20
+
+// retryAfter is how many seconds a caller is asked to wait for a full spool.
+const retryAfter = "30"
+
+// Spool takes a message and returns once it is durable.
+type Spool interface {
+	Put(ctx context.Context, id, kind string, r io.Reader) error
+}
+
+// Config is what the handler works with. Secret and Spool are required.
+type Config struct {
+	// Secret is what the tokens of the namespaces are signed with.
+	Secret  []byte
+	Spool   Spool
+	MaxBody int64
+	Logger  *slog.Logger
+}
+
+// Handler serves /facts and /problems.
+func Handler(cfg Config) (http.Handler, error) {
+	if len(cfg.Secret) == 0 {
+		return nil, errors.New("insights: the secret of the namespaces' tokens is empty; set INSIGHTS_TOKEN_SECRET or its file")
+	}
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = DefaultMaxBody
+	}
+	h := &handler{cfg}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /facts", h.with(h.facts))
+	mux.HandleFunc("POST /problems", h.with(h.problems))
+	mux.HandleFunc("DELETE /facts/{source}", h.with(h.deletion(lagoon.TypeDeleteFacts)))
+	mux.HandleFunc("DELETE /facts/{source}/{service}", h.with(h.deletion(lagoon.TypeDeleteFacts)))
+	mux.HandleFunc("DELETE /problems/{source}", h.with(h.deletion(lagoon.TypeDeleteProblems)))
+	mux.HandleFunc("DELETE /problems/{source}/{service}", h.with(h.deletion(lagoon.TypeDeleteProblems)))
+	return mux, nil
+}
+
+type handler struct{ cfg Config }
+
+// answer is an error as the caller sees it.
+type answer struct {
+	code    int
+	status  string
+	message string
+}
+
+func (a *answer) Error() string { return a.message }
+
+// with verifies the token, spools the message that make returns and answers.
+func (h *handler) with(make func(*http.Request, lagoon.Namespace) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		err := h.serve(w, r, make)
+		if err == nil {
+			reply(w, http.StatusOK, map[string]string{"message": "okay"})
+			return
+		}
+		var a *answer
+		if !errors.As(err, &a) {
+			h.cfg.Logger.Error("insight not stored", "path", r.URL.Path, "error", err)
+			a = &answer{http.StatusInternalServerError, "Unable to store incoming data", "the agent couldn't store it; its log says why"}
+		}
+		if a.code == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", retryAfter)
+		}
+		reply(w, a.code, map[string]string{"status": a.status, "message": a.message})
+	}
+}
+
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, make func(*http.Request, lagoon.Namespace) (any, error)) error {
+	ns, err := lagoon.ParseToken(h.cfg.Secret, r.Header.Get("Authorization"))
+	if err != nil {
+		return &answer{http.StatusUnauthorized, "unauthorized", err.Error()}
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, h.cfg.MaxBody)
+	message, err := make(r, ns)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	switch err := h.cfg.Spool.Put(r.Context(), id.String(), insight.SpoolKind, bytes.NewReader(b)); {
+	case errors.Is(err, spool.ErrFull):
+		h.cfg.Logger.Warn("insight refused, the spool is full", "namespace", ns.Name, "error", err)
+		return &answer{http.StatusServiceUnavailable, "Unable to store incoming data", "the agent's spool is full, since the hub doesn't take what it holds; try again later"}
+	case errors.Is(err, spool.ErrTooLarge):
+		return &answer{http.StatusRequestEntityTooLarge, "Unable to store incoming data", "larger than the agent's whole spool"}
+	default:
+		return err
+	}
+}
+
+func (h *handler) facts(r *http.Request, ns lagoon.Namespace) (any, error) {
+	raw, err := h.list(r, "facts")
+	if err != nil {
+		return nil, err
+	}
+	facts, err := lagoon.ReadFacts(raw)
+	if err != nil {
+		return nil, unparsable(err)
+	}
+	env, err := environment(ns, "Unable to parse environment ID")
+	if err != nil {
+		return nil, err
+	}
+	for i := range facts {
+		f := &facts[i]
+		f.Environment, f.EnvironmentName, f.ProjectName = ns.EnvironmentID, ns.EnvironmentName, ns.ProjectName
+		if f.Source == "" {
+			f.Source = lagoon.DefaultSource
+		}
+	}
+	return lagoon.Facts{
+		Environment: env, ProjectName: ns.ProjectName, EnvironmentName: ns.EnvironmentName,
+		Facts: facts, Type: lagoon.TypeFacts,
+	}, nil
+}
+
+func (h *handler) problems(r *http.Request, ns lagoon.Namespace) (any, error) {
+	raw, err := h.list(r, "")
+	if err != nil {
+		return nil, err
+	}
+	problems, err := lagoon.ReadProblems(raw)
+	if err != nil {
+		return nil, unparsable(err)
+	}
+	env, err := environment(ns, "Unable to parse environment ID")
+	if err != nil {
+		return nil, err
+	}
+	for i := range problems {
+		p := &problems[i]
+		p.Environment = env
+		if p.Source == "" {
+			p.Source = lagoon.DefaultSource
+		}
+	}
+	return lagoon.Problems{
+		Environment: env, ProjectName: ns.ProjectName, EnvironmentName: ns.EnvironmentName,
+		Problems: problems, Type: lagoon.TypeProblems,
+	}, nil
+}
+
+func (h *handler) deletion(typ string) func(*http.Request, lagoon.Namespace) (any, error) {
+	return func(r *http.Request, ns lagoon.Namespace) (any, error) {
+		env, err := environment(ns, "BAD REQUEST")
+		if err != nil {
+			return nil, err
+		}
+		return lagoon.Deletion{
+			Type: typ, Environment: env,
+			Source: r.PathValue("source"), Service: r.PathValue("service"),
+		}, nil
+	}
+}
+
+// list reads a body that is a list, or an object with the list as its member
+// name.
+func (h *handler) list(r *http.Request, name string) ([]json.RawMessage, error) {
+	body, err := io.ReadAll(r.Body)
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return nil, &answer{http.StatusRequestEntityTooLarge, "Unable to parse incoming data",
+			"the body has more than the " + strconv.FormatInt(large.Limit, 10) + " bytes allowed; send it in parts, by source"}
+	case err != nil:
+		return nil, unparsable(err)
+	}
+	if name != "" && bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+		return member(body, name)
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, unparsable(lagoon.Invalid("", err))
+	}
+	return list, nil
+}
+
+func member(body []byte, name string) ([]json.RawMessage, error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(body, &object); err != nil {
+		return nil, unparsable(lagoon.Invalid("", err))
+	}
+	var list []json.RawMessage
+	if raw, ok := object[name]; ok {
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return nil, unparsable(lagoon.Invalid(name, err))
+		}
+	}
+	return list, nil
+}
+
+func unparsable(err error) error {
+	return &answer{http.StatusBadRequest, "Unable to parse incoming data", err.Error()}
+}
+
+func environment(ns lagoon.Namespace, status string) (int, error) {
+	id, err := strconv.ParseInt(ns.EnvironmentID, 10, 32)
+	if err != nil {
+		return 0, &answer{http.StatusBadRequest, status, err.Error()}
+	}
+	return int(id), nil
+}
+
+func reply(w http.ResponseWriter, code int, body map[string]string) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(code)
+	w.Write(b)
+}

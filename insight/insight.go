@@ -1,0 +1,240 @@
+package insight
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// ErrNotFound is the answer for an SBOM or a document that isn't there.
+var ErrNotFound = errors.New("insight not found")
+
+// InvalidError says why an item can't be taken, now or later. Its text is
+// for the person who made the item.
+type InvalidError struct{ Reason string }
+
+func (e *InvalidError) Error() string { return e.Reason }
+
+// Invalidf makes an InvalidError.
+func Invalidf(format string, args ...any) error {
+	return &InvalidError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// ItemID is the name that an agent gives to one item; unique per cluster.
+type ItemID string
+
+// maxID is the most bytes of an ItemID.
+const maxID = 256
+
+// SpoolKind is the kind under which agents spool the messages of
+// insight/lagoon.
+const SpoolKind = "insight"
+
+// Digest names a document by its content: "sha256:" and 64 hex digits.
+type Digest string
+
+// Environment is what an item is about: an environment of a project, which is
+// a namespace in a cluster. Not every item knows all of it: a deletion knows
+// the id only, a document no id.
+type Environment struct {
+	// ID is the environment's number in Lagoon; 0 where it isn't known.
+	ID        int64
+	Project   string
+	Name      string
+	Namespace string
+}
+
+// Item is one thing that an agent collected.
+type Item struct {
+	ID          ItemID
+	Cluster     fleet.AgentName
+	Environment Environment
+	Content     Content
+}
+
+// Content is one of Facts, Problems, Deletion and Document.
+type Content interface{ content() }
+
+// Facts replace the facts of their sources and services.
+type Facts []Fact
+
+// Problems replace the problems of their sources and services.
+type Problems []Problem
+
+// Fact is one named value, such as the version of a framework.
+type Fact struct {
+	Name, Value                 string
+	Source, Service             string
+	Description, Type, Category string
+}
+
+// Problem is one thing that is wrong, such as a vulnerable package.
+type Problem struct {
+	Identifier            string
+	Version, FixedVersion string
+	Source, Service       string
+	Severity              string
+	SeverityScore         float64
+	AssociatedPackage     string
+	Description           string
+	Links                 string
+	Data                  string
+}
+
+// Deletion removes the facts or the problems of a source.
+type Deletion struct {
+	Of     Kind
+	Source string
+	// Service narrows the deletion to one service; empty means all.
+	Service string
+}
+
+// Kind tells what something is.
+type Kind string
+
+// The kinds of what is kept.
+const (
+	KindFacts    Kind = "facts"
+	KindProblems Kind = "problems"
+	KindSBOM     Kind = "sbom"
+	KindImage    Kind = "image"
+)
+
+// Document is an SBOM or an image inspect as it was made, plain or gzipped.
+type Document struct {
+	Kind    Kind
+	Service string
+	// Build names what made the document; empty where that isn't known.
+	Build string
+	Data  []byte
+}
+
+func (Facts) content()    {}
+func (Problems) content() {}
+func (Deletion) content() {}
+func (Document) content() {}
+
+// Component is one package in an SBOM.
+type Component struct {
+	// PURL is in canonical form; empty where the document gives none, or one
+	// that isn't a purl.
+	PURL    string
+	Type    string
+	Group   string
+	Name    string
+	Version string
+}
+
+// Key is what makes two components the same one, across documents.
+func (c Component) Key() string {
+	if c.PURL != "" {
+		return c.PURL
+	}
+	return c.Type + "\x1f" + c.Group + "\x1f" + c.Name + "\x1f" + c.Version
+}
+
+// SBOM is what a CycloneDX document says of itself, and its components, each
+// once.
+type SBOM struct {
+	SpecVersion    string
+	SerialNumber   string
+	SubjectName    string
+	SubjectVersion string
+	Components     []Component
+}
+
+// ImageInspect is what an image's configuration says.
+type ImageInspect struct {
+	Name         string
+	Digest       string
+	Created      string
+	Architecture string
+	OS           string
+	Labels       map[string]string
+}
+
+// Query narrows a list. A zero member doesn't.
+type Query struct {
+	Cluster fleet.AgentName
+	// Namespace is known of documents and components only, EnvironmentID and
+	// Source of facts and problems only.
+	Namespace     string
+	EnvironmentID int64
+	Project       string
+	Environment   string
+	Service       string
+	Source        string
+	// Kind and Digest narrow documents; Digest also components.
+	Kind   Kind
+	Digest Digest
+	// History adds the documents that aren't current any more.
+	History bool
+	// Q is the beginning of a component's name or purl, or a problem's
+	// identifier.
+	Q string
+	// Limit is 100 where it is 0, and at most 1000.
+	Limit, Offset int
+}
+
+// The records below are what the hub answers with.
+
+// FactRecord is a fact and where it holds.
+type FactRecord struct {
+	Cluster     fleet.AgentName
+	Environment Environment
+	Fact
+	Received time.Time
+}
+
+// ProblemRecord is a problem and where it is.
+type ProblemRecord struct {
+	Cluster     fleet.AgentName
+	Environment Environment
+	Problem
+	Received time.Time
+}
+
+// DocumentRecord is an SBOM or image inspect of one service as it was at one
+// time.
+type DocumentRecord struct {
+	Item        ItemID
+	Cluster     fleet.AgentName
+	Environment Environment
+	Kind        Kind
+	Service     string
+	Build       string
+	Digest      Digest
+	Size        int64
+	Received    time.Time
+	// Current tells that no later document of the service has come.
+	Current bool
+	// Components counts those of an SBOM.
+	Components int
+	// SBOM is without its components; nil for another kind.
+	SBOM *SBOM
+	// Image is nil for another kind.
+	Image *ImageInspect
+}
+
+// ComponentRecord is a component and one place where it is now.
+type ComponentRecord struct {
+	Component
+	Cluster     fleet.AgentName
+	Environment Environment
+	Service     string
+	Build       string
+	Digest      Digest
+	Received    time.Time
+}
+
+// QuarantineRecord is an item that couldn't be taken.
+type QuarantineRecord struct {
+	Item     ItemID
+	Cluster  fleet.AgentName
+	Reason   string
+	Digest   Digest
+	Size     int64
+	Received time.Time
+}

@@ -1,0 +1,406 @@
+package lagoon
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+
+	"reeve.dev/reeve/insight"
+)
+
+// The labels and annotations of ConfigMaps, namespaces and Secrets.
+const (
+	LabelInsightsType   = "lagoon.sh/insightsType"          // triggers: sbom-gz or image-gz
+	LabelType           = "insights.lagoon.sh/type"         // sbom or inspect; wins over LabelInsightsType
+	LabelWriteDeferred  = "lagoon.sh/insightsWriteDeferred" // Unix seconds until which nothing is tried
+	LabelMaxRetry       = "insights.lagoon.sh/max-retry-exceeded"
+	AnnotationProcessed = "lagoon.sh/insightsProcessed" // RFC 3339, when it was taken
+	AnnotationRetries   = "insights.lagoon.sh/retries"
+
+	LabelProject       = "lagoon.sh/project"
+	LabelEnvironment   = "lagoon.sh/environment"
+	LabelEnvironmentID = "lagoon.sh/environmentId"
+	LabelService       = "lagoon.sh/service"
+	LabelBuildName     = "lagoon.sh/buildName"
+
+	LabelToken         = "lagoon.sh/insights-token"
+	LabelDynamicSecret = "lagoon.sh/dynamic-secret"
+	TokenSecret        = "insights-token"
+	TokenKey           = "INSIGHTS_TOKEN"
+)
+
+// The types of messages.
+const (
+	TypeFacts          = "direct.facts"
+	TypeProblems       = "direct.problems"
+	TypeDeleteFacts    = "direct.delete.facts"
+	TypeDeleteProblems = "direct.delete.problems"
+	TypeSBOM           = "sbom"
+	TypeInspect        = "inspect"
+)
+
+// DefaultSource is the source of facts and problems that name none.
+const DefaultSource = "InsightsRemoteWebService"
+
+// Fact is one fact in a message.
+type Fact struct {
+	Environment     string `json:"environment"`
+	ProjectName     string `json:"projectName"`
+	EnvironmentName string `json:"environmentName"`
+	Name            string `json:"name"`
+	Value           string `json:"value"`
+	Source          string `json:"source"`
+	Description     string `json:"description"`
+	Type            string `json:"type"`
+	Category        string `json:"category"`
+	Service         string `json:"service"`
+}
+
+// Facts is a message of facts.
+type Facts struct {
+	Environment     int    `json:"environment"`
+	ProjectName     string `json:"projectName"`
+	EnvironmentName string `json:"environmentName"`
+	Facts           []Fact `json:"facts"`
+	Type            string `json:"type"`
+}
+
+// Problem is one problem in a message.
+type Problem struct {
+	Environment       int     `json:"environment"`
+	Identifier        string  `json:"identifier"`
+	Version           string  `json:"version,omitempty"`
+	FixedVersion      string  `json:"fixedVersion,omitempty"`
+	Source            string  `json:"source,omitempty"`
+	Service           string  `json:"service,omitempty"`
+	Data              string  `json:"data"`
+	Severity          string  `json:"severity,omitempty"`
+	SeverityScore     float64 `json:"severityScore,omitempty"`
+	AssociatedPackage string  `json:"associatedPackage,omitempty"`
+	Description       string  `json:"description,omitempty"`
+	Links             string  `json:"links,omitempty"`
+}
+
+// Problems is a message of problems.
+type Problems struct {
+	Environment     int       `json:"environment"`
+	ProjectName     string    `json:"projectName"`
+	EnvironmentName string    `json:"environmentName"`
+	Problems        []Problem `json:"problems"`
+	Type            string    `json:"type"`
+}
+
+// Deletion is a message that clears a source.
+type Deletion struct {
+	Type        string `json:"type"`
+	Environment int    `json:"environment"`
+	Source      string `json:"source"`
+	Service     string `json:"service"`
+}
+
+// ConfigMap is the message made of a labelled ConfigMap.
+type ConfigMap struct {
+	Payload       map[string]string `json:"payload"`
+	BinaryPayload map[string][]byte `json:"binaryPayload"`
+	Annotations   map[string]string `json:"annotations"`
+	Labels        map[string]string `json:"labels"`
+	Namespace     string            `json:"namespace"`
+	Environment   string            `json:"environment"`
+	Service       string            `json:"service"`
+	Project       string            `json:"project"`
+	Type          string            `json:"type"`
+}
+
+// TypeOf says what a ConfigMap with these labels holds: TypeSBOM,
+// TypeInspect, or "" for what isn't for us.
+func TypeOf(labels map[string]string) string {
+	switch t := labels[LabelType]; t {
+	case TypeSBOM, TypeInspect:
+		return t
+	case "":
+	default:
+		return ""
+	}
+	switch labels[LabelInsightsType] {
+	case "sbom-gz":
+		return TypeSBOM
+	case "image-gz":
+		return TypeInspect
+	}
+	return ""
+}
+
+// Decode reads any of the messages. What isn't one is an
+// *insight.InvalidError. The item has no id and no cluster yet.
+func Decode(message []byte) (insight.Item, error) {
+	var head struct {
+		Type string `json:"type"`
+	}
+	if err := unmarshal(message, &head); err != nil {
+		return insight.Item{}, err
+	}
+	switch head.Type {
+	case TypeFacts:
+		return decodeFacts(message)
+	case TypeProblems:
+		return decodeProblems(message)
+	case TypeDeleteFacts:
+		return decodeDeletion(message, insight.KindFacts)
+	case TypeDeleteProblems:
+		return decodeDeletion(message, insight.KindProblems)
+	}
+	return decodeConfigMap(message)
+}
+
+// number is an integer that may be written as a string.
+type number int64
+
+func (n *number) UnmarshalJSON(b []byte) error {
+	i, err := strconv.ParseInt(string(bytes.Trim(b, `"`)), 10, 64)
+	if err != nil {
+		return insight.Invalidf("environment: is %.40s, must be an integer", b)
+	}
+	*n = number(i)
+	return nil
+}
+
+func decodeFacts(message []byte) (insight.Item, error) {
+	var m struct {
+		Environment     number            `json:"environment"`
+		ProjectName     string            `json:"projectName"`
+		EnvironmentName string            `json:"environmentName"`
+		Facts           []json.RawMessage `json:"facts"`
+		Source          string            `json:"source"`
+	}
+	if err := unmarshal(message, &m); err != nil {
+		return insight.Item{}, err
+	}
+	read, err := ReadFacts(m.Facts)
+	if err != nil {
+		return insight.Item{}, err
+	}
+	facts := make(insight.Facts, len(read))
+	for i, f := range read {
+		facts[i] = insight.Fact{
+			Name: f.Name, Value: f.Value, Source: or(f.Source, m.Source, DefaultSource), Service: f.Service,
+			Description: f.Description, Type: f.Type, Category: f.Category,
+		}
+	}
+	env := insight.Environment{ID: int64(m.Environment), Project: m.ProjectName, Name: m.EnvironmentName}
+	return insight.Item{Environment: env, Content: facts}, nil
+}
+
+func decodeProblems(message []byte) (insight.Item, error) {
+	var m struct {
+		Environment     number            `json:"environment"`
+		ProjectName     string            `json:"projectName"`
+		EnvironmentName string            `json:"environmentName"`
+		Problems        []json.RawMessage `json:"problems"`
+		Source          string            `json:"source"`
+	}
+	if err := unmarshal(message, &m); err != nil {
+		return insight.Item{}, err
+	}
+	read, err := ReadProblems(m.Problems)
+	if err != nil {
+		return insight.Item{}, err
+	}
+	problems := make(insight.Problems, len(read))
+	for i, p := range read {
+		problems[i] = insight.Problem{
+			Identifier: p.Identifier, Version: p.Version, FixedVersion: p.FixedVersion,
+			Source: or(p.Source, m.Source, DefaultSource), Service: p.Service,
+			Severity: p.Severity, SeverityScore: p.SeverityScore, AssociatedPackage: p.AssociatedPackage,
+			Description: p.Description, Links: p.Links, Data: p.Data,
+		}
+	}
+	env := insight.Environment{ID: int64(m.Environment), Project: m.ProjectName, Name: m.EnvironmentName}
+	return insight.Item{Environment: env, Content: problems}, nil
+}
+
+func decodeDeletion(message []byte, of insight.Kind) (insight.Item, error) {
+	var m struct {
+		Environment number `json:"environment"`
+		Source      string `json:"source"`
+		Service     string `json:"service"`
+	}
+	if err := unmarshal(message, &m); err != nil {
+		return insight.Item{}, err
+	}
+	return insight.Item{
+		Environment: insight.Environment{ID: int64(m.Environment)},
+		Content:     insight.Deletion{Of: of, Source: m.Source, Service: m.Service},
+	}, nil
+}
+
+func decodeConfigMap(message []byte) (insight.Item, error) {
+	var m ConfigMap
+	if err := unmarshal(message, &m); err != nil {
+		return insight.Item{}, err
+	}
+	kind, ok := map[string]insight.Kind{TypeSBOM: insight.KindSBOM, TypeInspect: insight.KindImage}[or(m.Type, TypeOf(m.Labels))]
+	if !ok {
+		return insight.Item{}, insight.Invalidf("type: is %q, and label %s is %q: must be one of %s, %s, %s, %s, %s, %s",
+			m.Type, LabelInsightsType, m.Labels[LabelInsightsType],
+			TypeFacts, TypeProblems, TypeDeleteFacts, TypeDeleteProblems, TypeSBOM, TypeInspect)
+	}
+	data, err := m.document()
+	if err != nil {
+		return insight.Item{}, err
+	}
+	return insight.Item{
+		Environment: insight.Environment{
+			Namespace: m.Namespace,
+			Project:   or(m.Project, m.Labels[LabelProject]),
+			Name:      or(m.Environment, m.Labels[LabelEnvironment]),
+		},
+		Content: insight.Document{
+			Kind:    kind,
+			Service: or(m.Service, m.Labels[LabelService]),
+			Build:   m.Labels[LabelBuildName],
+			Data:    data,
+		},
+	}, nil
+}
+
+// document gives the one document of a ConfigMap, from wherever it lies. A
+// text that is base64 is what an older producer wrote into data.
+func (m ConfigMap) document() ([]byte, error) {
+	var found [][]byte
+	for _, k := range slices.Sorted(maps.Keys(m.BinaryPayload)) {
+		found = append(found, m.BinaryPayload[k])
+	}
+	for _, k := range slices.Sorted(maps.Keys(m.Payload)) {
+		text := []byte(m.Payload[k])
+		if plain, err := base64.StdEncoding.DecodeString(m.Payload[k]); err == nil {
+			text = plain
+		}
+		found = append(found, text)
+	}
+	if len(found) != 1 {
+		return nil, insight.Invalidf("payload and binaryPayload: hold %d documents, must hold one", len(found))
+	}
+	return found[0], nil
+}
+
+// ReadFacts decodes facts one by one, so that an *insight.InvalidError names
+// the one that is wrong and its field. Members that a sender has no say in
+// (environment, projectName, environmentName) are left empty.
+func ReadFacts(raw []json.RawMessage) ([]Fact, error) {
+	return readList(raw, "facts", func(r json.RawMessage) (Fact, error) {
+		var f struct {
+			Fact
+			Environment     json.RawMessage `json:"environment"`
+			ProjectName     json.RawMessage `json:"projectName"`
+			EnvironmentName json.RawMessage `json:"environmentName"`
+		}
+		if err := json.Unmarshal(r, &f); err != nil {
+			return Fact{}, err
+		}
+		if f.Name == "" {
+			return Fact{}, errMissing("name")
+		}
+		return f.Fact, nil
+	})
+}
+
+// ReadProblems is ReadFacts for problems.
+func ReadProblems(raw []json.RawMessage) ([]Problem, error) {
+	return readList(raw, "problems", func(r json.RawMessage) (Problem, error) {
+		var p struct {
+			Problem
+			Environment json.RawMessage `json:"environment"`
+		}
+		if err := json.Unmarshal(r, &p); err != nil {
+			return Problem{}, err
+		}
+		if p.Identifier == "" {
+			return Problem{}, errMissing("identifier")
+		}
+		return p.Problem, nil
+	})
+}
+
+func readList[T any](raw []json.RawMessage, name string, read func(json.RawMessage) (T, error)) ([]T, error) {
+	if raw == nil {
+		return nil, nil
+	}
+	list := make([]T, len(raw))
+	for i, r := range raw {
+		var err error
+		if list[i], err = read(r); err != nil {
+			return nil, Invalid(name+"["+strconv.Itoa(i)+"]", err)
+		}
+	}
+	return list, nil
+}
+
+func unmarshal(message []byte, v any) error {
+	if err := json.Unmarshal(message, v); err != nil {
+		return Invalid("", err)
+	}
+	return nil
+}
+
+// errMissing names a member that must be there.
+type errMissing string
+
+func (e errMissing) Error() string { return string(e) + ": is missing" }
+
+// Invalid says in people's words what encoding/json found wrong with a text;
+// at names its place in the message, and is empty for the whole.
+func Invalid(at string, err error) error {
+	var (
+		inv    *insight.InvalidError
+		miss   errMissing
+		typ    *json.UnmarshalTypeError
+		syntax *json.SyntaxError
+	)
+	switch {
+	case errors.As(err, &inv):
+		return inv
+	case errors.As(err, &miss):
+		return insight.Invalidf("%s", join(at, miss.Error()))
+	case errors.As(err, &typ):
+		if typ.Field != "" {
+			at = join(at, typ.Field)
+		}
+		return insight.Invalidf("%s: is a %s, must be a %s", or(at, "the message"), typ.Value, article(typ.Type.Kind().String()))
+	case errors.As(err, &syntax):
+		return insight.Invalidf("%s: isn't JSON: %v at byte %d", or(at, "the message"), err, syntax.Offset)
+	}
+	return insight.Invalidf("%s: %v", or(at, "the message"), err)
+}
+
+func join(at, field string) string {
+	if at == "" {
+		return field
+	}
+	return at + "." + field
+}
+
+// article names Go's kinds as JSON does.
+func article(kind string) string {
+	switch kind {
+	case "struct", "map":
+		return "object"
+	case "slice":
+		return "array"
+	case "float64", "int", "int64":
+		return "number"
+	}
+	return kind
+}
+
+func or(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

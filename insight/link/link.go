@@ -1,0 +1,151 @@
+// Package link carries insights from an agent's spool to the hub, inside the
+// link between them.
+//
+//	POST /v1/insights
+//	Reeve-Item: ID
+//	(a message of insight/lagoon, in JSON)
+//
+// The answer is 200 with {"state":"stored"} or, for a message that can't be
+// understood, {"state":"quarantined","reason":"…"}; either way the hub has
+// it. An error with status 400 or 413 is for good; the agent tries again
+// after any other.
+package link
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/lagoon"
+	"reeve.dev/reeve/internal/spool"
+)
+
+// Path is where the handler is mounted in the link.
+const Path = "/v1/insights"
+
+// MaxMessage is the most bytes of a message: a document of 100 MiB and its
+// base64.
+const MaxMessage = 140 << 20
+
+const itemHeader = "Reeve-Item"
+
+// The answer's states.
+const (
+	stored      = "stored"
+	quarantined = "quarantined"
+)
+
+type response struct {
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Client is the agent's side. HTTP's transport opens streams of the link.
+type Client struct {
+	// Base is the hub's address in the link, such as http://hub.
+	Base   string
+	HTTP   *http.Client
+	Logger *slog.Logger
+}
+
+// Send delivers one document of the spool; it is what Spool.Drain calls.
+func (c *Client) Send(ctx context.Context, it spool.Item) error {
+	body, err := it.Open()
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.Base+Path, body)
+	if err != nil {
+		return err
+	}
+	req.ContentLength = it.Size
+	req.Header.Set(itemHeader, it.ID)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		return spool.Permanent(fmt.Errorf("hub refused insight %s: %s: %.500s", it.ID, resp.Status, text))
+	default:
+		return fmt.Errorf("hub didn't take insight %s: %s: %.500s", it.ID, resp.Status, text)
+	}
+	var answer response
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return fmt.Errorf("hub's answer to insight %s: %w", it.ID, err)
+	}
+	if answer.State == quarantined {
+		c.Logger.Warn("hub quarantined insight", "item", it.ID, "reason", answer.Reason)
+	}
+	return nil
+}
+
+// Receiver is the hub's service.
+type Receiver interface {
+	Accept(ctx context.Context, it insight.Item) error
+	Quarantine(ctx context.Context, p insight.Poison) error
+}
+
+// Handler is the hub's side. The request's context names the peer.
+func Handler(to Receiver, logger *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+Path, func(w http.ResponseWriter, r *http.Request) {
+		peer, ok := fleet.PeerFrom(r.Context())
+		if !ok {
+			http.Error(w, "not inside a link", http.StatusForbidden)
+			return
+		}
+		answer, err := receive(r.Context(), to, peer.Agent, insight.ItemID(r.Header.Get(itemHeader)), http.MaxBytesReader(w, r.Body, MaxMessage))
+		var (
+			invalid *insight.InvalidError
+			large   *http.MaxBytesError
+		)
+		switch {
+		case errors.As(err, &large):
+			http.Error(w, fmt.Sprintf("message has more than %d bytes", large.Limit), http.StatusRequestEntityTooLarge)
+		case errors.As(err, &invalid):
+			http.Error(w, invalid.Reason, http.StatusBadRequest)
+		case err != nil:
+			logger.Error("insight not stored", "agent", peer.Agent, "error", err)
+			http.Error(w, "the hub couldn't store it", http.StatusInternalServerError)
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			json.NewEncoder(w).Encode(answer)
+		}
+	})
+	return mux
+}
+
+// receive stores a message, or keeps it in quarantine. An InvalidError means
+// that it can't even be kept there.
+func receive(ctx context.Context, to Receiver, cluster fleet.AgentName, id insight.ItemID, body io.Reader) (response, error) {
+	message, err := io.ReadAll(body)
+	if err != nil {
+		return response{}, err
+	}
+	it, err := lagoon.Decode(message)
+	if err == nil {
+		it.ID, it.Cluster = id, cluster
+		err = to.Accept(ctx, it)
+	}
+	var invalid *insight.InvalidError
+	if errors.As(err, &invalid) {
+		err = to.Quarantine(ctx, insight.Poison{Item: id, Cluster: cluster, Reason: invalid.Reason, Message: message})
+		return response{State: quarantined, Reason: invalid.Reason}, err
+	}
+	return response{State: stored}, err
+}

@@ -1,0 +1,305 @@
+package insight
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// Store keeps insights. ApplyInsight and QuarantineInsight are each one
+// transaction with the receipt of the item's id; for an id that has a receipt
+// they change nothing and report false.
+type Store interface {
+	// InsightReceived reports whether the item has a receipt.
+	InsightReceived(ctx context.Context, cluster fleet.AgentName, id ItemID) (bool, error)
+	// PutDocument keeps what r gives, and returns its digest and size once it
+	// is durable. r's error comes back as it is.
+	PutDocument(r io.Reader, limit int64) (string, int64, error)
+	Document(digest string) (io.ReadCloser, error)
+	// ApplyInsight stores what an item says. parsed is nil unless the item's
+	// content is a Document.
+	ApplyInsight(ctx context.Context, it Item, parsed *Parsed, at time.Time) (bool, error)
+	QuarantineInsight(ctx context.Context, q QuarantineRecord) (bool, error)
+}
+
+// Parsed is what a Document was found to be. One of SBOM and Image is set.
+type Parsed struct {
+	Digest Digest
+	Size   int64
+	SBOM   *SBOM
+	Image  *ImageInspect
+}
+
+// Poison is a message that can't be taken.
+type Poison struct {
+	Item    ItemID
+	Cluster fleet.AgentName
+	Reason  string
+	Message []byte
+}
+
+// Limits bound what one document may cost the hub.
+type Limits struct {
+	// Document is the most bytes of a document once it is inflated.
+	Document int64
+	// Components is the most components of one SBOM.
+	Components int
+}
+
+// DefaultLimits are those of a zero Limits.
+var DefaultLimits = Limits{Document: 512 << 20, Components: 500_000}
+
+// Service is the hub's side: it judges items and stores them.
+type Service struct {
+	store  Store
+	limits Limits
+	log    *slog.Logger
+}
+
+// NewService makes a Service on store.
+func NewService(store Store, limits Limits, logger *slog.Logger) *Service {
+	if limits.Document <= 0 {
+		limits.Document = DefaultLimits.Document
+	}
+	if limits.Components <= 0 {
+		limits.Components = DefaultLimits.Components
+	}
+	return &Service{store: store, limits: limits, log: logger}
+}
+
+// Accept stores an item and returns nil once it is durable, also when it was
+// before. It returns an *InvalidError for one that can't be taken, which the
+// caller hands to Quarantine.
+func (s *Service) Accept(ctx context.Context, it Item) error {
+	if err := it.validate(); err != nil {
+		return err
+	}
+	known, err := s.store.InsightReceived(ctx, it.Cluster, it.ID)
+	if err != nil || known {
+		return err
+	}
+	var parsed *Parsed
+	if doc, ok := it.Content.(Document); ok {
+		if parsed, err = s.keep(doc); err != nil {
+			return err
+		}
+	}
+	_, err = s.store.ApplyInsight(ctx, it, parsed, time.Now())
+	return err
+}
+
+// Quarantine keeps a message that can't be taken, and returns nil once it is
+// durable.
+func (s *Service) Quarantine(ctx context.Context, p Poison) error {
+	if err := validID(p.Item); err != nil {
+		return err
+	}
+	d, size, err := s.store.PutDocument(bytes.NewReader(p.Message), int64(len(p.Message)))
+	if err != nil {
+		return err
+	}
+	fresh, err := s.store.QuarantineInsight(ctx, QuarantineRecord{
+		Item: p.Item, Cluster: p.Cluster, Reason: p.Reason,
+		Digest: Digest(d), Size: size, Received: time.Now(),
+	})
+	if fresh {
+		s.log.Warn("insight quarantined", "agent", p.Cluster, "item", p.Item, "reason", p.Reason)
+	}
+	return err
+}
+
+// keep stores the document as it is inflated and reads it again from there,
+// so that it is never in memory as a whole.
+func (s *Service) keep(doc Document) (*Parsed, error) {
+	plain, err := inflate(doc.Data)
+	if err != nil {
+		return nil, err
+	}
+	digest, size, err := s.store.PutDocument(&bounded{r: plain, left: s.limits.Document, limit: s.limits.Document}, s.limits.Document)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.store.Document(digest)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	p := &Parsed{Digest: Digest(digest), Size: size}
+	switch doc.Kind {
+	case KindSBOM:
+		p.SBOM, err = ParseCycloneDX(r, s.limits.Components)
+	case KindImage:
+		p.Image, err = ParseImageInspect(r)
+	default:
+		err = Invalidf("document of kind %q: must be %s or %s", doc.Kind, KindSBOM, KindImage)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// inflate gives the plain document; what doesn't begin as gzip is plain.
+func inflate(data []byte) (io.Reader, error) {
+	if !bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+		return bytes.NewReader(data), nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, Invalidf("document isn't gzip: %v", err)
+	}
+	return z, nil
+}
+
+// bounded turns whatever goes wrong with a document in memory into an
+// InvalidError, and so does more than limit bytes of it.
+type bounded struct {
+	r           io.Reader
+	left, limit int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, Invalidf("document has more than %d bytes when inflated", b.limit)
+	}
+	if err != nil && err != io.EOF {
+		return n, Invalidf("document is damaged gzip: %v", err)
+	}
+	return n, err
+}
+
+func (it Item) validate() error {
+	if err := validID(it.ID); err != nil {
+		return err
+	}
+	if err := it.Cluster.Validate(); err != nil {
+		return &InvalidError{Reason: err.Error()}
+	}
+	switch c := it.Content.(type) {
+	case Facts:
+		return c.validate(it.Environment)
+	case Problems:
+		return c.validate(it.Environment)
+	case Deletion:
+		return c.validate(it.Environment)
+	case Document:
+		if it.Environment.Namespace == "" && (it.Environment.Project == "" || it.Environment.Name == "") {
+			return Invalidf("%s: needs a namespace, or a project and an environment", c.Kind)
+		}
+		if c.Service == "" {
+			return Invalidf("%s: service is missing", c.Kind)
+		}
+		return nil
+	default:
+		return Invalidf("item has no content")
+	}
+}
+
+func validID(id ItemID) error {
+	if id == "" || len(id) > maxID {
+		return Invalidf("item id: must have 1 to %d bytes, has %d", maxID, len(id))
+	}
+	return nil
+}
+
+func (fs Facts) validate(env Environment) error {
+	if env.ID <= 0 {
+		return Invalidf("facts: environment id %d: must be above 0", env.ID)
+	}
+	for i, f := range fs {
+		switch {
+		case f.Name == "":
+			return Invalidf("facts[%d].name: is missing", i)
+		case f.Source == "":
+			return Invalidf("facts[%d].source: is missing", i)
+		}
+	}
+	return nil
+}
+
+func (ps Problems) validate(env Environment) error {
+	if env.ID <= 0 {
+		return Invalidf("problems: environment id %d: must be above 0", env.ID)
+	}
+	for i, p := range ps {
+		switch {
+		case p.Identifier == "":
+			return Invalidf("problems[%d].identifier: is missing", i)
+		case p.Source == "":
+			return Invalidf("problems[%d].source: is missing", i)
+		}
+	}
+	return nil
+}
+
+func (d Deletion) validate(env Environment) error {
+	switch {
+	case env.ID <= 0:
+		return Invalidf("deletion: environment id %d: must be above 0", env.ID)
+	case d.Source == "":
+		return Invalidf("deletion: source is missing")
+	case d.Of != KindFacts && d.Of != KindProblems:
+		return Invalidf("deletion of %q: must be of %s or %s", d.Of, KindFacts, KindProblems)
+	}
+	return nil
+}
+
+// ParseImageInspect reads an image's configuration as skopeo inspect prints
+// it. A document that isn't one is an *InvalidError.
+func ParseImageInspect(r io.Reader) (*ImageInspect, error) {
+	var doc struct {
+		Name, Digest, Created, Architecture, Os string
+		Labels                                  map[string]string
+	}
+	if err := decodeAll(json.NewDecoder(r), &doc); err != nil {
+		return nil, documentError("image inspect", err)
+	}
+	if doc.Name == "" && doc.Digest == "" && doc.Os == "" {
+		return nil, Invalidf("image inspect: Name, Digest and Os are missing")
+	}
+	return &ImageInspect{
+		Name: doc.Name, Digest: doc.Digest, Created: doc.Created,
+		Architecture: doc.Architecture, OS: doc.Os, Labels: doc.Labels,
+	}, nil
+}
+
+// decodeAll reads one JSON value and sees that nothing follows it.
+func decodeAll(dec *json.Decoder, v any) error {
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return Invalidf("something follows the document's end")
+	}
+	return nil
+}
+
+// documentError makes an InvalidError of what the JSON decoder found wrong
+// with the text; other errors are the store's.
+func documentError(what string, err error) error {
+	var (
+		syntax  *json.SyntaxError
+		typ     *json.UnmarshalTypeError
+		invalid *InvalidError
+	)
+	switch {
+	case errors.As(err, &invalid):
+		return Invalidf("%s: %s", what, invalid.Reason)
+	case errors.As(err, &syntax):
+		return Invalidf("%s: isn't JSON: %v at byte %d", what, err, syntax.Offset)
+	case errors.As(err, &typ):
+		return Invalidf("%s: %s: is a %s, must be a %s", what, typ.Field, typ.Value, typ.Type)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return Invalidf("%s: is cut off", what)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,536 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
+)
+
+var _ insight.Store = (*Store)(nil)
+
+// batch is how many rows one statement writes or names.
+const batch = 400
+
+// InsightReceived implements insight.Store.
+func (s *Store) InsightReceived(ctx context.Context, cluster fleet.AgentName, item insight.ItemID) (bool, error) {
+	var n int
+	err := s.view(ctx, func(tx *Tx) error {
+		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM insight_receipts WHERE cluster = ? AND item = ?`, cluster, item).Scan(&n)
+	})
+	if err != nil {
+		return false, fmt.Errorf("insight %s of %s: %w", item, cluster, err)
+	}
+	return n > 0, nil
+}
+
+// ApplyInsight implements insight.Store.
+func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insight.Parsed, at time.Time) (fresh bool, err error) {
+	err = s.update(ctx, func(tx *Tx) error {
+		fresh, err = receipt(ctx, tx, it.Cluster, it.ID, at)
+		if err != nil || !fresh {
+			return err
+		}
+		switch c := it.Content.(type) {
+		case insight.Facts:
+			return replaceFacts(ctx, tx, it, c, at)
+		case insight.Problems:
+			return replaceProblems(ctx, tx, it, c, at)
+		case insight.Deletion:
+			return deleteInsights(ctx, tx, it, c)
+		case insight.Document:
+			return addDocument(ctx, tx, it, c, parsed, at)
+		}
+		return fmt.Errorf("content %T is unknown", it.Content)
+	})
+	if err != nil {
+		return false, fmt.Errorf("insight %s of %s: %w", it.ID, it.Cluster, err)
+	}
+	return fresh, nil
+}
+
+// QuarantineInsight implements insight.Store.
+func (s *Store) QuarantineInsight(ctx context.Context, q insight.QuarantineRecord) (fresh bool, err error) {
+	err = s.update(ctx, func(tx *Tx) error {
+		fresh, err = receipt(ctx, tx, q.Cluster, q.Item, q.Received)
+		if err != nil || !fresh {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			INSERT INTO insight_quarantine (cluster, item, reason, digest, size, received)
+			VALUES (?, ?, ?, ?, ?, ?)`, q.Cluster, q.Item, q.Reason, q.Digest, q.Size, micros(q.Received))
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("quarantine insight %s of %s: %w", q.Item, q.Cluster, err)
+	}
+	return fresh, nil
+}
+
+func receipt(ctx context.Context, tx *Tx, cluster fleet.AgentName, item insight.ItemID, at time.Time) (fresh bool, err error) {
+	n, err := affected(tx.Exec(ctx, `
+		INSERT INTO insight_receipts (cluster, item, received) VALUES (?, ?, ?)
+		ON CONFLICT (cluster, item) DO NOTHING`, cluster, item, micros(at)))
+	return n > 0, err
+}
+
+// place is a source and a service of an environment: what a message replaces.
+type place struct{ source, service string }
+
+func replaceFacts(ctx context.Context, tx *Tx, it insight.Item, facts insight.Facts, at time.Time) error {
+	env := it.Environment
+	cleared := map[place]bool{}
+	for _, f := range facts {
+		if p := (place{f.Source, f.Service}); !cleared[p] {
+			cleared[p] = true
+			if err := clearPlace(ctx, tx, "insight_facts", it, p); err != nil {
+				return err
+			}
+		}
+		// A name that is there twice in a message has its last value.
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO insight_facts (cluster, environment_id, source, service, name,
+				project, environment, value, description, type, category, received)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (cluster, environment_id, source, service, name) DO UPDATE SET
+				value = excluded.value, description = excluded.description,
+				type = excluded.type, category = excluded.category`,
+			it.Cluster, env.ID, f.Source, f.Service, f.Name,
+			env.Project, env.Name, f.Value, f.Description, f.Type, f.Category, micros(at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func replaceProblems(ctx context.Context, tx *Tx, it insight.Item, problems insight.Problems, at time.Time) error {
+	env := it.Environment
+	cleared := map[place]bool{}
+	for _, p := range problems {
+		if at := (place{p.Source, p.Service}); !cleared[at] {
+			cleared[at] = true
+			if err := clearPlace(ctx, tx, "insight_problems", it, at); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO insight_problems (cluster, environment_id, source, service, identifier,
+				associated_package, version, project, environment, fixed_version, severity,
+				severity_score, description, links, data, received)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (cluster, environment_id, source, service, identifier, associated_package, version) DO UPDATE SET
+				fixed_version = excluded.fixed_version, severity = excluded.severity,
+				severity_score = excluded.severity_score, description = excluded.description,
+				links = excluded.links, data = excluded.data`,
+			it.Cluster, env.ID, p.Source, p.Service, p.Identifier,
+			p.AssociatedPackage, p.Version, env.Project, env.Name, p.FixedVersion, p.Severity,
+			p.SeverityScore, p.Description, p.Links, p.Data, micros(at)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func clearPlace(ctx context.Context, tx *Tx, table string, it insight.Item, p place) error {
+	_, err := tx.Exec(ctx, `DELETE FROM `+table+`
+		WHERE cluster = ? AND environment_id = ? AND source = ? AND service = ?`,
+		it.Cluster, it.Environment.ID, p.source, p.service)
+	return err
+}
+
+func deleteInsights(ctx context.Context, tx *Tx, it insight.Item, d insight.Deletion) error {
+	table := "insight_facts"
+	if d.Of == insight.KindProblems {
+		table = "insight_problems"
+	}
+	if d.Service != "" {
+		return clearPlace(ctx, tx, table, it, place{d.Source, d.Service})
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE cluster = ? AND environment_id = ? AND source = ?`,
+		it.Cluster, it.Environment.ID, d.Source)
+	return err
+}
+
+// documentSummary is the column summary.
+type documentSummary struct {
+	SpecVersion    string `json:"specVersion,omitempty"`
+	SerialNumber   string `json:"serialNumber,omitempty"`
+	SubjectName    string `json:"subjectName,omitempty"`
+	SubjectVersion string `json:"subjectVersion,omitempty"`
+
+	Name         string            `json:"name,omitempty"`
+	Digest       string            `json:"digest,omitempty"`
+	Created      string            `json:"created,omitempty"`
+	Architecture string            `json:"architecture,omitempty"`
+	OS           string            `json:"os,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+}
+
+func addDocument(ctx context.Context, tx *Tx, it insight.Item, doc insight.Document, parsed *insight.Parsed, at time.Time) error {
+	id, err := documentID(ctx, tx, doc.Kind, parsed)
+	if err != nil {
+		return err
+	}
+	env := it.Environment
+	where := env.Namespace
+	if where == "" {
+		where = env.Project + "/" + env.Name
+	}
+	if _, err := tx.Exec(ctx, `
+		UPDATE insight_inventory SET is_current = 0
+		WHERE cluster = ? AND place = ? AND service = ? AND kind = ? AND is_current = 1`,
+		it.Cluster, where, doc.Service, doc.Kind); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO insight_inventory (cluster, item, document_id, kind, place, namespace,
+			project, environment, service, build, is_current, received)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`,
+		it.Cluster, it.ID, id, doc.Kind, where, env.Namespace,
+		env.Project, env.Name, doc.Service, doc.Build, micros(at))
+	return err
+}
+
+// documentID gives the document's row, made with its components where this is
+// the first time that it comes.
+func documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *insight.Parsed) (id int64, err error) {
+	err = tx.QueryRow(ctx, `SELECT id FROM insight_documents WHERE digest = ?`, p.Digest).Scan(&id)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	var sum documentSummary
+	var components []insight.Component
+	if b := p.SBOM; b != nil {
+		components = b.Components
+		sum = documentSummary{SpecVersion: b.SpecVersion, SerialNumber: b.SerialNumber, SubjectName: b.SubjectName, SubjectVersion: b.SubjectVersion}
+	}
+	if i := p.Image; i != nil {
+		sum = documentSummary{Name: i.Name, Digest: i.Digest, Created: i.Created, Architecture: i.Architecture, OS: i.OS, Labels: i.Labels}
+	}
+	text, err := json.Marshal(sum)
+	if err != nil {
+		return 0, err
+	}
+	if id, err = nextID(ctx, tx, "insight_documents"); err != nil {
+		return 0, err
+	}
+	if _, err := tx.Exec(ctx, `
+		INSERT INTO insight_documents (id, digest, kind, size, components, summary)
+		VALUES (?, ?, ?, ?, ?, ?)`, id, p.Digest, kind, p.Size, len(components), string(text)); err != nil {
+		return 0, err
+	}
+	for part := range slices.Chunk(components, batch) {
+		if err := addComponents(ctx, tx, id, part); err != nil {
+			return 0, err
+		}
+	}
+	return id, nil
+}
+
+// addComponents joins components, each there once, to a document.
+func addComponents(ctx context.Context, tx *Tx, document int64, components []insight.Component) error {
+	ids, err := componentIDs(ctx, tx, components)
+	if err != nil {
+		return err
+	}
+	next, err := nextID(ctx, tx, "insight_components")
+	if err != nil {
+		return err
+	}
+	var fresh, joined []any
+	for _, c := range components {
+		id, known := ids[c.Key()]
+		if !known {
+			id = next
+			next++
+			fresh = append(fresh, id, c.Key(), c.Type, c.Group, c.Name, strings.ToLower(c.Name), c.Version)
+		}
+		joined = append(joined, id, document)
+	}
+	if err := insertMany(ctx, tx, `INSERT INTO insight_components (id, key, type, grp, name, name_lower, version) VALUES `, 7, fresh); err != nil {
+		return err
+	}
+	return insertMany(ctx, tx, `INSERT INTO insight_document_components (component_id, document_id) VALUES `, 2, joined)
+}
+
+func componentIDs(ctx context.Context, tx *Tx, components []insight.Component) (map[string]int64, error) {
+	keys := make([]string, len(components))
+	for i, c := range components {
+		keys[i] = c.Key()
+	}
+	var args []any
+	rows, err := tx.Query(ctx, `SELECT key, id FROM insight_components WHERE key IN (`+list(keys, &args)+`)`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	ids := map[string]int64{}
+	for rows.Next() {
+		var key string
+		var id int64
+		if err := rows.Scan(&key, &id); err != nil {
+			return nil, err
+		}
+		ids[key] = id
+	}
+	return ids, rows.Err()
+}
+
+// nextID is safe where write transactions run one after the other. Where
+// they don't, the second to commit meets the primary key, fails as a whole,
+// and the agent sends its item again.
+func nextID(ctx context.Context, tx *Tx, table string) (id int64, err error) {
+	err = tx.QueryRow(ctx, `SELECT COALESCE(MAX(id), 0) + 1 FROM `+table).Scan(&id)
+	return id, err
+}
+
+func insertMany(ctx context.Context, tx *Tx, into string, columns int, args []any) error {
+	if len(args) == 0 {
+		return nil
+	}
+	row := "(" + strings.TrimSuffix(strings.Repeat("?, ", columns), ", ") + ")"
+	_, err := tx.Exec(ctx, into+strings.TrimSuffix(strings.Repeat(row+", ", len(args)/columns), ", "), args...)
+	return err
+}
+
+// filter gathers the conditions of a query.
+type filter struct {
+	where []string
+	args  []any
+}
+
+func (f *filter) with(cond string, arg any) {
+	f.where = append(f.where, cond)
+	f.args = append(f.args, arg)
+}
+
+// equal adds the condition that a column is value, unless that is zero.
+func equal[T comparable](f *filter, column string, value T) {
+	var zero T
+	if value != zero {
+		f.with(column+" = ?", value)
+	}
+}
+
+// prefix adds the condition that a column begins with s.
+func (f *filter) prefix(column, s string) {
+	f.with(column+" >= ?", s)
+	f.with(column+" < ?", s+"\U0010FFFF")
+}
+
+// rows runs a query with the conditions, the order and the page, and calls
+// each for every row.
+func (s *Store) rows(ctx context.Context, query string, f filter, order string, q insight.Query, each func(*sql.Rows) error) error {
+	limit := min(q.Limit, 1000)
+	if limit <= 0 {
+		limit = 100
+	}
+	if len(f.where) > 0 {
+		query += " WHERE " + strings.Join(f.where, " AND ")
+	}
+	query += " ORDER BY " + order + " LIMIT ? OFFSET ?"
+	return s.view(ctx, func(tx *Tx) error {
+		rows, err := tx.Query(ctx, query, append(f.args, limit, q.Offset)...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := each(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+// direct gives the conditions that facts and problems share.
+func direct(q insight.Query) (f filter) {
+	equal(&f, "cluster", q.Cluster)
+	equal(&f, "environment_id", q.EnvironmentID)
+	equal(&f, "project", q.Project)
+	equal(&f, "environment", q.Environment)
+	equal(&f, "service", q.Service)
+	equal(&f, "source", q.Source)
+	return f
+}
+
+// Facts lists facts by place and name.
+func (s *Store) Facts(ctx context.Context, q insight.Query) (out []insight.FactRecord, err error) {
+	err = s.rows(ctx, `
+		SELECT cluster, environment_id, project, environment, source, service, name, value,
+			description, type, category, received FROM insight_facts`,
+		direct(q), "cluster, environment_id, source, service, name", q, func(r *sql.Rows) error {
+			var f insight.FactRecord
+			var received int64
+			err := r.Scan(&f.Cluster, &f.Environment.ID, &f.Environment.Project, &f.Environment.Name,
+				&f.Source, &f.Service, &f.Name, &f.Value, &f.Description, &f.Type, &f.Category, &received)
+			f.Received = fromMicros(received)
+			out = append(out, f)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list facts: %w", err)
+	}
+	return out, nil
+}
+
+// Problems lists problems, the gravest of each place first.
+func (s *Store) Problems(ctx context.Context, q insight.Query) (out []insight.ProblemRecord, err error) {
+	f := direct(q)
+	equal(&f, "identifier", q.Q)
+	err = s.rows(ctx, `
+		SELECT cluster, environment_id, project, environment, source, service, identifier, version,
+			fixed_version, severity, severity_score, associated_package, description, links, data, received
+		FROM insight_problems`,
+		f, "cluster, environment_id, source, service, severity_score DESC, identifier, associated_package, version", q,
+		func(r *sql.Rows) error {
+			var p insight.ProblemRecord
+			var received int64
+			err := r.Scan(&p.Cluster, &p.Environment.ID, &p.Environment.Project, &p.Environment.Name,
+				&p.Source, &p.Service, &p.Identifier, &p.Version, &p.FixedVersion, &p.Severity, &p.SeverityScore,
+				&p.AssociatedPackage, &p.Description, &p.Links, &p.Data, &received)
+			p.Received = fromMicros(received)
+			out = append(out, p)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list problems: %w", err)
+	}
+	return out, nil
+}
+
+func inventory(q insight.Query) (f filter) {
+	equal(&f, "v.cluster", q.Cluster)
+	equal(&f, "v.namespace", q.Namespace)
+	equal(&f, "v.project", q.Project)
+	equal(&f, "v.environment", q.Environment)
+	equal(&f, "v.service", q.Service)
+	return f
+}
+
+// InsightDocuments lists SBOMs and image inspects, the latest first.
+func (s *Store) InsightDocuments(ctx context.Context, q insight.Query) (out []insight.DocumentRecord, err error) {
+	f := inventory(q)
+	equal(&f, "v.kind", q.Kind)
+	equal(&f, "d.digest", q.Digest)
+	if !q.History {
+		f.with("v.is_current = ?", 1)
+	}
+	err = s.rows(ctx, `
+		SELECT v.item, v.cluster, v.namespace, v.project, v.environment, v.kind, v.service, v.build,
+			v.is_current, v.received, d.digest, d.size, d.components, d.summary
+		FROM insight_inventory v JOIN insight_documents d ON d.id = v.document_id`,
+		f, "v.received DESC, v.cluster, v.item", q, func(r *sql.Rows) error {
+			d, err := scanDocument(r)
+			out = append(out, d)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list insight documents: %w", err)
+	}
+	return out, nil
+}
+
+func scanDocument(r *sql.Rows) (d insight.DocumentRecord, err error) {
+	var received int64
+	var summary string
+	var sum documentSummary
+	if err := r.Scan(&d.Item, &d.Cluster, &d.Environment.Namespace, &d.Environment.Project, &d.Environment.Name,
+		&d.Kind, &d.Service, &d.Build, &d.Current, &received, &d.Digest, &d.Size, &d.Components, &summary); err != nil {
+		return d, err
+	}
+	d.Received = fromMicros(received)
+	if err := json.Unmarshal([]byte(summary), &sum); err != nil {
+		return d, fmt.Errorf("summary of %s: %w", d.Digest, err)
+	}
+	if d.Kind == insight.KindSBOM {
+		d.SBOM = &insight.SBOM{SpecVersion: sum.SpecVersion, SerialNumber: sum.SerialNumber, SubjectName: sum.SubjectName, SubjectVersion: sum.SubjectVersion}
+	} else {
+		d.Image = &insight.ImageInspect{Name: sum.Name, Digest: sum.Digest, Created: sum.Created, Architecture: sum.Architecture, OS: sum.OS, Labels: sum.Labels}
+	}
+	return d, nil
+}
+
+// InsightDocument reads an SBOM or image inspect; insight.ErrNotFound where
+// the digest names none. The caller closes it.
+func (s *Store) InsightDocument(ctx context.Context, digest string) (io.ReadCloser, error) {
+	var n int
+	err := s.view(ctx, func(tx *Tx) error {
+		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM insight_documents WHERE digest = ?`, digest).Scan(&n)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("insight document: %w", err)
+	}
+	if n == 0 {
+		return nil, insight.ErrNotFound
+	}
+	return s.Document(digest)
+}
+
+// Components lists what runs now: components whose name, or whose purl where
+// q.Q begins with "pkg:", begins with q.Q, with each place where they are.
+func (s *Store) Components(ctx context.Context, q insight.Query) (out []insight.ComponentRecord, err error) {
+	f := inventory(q)
+	equal(&f, "d.digest", q.Digest)
+	order := "c.name_lower, c.version, c.id, v.cluster, v.place, v.service"
+	switch {
+	case strings.HasPrefix(q.Q, "pkg:"):
+		f.prefix("c.key", insight.PURLPrefix(q.Q))
+		order = "c.key, v.cluster, v.place, v.service"
+	case q.Q != "":
+		f.prefix("c.name_lower", strings.ToLower(q.Q))
+	}
+	f.with("v.is_current = ?", 1)
+	err = s.rows(ctx, `
+		SELECT c.key, c.type, c.grp, c.name, c.version, v.cluster, v.namespace, v.project,
+			v.environment, v.service, v.build, v.received, d.digest
+		FROM insight_components c
+		JOIN insight_document_components dc ON dc.component_id = c.id
+		JOIN insight_documents d ON d.id = dc.document_id
+		JOIN insight_inventory v ON v.document_id = d.id`,
+		f, order, q, func(r *sql.Rows) error {
+			var c insight.ComponentRecord
+			var key string
+			var received int64
+			err := r.Scan(&key, &c.Type, &c.Group, &c.Name, &c.Version, &c.Cluster, &c.Environment.Namespace,
+				&c.Environment.Project, &c.Environment.Name, &c.Service, &c.Build, &received, &c.Digest)
+			if strings.HasPrefix(key, "pkg:") {
+				c.PURL = key
+			}
+			c.Received = fromMicros(received)
+			out = append(out, c)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("search components: %w", err)
+	}
+	return out, nil
+}
+
+// Quarantined lists the messages that couldn't be taken, the latest first.
+func (s *Store) Quarantined(ctx context.Context, q insight.Query) (out []insight.QuarantineRecord, err error) {
+	var f filter
+	equal(&f, "cluster", q.Cluster)
+	err = s.rows(ctx, `SELECT cluster, item, reason, digest, size, received FROM insight_quarantine`,
+		f, "received DESC, cluster, item", q, func(r *sql.Rows) error {
+			var rec insight.QuarantineRecord
+			var received int64
+			err := r.Scan(&rec.Cluster, &rec.Item, &rec.Reason, &rec.Digest, &rec.Size, &received)
+			rec.Received = fromMicros(received)
+			out = append(out, rec)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list quarantined insights: %w", err)
+	}
+	return out, nil
+}
