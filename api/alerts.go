@@ -12,7 +12,7 @@ import (
 )
 
 type (
-	alertView struct {
+	Alert struct {
 		ID        alert.ID    `json:"id"`
 		Sink      string      `json:"sink"`
 		Owner     string      `json:"owner"`
@@ -30,7 +30,7 @@ type (
 		NextAt    time.Time   `json:"nextAt,omitzero" doc:"When a pending one is tried next"`
 		Done      time.Time   `json:"done,omitzero" doc:"When it left the state pending"`
 	}
-	sinkView struct {
+	sink struct {
 		Name          string    `json:"name"`
 		Pending       int       `json:"pending"`
 		Delivered     int       `json:"delivered"`
@@ -40,11 +40,11 @@ type (
 		PausedUntil   time.Time `json:"pausedUntil,omitzero"`
 		Reason        string    `json:"reason,omitempty" doc:"Why it is paused"`
 	}
-	alertOutput struct{ Body alertView }
+	alertOutput struct{ Body Alert }
 )
 
-func fromAlert(al alert.Alert) alertView {
-	v := alertView{
+func fromAlert(al alert.Alert) Alert {
+	v := Alert{
 		ID: al.ID, Sink: al.Sink, Owner: al.Outcome.Subject.Owner, Repo: al.Outcome.Subject.Repo, Policy: al.Outcome.Policy,
 		Pass: al.Outcome.Pass, Details: al.Outcome.Details, Run: al.Outcome.Run, At: al.Outcome.At, Seq: al.Seq,
 		State: al.State, Attempts: al.Attempts, LastError: al.LastError, Created: al.Created, Done: al.Done,
@@ -55,8 +55,8 @@ func fromAlert(al alert.Alert) alertView {
 	return v
 }
 
-func fromSink(s alert.SinkStatus) sinkView {
-	return sinkView{
+func fromSink(s alert.SinkStatus) sink {
+	return sink{
 		Name: s.Sink, Pending: s.Pending, Delivered: s.Delivered, Dead: s.Dead, Skipped: s.Skipped,
 		OldestPending: s.OldestPending, PausedUntil: s.PausedUntil, Reason: s.Reason,
 	}
@@ -71,7 +71,7 @@ func (a *API) alerts() {
 		Before string `query:"before" doc:"The last page's next"`
 	}
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/alerts", "list-alerts", "List alerts, newest first", http.StatusNotFound),
-		func(ctx context.Context, in *listInput) (*page[alertView], error) {
+		func(ctx context.Context, in *listInput) (*page[Alert], error) {
 			found, err := a.cfg.Outbox.Alerts(ctx, alert.Filter{
 				State: alert.State(in.State), Sink: in.Sink, Run: in.Run, Before: alert.ID(in.Before), Limit: in.Limit + 1,
 			})
@@ -84,10 +84,10 @@ func (a *API) alerts() {
 	type idInput struct {
 		ID string `path:"id"`
 	}
-	act := func(verb, summary string, do func(context.Context, alert.ID) error) {
+	act := func(verb, summary string, do func(alert.Outbox, context.Context, alert.ID) error) {
 		op := operation(pki.Admin, http.MethodPost, "/alerts/{id}/"+verb, verb+"-alert", summary, http.StatusNotFound, http.StatusConflict)
 		huma.Register(a.huma, op, func(ctx context.Context, in *idInput) (*alertOutput, error) {
-			if err := do(ctx, alert.ID(in.ID)); err != nil {
+			if err := do(a.cfg.Outbox, ctx, alert.ID(in.ID)); err != nil {
 				return nil, a.problem(ctx, verb+" an alert", err)
 			}
 			a.cfg.Logger.InfoContext(ctx, "alert "+verb, "alert", in.ID, "by", callerOf(ctx).String())
@@ -98,11 +98,11 @@ func (a *API) alerts() {
 			return &alertOutput{fromAlert(al)}, nil
 		})
 	}
-	act("replay", "Deliver an alert again", a.cfg.Outbox.ReplayAlert)
-	act("skip", "Give an alert up, so that those behind it go on", a.cfg.Outbox.SkipAlert)
+	act("replay", "Deliver an alert again", alert.Outbox.ReplayAlert)
+	act("skip", "Give an alert up, so that those behind it go on", alert.Outbox.SkipAlert)
 
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/sinks", "list-sinks", "How the outbox of each sink stands"),
-		func(ctx context.Context, _ *struct{}) (*page[sinkView], error) {
+		func(ctx context.Context, _ *struct{}) (*page[sink], error) {
 			found, err := a.cfg.Outbox.AlertSinks(ctx)
 			if err != nil {
 				return nil, a.problem(ctx, "list sinks", err)

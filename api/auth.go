@@ -103,6 +103,17 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 	}
 }
 
+type (
+	linkRequest struct {
+		Name string   `json:"name,omitempty" maxLength:"100" doc:"For whom; the caller's name if left out"`
+		Role pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"The caller's role if left out"`
+	}
+	loginLink struct {
+		URL     string    `json:"url" doc:"Good for one use"`
+		Expires time.Time `json:"expires"`
+	}
+)
+
 // sessions are the ways of a person: a link, made by an administrator, whose
 // one-time code becomes a cookie.
 func (a *API) sessions() {
@@ -111,21 +122,9 @@ func (a *API) sessions() {
 			return &struct{ Body Caller }{callerOf(ctx)}, nil
 		})
 
-	type linkInput struct {
-		Body struct {
-			Name string   `json:"name,omitempty" maxLength:"100" doc:"For whom; the caller's name if left out"`
-			Role pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"The caller's role if left out"`
-		}
-	}
-	type linkOutput struct {
-		Body struct {
-			URL     string    `json:"url" doc:"Good for one use"`
-			Expires time.Time `json:"expires"`
-		}
-	}
 	op := operation(pki.Admin, http.MethodPost, "/login-links", "create-login-link", "Make a one-time login link to the web page")
 	op.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, op, func(ctx context.Context, in *linkInput) (*linkOutput, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body linkRequest }) (*struct{ Body loginLink }, error) {
 		caller := callerOf(ctx)
 		if in.Body.Name == "" {
 			in.Body.Name = caller.Name
@@ -137,9 +136,7 @@ func (a *API) sessions() {
 		if err != nil {
 			return nil, a.problem(ctx, "make a login link", err)
 		}
-		out := &linkOutput{}
-		out.Body.URL, out.Body.Expires = link, expires
-		return out, nil
+		return &struct{ Body loginLink }{loginLink{link, expires}}, nil
 	})
 
 	op = operation(pki.Viewer, http.MethodPost, "/logout", "logout", "End the session that the cookie names")

@@ -1,6 +1,248 @@
 package api
 
-// Insights is read by the operations under /insights and /components.
-type Insights interface{}
+import (
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
 
-func (a *API) insights() {}
+	"github.com/danielgtaylor/huma/v2"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/pki"
+)
+
+// Insights is what agents collected.
+type Insights interface {
+	Facts(ctx context.Context, q insight.Query) ([]insight.FactRecord, error)
+	Problems(ctx context.Context, q insight.Query) ([]insight.ProblemRecord, error)
+	Components(ctx context.Context, q insight.Query) ([]insight.ComponentRecord, error)
+	InsightDocuments(ctx context.Context, q insight.Query) ([]insight.DocumentRecord, error)
+	// InsightDocument answers insight.ErrNotFound for what it doesn't hold.
+	InsightDocument(ctx context.Context, digest string) (io.ReadCloser, error)
+	Quarantined(ctx context.Context, q insight.Query) ([]insight.QuarantineRecord, error)
+}
+
+// Place is where an insight holds; part of every record, and exported so that
+// the description of the API has its members too.
+type Place struct {
+	Agent         fleet.AgentName `json:"agent"`
+	Namespace     string          `json:"namespace,omitempty"`
+	EnvironmentID int64           `json:"environmentId,omitempty"`
+	Project       string          `json:"project,omitempty"`
+	Environment   string          `json:"environment,omitempty"`
+	Service       string          `json:"service,omitempty"`
+}
+
+func newPlace(agent fleet.AgentName, e insight.Environment, service string) Place {
+	return Place{agent, e.Namespace, e.ID, e.Project, e.Name, service}
+}
+
+type (
+	fact struct {
+		Place
+		Source      string    `json:"source"`
+		Name        string    `json:"name"`
+		Value       string    `json:"value"`
+		Description string    `json:"description,omitempty"`
+		Type        string    `json:"type,omitempty"`
+		Category    string    `json:"category,omitempty"`
+		Received    time.Time `json:"received"`
+	}
+	problem struct {
+		Place
+		Source            string    `json:"source"`
+		Identifier        string    `json:"identifier"`
+		Severity          string    `json:"severity,omitempty"`
+		SeverityScore     float64   `json:"severityScore,omitempty"`
+		AssociatedPackage string    `json:"associatedPackage,omitempty"`
+		Version           string    `json:"version,omitempty"`
+		FixedVersion      string    `json:"fixedVersion,omitempty"`
+		Description       string    `json:"description,omitempty"`
+		Links             string    `json:"links,omitempty"`
+		Data              string    `json:"data,omitempty"`
+		Received          time.Time `json:"received"`
+	}
+	component struct {
+		Place
+		PURL     string         `json:"purl,omitempty"`
+		Type     string         `json:"type,omitempty"`
+		Group    string         `json:"group,omitempty"`
+		Name     string         `json:"name"`
+		Version  string         `json:"version,omitempty"`
+		Build    string         `json:"build,omitempty"`
+		SBOM     insight.Digest `json:"sbom" doc:"Digest of the document that lists it"`
+		Received time.Time      `json:"received"`
+	}
+	document struct {
+		Place
+		Kind       insight.Kind   `json:"kind" enum:"sbom,image"`
+		Digest     insight.Digest `json:"digest"`
+		Size       int64          `json:"size" doc:"Bytes of the document, inflated"`
+		Build      string         `json:"build,omitempty"`
+		Current    bool           `json:"current" doc:"No later document of the service has come"`
+		Components int            `json:"components,omitempty"`
+		Subject    string         `json:"subject,omitempty" doc:"What the document says that it is about"`
+		Version    string         `json:"version,omitempty"`
+		Received   time.Time      `json:"received"`
+	}
+	quarantined struct {
+		Agent    fleet.AgentName `json:"agent"`
+		Item     insight.ItemID  `json:"item"`
+		Reason   string          `json:"reason"`
+		Size     int64           `json:"size"`
+		Received time.Time       `json:"received"`
+	}
+)
+
+func fromFact(f insight.FactRecord) fact {
+	return fact{newPlace(f.Cluster, f.Environment, f.Service), f.Source, f.Name, f.Value, f.Description, f.Type, f.Category, f.Received}
+}
+
+func fromProblem(p insight.ProblemRecord) problem {
+	return problem{
+		Place: newPlace(p.Cluster, p.Environment, p.Service), Source: p.Source, Identifier: p.Identifier,
+		Severity: p.Severity, SeverityScore: p.SeverityScore, AssociatedPackage: p.AssociatedPackage,
+		Version: p.Version, FixedVersion: p.FixedVersion, Description: p.Description, Links: p.Links, Data: p.Data, Received: p.Received,
+	}
+}
+
+func fromComponent(c insight.ComponentRecord) component {
+	return component{
+		Place: newPlace(c.Cluster, c.Environment, c.Service), PURL: c.PURL, Type: c.Type, Group: c.Group,
+		Name: c.Name, Version: c.Version, Build: c.Build, SBOM: c.Digest, Received: c.Received,
+	}
+}
+
+func fromDocument(d insight.DocumentRecord) document {
+	v := document{
+		Place: newPlace(d.Cluster, d.Environment, d.Service), Kind: d.Kind, Digest: d.Digest, Size: d.Size,
+		Build: d.Build, Current: d.Current, Components: d.Components, Received: d.Received,
+	}
+	if d.SBOM != nil {
+		v.Subject, v.Version = d.SBOM.SubjectName, d.SBOM.SubjectVersion
+	}
+	if d.Image != nil {
+		v.Subject = d.Image.Name
+	}
+	return v
+}
+
+func fromQuarantine(q insight.QuarantineRecord) quarantined {
+	return quarantined{q.Cluster, q.Item, q.Reason, q.Size, q.Received}
+}
+
+// InsightsPage are the parameters that all lists of insights take.
+type InsightsPage struct {
+	Agent       string `query:"agent"`
+	Project     string `query:"project"`
+	Environment string `query:"environment" doc:"Its name"`
+	Service     string `query:"service"`
+	Limit       int    `query:"limit" minimum:"1" maximum:"999" default:"100"`
+	Before      string `query:"before" doc:"The last page's next"`
+}
+
+func (c InsightsPage) query() (insight.Query, error) {
+	q := insight.Query{
+		Cluster: fleet.AgentName(c.Agent), Project: c.Project, Environment: c.Environment, Service: c.Service, Limit: c.Limit + 1,
+	}
+	if c.Before != "" {
+		n, err := strconv.Atoi(c.Before)
+		if err != nil || n < 0 {
+			return q, huma.Error422UnprocessableEntity("before isn't a cursor", &huma.ErrorDetail{Location: "query.before", Message: "must be the next of an answer"})
+		}
+		q.Offset = n
+	}
+	return q, nil
+}
+
+type DirectPage struct {
+	InsightsPage
+	EnvironmentID int64  `query:"environmentId"`
+	Source        string `query:"source"`
+}
+
+type DocumentsPage struct {
+	InsightsPage
+	Namespace string `query:"namespace"`
+}
+
+// listInsights answers a page of what list finds.
+func listInsights[S, T any](a *API, ctx context.Context, c InsightsPage, narrow func(*insight.Query), list func(context.Context, insight.Query) ([]S, error), convert func(S) T) (*page[T], error) {
+	q, err := c.query()
+	if err != nil {
+		return nil, err
+	}
+	narrow(&q)
+	found, err := list(ctx, q)
+	if err != nil {
+		return nil, a.problem(ctx, "list insights", err)
+	}
+	next := strconv.Itoa(q.Offset + c.Limit)
+	return newPage(found, c.Limit, convert, func(S) string { return next }), nil
+}
+
+func (a *API) insights() {
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/facts", "list-facts", "List facts"),
+		func(ctx context.Context, in *DirectPage) (*page[fact], error) {
+			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) { q.EnvironmentID, q.Source = in.EnvironmentID, in.Source }, a.cfg.Insights.Facts, fromFact)
+		})
+	type chooseProblems struct {
+		DirectPage
+		Identifier string `query:"identifier" doc:"Such as CVE-2024-3094"`
+	}
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/problems", "list-problems", "List problems"),
+		func(ctx context.Context, in *chooseProblems) (*page[problem], error) {
+			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
+				q.EnvironmentID, q.Source, q.Q = in.EnvironmentID, in.Source, in.Identifier
+			}, a.cfg.Insights.Problems, fromProblem)
+		})
+	type chooseSBOMs struct {
+		DocumentsPage
+		History bool `query:"history" doc:"Also those that a later one replaced"`
+	}
+	documents := func(path, id, summary string, kind insight.Kind) {
+		huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, path, id, summary),
+			func(ctx context.Context, in *chooseSBOMs) (*page[document], error) {
+				return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
+					q.Namespace, q.History, q.Kind = in.Namespace, in.History, kind
+				}, a.cfg.Insights.InsightDocuments, fromDocument)
+			})
+	}
+	documents("/insights/sboms", "list-sboms", "List SBOMs, the latest first", insight.KindSBOM)
+	documents("/insights/images", "list-images", "List image inspects, the latest first", insight.KindImage)
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/quarantine", "list-quarantine", "List what agents sent that couldn't be taken, and why"),
+		func(ctx context.Context, in *struct{ InsightsPage }) (*page[quarantined], error) {
+			return listInsights(a, ctx, in.InsightsPage, func(*insight.Query) {}, a.cfg.Insights.Quarantined, fromQuarantine)
+		})
+	type chooseComponents struct {
+		DocumentsPage
+		Q    string `query:"q" doc:"How its name begins, or its purl (pkg:…)"`
+		SBOM string `query:"sbom" doc:"Digest of one SBOM"`
+	}
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/components", "search-components", "Find packages in the current SBOMs"),
+		func(ctx context.Context, in *chooseComponents) (*page[component], error) {
+			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
+				q.Namespace, q.Q, q.Digest = in.Namespace, in.Q, insight.Digest(in.SBOM)
+			}, a.cfg.Insights.Components, fromComponent)
+		})
+
+	for path, kind := range map[string]string{"/insights/sboms/{digest}": "sbom", "/insights/images/{digest}": "image"} {
+		op := operation(pki.Viewer, http.MethodGet, path, "get-"+kind, "The document as its maker wrote it, inflated", http.StatusNotFound)
+		op.Responses = map[string]*huma.Response{"200": {
+			Description: "The document",
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}},
+		}}
+		huma.Register(a.huma, op, func(ctx context.Context, in *struct {
+			Digest string `path:"digest" doc:"sha256: and 64 hex digits"`
+		}) (*huma.StreamResponse, error) {
+			doc, err := a.cfg.Insights.InsightDocument(ctx, in.Digest)
+			if err != nil {
+				return nil, a.problem(ctx, "get a document", err)
+			}
+			return a.document(doc, "application/json"), nil
+		})
+	}
+}

@@ -40,15 +40,17 @@ type (
 			Timeout      int    `json:"timeout,omitempty" minimum:"1" maximum:"3600" doc:"Seconds that the run may take; 300 if left out"`
 			ReportFormat string `json:"reportFormat,omitempty" enum:"json" doc:"What results are wanted in; HDF as JSON"`
 		} `json:"options,omitempty"`
-		Callback *struct {
-			URL            string `json:"url" format:"uri"`
-			Authentication *struct {
-				Type     string `json:"type" enum:"none,bearer,basic"`
-				Token    string `json:"token,omitempty"`
-				Username string `json:"username,omitempty"`
-				Password string `json:"password,omitempty"`
-			} `json:"authentication,omitempty"`
-		} `json:"callback,omitempty"`
+		Callback *scanCallback `json:"callback,omitempty"`
+	}
+	scanCallback struct {
+		URL            string             `json:"url" format:"uri"`
+		Authentication *scanCallbackCreds `json:"authentication,omitempty"`
+	}
+	scanCallbackCreds struct {
+		Type     string `json:"type" enum:"none,bearer,basic"`
+		Token    string `json:"token,omitempty"`
+		Username string `json:"username,omitempty"`
+		Password string `json:"password,omitempty"`
 	}
 	// Scan is a scan as callers see it.
 	Scan struct {
@@ -133,12 +135,12 @@ func (b *scanRequest) request(by Caller) scan.Request {
 	return r
 }
 
-type scanID struct {
+type ScanID struct {
 	ID string `path:"id" doc:"The scan's id"`
 }
 
 // parse answers ErrNotFound for what can't be an id: there is no such scan.
-func (in scanID) parse() (scan.ID, error) {
+func (in ScanID) parse() (scan.ID, error) {
 	id, err := scan.ParseID(in.ID)
 	if err != nil {
 		return "", huma.Error404NotFound("there is no such scan: its id must be a UUID in lower case", &huma.ErrorDetail{Location: "path.id", Message: "not a UUID in lower case"})
@@ -182,13 +184,13 @@ func (a *API) scans() {
 		})
 
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/scans/{id}", "get-scan", "Show a scan", http.StatusNotFound),
-		func(ctx context.Context, in *scanID) (*scanOutput, error) {
+		func(ctx context.Context, in *ScanID) (*scanOutput, error) {
 			s, err := a.scan(ctx, in)
 			return &scanOutput{FromScan(s)}, err
 		})
 
 	op = operation(pki.Scanner, http.MethodPost, "/scans/{id}/cancel", "cancel-scan", "Cancel a scan", http.StatusNotFound, http.StatusConflict)
-	huma.Register(a.huma, op, func(ctx context.Context, in *scanID) (*scanOutput, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *ScanID) (*scanOutput, error) {
 		id, err := in.parse()
 		if err != nil {
 			return nil, err
@@ -203,7 +205,7 @@ func (a *API) scans() {
 	a.events()
 }
 
-func (a *API) scan(ctx context.Context, in *scanID) (scan.Scan, error) {
+func (a *API) scan(ctx context.Context, in *ScanID) (scan.Scan, error) {
 	id, err := in.parse()
 	if err != nil {
 		return scan.Scan{}, err
@@ -217,7 +219,7 @@ func (a *API) scan(ctx context.Context, in *scanID) (scan.Scan, error) {
 
 func (a *API) results() {
 	type input struct {
-		scanID
+		ScanID
 		Format string `query:"format" enum:"json" default:"json"`
 	}
 	op := operation(pki.Viewer, http.MethodGet, "/scans/{id}/results", "get-results", "A completed scan's results, in the Heimdall Data Format", http.StatusNotFound, http.StatusConflict)
@@ -290,7 +292,7 @@ func (a *API) events() {
 		Description: "Events `progress`, then one `done`; the data of each is the scan as GET /scans/{id} answers it.",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
-	huma.Register(a.huma, op, func(ctx context.Context, in *scanID) (*huma.StreamResponse, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *ScanID) (*huma.StreamResponse, error) {
 		changed := func() <-chan struct{} { return a.cfg.Scans.Changed(scan.ID(in.ID)) }
 		next := changed() // taken before looking, so that no change is missed
 		s, err := a.scan(ctx, in)

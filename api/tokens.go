@@ -35,40 +35,59 @@ func (l life) or(d time.Duration) time.Duration {
 	return time.Duration(l)
 }
 
-type tokenView struct {
-	ID      string          `json:"id"`
-	Kind    pki.Kind        `json:"kind" enum:"api,join,login,session"`
-	Name    string          `json:"name"`
-	Agent   fleet.AgentName `json:"agent,omitempty"`
-	Role    pki.Role        `json:"role,omitempty" enum:"viewer,scanner,admin"`
-	Created time.Time       `json:"created"`
-	Expires time.Time       `json:"expires,omitzero"`
-	UsedAt  time.Time       `json:"usedAt,omitzero" doc:"When a one-time token was used"`
-}
+type (
+	tokenRequest struct {
+		Kind      pki.Kind `json:"kind" enum:"api,join"`
+		Name      string   `json:"name,omitempty" maxLength:"100" doc:"Of an API token: who or what holds it"`
+		Role      pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"Of an API token"`
+		Agent     string   `json:"agent,omitempty" doc:"Of a join token: who may enrol with it, once"`
+		ExpiresIn life     `json:"expiresIn,omitempty" doc:"1h for a join token and never for an API token if left out"`
+	}
+	Token struct {
+		ID      string          `json:"id"`
+		Kind    pki.Kind        `json:"kind" enum:"api,join,login,session"`
+		Name    string          `json:"name"`
+		Agent   fleet.AgentName `json:"agent,omitempty"`
+		Role    pki.Role        `json:"role,omitempty" enum:"viewer,scanner,admin"`
+		Created time.Time       `json:"created"`
+		Expires time.Time       `json:"expires,omitzero"`
+		UsedAt  time.Time       `json:"usedAt,omitzero" doc:"When a one-time token was used"`
+	}
+	tokenCreated struct {
+		Token
+		Secret string `json:"token" doc:"The token itself; it isn't shown again"`
+	}
+	credentialRequest struct {
+		Agent     string `json:"agent"`
+		Type      string `json:"type" doc:"kubernetes, or x-… for one of your own"`
+		Name      string `json:"name"`
+		Kind      string `json:"kind" enum:"certificate,token" doc:"A client certificate, or a JWT for Bearer or Basic"`
+		CSR       string `json:"csr,omitempty" doc:"Certificate request in PEM, if the key is to stay with you"`
+		ExpiresIn life   `json:"expiresIn,omitempty" doc:"2160h (90 days) if left out"`
+	}
+	credential struct {
+		Agent       string    `json:"agent"`
+		Type        string    `json:"type"`
+		Name        string    `json:"name"`
+		URL         string    `json:"url" doc:"Where the service answers"`
+		CA          string    `json:"ca" doc:"PEM, to verify the hub with"`
+		Expires     time.Time `json:"expires"`
+		Certificate string    `json:"certificate,omitempty" doc:"PEM"`
+		Key         string    `json:"key,omitempty" doc:"PEM; left out if you sent a request of your own"`
+		Username    string    `json:"username,omitempty" doc:"For Basic; any will do"`
+		Token       string    `json:"token,omitempty" doc:"For Bearer, or as Basic's password"`
+	}
+)
 
-func fromToken(t pki.Token) tokenView {
-	return tokenView{ID: t.ID, Kind: t.Kind, Name: t.Name, Agent: t.Agent, Role: t.Role, Created: t.Created, Expires: t.Expires, UsedAt: t.UsedAt}
+func fromToken(t pki.Token) Token {
+	return Token{ID: t.ID, Kind: t.Kind, Name: t.Name, Agent: t.Agent, Role: t.Role, Created: t.Created, Expires: t.Expires, UsedAt: t.UsedAt}
 }
 
 func (a *API) tokens() {
-	type input struct {
-		Body struct {
-			Kind      pki.Kind `json:"kind" enum:"api,join"`
-			Name      string   `json:"name,omitempty" maxLength:"100" doc:"Of an API token: who or what holds it"`
-			Role      pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"Of an API token"`
-			Agent     string   `json:"agent,omitempty" doc:"Of a join token: who may enrol with it, once"`
-			ExpiresIn life     `json:"expiresIn,omitempty" doc:"1h for a join token and never for an API token if left out"`
-		}
-	}
-	type output struct {
-		Body struct {
-			tokenView
-			Token string `json:"token" doc:"The token itself; it isn't shown again"`
-		}
-	}
+	type output struct{ Body tokenCreated }
 	op := operation(pki.Admin, http.MethodPost, "/tokens", "create-token", "Make an API token or a join token")
 	op.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, op, func(ctx context.Context, in *input) (*output, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body tokenRequest }) (*output, error) {
 		b := in.Body
 		var t pki.Token
 		var text string
@@ -97,13 +116,11 @@ func (a *API) tokens() {
 			return nil, a.problem(ctx, "create a token", err)
 		}
 		a.cfg.Logger.InfoContext(ctx, "token created", "token", t.ID, "kind", t.Kind, "by", callerOf(ctx).String())
-		out := &output{}
-		out.Body.tokenView, out.Body.Token = fromToken(t), text
-		return out, nil
+		return &output{tokenCreated{fromToken(t), text}}, nil
 	})
 
 	huma.Register(a.huma, operation(pki.Admin, http.MethodGet, "/tokens", "list-tokens", "List the tokens, without their secrets"),
-		func(ctx context.Context, _ *struct{}) (*page[tokenView], error) {
+		func(ctx context.Context, _ *struct{}) (*page[Token], error) {
 			found, err := a.cfg.Tokens.ListTokens(ctx)
 			if err != nil {
 				return nil, a.problem(ctx, "list tokens", err)
@@ -126,33 +143,10 @@ func (a *API) tokens() {
 
 // credentials are for callers of the services port.
 func (a *API) credentials() {
-	type input struct {
-		Body struct {
-			Agent     string `json:"agent"`
-			Type      string `json:"type" doc:"kubernetes, or x-… for one of your own"`
-			Name      string `json:"name"`
-			Kind      string `json:"kind" enum:"certificate,token" doc:"A client certificate, or a JWT for Bearer or Basic"`
-			CSR       string `json:"csr,omitempty" doc:"Certificate request in PEM, if the key is to stay with you"`
-			ExpiresIn life   `json:"expiresIn,omitempty" doc:"2160h (90 days) if left out"`
-		}
-	}
-	type output struct {
-		Body struct {
-			Agent       string    `json:"agent"`
-			Type        string    `json:"type"`
-			Name        string    `json:"name"`
-			URL         string    `json:"url" doc:"Where the service answers"`
-			CA          string    `json:"ca" doc:"PEM, to verify the hub with"`
-			Expires     time.Time `json:"expires"`
-			Certificate string    `json:"certificate,omitempty" doc:"PEM"`
-			Key         string    `json:"key,omitempty" doc:"PEM; left out if you sent a request of your own"`
-			Username    string    `json:"username,omitempty" doc:"For Basic; any will do"`
-			Token       string    `json:"token,omitempty" doc:"For Bearer, or as Basic's password"`
-		}
-	}
+	type output struct{ Body credential }
 	op := operation(pki.Admin, http.MethodPost, "/credentials/service", "create-service-credential", "Make a credential for a service of an agent")
 	op.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, op, func(ctx context.Context, in *input) (*output, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body credentialRequest }) (*output, error) {
 		b := in.Body
 		agent, typ, name := fleet.AgentName(b.Agent), fleet.ServiceType(b.Type), fleet.ServiceName(b.Name)
 		for _, c := range []struct {
