@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/package-url/packageurl-go"
 )
@@ -152,7 +153,7 @@ func (p *bomParser) value(at string, v any) error {
 		if typ.Field != "" {
 			at += "." + typ.Field
 		}
-		return Invalidf("%s: is a %s, must be a %s", at, typ.Value, typ.Type)
+		return Invalidf("%s: is a %s, must be a %s", at, typ.Value, typ.Type.Kind())
 	}
 	return err
 }
@@ -160,14 +161,23 @@ func (p *bomParser) value(at string, v any) error {
 // canonicalPURL gives a purl the spelling that all documents share, and ""
 // for what isn't one.
 func canonicalPURL(s string) string {
-	if s == "" {
-		return ""
-	}
-	p, err := packageurl.FromString(s)
+	p, err := packageurl.FromString(npmScope(s))
 	if err != nil {
 		return ""
 	}
 	return p.ToString()
+}
+
+// npmScope makes pkg:npm/@scope/name of pkg:npm/@scope%2Fname, as older syfts
+// wrote it.
+func npmScope(s string) string {
+	for _, scope := range []string{"pkg:npm/@", "pkg:npm/%40"} {
+		if rest, ok := strings.CutPrefix(s, scope); ok {
+			rest = strings.Replace(rest, "%2f", "%2F", 1)
+			return scope + strings.Replace(rest, "%2F", "/", 1)
+		}
+	}
+	return s
 }
 
 // PURLPrefix gives q, the beginning of a purl that a person typed, the

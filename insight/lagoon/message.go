@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"reeve.dev/reeve/insight"
 )
@@ -292,11 +293,17 @@ func (m ConfigMap) document() ([]byte, error) {
 // (environment, projectName, environmentName) are left empty.
 func ReadFacts(raw []json.RawMessage) ([]Fact, error) {
 	return readList(raw, "facts", func(r json.RawMessage) (Fact, error) {
-		var f struct {
-			Fact
-			Environment     json.RawMessage `json:"environment"`
-			ProjectName     json.RawMessage `json:"projectName"`
-			EnvironmentName json.RawMessage `json:"environmentName"`
+		var f struct { // Fact with other tags
+			Environment     string `json:"-"`
+			ProjectName     string `json:"-"`
+			EnvironmentName string `json:"-"`
+			Name            string `json:"name"`
+			Value           string `json:"value"`
+			Source          string `json:"source"`
+			Description     string `json:"description"`
+			Type            string `json:"type"`
+			Category        string `json:"category"`
+			Service         string `json:"service"`
 		}
 		if err := json.Unmarshal(r, &f); err != nil {
 			return Fact{}, err
@@ -304,16 +311,26 @@ func ReadFacts(raw []json.RawMessage) ([]Fact, error) {
 		if f.Name == "" {
 			return Fact{}, errMissing("name")
 		}
-		return f.Fact, nil
+		return Fact(f), nil
 	})
 }
 
 // ReadProblems is ReadFacts for problems.
 func ReadProblems(raw []json.RawMessage) ([]Problem, error) {
 	return readList(raw, "problems", func(r json.RawMessage) (Problem, error) {
-		var p struct {
-			Problem
-			Environment json.RawMessage `json:"environment"`
+		var p struct { // Problem with other tags
+			Environment       int     `json:"-"`
+			Identifier        string  `json:"identifier"`
+			Version           string  `json:"version"`
+			FixedVersion      string  `json:"fixedVersion"`
+			Source            string  `json:"source"`
+			Service           string  `json:"service"`
+			Data              string  `json:"data"`
+			Severity          string  `json:"severity"`
+			SeverityScore     float64 `json:"severityScore"`
+			AssociatedPackage string  `json:"associatedPackage"`
+			Description       string  `json:"description"`
+			Links             string  `json:"links"`
 		}
 		if err := json.Unmarshal(r, &p); err != nil {
 			return Problem{}, err
@@ -321,7 +338,7 @@ func ReadProblems(raw []json.RawMessage) ([]Problem, error) {
 		if p.Identifier == "" {
 			return Problem{}, errMissing("identifier")
 		}
-		return p.Problem, nil
+		return Problem(p), nil
 	})
 }
 
@@ -369,7 +386,7 @@ func Invalid(at string, err error) error {
 		if typ.Field != "" {
 			at = join(at, typ.Field)
 		}
-		return insight.Invalidf("%s: is a %s, must be a %s", or(at, "the message"), typ.Value, article(typ.Type.Kind().String()))
+		return insight.Invalidf("%s: is %s, must be %s", or(at, "the message"), jsonName(typ.Value), jsonName(typ.Type.Kind().String()))
 	case errors.As(err, &syntax):
 		return insight.Invalidf("%s: isn't JSON: %v at byte %d", or(at, "the message"), err, syntax.Offset)
 	}
@@ -383,17 +400,19 @@ func join(at, field string) string {
 	return at + "." + field
 }
 
-// article names Go's kinds as JSON does.
-func article(kind string) string {
+// jsonName names Go's kinds, and what encoding/json calls a value, as JSON
+// does.
+func jsonName(kind string) string {
+	kind, _, _ = strings.Cut(kind, " ") // "number 1e99"
 	switch kind {
-	case "struct", "map":
-		return "object"
-	case "slice":
-		return "array"
+	case "struct", "map", "object":
+		return "an object"
+	case "slice", "array":
+		return "an array"
 	case "float64", "int", "int64":
-		return "number"
+		return "a number"
 	}
-	return kind
+	return "a " + kind
 }
 
 func or(values ...string) string {

@@ -1,0 +1,152 @@
+package insight_test
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/lagoon"
+)
+
+const smallBOM = `{
+  "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+  "bomFormat": "CycloneDX",
+  "specVersion": "1.6",
+  "serialNumber": "urn:uuid:3e671687-395b-41f5-a30f-a58921a69b79",
+  "version": 1,
+  "metadata": {"component": {"type": "container", "name": "nginx", "version": "sha256:1"}, "lifecycles": [{"phase": "build"}]},
+  "components": [
+    {"type": "library", "name": "openssl", "version": "3.0.1", "purl": "pkg:deb/debian/openssl@3.0.1?distro=debian-12&arch=amd64", "licenses": [{"expression": "Apache-2.0"}]},
+    {"type": "library", "name": "openssl", "version": "3.0.1", "purl": "pkg:deb/debian/openssl@3.0.1?arch=amd64&distro=debian-12"},
+    {"type": "application", "group": "org.acme", "name": "app", "version": "1", "components": [
+      {"type": "library", "name": "inner", "version": "2", "purl": "no purl"}
+    ]},
+    {"type": "library", "name": "@npmcli/arborist", "version": "2.6.2", "purl": "pkg:npm/@npmcli%2Farborist@2.6.2"}
+  ],
+  "dependencies": [{"ref": "a", "dependsOn": ["b"]}]
+}`
+
+func TestParseCycloneDX(t *testing.T) {
+	got, err := insight.ParseCycloneDX(iotest.OneByteReader(strings.NewReader(smallBOM)), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &insight.SBOM{
+		SpecVersion: "1.6", SerialNumber: "urn:uuid:3e671687-395b-41f5-a30f-a58921a69b79",
+		SubjectName: "nginx", SubjectVersion: "sha256:1",
+		Components: []insight.Component{
+			{PURL: "pkg:deb/debian/openssl@3.0.1?arch=amd64&distro=debian-12", Type: "library", Name: "openssl", Version: "3.0.1"},
+			{Type: "application", Group: "org.acme", Name: "app", Version: "1"},
+			{Type: "library", Name: "inner", Version: "2"},
+			{PURL: "pkg:npm/%40npmcli/arborist@2.6.2", Type: "library", Name: "@npmcli/arborist", Version: "2.6.2"},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParseCycloneDX_invalid(t *testing.T) {
+	bom := func(members string) string {
+		return `{"bomFormat":"CycloneDX","specVersion":"1.5",` + members + `}`
+	}
+	for name, tc := range map[string]struct{ doc, want string }{
+		"empty":                {"", "sbom: is cut off"},
+		"cut in a component":   {smallBOM[:len(smallBOM)/2], "sbom: is cut off"},
+		"cut before its end":   {strings.TrimSuffix(smallBOM, "}"), "sbom: is cut off"},
+		"two documents":        {smallBOM + smallBOM, "something follows"},
+		"a list":               {"[]", `must begin with '{'`},
+		"XML":                  {`<bom xmlns="http://cyclonedx.org/schema/bom/1.5"/>`, "isn't JSON"},
+		"another format":       {`{"spdxVersion":"SPDX-2.3"}`, `bomFormat: is "", must be "CycloneDX"`},
+		"a version of the far": {`{"bomFormat":"CycloneDX","specVersion":"3.0"}`, `specVersion: is "3.0"`},
+		"number for a name":    {bom(`"components":[{"name":"a"},{"name":1}]`), "components[1].name: is a number, must be a string"},
+		"nested, wrong":        {bom(`"components":[{"name":"a","components":[{"version":"1"}]}]`), "components[0].components[0].name: is missing"},
+		"components as object": {bom(`"components":{}`), `components: must begin with '['`},
+		"version as number":    {`{"bomFormat":"CycloneDX","specVersion":1.5}`, "specVersion: is a number, must be a string"},
+		"too many":             {bom(`"components":[{"name":"a"},{"name":"b"},{"name":"c"},{"name":"d"},{"name":"e"}]`), "components[4]: more than 4 components"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := insight.ParseCycloneDX(strings.NewReader(tc.doc), 4)
+			var invalid *insight.InvalidError
+			if !errors.As(err, &invalid) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want an InvalidError with %q", err, tc.want)
+			}
+		})
+	}
+	t.Run("a disk's error isn't the document's", func(t *testing.T) {
+		disk := errors.New("input/output error")
+		_, err := insight.ParseCycloneDX(io.MultiReader(strings.NewReader(smallBOM[:300]), iotest.ErrReader(disk)), 3)
+		var invalid *insight.InvalidError
+		if !errors.Is(err, disk) || errors.As(err, &invalid) {
+			t.Errorf("got %v, want the reader's error", err)
+		}
+	})
+}
+
+// Documents that nobody here wrote, of every version.
+func TestParseCycloneDX_others(t *testing.T) {
+	for file, components := range map[string]int{
+		"cyclonedx/valid-bom-1.4.json": 1, "cyclonedx/valid-bom-1.5.json": 1,
+		"cyclonedx/valid-bom-1.6.json": 1, "cyclonedx/valid-bom-1.7.json": 1,
+		"lagoon/testSbomPayload.json": 1, "lagoon/testSbomPayloadNoComponents.json": 0,
+	} {
+		t.Run(file, func(t *testing.T) {
+			f, err := os.Open(filepath.Join("../../shared/data", file))
+			if err != nil {
+				t.Skipf("needs the test documents in ../shared/data beside the checkout: %v", err)
+			}
+			defer f.Close()
+			got, err := insight.ParseCycloneDX(f, 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got.Components) < components {
+				t.Errorf("%d components, want at least %d", len(got.Components), components)
+			}
+		})
+	}
+	t.Run("compressed.json", func(t *testing.T) {
+		message, err := os.ReadFile("../../shared/data/lagoon/compressed.json")
+		if err != nil {
+			t.Skipf("needs the test documents in ../shared/data beside the checkout: %v", err)
+		}
+		it, err := lagoon.Decode(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, err := gzip.NewReader(strings.NewReader(string(it.Content.(insight.Document).Data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := insight.ParseCycloneDX(z, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Components) < 150 || len(got.Components) > 166 {
+			t.Errorf("%d components, want about the 166 that the document lists", len(got.Components))
+		}
+	})
+}
+
+func FuzzParseCycloneDX(f *testing.F) {
+	f.Add(smallBOM)
+	f.Add(`{"bomFormat":"CycloneDX","specVersion":"1.5","components":[{"name":"a","purl":"pkg:a/b@c"}]}`)
+	f.Fuzz(func(t *testing.T, doc string) {
+		got, err := insight.ParseCycloneDX(strings.NewReader(doc), 10)
+		var invalid *insight.InvalidError
+		if err != nil && !errors.As(err, &invalid) {
+			t.Fatalf("error isn't an InvalidError: %v", err)
+		}
+		if err == nil && len(got.Components) > 10 {
+			t.Errorf("%d components are more than allowed", len(got.Components))
+		}
+	})
+}
