@@ -38,7 +38,7 @@ CREATE TABLE scans (
     failed          BIGINT NOT NULL DEFAULT 0,
     skipped         BIGINT NOT NULL DEFAULT 0,
     errors          BIGINT NOT NULL DEFAULT 0,
-    findings        TEXT   NOT NULL DEFAULT '[]', -- JSON list
+    findings        TEXT   NOT NULL DEFAULT 'null', -- JSON list
     result_digest   TEXT   NOT NULL DEFAULT '',
     result_size     BIGINT NOT NULL DEFAULT 0
 );
