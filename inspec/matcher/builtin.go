@@ -152,8 +152,12 @@ func init() {
 		"be_running":    flag("running?", "is running", true),
 		"be_reachable":  flag("reachable?", "is reachable", false),
 		"be_resolvable": flag("resolvable?", "is resolvable", false),
-		"have_rule":     one(func(k *Kit, v ruby.Value) Matcher { return &asks{kit: k, desc: "have rule", method: "has_rule?", arg: v} }),
-		"have_element":  one(func(k *Kit, v ruby.Value) Matcher { return &asks{kit: k, desc: "have element", method: "has_element?", arg: v} }),
+		"have_rule": one(func(k *Kit, v ruby.Value) Matcher {
+			return &asks{kit: k, desc: "have rule", method: "has_rule?", arg: v}
+		}),
+		"have_element": one(func(k *Kit, v ruby.Value) Matcher {
+			return &asks{kit: k, desc: "have element", method: "has_element?", arg: v}
+		}),
 		"contain_duplicates": many(func(k *Kit, _ []ruby.Value) Matcher {
 			return &duplicates{kit: k}
 		}),
@@ -1163,8 +1167,10 @@ func (m *respondTo) Description() (string, error) {
 	}
 	return "respond to " + m.kit.Format(ruby.NewArray(m.names...)), nil
 }
-func (m *respondTo) FailureMessage() (string, error)        { return m.message("to respond to"), nil }
-func (m *respondTo) NegatedFailureMessage() (string, error) { return m.message("not to respond to"), nil }
+func (m *respondTo) FailureMessage() (string, error) { return m.message("to respond to"), nil }
+func (m *respondTo) NegatedFailureMessage() (string, error) {
+	return m.message("not to respond to"), nil
+}
 
 func (m *respondTo) message(verb string) string {
 	parts := make([]string, len(m.wrong))

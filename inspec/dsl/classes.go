@@ -1,0 +1,200 @@
+package dsl
+
+import (
+	"reeve.dev/reeve/inspec/matcher"
+	"reeve.dev/reeve/inspec/ruby"
+)
+
+// classes are the Ruby classes of the language in one interpreter. Their
+// objects carry the suite that they belong to.
+type classes struct {
+	kit                                         *matcher.Kit
+	context, rule, one, expect, example, target *ruby.Class
+	operator, noValue, skip, notMet             *ruby.Class
+	groups                                      map[*ruby.Class]*group // that are open
+}
+
+// suiteOf finds the suite behind any receiver of the language's words.
+func (k *classes) suiteOf(c *ruby.Call) *Suite {
+	switch self := c.Self.(type) {
+	case *ruby.Class:
+		for class := self; class != nil; class = class.Super {
+			if g := k.groups[class]; g != nil {
+				return g.control.suite
+			}
+		}
+	case *ruby.Object:
+		switch d := self.Data.(type) {
+		case *Suite:
+			return d
+		case *Control:
+			return d.suite
+		case *alternatives:
+			return d.control.suite
+		case *example:
+			return d.group.control.suite
+		}
+	}
+	return nil
+}
+
+// classesOf makes the classes. Suites of profiles that depend on each other
+// share them.
+func classesOf(in *ruby.Interp, res Resources) *classes {
+	module := in.DefineModule(nil, "Inspec")
+	k := &classes{
+		context: in.DefineClass(module, "ControlEvalContext", nil),
+		rule:    in.DefineClass(module, "Rule", nil),
+		one:     in.DefineClass(module, "DescribeBase", nil),
+		expect:  in.DefineClass(module, "Expect", nil),
+		groups:  map[*ruby.Class]*group{},
+	}
+	k.kit = matcher.Install(in, matcher.Options{
+		IsResource: res.Is,
+		Outside:    k.outside(res),
+	})
+	core := in.DefineModule(in.DefineModule(nil, "RSpec"), "Core")
+	k.example = in.DefineClass(core, "ExampleGroup", nil)
+	expectations := in.DefineModule(in.Class("RSpec"), "Expectations")
+	k.target = in.DefineClass(expectations, "ExpectationTarget", nil)
+	k.notMet = in.DefineClass(expectations, "ExpectationNotMetError", in.Class("Exception"))
+	k.operator = in.DefineClass(in.Class("RSpec::Matchers::BuiltIn"), "OperatorMatcher", nil)
+	k.skip = in.DefineClass(in.DefineModule(core, "Pending"), "SkipDeclaredInExample", in.Class("StandardError"))
+
+	resources := in.DefineModule(module, "ResourceDSL")
+	for _, name := range res.Names() {
+		resources.Def(name, func(c *ruby.Call) (ruby.Value, error) { return res.New(c, name, c.Args) })
+	}
+	resources.Def("inspec", func(*ruby.Call) (ruby.Value, error) { return res.Backend(), nil })
+	matchers := in.DefineModule(in.Class("RSpec"), "Matchers")
+	for _, name := range k.kit.Names() {
+		matchers.Def(name, k.kit.New)
+	}
+	meta, _ := in.Singleton(k.example) // a class always has one
+	for _, class := range []*ruby.Class{k.context, k.rule, k.one, k.example, meta} {
+		class.Include(resources)
+		k.inputWords(class)
+	}
+	for _, class := range []*ruby.Class{k.rule, k.example} {
+		class.Include(matchers)
+		class.DefMissing(func(c *ruby.Call, name string) (ruby.Value, error) {
+			if k.kit.Has(name) {
+				return k.kit.New(c)
+			}
+			return nil, undefined(c, name)
+		}, nil)
+	}
+	k.noValueClass(in)
+	k.contextClass(k.context)
+	k.ruleClass(k.rule)
+	k.oneClass(k.one)
+	k.groupClass(meta)
+	k.exampleClass(k.example)
+	return k
+}
+
+// undefined is Ruby's error for a name that nobody knows.
+func undefined(c *ruby.Call, name string) error {
+	if len(c.Args) == 0 && c.Block == nil {
+		return c.In.Raise(c.In.Class("NameError"), "undefined local variable or method `%s' for %s", name, c.In.Inspect(c.Self))
+	}
+	return c.In.Raise(c.In.Class("NoMethodError"), "undefined method `%s' for %s", name, c.In.Inspect(c.Self))
+}
+
+// outside lets the blocks of custom matchers use resources and expect.
+func (k *classes) outside(res Resources) func(c *ruby.Call) (ruby.Value, bool, error) {
+	return func(c *ruby.Call) (ruby.Value, bool, error) {
+		if c.Name == "expect" {
+			v, err := newTarget(k, nil, c)
+			return v, true, err
+		}
+		if res.Has(c.Name) {
+			v, err := res.New(c, c.Name, c.Args)
+			return v, true, err
+		}
+		if c.Name == "inspec" {
+			return res.Backend(), true, nil
+		}
+		return nil, false, nil
+	}
+}
+
+// contextClass defines what may be said in a control file, outside controls.
+func (k *classes) contextClass(context *ruby.Class) {
+	of := func(c *ruby.Call) *Suite { return c.Self.(*ruby.Object).Data.(*Suite) }
+	context.DefN("title", 1, 1, func(c *ruby.Call) (ruby.Value, error) {
+		of(c).title = c.In.ToS(c.Arg(0))
+		return nil, nil
+	})
+	control := func(c *ruby.Call) (ruby.Value, error) {
+		s, id := of(c), c.In.ToS(c.Arg(0))
+		if !s.wanted(id) {
+			return nil, nil
+		}
+		ctl, err := s.newControl(id, c, func(rule *ruby.Object) error {
+			if c.Block == nil {
+				return nil
+			}
+			_, err := c.In.InstanceExec(rule, c.Block)
+			return err
+		})
+		if err == nil {
+			s.register(ctl)
+		}
+		return nil, err
+	}
+	context.DefN("control", 1, 2, control)
+	context.DefN("rule", 1, 2, control)
+	context.Def("describe", func(c *ruby.Call) (ruby.Value, error) {
+		s := of(c)
+		line := c.Line
+		if c.Block != nil {
+			line = c.Block.Line()
+		}
+		id := s.generatedID(c.File, line)
+		if !s.wanted(id) {
+			return nil, nil
+		}
+		var out ruby.Value
+		ctl, err := s.newControl(id, c, func(rule *ruby.Object) error {
+			var err error
+			out, err = c.In.Call(rule, "describe", c.Args, c.Block)
+			return err
+		})
+		if err == nil {
+			s.register(ctl)
+		}
+		return out, err
+	})
+	context.DefN("only_if", 0, 1, func(c *ruby.Call) (ruby.Value, error) {
+		s := of(c)
+		if c.Block == nil || s.skipFile || s.cfg.Ungated {
+			return nil, nil
+		}
+		v, err := c.In.Yield(c.Block)
+		if err != nil || v == true {
+			return nil, err
+		}
+		s.skipFile, s.skipMsg = true, ""
+		if c.Arg(0) != nil {
+			s.skipMsg = c.In.ToS(c.Arg(0))
+		}
+		for _, ctl := range s.order {
+			if ctl.File == c.Block.File() {
+				ctl.skip(s.skipMsg)
+			}
+		}
+		return nil, nil
+	})
+	for _, name := range []string{"skip_control", "skip_rule"} {
+		context.DefN(name, 1, 1, func(c *ruby.Call) (ruby.Value, error) {
+			of(c).drop(c.In.ToS(c.Arg(0)))
+			return nil, nil
+		})
+	}
+	for _, name := range []string{"include_controls", "include_rules", "require_controls", "require_rules"} {
+		context.DefN(name, 1, 2, func(c *ruby.Call) (ruby.Value, error) {
+			return of(c).include(c, name[0] == 'i')
+		})
+	}
+}

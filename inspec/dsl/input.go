@@ -1,0 +1,119 @@
+package dsl
+
+import (
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+
+	"reeve.dev/reeve/inspec/ruby"
+)
+
+// inputWords defines input and attribute.
+func (k *classes) inputWords(class *ruby.Class) {
+	for _, name := range []string{"input", "attribute"} {
+		class.DefN(name, 1, 2, func(c *ruby.Call) (ruby.Value, error) {
+			s := k.suiteOf(c)
+			opts, _ := c.Arg(1).(*ruby.Hash)
+			return s.input(c.In.ToS(c.Arg(0)), opts)
+		})
+	}
+}
+
+// input is the value of an input: from outside, else what the profile
+// declares, else what the control gives. An input that has none is an object
+// that skips whatever asks it; one that must have a value raises.
+func (s *Suite) input(name string, opts *ruby.Hash) (ruby.Value, error) {
+	decl, declared := s.inputs[name]
+	if v, ok := s.cfg.Given[name]; ok {
+		if declared && decl.Check != nil {
+			if err := decl.Check(v); err != nil {
+				return nil, s.in.Raise(s.in.Class("ArgumentError"), "%s", err.Error())
+			}
+		}
+		return rubyValue(v), nil
+	}
+	if declared && decl.HasValue {
+		return rubyValue(decl.Value), nil
+	}
+	if opts != nil {
+		for _, key := range []string{"value", "default"} {
+			if v, ok := opts.GetSym(key); ok {
+				return v, nil
+			}
+		}
+		if v, ok := opts.GetSym("required"); ok && ruby.Truthy(v) {
+			decl.Required = true
+		}
+	}
+	if decl.Required {
+		return nil, s.in.Raise(nil, "Input '%s' is required and does not have a value.", name)
+	}
+	return s.in.NewObject(s.classes.noValue, name), nil
+}
+
+// noValueClass is what an input without a value gives: it answers everything
+// with itself, and a describe of it is skipped.
+func (k *classes) noValueClass(in *ruby.Interp) {
+	k.noValue = in.DefineClass(in.DefineClass(in.DefineModule(nil, "Inspec"), "Input", nil), "NO_VALUE_SET", nil)
+	k.noValue.Def("to_s", func(c *ruby.Call) (ruby.Value, error) {
+		return ruby.NewString(noValueText(c.Self.(*ruby.Object))), nil
+	})
+	k.noValue.DefMissing(func(c *ruby.Call, _ string) (ruby.Value, error) { return c.Self, nil },
+		func(ruby.Value, string) bool { return true })
+}
+
+func noValueText(o *ruby.Object) string {
+	return fmt.Sprintf("Input '%s' does not have a value. Skipping test.", o.Data)
+}
+
+// rubyValue turns what JSON and YAML decode into to Ruby's values.
+func rubyValue(v any) ruby.Value {
+	switch v := v.(type) {
+	case nil, bool, int64, float64:
+		return v
+	case int:
+		return int64(v)
+	case string:
+		return ruby.NewString(v)
+	case []any:
+		out := make([]ruby.Value, len(v))
+		for i, e := range v {
+			out[i] = rubyValue(e)
+		}
+		return ruby.NewArray(out...)
+	case map[string]any:
+		out := &ruby.Hash{}
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			out.Set(ruby.NewString(key), rubyValue(v[key]))
+		}
+		return out
+	}
+	return ruby.NewString(fmt.Sprint(v))
+}
+
+// plainValue turns a Ruby value into what encoding/json takes.
+func plainValue(in *ruby.Interp, v ruby.Value) any {
+	switch v := v.(type) {
+	case nil, bool, int64, float64, *big.Int:
+		return v
+	case *ruby.String:
+		return v.String()
+	case ruby.Symbol:
+		return string(v)
+	case *ruby.Array:
+		out := make([]any, len(v.Elems))
+		for i, e := range v.Elems {
+			out[i] = plainValue(in, e)
+		}
+		return out
+	case *ruby.Hash:
+		out := map[string]any{}
+		_ = v.Each(func(key, e ruby.Value) error {
+			out[in.ToS(key)] = plainValue(in, e)
+			return nil
+		})
+		return out
+	}
+	return in.ToS(v)
+}
