@@ -1,0 +1,3 @@
+package resource
+
+func defineService(s *Set) {}
