@@ -69,6 +69,9 @@ func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &countedBody{r.Body, &x.received}
 	}
+	// Else net/http ends the upload when the answer begins. Where it can't be
+	// had, as in HTTP/2, it is so already.
+	http.NewResponseController(w).EnableFullDuplex()
 	defer func() {
 		p := recover()
 		if p != nil && x.err == nil {
