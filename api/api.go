@@ -11,9 +11,11 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/threshold"
 )
 
 const prefix = "/api/v1"
@@ -22,25 +24,18 @@ const prefix = "/api/v1"
 type Config struct {
 	Scans      *scan.Queue
 	Profiles   scan.Profiles
-	Thresholds Thresholds
+	Thresholds *threshold.Set
 	Fleet      Fleet
 	Tokens     pki.TokenStore
 	CA         *pki.CA
 	Insights   Insights
 	Outbox     alert.Outbox
+	Callbacks  webhook.Config
 	// PublicURL is where callers reach this API, ServicesURL where they
 	// reach forwarded services; neither ends in a slash.
 	PublicURL, ServicesURL string
 	Version                string
 	Logger                 *slog.Logger
-}
-
-// Thresholds are those that the hub offers.
-type Thresholds interface {
-	// Names lists all, sorted.
-	Names() []string
-	// Text is the threshold's file.
-	Text(name string) (string, bool)
 }
 
 // API serves /api/v1, /openapi.json and /login.

@@ -25,7 +25,7 @@ type (
 		Title  string  `json:"title,omitempty"`
 		Impact float64 `json:"impact"`
 	}
-	threshold struct {
+	thresholdFile struct {
 		Name string `json:"name"`
 		Text string `json:"text" doc:"The SAF threshold file, YAML"`
 	}
@@ -57,18 +57,18 @@ func (a *API) catalogue() {
 			return &struct{ Body profile }{fromProfile(p)}, nil
 		})
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/thresholds", "list-thresholds", "List the thresholds"),
-		func(context.Context, *struct{}) (*page[threshold], error) {
-			return newPage(a.cfg.Thresholds.Names(), 0, func(name string) threshold {
-				text, _ := a.cfg.Thresholds.Text(name)
-				return threshold{name, text}
+		func(context.Context, *struct{}) (*page[thresholdFile], error) {
+			return newPage(a.cfg.Thresholds.Names(), 0, func(name string) thresholdFile {
+				t, _ := a.cfg.Thresholds.Get(name) // a set doesn't change
+				return thresholdFile{name, string(t.Text)}
 			}, nil), nil
 		})
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/thresholds/{name}", "get-threshold", "Show a threshold", http.StatusNotFound),
-		func(_ context.Context, in *byName) (*struct{ Body threshold }, error) {
-			text, ok := a.cfg.Thresholds.Text(in.Name)
-			if !ok {
-				return nil, huma.Error404NotFound(fmt.Sprintf("there is no threshold %q; GET %s/thresholds lists them", in.Name, prefix))
+		func(_ context.Context, in *byName) (*struct{ Body thresholdFile }, error) {
+			t, err := a.cfg.Thresholds.Get(in.Name)
+			if err != nil {
+				return nil, huma.Error404NotFound(err.Error())
 			}
-			return &struct{ Body threshold }{threshold{in.Name, text}}, nil
+			return &struct{ Body thresholdFile }{thresholdFile{in.Name, string(t.Text)}}, nil
 		})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/pki"
@@ -135,6 +136,20 @@ func (b *scanRequest) request(by Caller) scan.Request {
 	return r
 }
 
+// validCallback refuses now what couldn't be delivered later.
+func (a *API) validCallback(c *scan.Callback) error {
+	if c == nil {
+		return nil
+	}
+	err := a.cfg.Callbacks.Validate(c.URL, alert.Auth{
+		Type: alert.AuthType(c.Type), Token: string(c.Token), Username: c.Username, Password: string(c.Password),
+	})
+	if err != nil {
+		return huma.Error422UnprocessableEntity(err.Error(), &huma.ErrorDetail{Location: "body.callback", Message: err.Error()})
+	}
+	return nil
+}
+
 type ScanID struct {
 	ID string `path:"id" doc:"The scan's id"`
 }
@@ -158,7 +173,11 @@ func (a *API) scans() {
 	op := operation(pki.Scanner, http.MethodPost, "/scans", "create-scan", "Ask for a scan", http.StatusRequestEntityTooLarge)
 	op.DefaultStatus = http.StatusAccepted
 	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body scanRequest }) (*created, error) {
-		s, err := a.cfg.Scans.Create(ctx, in.Body.request(callerOf(ctx)))
+		r := in.Body.request(callerOf(ctx))
+		if err := a.validCallback(r.Callback); err != nil {
+			return nil, err
+		}
+		s, err := a.cfg.Scans.Create(ctx, r)
 		if err != nil {
 			return nil, a.problem(ctx, "create a scan", err)
 		}

@@ -1,0 +1,172 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/rpc"
+	"reeve.dev/reeve/internal/config"
+	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
+)
+
+// Config is a hub's configuration file. Every key is also in the environment,
+// as REEVE_HUB_ and the key.
+type Config struct {
+	// DataDir holds the database and the documents.
+	DataDir string `yaml:"dataDir"`
+	// CADir is what `reeve ca init` made.
+	CADir  string       `yaml:"caDir"`
+	Listen ListenConfig `yaml:"listen"`
+	// Names are the DNS names and IP addresses under which agents and callers
+	// reach the hub, for its certificate; localhost is always added.
+	Names []string `yaml:"names"`
+	// PublicURL is where callers reach the API, ServicesURL where they reach
+	// services; empty takes the first name and the port that is listened on.
+	PublicURL   string `yaml:"publicURL"`
+	ServicesURL string `yaml:"servicesURL"`
+	// Profiles and Thresholds name folders of the operator's own, which come
+	// before the shipped ones of the same name.
+	Profiles     DirConfig         `yaml:"profiles"`
+	Thresholds   DirConfig         `yaml:"thresholds"`
+	Sinks        []SinkConfig      `yaml:"sinks"`
+	Scan         ScanConfig        `yaml:"scan"`
+	Callbacks    CallbackConfig    `yaml:"callbacks"`
+	Certificates CertificateConfig `yaml:"certificates"`
+	Log          LogConfig         `yaml:"log"`
+}
+
+// ListenConfig has the addresses of the three ports; port 0 takes any.
+type ListenConfig struct {
+	API      string `yaml:"api"`
+	Services string `yaml:"services"`
+	Metrics  string `yaml:"metrics"`
+}
+
+// DirConfig names a folder; empty means none.
+type DirConfig struct {
+	Dir string `yaml:"dir"`
+}
+
+// SinkConfig is one receiver of alerts. The only type is rpc, an AlertSink.
+type SinkConfig struct {
+	Name     string `yaml:"name"`
+	Type     string `yaml:"type"`
+	Endpoint string `yaml:"endpoint"`
+	CAFile   string `yaml:"caFile"`
+	CertFile string `yaml:"certFile"`
+	KeyFile  string `yaml:"keyFile"`
+	Path     string `yaml:"path"`
+}
+
+func (c SinkConfig) rpc() rpc.Config {
+	return rpc.Config{Endpoint: c.Endpoint, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Path: c.Path}
+}
+
+// ScanConfig tunes the queue of scans: how long an agent may be silent, how
+// often a scan is tried, and how long it may wait for its agent.
+type ScanConfig struct {
+	LeaseFor    time.Duration `yaml:"leaseFor"`
+	MaxAttempts int           `yaml:"maxAttempts"`
+	QueueFor    time.Duration `yaml:"queueFor"`
+}
+
+// CallbackConfig says where callbacks may go.
+type CallbackConfig struct {
+	// AllowPrivate lets them go to private and loopback addresses.
+	AllowPrivate bool `yaml:"allowPrivate"`
+}
+
+// CertificateConfig has the life of agents' certificates. An agent that is
+// away for longer than a third of it needs a new join token.
+type CertificateConfig struct {
+	AgentLife time.Duration `yaml:"agentLife"`
+}
+
+// LogConfig is how the hub logs: Level debug, info, warn or error; Format
+// text or json.
+type LogConfig struct {
+	Level  slog.Level `yaml:"level"`
+	Format string     `yaml:"format"`
+}
+
+// Defaults of a Config.
+func Defaults() Config {
+	return Config{
+		DataDir:      "/var/lib/reeve-hub",
+		CADir:        "/etc/reeve/ca",
+		Listen:       ListenConfig{API: ":8443", Services: ":9443", Metrics: ":9090"},
+		Scan:         ScanConfig{LeaseFor: scan.DefaultLeaseFor, MaxAttempts: scan.DefaultMaxAttempts, QueueFor: scan.DefaultQueueFor},
+		Certificates: CertificateConfig{AgentLife: pki.AgentLife},
+		Log:          LogConfig{Format: "text"},
+	}
+}
+
+// LoadConfig reads the configuration file at path (none if it is empty) and
+// the environment.
+func LoadConfig(path string) (Config, error) {
+	cfg := Defaults()
+	if err := config.Load(path, "REEVE_HUB", &cfg); err != nil {
+		return Config{}, err
+	}
+	return cfg, cfg.Validate()
+}
+
+// Validate reports everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.DataDir == "" {
+		bad("dataDir: it must name a folder that survives restarts")
+	}
+	if c.CADir == "" {
+		bad("caDir: it must name the folder that `reeve ca init` made")
+	}
+	for _, l := range []struct{ key, addr string }{{"api", c.Listen.API}, {"services", c.Listen.Services}, {"metrics", c.Listen.Metrics}} {
+		if _, _, err := net.SplitHostPort(l.addr); err != nil {
+			bad("listen.%s %q: it must be HOST:PORT or :PORT", l.key, l.addr)
+		}
+	}
+	for _, u := range []struct{ key, url string }{{"publicURL", c.PublicURL}, {"servicesURL", c.ServicesURL}} {
+		if u.url != "" && (!strings.HasPrefix(u.url, "https://") || strings.HasSuffix(u.url, "/")) {
+			bad("%s %q: it must be https://HOST:PORT, without a slash at the end", u.key, u.url)
+		}
+	}
+	seen := map[string]bool{}
+	for i, s := range c.Sinks {
+		if err := alert.ValidateSink(s.Name); err != nil {
+			bad("sinks[%d].name: %w", i, err)
+		}
+		if seen[s.Name] {
+			bad("sinks[%d].name: %q is there twice", i, s.Name)
+		}
+		seen[s.Name] = true
+		if s.Type != "rpc" {
+			bad("sinks[%d].type %q: it must be rpc", i, s.Type)
+		}
+		if err := s.rpc().Validate(); err != nil {
+			bad("sinks[%d]: %w", i, err)
+		}
+	}
+	if c.Scan.LeaseFor < time.Second {
+		bad("scan.leaseFor %v: it must be at least 1s", c.Scan.LeaseFor)
+	}
+	if c.Scan.MaxAttempts < 1 {
+		bad("scan.maxAttempts %d: it must be at least 1", c.Scan.MaxAttempts)
+	}
+	if c.Scan.QueueFor < time.Second {
+		bad("scan.queueFor %v: it must be at least 1s", c.Scan.QueueFor)
+	}
+	if c.Certificates.AgentLife < time.Minute {
+		bad("certificates.agentLife %v: it must be at least 1m", c.Certificates.AgentLife)
+	}
+	if f := c.Log.Format; f != "text" && f != "json" {
+		bad("log.format %q: it must be text or json", f)
+	}
+	return errors.Join(errs...)
+}

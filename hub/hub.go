@@ -1,0 +1,420 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/rpc"
+	"reeve.dev/reeve/alert/webhook"
+	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/insight"
+	insightlink "reeve.dev/reeve/insight/link"
+	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/scan"
+	scanlink "reeve.dev/reeve/scan/link"
+	"reeve.dev/reeve/store"
+	"reeve.dev/reeve/store/sqlite"
+	"reeve.dev/reeve/threshold"
+	"reeve.dev/reeve/tunnel"
+)
+
+// Hub is a hub that listens. Make it with New, then Run it or Close it.
+type Hub struct {
+	log   *slog.Logger
+	store *store.Store
+	ca    *pki.CA
+	links *links
+	queue *scan.Queue
+	alert *alert.Worker
+	api   *api.API
+
+	addrs   Addrs
+	public  string
+	servers []*server
+	// teardown is what New opened, in its order; unwound in reverse.
+	teardown []func() error
+	closing  sync.Once
+	closed   error
+}
+
+// Addrs are the addresses that a hub listens on.
+type Addrs struct{ API, Services, Metrics net.Addr }
+
+// server is one port: it serves until it is stopped.
+type server struct {
+	name string
+	http *http.Server
+	l    net.Listener
+	stop context.CancelFunc // of the requests' base context
+}
+
+// How long the parts of a shutdown may take: requests under way, then the
+// workers.
+const (
+	requestGrace = 2 * time.Second
+	headerTime   = 10 * time.Second
+	idleTime     = 2 * time.Minute
+)
+
+// New opens everything that a hub needs and listens, so that whatever is
+// wrong with the configuration is said at once. version is told to agents and
+// callers.
+func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	h := &Hub{log: logger}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	ctx := context.Background()
+	if h.ca, err = pki.LoadCA(cfg.CADir); err != nil {
+		return nil, err
+	}
+	profiles, err := openProfiles(embed.FS{}, cfg.Profiles.Dir)
+	if err != nil {
+		return nil, err
+	}
+	thresholds, err := threshold.Open(cfg.Thresholds.Dir)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lock(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	h.onClose(unlock)
+	if h.store, err = sqlite.Open(ctx, filepath.Join(cfg.DataDir, "reeve.db"), logger.With("component", "store")); err != nil {
+		return nil, err
+	}
+	h.onClose(h.store.Close)
+
+	tlsConfig, err := h.ca.ServerTLS(cfg.Names)
+	if err != nil {
+		return nil, err
+	}
+	apiListener, err := h.listen("api", cfg.Listen.API)
+	if err != nil {
+		return nil, err
+	}
+	servicesListener, err := h.listen("services", cfg.Listen.Services)
+	if err != nil {
+		return nil, err
+	}
+	metricsListener, err := h.listen("metrics", cfg.Listen.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	h.addrs = Addrs{apiListener.Addr(), servicesListener.Addr(), metricsListener.Addr()}
+	h.public = urlOr(cfg.PublicURL, cfg.Names, apiListener)
+	servicesURL := urlOr(cfg.ServicesURL, cfg.Names, servicesListener)
+
+	callbacks := webhook.Config{PublicURL: h.public, AllowPrivate: cfg.Callbacks.AllowPrivate}
+	if err := h.openSinks(cfg.Sinks, callbacks); err != nil {
+		return nil, err
+	}
+	h.links = &links{
+		ca: h.ca, life: cfg.Certificates.AgentLife, store: h.store, version: version, log: logger.With("component", "links"),
+		release: func(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error {
+			return h.queue.Release(ctx, agent, instance, holding)
+		},
+	}
+	if err := h.links.load(ctx); err != nil {
+		return nil, err
+	}
+	h.queue = scan.NewQueue(scan.Config{
+		Store: h.store, Profiles: profiles, Thresholds: thresholds, Agents: h.store, Connected: h.links.connected,
+		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), Logger: logger.With("component", "scans"),
+		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
+	})
+	insights := insight.NewService(h.store, insight.Limits{}, logger.With("component", "insights"))
+	h.links.services = linkMux(
+		scanlink.Handler(h.queue, logger.With("component", "scans")),
+		insightlink.Handler(insights, logger.With("component", "insights")),
+	)
+	h.api = api.New(api.Config{
+		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.links, Tokens: h.store, CA: h.ca,
+		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
+		Version: version, Logger: logger.With("component", "api"),
+	})
+
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "reeve_hub_links", Help: "Registered links of agents."},
+			func() float64 { return float64(len(h.links.all())) }))
+	forwarding, err := forward.NewHub(forward.HubConfig{
+		Authenticate: forward.Identify(h.byCertificate, h.byToken), Links: h.links,
+		Logger: logger.With("component", "forward"), Registerer: metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	h.serve("metrics", metricsListener, nil, h.metricsMux(metrics))
+	session := tunnel.Config{Logger: logger.With("component", "tunnel")}
+	apiServer := h.serve("api", apiListener, tlsConfig, h.apiMux(session, cfg.Certificates.AgentLife))
+	apiServer.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){tunnel.ALPN: tunnel.NextProto(session, h.links.serve)}
+	apiServer.TLSConfig.NextProtos = []string{"h2", "http/1.1", tunnel.ALPN}
+	// Beside an entry for ALPN, HTTP/2 has to be asked for.
+	apiServer.Protocols = new(http.Protocols)
+	apiServer.Protocols.SetHTTP1(true)
+	apiServer.Protocols.SetHTTP2(true)
+	apiServer.RegisterOnShutdown(h.links.end)
+	h.serve("services", servicesListener, tlsConfig, forwarding)
+	return h, nil
+}
+
+func (h *Hub) onClose(f func() error) { h.teardown = append(h.teardown, f) }
+
+func (h *Hub) listen(key, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen.%s: %w", key, err)
+	}
+	h.onClose(func() error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return l, nil
+}
+
+// urlOr is the configured URL, or that of the first name and l's port.
+func urlOr(configured string, names []string, l net.Listener) string {
+	if configured != "" {
+		return configured
+	}
+	host := "localhost"
+	if len(names) > 0 {
+		host = names[0]
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return "https://" + net.JoinHostPort(host, port)
+}
+
+func (h *Hub) openSinks(cfgs []SinkConfig, callbacks webhook.Config) error {
+	callback := webhook.New(callbacks)
+	h.onClose(callback.Close)
+	sinks := map[string]alert.Sink{alert.CallbackSink: callback}
+	for _, c := range cfgs {
+		s, err := rpc.New(c.rpc())
+		if err != nil {
+			return fmt.Errorf("sink %s: %w", c.Name, err)
+		}
+		h.onClose(s.Close)
+		sinks[c.Name] = s
+	}
+	h.alert = alert.NewWorker(alert.Config{
+		Store: h.store, Sinks: sinks, Holder: "hub", Logger: h.log.With("component", "alerts"),
+	})
+	return nil
+}
+
+func sinkNames(cfgs []SinkConfig) []string {
+	var names []string
+	for _, c := range cfgs {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// scanOutcome words what a scan came to.
+func scanOutcome(s scan.Scan, v scan.Verdict) fleet.Outcome {
+	p := policy.Scan{
+		ID: string(s.ID), Subject: s.Request.Target.Subject(), Policy: s.Request.Policy(),
+		Passed: v.Outcome == scan.Passed, Counts: v.Counts, Findings: v.Findings, At: s.Finished,
+	}
+	for _, c := range v.Bad {
+		p.Bad = append(p.Bad, policy.Control(c))
+	}
+	return policy.ScanOutcome(p)
+}
+
+// linkMux is what a registered agent may ask for.
+func linkMux(scans, insights http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/v1/scans/", scans)
+	mux.Handle("/v1/profiles/", scans)
+	mux.Handle(insightlink.Path, insights)
+	return mux
+}
+
+func (h *Hub) apiMux(session tunnel.Config, life time.Duration) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", h.api)
+	mux.Handle("GET "+tunnel.Path, h.links.guard(tunnel.Handler(session, h.links.serve)))
+	mux.Handle(pki.EnrollPath, h.ca.EnrollHandler(h.store, life, h.log.With("component", "enroll")))
+	return mux
+}
+
+func (h *Hub) metricsMux(reg *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := h.store.Ping(r.Context()); err != nil {
+			h.log.ErrorContext(r.Context(), "not ready", "error", err)
+			http.Error(w, "the database doesn't answer", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}
+
+// serve prepares a server; Run starts it.
+func (h *Hub) serve(name string, l net.Listener, tlsConfig *tls.Config, handler http.Handler) *http.Server {
+	ctx, stop := context.WithCancel(context.Background())
+	s := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(h.log.With("component", name).Handler(), slog.LevelDebug),
+	}
+	if tlsConfig != nil {
+		s.TLSConfig = tlsConfig.Clone()
+	}
+	h.servers = append(h.servers, &server{name, s, l, stop})
+	return s
+}
+
+// byCertificate and byToken tell forward which service a caller may reach.
+func (h *Hub) byCertificate(cert *x509.Certificate) (forward.Caller, error) {
+	id, err := pki.IdentityOf(cert)
+	if err != nil {
+		return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)
+	}
+	return callerOf(id)
+}
+
+func (h *Hub) byToken(_ context.Context, text string) (forward.Caller, error) {
+	id, err := h.ca.VerifyServiceToken(text)
+	if err != nil {
+		return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)
+	}
+	return callerOf(id)
+}
+
+func callerOf(id pki.Identity) (forward.Caller, error) {
+	if id.Purpose != pki.Service {
+		return forward.Caller{}, fmt.Errorf("%w: the credential is %s; get one for a service with POST /api/v1/credentials/service", forward.ErrForbidden, id)
+	}
+	return forward.Caller{Name: id.String(), Agent: id.Agent, Type: id.Type, Service: fleet.ServiceName(id.Name)}, nil
+}
+
+// Addrs are the addresses that the hub listens on.
+func (h *Hub) Addrs() Addrs { return h.addrs }
+
+// URL is where callers reach the API.
+func (h *Hub) URL() string { return h.public }
+
+// API makes login links, for the command that starts a hub.
+func (h *Hub) API() *api.API { return h.api }
+
+// CA is the hub's, for the command that starts a hub and an agent together.
+func (h *Hub) CA() *pki.CA { return h.ca }
+
+// Tokens is where the hub keeps tokens.
+func (h *Hub) Tokens() pki.TokenStore { return h.store }
+
+// Run serves until ctx ends, shuts down within a bounded time, and closes the
+// hub. Its error is the first that broke it; nil after an orderly end. It is
+// called once.
+func (h *Hub) Run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var workers, serving sync.WaitGroup
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	broken := errors.New("hub")
+	worker := func(name string, run func(context.Context) error) {
+		workers.Go(func() {
+			if err := run(work); err != nil && work.Err() == nil {
+				fail(fmt.Errorf("%w: %s: %w", broken, name, err))
+			}
+		})
+	}
+	worker("scans", h.queue.Run)
+	worker("alerts", h.alert.Run)
+	worker("links", func(ctx context.Context) error { h.links.run(ctx); return nil })
+	for _, s := range h.servers {
+		serving.Go(func() {
+			err := s.serve()
+			if !errors.Is(err, http.ErrServerClosed) {
+				fail(fmt.Errorf("%w: %s: %w", broken, s.name, err))
+			}
+		})
+	}
+	h.log.InfoContext(ctx, "hub is up", "api", h.addrs.API.String(), "services", h.addrs.Services.String(), "metrics", h.addrs.Metrics.String(), "url", h.public)
+	<-ctx.Done()
+	h.log.Info("hub is stopping")
+	h.stopServers()
+	serving.Wait()
+	stopWork()
+	workers.Wait()
+	err := h.Close()
+	if cause := context.Cause(ctx); errors.Is(cause, broken) {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+func (s *server) serve() error {
+	if s.http.TLSConfig != nil {
+		return s.http.ServeTLS(s.l, "", "")
+	}
+	return s.http.Serve(s.l)
+}
+
+// stopServers ends the ports in reverse order. Each takes no more requests,
+// gives those under way a moment, and then ends them: a watch or a stream of
+// events has no other end. Links go after what is forwarded by them.
+func (h *Hub) stopServers() {
+	for _, s := range slices.Backward(h.servers) {
+		ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
+		err := s.http.Shutdown(ctx)
+		cancel()
+		s.stop()
+		if err != nil {
+			s.http.Close()
+		}
+	}
+	h.links.end()
+	h.links.wait()
+}
+
+// Close releases what New opened. Run does it too; a second call does
+// nothing.
+func (h *Hub) Close() error {
+	h.closing.Do(func() {
+		var errs []error
+		for _, f := range slices.Backward(h.teardown) {
+			errs = append(errs, f())
+		}
+		h.closed = errors.Join(errs...)
+	})
+	return h.closed
+}
