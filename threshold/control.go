@@ -28,7 +28,7 @@ func (s Status) did() string {
 	case Error:
 		return "could not be judged"
 	case NoImpact:
-		return "not applicable"
+		return "did not apply"
 	}
 	return string(s)
 }
