@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"reeve.dev/reeve/inspec/ruby"
 )
 
 // The most that a profile may hold. An archive that unpacks to more is
@@ -48,11 +50,12 @@ func (e *ProfileError) Error() string {
 // Profile is one loaded profile with the profiles that it depends on by
 // path. It is read-only and may be run by several goroutines at once.
 type Profile struct {
-	meta   Metadata
-	files  map[string][]byte // by slash path below the profile's root
-	names  []string          // the keys of files, sorted
-	digest string
-	deps   []*Profile
+	meta     Metadata
+	files    map[string][]byte // by slash path below the profile's root
+	names    []string          // the keys of files, sorted
+	programs map[string]*ruby.Program
+	digest   string
+	deps     []*Profile // in the order of meta.Depends
 }
 
 // Metadata is what inspec.yml says.
