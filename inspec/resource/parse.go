@@ -56,9 +56,6 @@ func uncommented(text, mark string) []string {
 	return out
 }
 
-// pair is one setting of a configuration file, in the file's order.
-type pair struct{ key, value string }
-
 // pairs reads "key SEP value" lines without comments or sections.
 func pairs(text string, assignment *regexp.Regexp) map[string]string {
 	out := map[string]string{}
@@ -177,24 +174,6 @@ func decimal(text string) (float64, bool) {
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	return f, err == nil
-}
-
-// loginDefsLine is a setting of login.defs(5), as InSpec reads it: a value of
-// several words doesn't count.
-var loginDefsLine = regexp.MustCompile(`^\s*(\S+)\s+(\S*)\s*$`)
-
-// parseLoginDefs reads login.defs(5); the last of a repeated setting counts.
-// A word alone on its line is a setting with an empty value.
-func parseLoginDefs(text string) map[string]string {
-	out := map[string]string{}
-	for _, line := range uncommented(text, "#") {
-		if m := loginDefsLine.FindStringSubmatch(line); m != nil {
-			out[m[1]] = m[2]
-		} else {
-			out[strings.TrimSpace(line)] = ""
-		}
-	}
-	return out
 }
 
 // packageInfo is what a package database says of one package.

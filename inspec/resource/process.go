@@ -1,13 +1,11 @@
 package resource
 
 import (
-	"errors"
 	"path"
 	"strconv"
 	"strings"
 
 	"reeve.dev/reeve/inspec/ruby"
-	"reeve.dev/reeve/inspec/target"
 )
 
 type processesRes struct {
@@ -279,6 +277,3 @@ func (s *Set) sockets() ([]socket, error) {
 	}
 	return all, nil
 }
-
-// noCommands reports whether err says that the target is files alone.
-func noCommands(err error) bool { return errors.Is(err, target.ErrNoCommands) }

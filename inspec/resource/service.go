@@ -1,3 +1,244 @@
 package resource
 
-func defineService(s *Set) {}
+import (
+	"errors"
+	"regexp"
+	"strings"
+
+	"reeve.dev/reeve/inspec/ruby"
+	"reeve.dev/reeve/inspec/target"
+)
+
+// serviceRes is a unit of the target's service manager; info is asked once.
+type serviceRes struct {
+	name, ctl string
+	manager   func(d *serviceRes) (*serviceInfo, error)
+	asked     bool
+	info      *serviceInfo // nil when there is no such service
+}
+
+type serviceInfo struct {
+	name, description           ruby.Value
+	installed, enabled, running bool
+	kind                        string
+	params                      map[string]string
+	order                       []string
+}
+
+func defineService(s *Set) {
+	svc := s.define("service", "Service", nil, func(c *ruby.Call) (any, error) {
+		if err := s.arity(c, 1, 2); err != nil {
+			return nil, err
+		}
+		d := &serviceRes{}
+		d.name, _ = argString(c, 0)
+		d.ctl, _ = argString(c, 1)
+		switch name, release := s.platform.Name, leadingInt(s.platform.Release); {
+		case name == "alpine", name == "wrlinux", name == "debian" && release > 0 && release <= 7,
+			s.platform.Is("redhat") && release < 7 && name != "amazon", s.platform.Is("suse") && release < 12:
+			d.manager = s.sysv
+		case s.platform.Is("linux"):
+			d.manager = s.systemd
+		default:
+			return nil, s.skip("The `service` resource is not supported on your OS yet.")
+		}
+		return d, nil
+	})
+	defineServiceMethods(s, svc)
+	s.define("systemd_service", "SystemdService", svc, func(c *ruby.Call) (any, error) {
+		d := &serviceRes{manager: s.systemd}
+		d.name, _ = argString(c, 0)
+		d.ctl, _ = argString(c, 1)
+		return d, s.arity(c, 1, 2)
+	})
+	s.define("sysv_service", "SysVService", svc, func(c *ruby.Call) (any, error) {
+		d := &serviceRes{manager: s.sysv}
+		d.name, _ = argString(c, 0)
+		return d, s.arity(c, 1, 2)
+	})
+	defineKernelModule(s)
+}
+
+func defineServiceMethods(s *Set, k *ruby.Class) {
+	text(k, func(d *serviceRes) string {
+		if d == nil {
+			return "Service"
+		}
+		return "Service " + d.name
+	}, func(d *serviceRes) string { return d.name })
+	get := func(name string, absent ruby.Value, of func(i *serviceInfo) ruby.Value) {
+		def(k, name, func(c *ruby.Call, d *serviceRes) (ruby.Value, error) {
+			if !d.asked {
+				info, err := d.manager(d)
+				if err != nil {
+					return nil, err
+				}
+				d.info, d.asked = info, true
+			}
+			if d.info == nil {
+				return absent, nil
+			}
+			return of(d.info), nil
+		})
+	}
+	get("installed?", false, func(i *serviceInfo) ruby.Value { return i.installed })
+	get("enabled?", false, func(i *serviceInfo) ruby.Value { return i.enabled })
+	get("running?", false, func(i *serviceInfo) ruby.Value { return i.running })
+	get("type", nil, func(i *serviceInfo) ruby.Value { return str(i.kind) })
+	get("description", nil, func(i *serviceInfo) ruby.Value { return i.description })
+	get("startmode", nil, func(i *serviceInfo) ruby.Value { return nil })
+	get("startname", nil, func(i *serviceInfo) ruby.Value {
+		if v, ok := i.params["User"]; ok {
+			return str(v)
+		}
+		return nil
+	})
+	def(k, "name", func(c *ruby.Call, d *serviceRes) (ruby.Value, error) { return str(d.name), nil })
+	def(k, "params", func(c *ruby.Call, d *serviceRes) (ruby.Value, error) {
+		if !d.asked {
+			info, err := d.manager(d)
+			if err != nil {
+				return nil, err
+			}
+			d.info, d.asked = info, true
+		}
+		h := ruby.NewHash()
+		if d.info != nil {
+			for _, key := range d.info.order {
+				h.Set(str(key), str(d.info.params[key]))
+			}
+		}
+		return c.In.Call(c.In.Class("Hashie::Mash"), "new", []ruby.Value{h}, nil)
+	})
+}
+
+// systemd asks systemctl. Where there is no systemctl there is no service.
+func (s *Set) systemd(d *serviceRes) (*serviceInfo, error) {
+	ctl := d.ctl
+	if ctl == "" {
+		ctl = "systemctl"
+	}
+	show, ok, err := s.stdout("%s show --no-pager --all %s", ctl, d.name)
+	if err != nil || !ok {
+		return nil, err
+	}
+	info := &serviceInfo{kind: "systemd", params: map[string]string{}}
+	for _, line := range lines(show) {
+		key, value, ok := strings.Cut(line, "=")
+		if !ok {
+			continue
+		}
+		key = strings.TrimSpace(key)
+		if _, there := info.params[key]; !there {
+			info.order = append(info.order, key)
+		}
+		info.params[key] = strings.TrimSpace(value)
+	}
+	info.installed = info.params["LoadState"] == "loaded"
+	info.description = str(info.params["Description"])
+	if _, info.running, err = s.stdout("%s is-active %s --quiet", ctl, d.name); err != nil {
+		return nil, err
+	}
+	enabled, err := s.run("%s is-enabled %s --quiet", ctl, d.name)
+	if err != nil {
+		return nil, err
+	}
+	info.enabled = enabled.ExitStatus == 0
+	if !info.enabled && noUnitFile.Match(enabled.Stderr) {
+		if old, err := s.sysv(d); err != nil {
+			return nil, err
+		} else if old != nil {
+			info.enabled = old.enabled
+		}
+	}
+	return info, nil
+}
+
+var noUnitFile = regexp.MustCompile(`Failed to get.*No such file or directory`)
+
+var startLink = regexp.MustCompile(`rc([0-6])\.d/S[^/]*?$`)
+
+// sysv looks at /etc/init.d and asks service for the state.
+func (s *Set) sysv(d *serviceRes) (*serviceInfo, error) {
+	scripts, ok, err := s.stdout("ls -1 /etc/init.d/")
+	if err != nil || !ok {
+		return nil, err
+	}
+	found := false
+	for _, name := range lines(scripts) {
+		found = found || name == d.name
+	}
+	if !found {
+		return nil, nil
+	}
+	links, err := s.run(`find /etc/rc*.d /etc/init.d/rc*.d -name "S*"`)
+	if err != nil {
+		return nil, err
+	}
+	info := &serviceInfo{installed: true, kind: "sysv", params: map[string]string{}}
+	for _, link := range lines(string(links.Stdout)) {
+		if strings.HasSuffix(link, d.name) && startLink.MatchString(link) {
+			info.enabled = true
+		}
+	}
+	ctl := d.ctl
+	if ctl == "" {
+		ctl = "service"
+	}
+	_, info.running, err = s.stdout("%s %s status", ctl, d.name)
+	return info, err
+}
+
+type kernelModule struct{ name string }
+
+func defineKernelModule(s *Set) {
+	k := s.define("kernel_module", "KernelModule", nil, func(c *ruby.Call) (any, error) {
+		name, _ := argString(c, 0)
+		if !s.platform.Is("linux") {
+			return nil, s.skip("The `kernel_parameter` resource is not supported on your OS.")
+		}
+		return kernelModule{name}, s.arity(c, 0, 1)
+	})
+	text(k, func(m kernelModule) string { return "Kernel Module " + m.name }, func(m kernelModule) string { return m.name })
+	tool := func(name string) string {
+		if s.platform.Is("redhat") || s.platform.Name == "fedora" {
+			return "/sbin/" + name
+		}
+		return name
+	}
+	def(k, "loaded?", func(c *ruby.Call, m kernelModule) (ruby.Value, error) {
+		out, err := s.t.Run(s.in.Context(), tool("lsmod"))
+		list := string(out.Stdout)
+		switch {
+		case errors.Is(err, target.ErrNoCommands) || err == nil && out.ExitStatus != 0:
+			if list, _, err = s.readOptional("/proc/modules"); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			return nil, s.problem(err)
+		}
+		return strings.Contains("\n"+list, "\n"+m.name+" ") || strings.Contains("\n"+list, "\n"+m.name+"\t"), nil
+	})
+	config := func(m kernelModule, expr string) (bool, error) {
+		out, err := s.run("%s --showconfig", tool("modprobe"))
+		if err != nil {
+			return false, err
+		}
+		re, err := regexp.Compile(`(?m)` + strings.ReplaceAll(expr, "MODULE", regexp.QuoteMeta(m.name)))
+		return err == nil && re.Match(out.Stdout), nil
+	}
+	match := func(name, expr string) {
+		def(k, name, func(c *ruby.Call, m kernelModule) (ruby.Value, error) { return config(m, expr) })
+	}
+	match("disabled?", `^install\s+MODULE\s+/(s?)bin/(true|false)`)
+	match("disabled_via_bin_true?", `^install\s+MODULE\s+/(s?)bin/true`)
+	match("disabled_via_bin_false?", `^install\s+MODULE\s+/(s?)bin/false`)
+	match("blacklisted?", `^blacklist\s+MODULE|^install\s+MODULE\s+/(s?)bin/(true|false)`)
+	def(k, "version", func(c *ruby.Call, m kernelModule) (ruby.Value, error) {
+		out, ok, err := s.stdout("%s -F version %s", tool("modinfo"), m.name)
+		if err != nil || !ok {
+			return nil, err
+		}
+		return str(strings.ReplaceAll(out, "\n", "")), nil
+	})
+}
