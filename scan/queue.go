@@ -177,6 +177,7 @@ func NewQueue(cfg Config) *Queue {
 // Create queues a scan. A request that can't be met is an *InvalidError and
 // changes nothing. A request without an agent is for the only one there is.
 func (q *Queue) Create(ctx context.Context, r Request) (Scan, error) {
+	r.Target = r.Target.plain()
 	if err := q.fillAgent(ctx, &r); err != nil {
 		return Scan{}, err
 	}

@@ -98,6 +98,17 @@ type Target struct {
 	URI       string
 }
 
+// plain is t with a container that its URI names put into the members that
+// are there for it, so that one container has one name.
+func (t Target) plain() Target {
+	rest, ok := strings.CutPrefix(t.URI, KindContainer+"://")
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) != 3 || t.Namespace != "" || t.Pod != "" || t.Container != "" {
+		return t
+	}
+	return Target{Agent: t.Agent, Namespace: parts[0], Pod: parts[1], Container: parts[2]}
+}
+
 // Kind is what an agent's owner allows or forbids, such as "k8s-container".
 func (t Target) Kind() string {
 	if t.URI == "" {

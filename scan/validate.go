@@ -46,6 +46,8 @@ func (t Target) validateURI() error {
 		return invalid("target.uri", "has more than %d bytes", maxURI)
 	case !uriScheme.MatchString(t.URI):
 		return invalid("target.uri", "%q has no scheme; write for example dir:/ or k8s-container://NAMESPACE/POD/CONTAINER", t.URI)
+	case t.Kind() == KindContainer:
+		return invalid("target.uri", "%q is not of the form k8s-container://NAMESPACE/POD/CONTAINER", t.URI)
 	}
 	return nil
 }

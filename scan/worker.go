@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -225,6 +226,10 @@ func (w *Worker) scan(ctx context.Context, job *Job, progress func(Progress)) (m
 			m.err = context.Cause(ctx)
 		}
 	}()
+	// The hub asks this too, but the owner's word is kept here.
+	if kind := job.Target.Kind(); !slices.Contains(w.cfg.Kinds, kind) {
+		return made{err: fmt.Errorf("this agent's owner doesn't allow targets of the kind %q (setting scan.targets)", kind)}
+	}
 	archive, err := w.profiles.get(ctx, job.ProfileDigest)
 	if err != nil {
 		return made{err: fmt.Errorf("profile %s: %w", job.Profile, err)}
