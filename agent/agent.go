@@ -1,0 +1,312 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/insight/ingest"
+	insightlink "reeve.dev/reeve/insight/link"
+	"reeve.dev/reeve/internal/spool"
+	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
+	scanlink "reeve.dev/reeve/scan/link"
+	"reeve.dev/reeve/tunnel"
+)
+
+// stopTimeout bounds the graceful end of the agent's own servers.
+const stopTimeout = 5 * time.Second
+
+// Agent is one agent process. New opens its files and sockets, Run does its
+// work; Run is called once.
+type Agent struct {
+	cfg      Config
+	version  string
+	log      *slog.Logger
+	metrics  *prometheus.Registry
+	instance fleet.InstanceID
+	identity *pki.Enroller // set before the first link
+	up       *uplink
+	forward  *forward.Agent
+	worker   *scan.Worker
+	insights *spool.Spool
+	clients  insightlink.Client
+	// listeners are those of insights.listen and metrics; nil where off.
+	ingest, health net.Listener
+	closers        []func() error
+}
+
+// New makes an agent of a valid configuration. It opens the data directory and
+// listens, but doesn't talk to the hub yet. version is what the agent
+// registers as.
+func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: cfg, version: version, log: logger, metrics: prometheus.NewRegistry(), up: newUplink()}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("dataDir: %w", err)
+	}
+	if a.instance, err = instanceID(filepath.Join(cfg.DataDir, "instance")); err != nil {
+		return nil, fmt.Errorf("dataDir: %w", err)
+	}
+	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: a.component("forward"), Registerer: a.metrics}); err != nil {
+		return nil, err
+	}
+	results, err := a.spool("scans")
+	if err != nil {
+		return nil, err
+	}
+	if a.insights, err = a.spool("insights"); err != nil {
+		return nil, err
+	}
+	a.worker, err = scan.NewWorker(scan.WorkerConfig{
+		Source: scanlink.NewClient(a.up), Spool: results,
+		OpenTarget: targets{kubeconfig: cfg.Kubeconfig}.open, Kinds: cfg.Scan.Targets,
+		Engine:   engine{version: version, log: a.component("inspec")}.run,
+		CacheDir: filepath.Join(cfg.DataDir, "profiles"), Concurrency: cfg.Scan.Jobs, Logger: a.component("scan"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.clients = insightlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}, Logger: a.component("insight")}
+	if a.ingest, err = a.listen("insights.listen", cfg.Insights.Listen); err != nil {
+		return nil, err
+	}
+	a.health, err = a.listen("metrics", cfg.Metrics)
+	return a, err
+}
+
+// IngestAddr is where facts and problems are taken; nil when that is off.
+func (a *Agent) IngestAddr() net.Addr { return address(a.ingest) }
+
+// MetricsAddr is where /metrics, /healthz and /readyz are; nil when off.
+func (a *Agent) MetricsAddr() net.Addr { return address(a.health) }
+
+// Run joins the hub and works until ctx is done, and then returns nil. An
+// error is one that trying again can't heal, such as a join token that was
+// used before.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.close()
+	identity, err := a.enrol(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	a.identity = identity
+	a.log.InfoContext(ctx, "agent starts", "agent", identity.Agent(), "instance", a.instance, "certificateUntil", identity.NotAfter())
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.link(ctx) })
+	group.Go(func() error { return a.worker.Run(ctx) })
+	group.Go(func() error { return a.insights.Drain(ctx, a.clients.Send) })
+	group.Go(func() error { identity.RenewLoop(ctx, a.component("pki"), a.renew); return nil })
+	group.Go(func() error { return a.watchCluster(ctx) })
+	if a.ingest != nil {
+		group.Go(func() error { return a.serveIngest(ctx) })
+	}
+	if a.health != nil {
+		group.Go(func() error { return serve(ctx, a.health, a.healthHandler()) })
+	}
+	err = group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// enrol answers the identity in the data directory, or gets one with the join
+// token. Only what a later try can heal is tried again.
+func (a *Agent) enrol(ctx context.Context) (*pki.Enroller, error) {
+	dir := filepath.Join(a.cfg.DataDir, "identity")
+	identity, err := pki.Load(dir)
+	if err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, pki.ErrExpired)) {
+		return identity, err
+	}
+	token, secretErr := secret(a.cfg.Hub.JoinTokenFile, a.cfg.Hub.JoinTokenEnv)
+	if secretErr != nil {
+		return nil, fmt.Errorf("hub.joinTokenFile: %w", secretErr)
+	}
+	if token == "" {
+		why := "this agent has no certificate yet"
+		if errors.Is(err, pki.ErrExpired) {
+			why = "this agent's certificate has expired"
+		}
+		return nil, fmt.Errorf("%s: make a join token (reeve token create --kind join --agent NAME) and hand it over in %s or hub.joinTokenFile", why, a.cfg.Hub.JoinTokenEnv)
+	}
+	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+		identity, err := pki.Enroll(ctx, a.cfg.Hub.URL, token, dir, "")
+		if err == nil {
+			return identity, nil
+		}
+		for _, final := range []error{pki.ErrMalformed, pki.ErrForeign, pki.ErrExpired, pki.ErrUsed, pki.ErrWrongAgent} {
+			if errors.Is(err, final) {
+				return nil, err
+			}
+		}
+		a.log.WarnContext(ctx, "can't join the hub yet", "hub", a.cfg.Hub.URL, "again", pause, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// link keeps a session to the hub up.
+func (a *Agent) link(ctx context.Context) error {
+	dialer := tunnel.NewDialer(tunnel.DialConfig{
+		URL: a.cfg.Hub.URL, TLS: a.identity.TLSConfig(), Carriers: a.cfg.Hub.Carriers,
+		Session: tunnel.Config{Logger: a.component("tunnel")},
+	})
+	return tunnel.Maintain(ctx, tunnel.Backoff{Logger: a.component("tunnel")}, dialer.Dial, a.session)
+}
+
+// session serves one session: it registers, and then the hub may forward.
+func (a *Agent) session(ctx context.Context, s *tunnel.Session) error {
+	transport := tunnel.Transport(s)
+	defer transport.CloseIdleConnections()
+	served := make(chan error, 1)
+	go func() { served <- tunnel.Serve(ctx, s, a.forward) }()
+	answer, err := register(ctx, transport, a.registration())
+	if err != nil {
+		s.Close()
+		<-served
+		return err
+	}
+	a.log.InfoContext(ctx, "link to the hub is up", "hub", a.cfg.Hub.URL, "session", answer.Session, "hubVersion", answer.HubVersion)
+	a.up.set(transport)
+	defer a.up.set(nil)
+	err = <-served
+	a.log.InfoContext(ctx, "link to the hub is down", "cause", err)
+	return err
+}
+
+func (a *Agent) registration() fleet.Registration {
+	host, _ := os.Hostname()
+	r := fleet.Registration{
+		Agent: a.identity.Agent(), Instance: a.instance, Version: a.version, Hostname: host,
+		Annotations: a.cfg.Annotations, Services: a.forward.Services(), ScanTargets: a.cfg.Scan.Targets,
+	}
+	for _, id := range a.worker.Holding() {
+		r.Holding = append(r.Holding, string(id))
+	}
+	return r
+}
+
+func (a *Agent) serveIngest(ctx context.Context) error {
+	key, err := a.cfg.Insights.secret()
+	if err != nil {
+		return err
+	}
+	handler, err := ingest.Handler(ingest.Config{Secret: key, Spool: a.insights, Logger: a.component("ingest")})
+	if err != nil {
+		return err
+	}
+	return serve(ctx, a.ingest, handler)
+}
+
+func (a *Agent) healthHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !a.up.connected() {
+			http.Error(w, "no link to the hub", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}
+
+func (a *Agent) spool(name string) (*spool.Spool, error) {
+	s, err := spool.Open(filepath.Join(a.cfg.DataDir, "spool", name), spool.Config{Logger: a.component("spool")})
+	if err != nil {
+		return nil, fmt.Errorf("dataDir: %w", err)
+	}
+	a.closers = append(a.closers, s.Close)
+	return s, nil
+}
+
+func (a *Agent) listen(key, addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	a.closers = append(a.closers, l.Close)
+	return l, nil
+}
+
+// close gives free what New opened. A listener that its server has closed is
+// closed twice, which harms nothing.
+func (a *Agent) close() {
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		a.closers[i]()
+	}
+	a.closers = nil
+}
+
+func (a *Agent) component(name string) *slog.Logger { return a.log.With("component", name) }
+
+func address(l net.Listener) net.Addr {
+	if l == nil {
+		return nil
+	}
+	return l.Addr()
+}
+
+// serve answers HTTP on l until ctx is done.
+func serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	stopped := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		// ctx is done, and requests that run may yet end.
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(stop)
+	}()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-stopped
+}
+
+// instanceID reads the id in the file at path, and makes it the first time.
+func instanceID(path string) (fleet.InstanceID, error) {
+	text, err := os.ReadFile(path)
+	if id, parseErr := uuid.Parse(strings.TrimSpace(string(text))); err == nil && parseErr == nil {
+		return fleet.InstanceID(id.String()), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	id := uuid.NewString()
+	return fleet.InstanceID(id), os.WriteFile(path, []byte(id+"\n"), 0o600)
+}

@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/internal/config"
+	"reeve.dev/reeve/tunnel"
+)
+
+// Config is an agent's configuration file. Every key is also in the
+// environment, as REEVE_AGENT_ and the key.
+type Config struct {
+	Hub HubConfig `yaml:"hub"`
+	// DataDir holds the agent's key, its certificate and what it has yet to
+	// deliver. It must survive a restart, or undelivered results are lost.
+	DataDir string `yaml:"dataDir"`
+	// Annotations are shown wherever the agent is.
+	Annotations map[string]string `yaml:"annotations"`
+	// Services are the upstreams that callers of the hub may reach.
+	Services []forward.Upstream `yaml:"services"`
+	Scan     ScanConfig         `yaml:"scan"`
+	Insights InsightConfig      `yaml:"insights"`
+	Log      LogConfig          `yaml:"log"`
+	// Metrics is the address of /metrics, /healthz and /readyz; empty for none.
+	Metrics string `yaml:"metrics"`
+	// Kubeconfig is the file for the cluster that the agent scans and
+	// collects from; empty for the pod's service account or kubectl's default.
+	Kubeconfig string `yaml:"kubeconfig"`
+}
+
+// HubConfig says where the hub is and how to join it the first time.
+type HubConfig struct {
+	URL string `yaml:"url"`
+	// JoinTokenFile and JoinTokenEnv name where the one-time token is; they
+	// are read only while the agent has no certificate.
+	JoinTokenFile string           `yaml:"joinTokenFile"`
+	JoinTokenEnv  string           `yaml:"joinTokenEnv"`
+	Carriers      []tunnel.Carrier `yaml:"carriers"`
+}
+
+// ScanConfig says what the cluster's owner allows the hub to scan.
+type ScanConfig struct {
+	// Targets are kinds: k8s-container, dir, chroot, local, shell. The last
+	// two let the hub's callers run commands as the agent.
+	Targets []string `yaml:"targets"`
+	// Jobs is how many scans run at once.
+	Jobs int `yaml:"jobs"`
+}
+
+// InsightConfig says how workloads hand in facts, problems and SBOMs.
+type InsightConfig struct {
+	// Listen is the address for facts and problems; empty for none.
+	Listen string `yaml:"listen"`
+	// TokenSecretFile and TokenSecretEnv name where the secret is that the
+	// namespaces' tokens are signed with.
+	TokenSecretFile string `yaml:"tokenSecretFile"`
+	TokenSecretEnv  string `yaml:"tokenSecretEnv"`
+	// ConfigMaps turns the watch for labelled ConfigMaps on.
+	ConfigMaps bool `yaml:"configMaps"`
+	// Tokens gives each Lagoon namespace a Secret with its token.
+	Tokens bool `yaml:"tokens"`
+	// BurnAfterReading deletes a ConfigMap once it is safe on the disk.
+	BurnAfterReading bool `yaml:"burnAfterReading"`
+}
+
+// LogConfig is how the agent logs: Level debug, info, warn or error; Format
+// text or json.
+type LogConfig struct {
+	Level  slog.Level `yaml:"level"`
+	Format string     `yaml:"format"`
+}
+
+// Defaults of a Config.
+func Defaults() Config {
+	return Config{
+		DataDir: "/var/lib/reeve-agent",
+		Scan:    ScanConfig{Targets: []string{"k8s-container"}, Jobs: 2},
+		Hub:     HubConfig{JoinTokenEnv: "REEVE_JOIN_TOKEN", Carriers: tunnel.DefaultCarriers},
+		Log:     LogConfig{Format: "text"},
+		Metrics: "127.0.0.1:9090",
+	}
+}
+
+// LoadConfig reads the configuration file at path (none if it is empty) and
+// the environment.
+func LoadConfig(path string) (Config, error) {
+	cfg := Defaults()
+	if err := config.Load(path, "REEVE_AGENT", &cfg); err != nil {
+		return Config{}, err
+	}
+	return cfg, cfg.Validate()
+}
+
+// targetKinds are the kinds that scan.targets may name.
+var targetKinds = []string{"k8s-container", "dir", "chroot", "local", "shell"}
+
+// Validate reports everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	var errs []error
+	if !strings.HasPrefix(c.Hub.URL, "https://") {
+		errs = append(errs, fmt.Errorf("hub.url %q: it must be https://HOST:PORT of the hub's API port", c.Hub.URL))
+	}
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("dataDir: it must name a folder that survives restarts"))
+	}
+	for i, carrier := range c.Hub.Carriers {
+		if carrier != tunnel.WebSocket && carrier != tunnel.RawTLS {
+			errs = append(errs, fmt.Errorf("hub.carriers[%d] %q: it must be %s or %s", i, carrier, tunnel.WebSocket, tunnel.RawTLS))
+		}
+	}
+	seen := map[string]bool{}
+	for i, s := range c.Services {
+		if err := s.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("services[%d]: %w", i, err))
+		}
+		key := string(s.Type) + "/" + string(s.Name)
+		if seen[key] {
+			errs = append(errs, fmt.Errorf("services[%d]: %s is there twice", i, key))
+		}
+		seen[key] = true
+	}
+	for i, kind := range c.Scan.Targets {
+		if !slices.Contains(targetKinds, kind) {
+			errs = append(errs, fmt.Errorf("scan.targets[%d] %q: it must be one of %s", i, kind, strings.Join(targetKinds, ", ")))
+		}
+	}
+	if c.Scan.Jobs < 1 {
+		errs = append(errs, fmt.Errorf("scan.jobs %d: it must be at least 1", c.Scan.Jobs))
+	}
+	if c.Insights.Listen != "" && c.Insights.TokenSecretFile == "" && c.Insights.TokenSecretEnv == "" {
+		errs = append(errs, errors.New("insights.listen needs insights.tokenSecretFile or insights.tokenSecretEnv: what the namespaces' tokens are signed with"))
+	}
+	if c.Insights.Tokens && c.Insights.TokenSecretFile == "" && c.Insights.TokenSecretEnv == "" {
+		errs = append(errs, errors.New("insights.tokens needs insights.tokenSecretFile or insights.tokenSecretEnv: what the namespaces' tokens are signed with"))
+	}
+	if f := c.Log.Format; f != "text" && f != "json" {
+		errs = append(errs, fmt.Errorf("log.format %q: it must be text or json", f))
+	}
+	return errors.Join(errs...)
+}
+
+// secret is what the namespaces' tokens are signed with.
+func (c InsightConfig) secret() ([]byte, error) {
+	key, err := secret(c.TokenSecretFile, c.TokenSecretEnv)
+	if err != nil {
+		return nil, fmt.Errorf("insights.tokenSecretFile: %w", err)
+	}
+	return []byte(key), nil
+}
+
+// secret reads a secret from the file or, without one, the environment
+// variable that a configuration names. It answers "" when neither is set.
+func secret(file, env string) (string, error) {
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		return strings.TrimSpace(string(text)), nil
+	}
+	if env != "" {
+		return strings.TrimSpace(os.Getenv(env)), nil
+	}
+	return "", nil
+}
