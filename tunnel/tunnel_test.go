@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,9 +17,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/coder/websocket"
 	"go.uber.org/goleak"
 
 	"reeve.dev/reeve/tunnel"
@@ -29,12 +35,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // hub is a server that accepts both carriers, with a real certificate.
 type hub struct {
 	*httptest.Server
-	client *tls.Config // what an agent needs: the CA and a certificate
-	links  chan *tunnel.Session
+	client     *tls.Config // what an agent needs: the CA and a certificate
+	links      chan *tunnel.Session
+	handshakes atomic.Int32 // that clients began
 }
 
-// newHub hands each session to links and keeps it until it is done. Where
-// serve isn't nil, it is asked first to refuse requests.
+// newHub hands each session to links and keeps it until it is done.
 func newHub(t testing.TB, cfg tunnel.Config) *hub {
 	t.Helper()
 	h := &hub{links: make(chan *tunnel.Session, 16)}
@@ -55,6 +61,10 @@ func newHub(t testing.TB, cfg tunnel.Config) *hub {
 		ClientCAs:    pool,
 		ClientAuth:   tls.VerifyClientCertIfGiven,
 		NextProtos:   []string{tunnel.ALPN, "http/1.1"},
+	}
+	h.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		h.handshakes.Add(1)
+		return h.TLS, nil
 	}
 	h.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
 		tunnel.ALPN: tunnel.NextProto(cfg, on),
@@ -162,4 +172,492 @@ func TestLink_carries_requests_both_ways(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestStream_close_reaches_the_other_end(t *testing.T) {
+	a, b := pair(t, tunnel.Config{})
+	t.Run("what was written arrives before the end", func(t *testing.T) {
+		near, far := open(t, a, b)
+		sent := make([]byte, 200<<10) // less than a window: nobody reads yet
+		rand.Read(sent)
+		if _, err := near.Write(sent); err != nil {
+			t.Fatal(err)
+		}
+		near.Close()
+		got, err := io.ReadAll(far)
+		if err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%d bytes, %v; want %d", len(got), err, len(sent))
+		}
+	})
+	t.Run("a writer that waits for a window fails", func(t *testing.T) {
+		near, far := open(t, a, b)
+		failed := make(chan error)
+		go func() {
+			for block := make([]byte, 64<<10); ; {
+				if _, err := far.Write(block); err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
+		io.ReadFull(near, make([]byte, 1))
+		near.Close()
+		<-failed
+	})
+	t.Run("one direction only", func(t *testing.T) {
+		near, far := open(t, a, b)
+		io.WriteString(near, "question")
+		near.(interface{ CloseWrite() error }).CloseWrite()
+		if got, err := io.ReadAll(far); err != nil || string(got) != "question" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		io.WriteString(far, "answer")
+		far.Close()
+		if got, err := io.ReadAll(near); err != nil || string(got) != "answer" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
+	if n := a.Streams() + b.Streams(); n > 1 { // near of the last
+		t.Errorf("%d streams are left", n)
+	}
+}
+
+func TestStream_is_bounded_by_its_reader(t *testing.T) {
+	const window = 1 << 20
+	a, b := pair(t, tunnel.Config{Window: window, Memory: window})
+	for range 4 {
+		near, far := open(t, a, b)
+		var sent int
+		near.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		for {
+			n, err := near.Write(make([]byte, 16<<10))
+			sent += n
+			if err != nil {
+				break
+			}
+		}
+		if sent > window {
+			t.Errorf("%d bytes went to one that doesn't read", sent)
+		}
+		// It isn't lost: the reader gets it all.
+		near.SetWriteDeadline(time.Time{})
+		near.Close()
+		if n, err := io.Copy(io.Discard, far); err != nil || n != int64(sent) {
+			t.Errorf("read %d of %d, %v", n, sent, err)
+		}
+	}
+}
+
+func TestSession_refuses_more_streams_than_allowed(t *testing.T) {
+	a, b := pair(t, tunnel.Config{Streams: 3})
+	for range 3 {
+		open(t, a, b)
+	}
+	over, err := a.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := over.Read(make([]byte, 1)); err == nil {
+		t.Error("the fourth stream wasn't reset")
+	}
+	if err := b.Err(); err != nil {
+		t.Errorf("session ended: %v", err)
+	}
+}
+
+func TestSession_Open_heeds_its_context(t *testing.T) {
+	a, _ := pair(t, tunnel.Config{})
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("enough"))
+	defer cancel()
+	for { // nobody accepts
+		if _, err := a.Open(ctx); err != nil {
+			if err.Error() != "enough" {
+				t.Errorf("got %v, want the context's cause", err)
+			}
+			return
+		}
+	}
+}
+
+func TestSession_says_why_it_ended(t *testing.T) {
+	t.Run("closed here, and there", func(t *testing.T) {
+		a, b := pair(t, tunnel.Config{})
+		if a.Err() != nil {
+			t.Errorf("Err of an open session: %v", a.Err())
+		}
+		a.Close()
+		a.Close()
+		<-b.Done()
+		if !errors.Is(a.Err(), tunnel.ErrClosed) || !errors.Is(b.Err(), tunnel.ErrPeerClosed) {
+			t.Errorf("here %v, there %v", a.Err(), b.Err())
+		}
+		if _, err := b.Open(t.Context()); !errors.Is(err, tunnel.ErrPeerClosed) {
+			t.Errorf("Open: %v", err)
+		}
+		if _, err := b.Accept(); !errors.Is(err, tunnel.ErrPeerClosed) {
+			t.Errorf("Accept: %v", err)
+		}
+	})
+	t.Run("frozen", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			go io.Copy(io.Discard, far) // takes everything and says nothing
+			defer far.Close()
+			began := time.Now()
+			s, err := tunnel.Client(near, tunnel.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-s.Done()
+			if !errors.Is(s.Err(), tunnel.ErrFrozen) {
+				t.Errorf("got %v", s.Err())
+			}
+			if took := time.Since(began); took > 30*time.Second {
+				t.Errorf("noticed after %v", took)
+			}
+			s.Close()
+		})
+	})
+	t.Run("idle isn't frozen", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			a, err := tunnel.Client(near, tunnel.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := tunnel.Server(far, tunnel.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(24 * time.Hour)
+			if a.Err() != nil || b.Err() != nil {
+				t.Errorf("%v, %v", a.Err(), b.Err())
+			}
+			a.Close()
+			b.Close()
+		})
+	})
+	t.Run("garbage", func(t *testing.T) {
+		near, far := net.Pipe()
+		s, err := tunnel.Server(near, tunnel.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go io.Copy(io.Discard, far)
+		io.WriteString(far, "GET / HTTP/1.1\r\n\r\n")
+		<-s.Done()
+		if err := s.Err(); !errors.Is(err, tunnel.ErrPeerClosed) || !strings.Contains(err.Error(), "version") {
+			t.Errorf("got %v", err)
+		}
+		s.Close()
+		far.Close()
+	})
+}
+
+func TestDial_falls_back_and_remembers(t *testing.T) {
+	h := newHub(t, tunnel.Config{})
+	h.TLS.NextProtos = []string{"http/1.1"} // as behind a load balancer that ends TLS
+	d := tunnel.NewDialer(tunnel.DialConfig{
+		URL: h.URL, TLS: h.client, Carriers: []tunnel.Carrier{tunnel.RawTLS, tunnel.WebSocket},
+	})
+	before := h.handshakes.Load()
+	for i, want := range []int32{2, 1} {
+		s, err := d.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-h.links
+		s.Close()
+		now := h.handshakes.Load()
+		if got := now - before; got != want {
+			t.Errorf("dial %d took %d connections, want %d", i+1, got, want)
+		}
+		before = now
+	}
+}
+
+func TestDial_errors_say_what_to_look_at(t *testing.T) {
+	h := newHub(t, tunnel.Config{})
+	_, strangers := identity(t)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	web := httptest.NewTLSServer(http.NotFoundHandler())
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer web.Close()
+	webCA := x509.NewCertPool()
+	webCA.AddCert(web.Certificate())
+	for name, tt := range map[string]struct {
+		cfg  tunnel.DialConfig
+		says []string
+	}{
+		"no https":     {tunnel.DialConfig{URL: "http://hub"}, []string{"must look like https://hub.example.com:8443"}},
+		"password":     {tunnel.DialConfig{URL: "https://u:s3cret@hub"}, []string{"must look like"}},
+		"not a url":    {tunnel.DialConfig{URL: "https://hub:s3cret port/"}, []string{"can't be parsed"}},
+		"carrier":      {tunnel.DialConfig{URL: h.URL, Carriers: []tunnel.Carrier{"pigeon"}}, []string{`carrier "pigeon"`}},
+		"nobody there": {tunnel.DialConfig{URL: "https://" + closed.Addr().String()}, []string{"by websocket: ", "by alpn: ", "refused"}},
+		"no answer":    {tunnel.DialConfig{URL: "https://" + silent.Addr().String(), Timeout: 50 * time.Millisecond}, []string{"no answer within 50ms"}},
+		"foreign hub":  {tunnel.DialConfig{URL: h.URL, TLS: &tls.Config{RootCAs: strangers}}, []string{"certificate"}},
+		"something else": {tunnel.DialConfig{URL: web.URL, TLS: &tls.Config{RootCAs: webCA, ServerName: "example.com"}},
+			[]string{`answer "404 Not Found" instead of a WebSocket`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := tunnel.Dial(t.Context(), tt.cfg)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range tt.says {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v; want it to say %q", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("the error holds a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestDial_by_a_proxy(t *testing.T) {
+	h := newHub(t, tunnel.Config{})
+	var asked atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.Method != http.MethodConnect {
+			http.Error(w, "only CONNECT", http.StatusMethodNotAllowed)
+			return
+		}
+		out, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer out.Close()
+		w.WriteHeader(http.StatusOK)
+		in, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer in.Close()
+		go func() {
+			io.Copy(out, in)
+			out.Close()
+		}()
+		io.Copy(in, out)
+	}))
+	defer proxy.Close()
+	at, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tunnel.Dial(t.Context(), tunnel.DialConfig{URL: h.URL, TLS: h.client, Proxy: http.ProxyURL(at)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Ping(t.Context()); err != nil || asked.Load() != 1 {
+		t.Errorf("ping: %v; the proxy was asked %d times", err, asked.Load())
+	}
+}
+
+func TestHandler_refuses_what_is_no_carrier(t *testing.T) {
+	h := newHub(t, tunnel.Config{})
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: h.client}}
+	defer c.CloseIdleConnections()
+	good := http.Header{
+		"Connection": {"keep-alive, Upgrade"}, "Upgrade": {"websocket"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="},
+	}
+	for name, tt := range map[string]struct {
+		key, value string
+		want       int
+	}{
+		"no Upgrade":  {"Upgrade", "", 426},
+		"old version": {"Sec-Websocket-Version", "8", 426},
+		"short key":   {"Sec-Websocket-Key", "AAAA", 400},
+		"a web page":  {"Origin", "https://evil.example", 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := http.NewRequestWithContext(t.Context(), "GET", h.URL+tunnel.Path, nil)
+			r.Header = good.Clone()
+			r.Header.Set(tt.key, tt.value)
+			resp, err := c.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != tt.want {
+				t.Errorf("got %s, want %d", resp.Status, tt.want)
+			}
+		})
+	}
+}
+
+// Another implementation of WebSockets at the other end.
+func TestWebSocket_carrier_is_one_to_others(t *testing.T) {
+	check := func(t *testing.T, agent, far *tunnel.Session) {
+		near, end := open(t, agent, far)
+		sent := make([]byte, 1<<20)
+		rand.Read(sent)
+		go func() {
+			near.Write(sent)
+			near.Close()
+		}()
+		if got, err := io.ReadAll(end); err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%d bytes, %v; want %d", len(got), err, len(sent))
+		}
+	}
+	t.Run("as an agent", func(t *testing.T) {
+		h := newHub(t, tunnel.Config{})
+		tr := &http.Transport{TLSClientConfig: h.client}
+		ws, _, err := websocket.Dial(t.Context(), h.URL+tunnel.Path, &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		agent, err := tunnel.Client(websocket.NetConn(context.Background(), ws, websocket.MessageBinary), tunnel.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer agent.Close()
+		check(t, agent, <-h.links)
+		if err := ws.Ping(t.Context()); err != nil {
+			t.Errorf("ping: %v", err)
+		}
+	})
+	t.Run("as a hub", func(t *testing.T) {
+		h := newHub(t, tunnel.Config{})
+		h.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ws, err := websocket.Accept(w, r, nil)
+			if err != nil {
+				return
+			}
+			s, err := tunnel.Server(websocket.NetConn(context.Background(), ws, websocket.MessageBinary), tunnel.Config{})
+			if err != nil {
+				return
+			}
+			defer s.Close()
+			h.links <- s
+			<-s.Done()
+		})
+		agent, far := link(t, h, tunnel.WebSocket)
+		check(t, agent, far)
+	})
+}
+
+func TestServe_ends_with_its_context(t *testing.T) {
+	a, b := pair(t, tunnel.Config{})
+	begun, ended := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	served := make(chan error)
+	go func() {
+		served <- tunnel.Serve(ctx, b, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(begun)
+			<-r.Context().Done()
+			close(ended)
+		}))
+	}()
+	go client(t, a).Get("http://x/")
+	<-begun
+	why := errors.New("going down")
+	cancel(why)
+	<-ended
+	if err := <-served; !errors.Is(err, why) {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+func TestMaintain_backs_off_and_recovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var waits []time.Duration
+		last := time.Now()
+		n := 0
+		dial := func(context.Context) (*tunnel.Session, error) {
+			waits = append(waits, time.Since(last))
+			last = time.Now()
+			if n++; n != 9 {
+				return nil, errors.New("no route")
+			}
+			near, far := net.Pipe()
+			go io.Copy(io.Discard, far)
+			return tunnel.Client(near, tunnel.Config{})
+		}
+		why := errors.New("stop")
+		err := tunnel.Maintain(ctx, tunnel.Backoff{}, func(ctx context.Context) (*tunnel.Session, error) {
+			if n == 10 {
+				cancel(why)
+			}
+			return dial(ctx)
+		}, func(ctx context.Context, s *tunnel.Session) error {
+			<-s.Done() // frozen after 18 s, which is long enough to count
+			last = time.Now()
+			return s.Err()
+		})
+		if !errors.Is(err, why) {
+			t.Errorf("got %v", err)
+		}
+		want := []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second,
+			8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second, 500 * time.Millisecond, time.Second}
+		if len(waits) != len(want) {
+			t.Fatalf("dialled %d times, want %d", len(waits), len(want))
+		}
+		for i, w := range want {
+			if waits[i] < w/2 || waits[i] > w {
+				t.Errorf("wait %d was %v, want between %v and %v", i, waits[i], w/2, w)
+			}
+		}
+	})
+}
+
+// pair answers both ends of a session on a TCP connection.
+func pair(t *testing.T, cfg tunnel.Config) (a, b *tunnel.Session) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	near, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err = tunnel.Client(near, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = tunnel.Server(far, cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		a.Close()
+		b.Close()
+	})
+	return a, b
+}
+
+// open answers both ends of a stream.
+func open(t *testing.T, a, b *tunnel.Session) (near, far net.Conn) {
+	t.Helper()
+	near, err := a.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if far, err = b.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		near.Close()
+		far.Close()
+	})
+	return near, far
 }
