@@ -10,10 +10,8 @@ import (
 // Run runs the suite. Each call of open gives a store on an empty database,
 // closed when its test ends.
 func Run(t *testing.T, open func(t *testing.T) *store.Store) {
-	t.Run("alerts", func(t *testing.T) { testAlerts(t, open) })
 	t.Run("agents", func(t *testing.T) { agents(t, open(t)) })
 	t.Run("tokens", func(t *testing.T) { tokens(t, open(t)) })
-	t.Run("alerts", func(t *testing.T) { testAlerts(t, open) })
 	for name, test := range scanTests {
 		t.Run("scans/"+name, func(t *testing.T) { test(t, open(t)) })
 	}
