@@ -1,4 +1,4 @@
-// Package ingest is the agent's door for workloads: facts and problems by
+// Package ingest is the agent's door for workloads: SBOMs, facts and problems by
 // HTTP, as Lagoon's insights-remote takes them on port 8888, answer for
 // answer. A 200 means that the message is in the spool, on the disk.
 //
@@ -45,7 +45,7 @@ type Config struct {
 	Logger  *slog.Logger
 }
 
-// Handler serves /facts and /problems.
+// Handler serves /facts, /problems and /sboms.
 func Handler(cfg Config) (http.Handler, error) {
 	if len(cfg.Secret) == 0 {
 		return nil, errors.New("insights: the secret of the namespaces' tokens is empty; set INSIGHTS_TOKEN_SECRET or its file")
@@ -57,6 +57,7 @@ func Handler(cfg Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /facts", h.with(h.facts))
 	mux.HandleFunc("POST /problems", h.with(h.problems))
+	mux.HandleFunc("POST /sboms", h.with(h.sboms))
 	mux.HandleFunc("DELETE /facts/{source}", h.with(h.deletion(lagoon.TypeDeleteFacts)))
 	mux.HandleFunc("DELETE /facts/{source}/{service}", h.with(h.deletion(lagoon.TypeDeleteFacts)))
 	mux.HandleFunc("DELETE /problems/{source}", h.with(h.deletion(lagoon.TypeDeleteProblems)))
