@@ -29,6 +29,7 @@ type apiServer struct {
 	forbidden string // "pods" or "pods/exec"
 	status    string // exec ends at once with this Status
 	execs     int
+	refused   []string // methods of the execs that were forbidden
 }
 
 func (s *apiServer) start() *rest.Config {
@@ -46,6 +47,7 @@ func (s *apiServer) start() *rest.Config {
 	})
 	mux.HandleFunc("/api/v1/namespaces/{ns}/pods/{pod}/exec", func(w http.ResponseWriter, r *http.Request) {
 		if s.forbidden == "pods/exec" {
+			s.refused = append(s.refused, r.Method)
 			refuse(w, http.StatusForbidden, metav1.StatusReasonForbidden, `pods "web" is forbidden: User "x" cannot create resource "pods/exec"`)
 			return
 		}
@@ -188,6 +190,19 @@ func TestOpen_Refused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOpen_FallsBack shows that a server that doesn't take the WebSocket is
+// asked once more, by SPDY.
+func TestOpen_FallsBack(t *testing.T) {
+	s := &apiServer{t: t, pod: webPod(), forbidden: "pods/exec"}
+	if c, err := kube.Open(t.Context(), s.start(), "default", "web", "app", kube.Options{}); err == nil {
+		c.Close()
+		t.Fatal("no error")
+	}
+	if got := strings.Join(s.refused, " "); got != "GET POST" {
+		t.Errorf("exec was tried by %q, want GET POST", got)
 	}
 }
 
