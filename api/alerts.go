@@ -30,7 +30,7 @@ type (
 		NextAt    time.Time   `json:"nextAt,omitzero" doc:"When a pending one is tried next"`
 		Done      time.Time   `json:"done,omitzero" doc:"When it left the state pending"`
 	}
-	sink struct {
+	Sink struct {
 		Name          string    `json:"name"`
 		Pending       int       `json:"pending"`
 		Delivered     int       `json:"delivered"`
@@ -55,8 +55,8 @@ func fromAlert(al alert.Alert) Alert {
 	return v
 }
 
-func fromSink(s alert.SinkStatus) sink {
-	return sink{
+func fromSink(s alert.SinkStatus) Sink {
+	return Sink{
 		Name: s.Sink, Pending: s.Pending, Delivered: s.Delivered, Dead: s.Dead, Skipped: s.Skipped,
 		OldestPending: s.OldestPending, PausedUntil: s.PausedUntil, Reason: s.Reason,
 	}
@@ -102,7 +102,7 @@ func (a *API) alerts() {
 	act("skip", "Give an alert up, so that those behind it go on", alert.Outbox.SkipAlert)
 
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/sinks", "list-sinks", "How the outbox of each sink stands"),
-		func(ctx context.Context, _ *struct{}) (*page[sink], error) {
+		func(ctx context.Context, _ *struct{}) (*page[Sink], error) {
 			found, err := a.cfg.Outbox.AlertSinks(ctx)
 			if err != nil {
 				return nil, a.problem(ctx, "list sinks", err)

@@ -104,11 +104,11 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 }
 
 type (
-	linkRequest struct {
+	LinkRequest struct {
 		Name string   `json:"name,omitempty" maxLength:"100" doc:"For whom; the caller's name if left out"`
 		Role pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"The caller's role if left out"`
 	}
-	loginLink struct {
+	LoginLink struct {
 		URL     string    `json:"url" doc:"Good for one use"`
 		Expires time.Time `json:"expires"`
 	}
@@ -124,7 +124,7 @@ func (a *API) sessions() {
 
 	op := operation(pki.Admin, http.MethodPost, "/login-links", "create-login-link", "Make a one-time login link to the web page")
 	op.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body linkRequest }) (*struct{ Body loginLink }, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body LinkRequest }) (*struct{ Body LoginLink }, error) {
 		caller := callerOf(ctx)
 		if in.Body.Name == "" {
 			in.Body.Name = caller.Name
@@ -136,7 +136,7 @@ func (a *API) sessions() {
 		if err != nil {
 			return nil, a.problem(ctx, "make a login link", err)
 		}
-		return &struct{ Body loginLink }{loginLink{link, expires}}, nil
+		return &struct{ Body LoginLink }{LoginLink{link, expires}}, nil
 	})
 
 	op = operation(pki.Viewer, http.MethodPost, "/logout", "logout", "End the session that the cookie names")

@@ -5,6 +5,8 @@
 // member that is wrong, such as body.target.pod. A member that isn't known is
 // refused. No answer repeats a value that was sent: it may be a secret.
 //
+// The types of the wire are exported, for programs that call the API.
+//
 // # Who may call
 //
 // A caller is known by an API token (Authorization: Bearer reeve_…), by the

@@ -28,16 +28,16 @@ type Member struct {
 }
 
 type (
-	agent struct {
+	Agent struct {
 		Name        fleet.AgentName   `json:"name"`
 		Connected   bool              `json:"connected"`
 		LastSeen    time.Time         `json:"lastSeen"`
 		Annotations map[string]string `json:"annotations,omitempty"`
 		Services    []fleet.Service   `json:"services" nullable:"false"`
 		ScanTargets []string          `json:"scanTargets" nullable:"false" doc:"Kinds of target that its owner allows"`
-		Instances   []instance        `json:"instances" nullable:"false" doc:"Its processes, the one last seen first"`
+		Instances   []Instance        `json:"instances" nullable:"false" doc:"Its processes, the one last seen first"`
 	}
-	instance struct {
+	Instance struct {
 		ID          fleet.InstanceID `json:"id"`
 		Version     string           `json:"version"`
 		Hostname    string           `json:"hostname"`
@@ -48,7 +48,7 @@ type (
 		FirstSeen   time.Time        `json:"firstSeen"`
 		LastSeen    time.Time        `json:"lastSeen"`
 	}
-	agentService struct {
+	AgentService struct {
 		Agent     fleet.AgentName `json:"agent"`
 		Connected bool            `json:"connected"`
 		fleet.Service
@@ -57,34 +57,34 @@ type (
 
 func (a *API) fleet() {
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/agents", "list-agents", "List the agents"),
-		func(ctx context.Context, _ *struct{}) (*page[agent], error) {
+		func(ctx context.Context, _ *struct{}) (*page[Agent], error) {
 			agents, err := a.agents(ctx)
-			return newPage(agents, 0, func(v agent) agent { return v }, nil), err
+			return newPage(agents, 0, func(v Agent) Agent { return v }, nil), err
 		})
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/services", "list-services", "List the services that agents offer"),
-		func(ctx context.Context, _ *struct{}) (*page[agentService], error) {
+		func(ctx context.Context, _ *struct{}) (*page[AgentService], error) {
 			agents, err := a.agents(ctx)
-			var all []agentService
+			var all []AgentService
 			for _, v := range agents {
 				for _, s := range v.Services {
-					all = append(all, agentService{v.Name, v.Connected, s})
+					all = append(all, AgentService{v.Name, v.Connected, s})
 				}
 			}
-			return newPage(all, 0, func(v agentService) agentService { return v }, nil), err
+			return newPage(all, 0, func(v AgentService) AgentService { return v }, nil), err
 		})
 }
 
 // agents groups the members by agent. What an agent as a whole offers is what
 // its connected processes say, or the one that was last there.
-func (a *API) agents(ctx context.Context) ([]agent, error) {
+func (a *API) agents(ctx context.Context) ([]Agent, error) {
 	members, err := a.cfg.Fleet.Members(ctx)
 	if err != nil {
 		return nil, a.problem(ctx, "list agents", err)
 	}
-	var out []agent
+	var out []Agent
 	for _, m := range members {
 		if len(out) == 0 || out[len(out)-1].Name != m.Agent {
-			out = append(out, agent{Name: m.Agent, Services: []fleet.Service{}, ScanTargets: []string{}})
+			out = append(out, Agent{Name: m.Agent, Services: []fleet.Service{}, ScanTargets: []string{}})
 		}
 		v := &out[len(out)-1]
 		here := m.Session != ""
@@ -94,7 +94,7 @@ func (a *API) agents(ctx context.Context) ([]agent, error) {
 			v.ScanTargets = append([]string{}, m.ScanTargets...)
 		}
 		v.Connected = v.Connected || here
-		v.Instances = append(v.Instances, instance{
+		v.Instances = append(v.Instances, Instance{
 			ID: m.Instance, Version: m.Version, Hostname: m.Hostname, Connected: here, Session: m.Session,
 			Remote: m.Remote, ConnectedAt: m.Connected, FirstSeen: m.FirstSeen, LastSeen: m.LastSeen,
 		})

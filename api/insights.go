@@ -41,7 +41,7 @@ func newPlace(agent fleet.AgentName, e insight.Environment, service string) Plac
 }
 
 type (
-	fact struct {
+	Fact struct {
 		Place
 		Source      string    `json:"source"`
 		Name        string    `json:"name"`
@@ -51,7 +51,7 @@ type (
 		Category    string    `json:"category,omitempty"`
 		Received    time.Time `json:"received"`
 	}
-	problem struct {
+	Problem struct {
 		Place
 		Source            string    `json:"source"`
 		Identifier        string    `json:"identifier"`
@@ -65,7 +65,7 @@ type (
 		Data              string    `json:"data,omitempty"`
 		Received          time.Time `json:"received"`
 	}
-	component struct {
+	Component struct {
 		Place
 		PURL     string         `json:"purl,omitempty"`
 		Type     string         `json:"type,omitempty"`
@@ -76,7 +76,7 @@ type (
 		SBOM     insight.Digest `json:"sbom" doc:"Digest of the document that lists it"`
 		Received time.Time      `json:"received"`
 	}
-	document struct {
+	Document struct {
 		Place
 		Kind       insight.Kind   `json:"kind" enum:"sbom,image"`
 		Digest     insight.Digest `json:"digest"`
@@ -88,7 +88,7 @@ type (
 		Version    string         `json:"version,omitempty"`
 		Received   time.Time      `json:"received"`
 	}
-	quarantined struct {
+	Quarantined struct {
 		Agent    fleet.AgentName `json:"agent"`
 		Item     insight.ItemID  `json:"item"`
 		Reason   string          `json:"reason"`
@@ -97,27 +97,27 @@ type (
 	}
 )
 
-func fromFact(f insight.FactRecord) fact {
-	return fact{newPlace(f.Cluster, f.Environment, f.Service), f.Source, f.Name, f.Value, f.Description, f.Type, f.Category, f.Received}
+func fromFact(f insight.FactRecord) Fact {
+	return Fact{newPlace(f.Cluster, f.Environment, f.Service), f.Source, f.Name, f.Value, f.Description, f.Type, f.Category, f.Received}
 }
 
-func fromProblem(p insight.ProblemRecord) problem {
-	return problem{
+func fromProblem(p insight.ProblemRecord) Problem {
+	return Problem{
 		Place: newPlace(p.Cluster, p.Environment, p.Service), Source: p.Source, Identifier: p.Identifier,
 		Severity: p.Severity, SeverityScore: p.SeverityScore, AssociatedPackage: p.AssociatedPackage,
 		Version: p.Version, FixedVersion: p.FixedVersion, Description: p.Description, Links: p.Links, Data: p.Data, Received: p.Received,
 	}
 }
 
-func fromComponent(c insight.ComponentRecord) component {
-	return component{
+func fromComponent(c insight.ComponentRecord) Component {
+	return Component{
 		Place: newPlace(c.Cluster, c.Environment, c.Service), PURL: c.PURL, Type: c.Type, Group: c.Group,
 		Name: c.Name, Version: c.Version, Build: c.Build, SBOM: c.Digest, Received: c.Received,
 	}
 }
 
-func fromDocument(d insight.DocumentRecord) document {
-	v := document{
+func fromDocument(d insight.DocumentRecord) Document {
+	v := Document{
 		Place: newPlace(d.Cluster, d.Environment, d.Service), Kind: d.Kind, Digest: d.Digest, Size: d.Size,
 		Build: d.Build, Current: d.Current, Components: d.Components, Received: d.Received,
 	}
@@ -130,8 +130,8 @@ func fromDocument(d insight.DocumentRecord) document {
 	return v
 }
 
-func fromQuarantine(q insight.QuarantineRecord) quarantined {
-	return quarantined{q.Cluster, q.Item, q.Reason, q.Size, q.Received}
+func fromQuarantine(q insight.QuarantineRecord) Quarantined {
+	return Quarantined{q.Cluster, q.Item, q.Reason, q.Size, q.Received}
 }
 
 // InsightsPage are the parameters that all lists of insights take.
@@ -186,7 +186,7 @@ func listInsights[S, T any](a *API, ctx context.Context, c InsightsPage, narrow 
 
 func (a *API) insights() {
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/facts", "list-facts", "List facts"),
-		func(ctx context.Context, in *DirectPage) (*page[fact], error) {
+		func(ctx context.Context, in *DirectPage) (*page[Fact], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) { q.EnvironmentID, q.Source = in.EnvironmentID, in.Source }, a.cfg.Insights.Facts, fromFact)
 		})
 	type chooseProblems struct {
@@ -194,7 +194,7 @@ func (a *API) insights() {
 		Identifier string `query:"identifier" doc:"Such as CVE-2024-3094"`
 	}
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/problems", "list-problems", "List problems"),
-		func(ctx context.Context, in *chooseProblems) (*page[problem], error) {
+		func(ctx context.Context, in *chooseProblems) (*page[Problem], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
 				q.EnvironmentID, q.Source, q.Q = in.EnvironmentID, in.Source, in.Identifier
 			}, a.cfg.Insights.Problems, fromProblem)
@@ -205,7 +205,7 @@ func (a *API) insights() {
 	}
 	documents := func(path, id, summary string, kind insight.Kind) {
 		huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, path, id, summary),
-			func(ctx context.Context, in *chooseSBOMs) (*page[document], error) {
+			func(ctx context.Context, in *chooseSBOMs) (*page[Document], error) {
 				return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
 					q.Namespace, q.History, q.Kind = in.Namespace, in.History, kind
 				}, a.cfg.Insights.InsightDocuments, fromDocument)
@@ -214,7 +214,7 @@ func (a *API) insights() {
 	documents("/insights/sboms", "list-sboms", "List SBOMs, the latest first", insight.KindSBOM)
 	documents("/insights/images", "list-images", "List image inspects, the latest first", insight.KindImage)
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/quarantine", "list-quarantine", "List what agents sent that couldn't be taken, and why"),
-		func(ctx context.Context, in *struct{ InsightsPage }) (*page[quarantined], error) {
+		func(ctx context.Context, in *struct{ InsightsPage }) (*page[Quarantined], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(*insight.Query) {}, a.cfg.Insights.Quarantined, fromQuarantine)
 		})
 	type chooseComponents struct {
@@ -223,7 +223,7 @@ func (a *API) insights() {
 		SBOM string `query:"sbom" doc:"Digest of one SBOM"`
 	}
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/components", "search-components", "Find packages in the current SBOMs"),
-		func(ctx context.Context, in *chooseComponents) (*page[component], error) {
+		func(ctx context.Context, in *chooseComponents) (*page[Component], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
 				q.Namespace, q.Q, q.Digest = in.Namespace, in.Q, insight.Digest(in.SBOM)
 			}, a.cfg.Insights.Components, fromComponent)

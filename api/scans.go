@@ -23,15 +23,15 @@ import (
 
 // The wire's shapes of a scan.
 type (
-	scanTarget struct {
+	ScanTarget struct {
 		Agent     string `json:"agent,omitempty" doc:"The agent beside the target; may be left out while there is only one"`
 		Namespace string `json:"namespace,omitempty"`
 		Pod       string `json:"pod,omitempty"`
 		Container string `json:"container,omitempty"`
 		URI       string `json:"uri,omitempty" doc:"Any other target, such as dir:/; instead of namespace, pod and container"`
 	}
-	scanRequest struct {
-		Target scanTarget `json:"target"`
+	ScanRequest struct {
+		Target ScanTarget `json:"target"`
 		Scan   struct {
 			Profile   string         `json:"profile" minLength:"1"`
 			Threshold string         `json:"threshold,omitempty" doc:"Without one every control must pass or be skipped"`
@@ -41,13 +41,13 @@ type (
 			Timeout      int    `json:"timeout,omitempty" minimum:"1" maximum:"3600" doc:"Seconds that the run may take; 300 if left out"`
 			ReportFormat string `json:"reportFormat,omitempty" enum:"json" doc:"What results are wanted in; HDF as JSON"`
 		} `json:"options,omitempty"`
-		Callback *scanCallback `json:"callback,omitempty"`
+		Callback *ScanCallback `json:"callback,omitempty"`
 	}
-	scanCallback struct {
-		URL            string             `json:"url" format:"uri"`
-		Authentication *scanCallbackCreds `json:"authentication,omitempty"`
+	ScanCallback struct {
+		URL            string            `json:"url" format:"uri"`
+		Authentication *ScanCallbackAuth `json:"authentication,omitempty"`
 	}
-	scanCallbackCreds struct {
+	ScanCallbackAuth struct {
 		Type     string `json:"type" enum:"none,bearer,basic"`
 		Token    string `json:"token,omitempty"`
 		Username string `json:"username,omitempty"`
@@ -59,7 +59,7 @@ type (
 		Status  scan.Status  `json:"status" enum:"queued,running,completed,error,cancelled"`
 		Outcome scan.Outcome `json:"outcome,omitempty" enum:"passed,failed" doc:"Of a completed scan"`
 		Reason  string       `json:"reason,omitempty" doc:"Why it is in error, cancelled or still waiting"`
-		Target  scanTarget   `json:"target"`
+		Target  ScanTarget   `json:"target"`
 		Scan    struct {
 			Profile        string `json:"profile"`
 			ProfileVersion string `json:"profileVersion,omitempty"`
@@ -91,7 +91,7 @@ type (
 func FromScan(s scan.Scan) Scan {
 	out := Scan{
 		ID: s.ID, Status: s.Status, Outcome: s.Outcome, Reason: s.Reason,
-		Target: scanTarget{
+		Target: ScanTarget{
 			Agent: string(s.Request.Target.Agent), Namespace: s.Request.Target.Namespace, Pod: s.Request.Target.Pod,
 			Container: s.Request.Target.Container, URI: s.Request.Target.URI,
 		},
@@ -114,7 +114,7 @@ func FromScan(s scan.Scan) Scan {
 	return out
 }
 
-func (b *scanRequest) request(by Caller) scan.Request {
+func (b *ScanRequest) request(by Caller) scan.Request {
 	r := scan.Request{
 		Target: scan.Target{
 			Agent: fleet.AgentName(b.Target.Agent), Namespace: b.Target.Namespace, Pod: b.Target.Pod,
@@ -172,7 +172,7 @@ func (a *API) scans() {
 	}
 	op := operation(pki.Scanner, http.MethodPost, "/scans", "create-scan", "Ask for a scan", http.StatusRequestEntityTooLarge)
 	op.DefaultStatus = http.StatusAccepted
-	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body scanRequest }) (*created, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body ScanRequest }) (*created, error) {
 		r := in.Body.request(callerOf(ctx))
 		if err := a.validCallback(r.Callback); err != nil {
 			return nil, err

@@ -36,7 +36,7 @@ func (l life) or(d time.Duration) time.Duration {
 }
 
 type (
-	tokenRequest struct {
+	TokenRequest struct {
 		Kind      pki.Kind `json:"kind" enum:"api,join"`
 		Name      string   `json:"name,omitempty" maxLength:"100" doc:"Of an API token: who or what holds it"`
 		Role      pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"Of an API token"`
@@ -53,11 +53,11 @@ type (
 		Expires time.Time       `json:"expires,omitzero"`
 		UsedAt  time.Time       `json:"usedAt,omitzero" doc:"When a one-time token was used"`
 	}
-	tokenCreated struct {
+	TokenCreated struct {
 		Token
 		Secret string `json:"token" doc:"The token itself; it isn't shown again"`
 	}
-	credentialRequest struct {
+	CredentialRequest struct {
 		Agent     string `json:"agent"`
 		Type      string `json:"type" doc:"kubernetes, or x-… for one of your own"`
 		Name      string `json:"name"`
@@ -65,7 +65,7 @@ type (
 		CSR       string `json:"csr,omitempty" doc:"Certificate request in PEM, if the key is to stay with you"`
 		ExpiresIn life   `json:"expiresIn,omitempty" doc:"2160h (90 days) if left out"`
 	}
-	credential struct {
+	Credential struct {
 		Agent       string    `json:"agent"`
 		Type        string    `json:"type"`
 		Name        string    `json:"name"`
@@ -84,10 +84,10 @@ func fromToken(t pki.Token) Token {
 }
 
 func (a *API) tokens() {
-	type output struct{ Body tokenCreated }
+	type output struct{ Body TokenCreated }
 	op := operation(pki.Admin, http.MethodPost, "/tokens", "create-token", "Make an API token or a join token")
 	op.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body tokenRequest }) (*output, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body TokenRequest }) (*output, error) {
 		b := in.Body
 		var t pki.Token
 		var text string
@@ -116,7 +116,7 @@ func (a *API) tokens() {
 			return nil, a.problem(ctx, "create a token", err)
 		}
 		a.cfg.Logger.InfoContext(ctx, "token created", "token", t.ID, "kind", t.Kind, "by", callerOf(ctx).String())
-		return &output{tokenCreated{fromToken(t), text}}, nil
+		return &output{TokenCreated{fromToken(t), text}}, nil
 	})
 
 	huma.Register(a.huma, operation(pki.Admin, http.MethodGet, "/tokens", "list-tokens", "List the tokens, without their secrets"),
@@ -143,10 +143,10 @@ func (a *API) tokens() {
 
 // credentials are for callers of the services port.
 func (a *API) credentials() {
-	type output struct{ Body credential }
+	type output struct{ Body Credential }
 	op := operation(pki.Admin, http.MethodPost, "/credentials/service", "create-service-credential", "Make a credential for a service of an agent")
 	op.DefaultStatus = http.StatusCreated
-	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body credentialRequest }) (*output, error) {
+	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body CredentialRequest }) (*output, error) {
 		b := in.Body
 		agent, typ, name := fleet.AgentName(b.Agent), fleet.ServiceType(b.Type), fleet.ServiceName(b.Name)
 		for _, c := range []struct {
