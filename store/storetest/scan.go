@@ -44,6 +44,7 @@ var scanTests = map[string]func(*testing.T, *store.Store){
 	"tells the callback and forgets its secret": callsBack,
 	"keeps nothing of a finish that fails":      finishIsOne,
 	"shows a profile only to its agents":        guardsProfiles,
+	"sweeps documents that no scan names":       sweeps,
 }
 
 func newScan(agent fleet.AgentName) scan.Scan {
@@ -575,4 +576,42 @@ func guardsProfiles(t *testing.T, s *store.Store) {
 	}
 	_, _, err = s.PutDocument(strings.NewReader("a document"), 9)
 	wantErr(t, "a document over the limit", err, scan.ErrBadResult)
+}
+
+func sweeps(t *testing.T, s *store.Store) {
+	put := func(text string) string {
+		t.Helper()
+		d, _, err := s.PutDocument(strings.NewReader(text), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	profile, result, orphan := put("profile"), put("result"), put("orphan")
+	c := newScan("edge")
+	c.ProfileDigest = profile
+	create(t, s, c)
+	leaseScan(t, s, epoch)
+	f := completed(c.ID, 1)
+	f.ResultDigest = result
+	if err := s.FinishScan(t.Context(), f, epoch); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		now  time.Time
+		want int
+	}{{time.Now(), 0}, {time.Now().Add(store.SweepAge + time.Minute), 1}} {
+		if n, err := s.SweepBlobs(t.Context(), test.now); err != nil || n != test.want {
+			t.Errorf("removed %d, %v; want %d", n, err, test.want)
+		}
+	}
+	for digest, want := range map[string]bool{profile: true, result: true, orphan: false} {
+		r, err := s.Document(digest)
+		if err == nil {
+			r.Close()
+		}
+		if (err == nil) != want {
+			t.Errorf("%s: %v", digest, err)
+		}
+	}
 }
