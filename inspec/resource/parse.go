@@ -2,6 +2,7 @@ package resource
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -383,7 +384,7 @@ func parseSS(text string) []socket {
 			protocol += "6"
 		}
 		addr := ssAddress.FindStringSubmatch(local)
-		if addr == nil || !strings.HasPrefix(protocol, "tcp") && !strings.HasPrefix(protocol, "udp") || protocol == "udplite" {
+		if addr == nil || !slices.Contains([]string{"tcp", "tcp6", "udp", "udp6"}, protocol) {
 			continue
 		}
 		s := socket{port: leadingInt(addr[2]), address: ssHost(addr[1]), protocol: protocol}
