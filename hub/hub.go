@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +28,7 @@ import (
 	insightlink "reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/policy"
+	shipped "reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan"
 	scanlink "reeve.dev/reeve/scan/link"
 	"reeve.dev/reeve/store"
@@ -92,7 +92,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if h.ca, err = pki.LoadCA(cfg.CADir); err != nil {
 		return nil, err
 	}
-	profiles, err := openProfiles(embed.FS{}, cfg.Profiles.Dir)
+	profiles, err := openProfiles(shipped.FS, cfg.Profiles.Dir)
 	if err != nil {
 		return nil, err
 	}
