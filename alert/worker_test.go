@@ -84,8 +84,6 @@ func start(t testing.TB, cfg alert.Config) (stop func()) {
 
 // receiver is a real AlertSink on loopback.
 type receiver struct {
-	ca   *pki.CA
-	dir  string
 	addr string
 	stop func()
 }
@@ -104,7 +102,7 @@ func listen(t testing.TB, ca *pki.CA, addr string, handle func(context.Context, 
 	rpc.Register(s, handle)
 	var done sync.WaitGroup
 	done.Go(func() { _ = s.Serve(l) })
-	r := &receiver{ca: ca, addr: l.Addr().String(), stop: sync.OnceFunc(func() { s.Stop(); done.Wait() })}
+	r := &receiver{addr: l.Addr().String(), stop: sync.OnceFunc(func() { s.Stop(); done.Wait() })}
 	t.Cleanup(r.stop)
 	return r
 }
@@ -455,6 +453,15 @@ func TestWorker_waits(t *testing.T) {
 		}
 		if sinks, err = s.AlertSinks(t.Context()); err != nil || sinks[0].Delivered != 6 || sinks[0].Reason != "" {
 			t.Errorf("at the end: %+v, %v", sinks, err)
+		}
+		all, err := s.Alerts(t.Context(), alert.Filter{Sink: "closed"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range all {
+			if a.Attempts != 1 {
+				t.Errorf("alert %s: %d attempts; the pause's count against none", a.Outcome.Run, a.Attempts)
+			}
 		}
 	})
 	bubble("at most as long as an attempt may take", func(t *testing.T) {
