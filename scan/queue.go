@@ -322,8 +322,12 @@ func (q *Queue) Cancel(ctx context.Context, id ID, by string) (Scan, error) {
 }
 
 // Lease gives the peer its next job. It waits for one until ctx is done, and
-// then returns nil and no error.
+// then returns nil and no error. Holding is all that the peer has: what was
+// leased to it besides, in an answer that didn't arrive, is queued again.
 func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, holding []ID) (*Job, error) {
+	if err := q.release(ctx, peer.Agent, peer.Instance, holding); err != nil && ctx.Err() == nil {
+		return nil, err
+	}
 	t := Taker{
 		Agent: peer.Agent, Instance: peer.Instance, Kinds: kinds, Holding: holding,
 		LeaseFor: q.cfg.LeaseFor, Grace: grace,
@@ -477,12 +481,17 @@ func (q *Queue) Fail(ctx context.Context, peer fleet.Peer, id ID, attempt int, r
 // Release is called when an agent process joins: what it was running when it
 // was last here and doesn't hold any more is queued again at once.
 func (q *Queue) Release(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error {
-	h := Holder{
-		Agent: agent, Instance: instance,
-		LeaseFor: q.cfg.LeaseFor, MaxAttempts: q.cfg.MaxAttempts, QueueFor: q.cfg.QueueFor,
+	ids := make([]ID, len(holding))
+	for i, id := range holding {
+		ids[i] = ID(id)
 	}
-	for _, id := range holding {
-		h.Holding = append(h.Holding, ID(id))
+	return q.release(ctx, agent, instance, ids)
+}
+
+func (q *Queue) release(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []ID) error {
+	h := Holder{
+		Agent: agent, Instance: instance, Holding: holding,
+		LeaseFor: q.cfg.LeaseFor, MaxAttempts: q.cfg.MaxAttempts, QueueFor: q.cfg.QueueFor,
 	}
 	if err := q.cfg.Store.ReleaseScans(ctx, h, time.Now()); err != nil {
 		return fmt.Errorf("release the scans of agent %s: %w", agent, err)

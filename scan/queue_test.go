@@ -394,6 +394,24 @@ func TestQueue_Lease_waitsForWork(t *testing.T) {
 	}
 }
 
+// The link breaks while a lease is on its way to the agent.
+func TestQueue_Lease_lostAnswer(t *testing.T) {
+	q := newQueue(t, newStore(t), nil)
+	id := create(t, q, request()).ID
+	lease(t, q)
+	if job := lease(t, q); job.ID != id || job.Attempt != 2 {
+		t.Errorf("got %s at attempt %d, want the same scan again", job.ID, job.Attempt)
+	}
+	next := create(t, q, request()).ID
+	job, err := q.Lease(t.Context(), edge, []string{scan.KindContainer}, []scan.ID{id})
+	if err != nil || job.ID != next {
+		t.Errorf("got %+v, %v; want the next scan", job, err)
+	}
+	if s := get(t, q, id); s.Status != scan.Running || s.Attempt != 2 {
+		t.Errorf("what the agent holds is %s at attempt %d", s.Status, s.Attempt)
+	}
+}
+
 func TestQueue_Get_saysWhatItWaitsFor(t *testing.T) {
 	q := newQueue(t, newStore(t), func(c *scan.Config) { c.Connected = func(a fleet.AgentName) bool { return a != "edge" } })
 	s := create(t, q, request())

@@ -367,16 +367,24 @@ func (s *Store) ReleaseScans(ctx context.Context, h scan.Holder, now time.Time) 
 	for _, id := range h.Holding {
 		held[id] = true
 	}
+	const leased = `agent = ? AND status = 'running' AND lease_instance = ?`
+	var count int
+	err := s.view(ctx, func(tx *Tx) error {
+		return tx.QueryRow(ctx, `SELECT COUNT(*) FROM scans WHERE `+leased, h.Agent, h.Instance).Scan(&count)
+	})
+	if err != nil || count == 0 {
+		return err
+	}
 	return s.update(ctx, func(tx *Tx) error {
-		leased, err := queryScans(ctx, tx, `agent = ? AND status = 'running' AND lease_instance = ? ORDER BY id`, h.Agent, h.Instance)
+		scans, err := queryScans(ctx, tx, leased+` ORDER BY id`, h.Agent, h.Instance)
 		if err != nil {
 			return err
 		}
-		for _, c := range leased {
+		for _, c := range scans {
 			if held[c.ID] {
 				_, err = tx.Exec(ctx, `UPDATE scans SET lease_expires = ? WHERE id = ?`, micros(now.Add(h.LeaseFor)), c.ID)
 			} else {
-				reason := fmt.Sprintf("attempt %d ended when agent %s restarted", c.Attempt, h.Agent)
+				reason := fmt.Sprintf("attempt %d was lost: agent %s doesn't hold it any more", c.Attempt, h.Agent)
 				err = s.retry(ctx, tx, c, h.MaxAttempts, reason, h.QueueFor, now)
 			}
 			if err != nil {

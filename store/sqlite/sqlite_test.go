@@ -1,13 +1,17 @@
 package sqlite_test
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store"
 	"reeve.dev/reeve/store/sqlite"
 	"reeve.dev/reeve/store/storetest"
@@ -67,5 +71,46 @@ func TestOpen_refusesANewerSchema(t *testing.T) {
 	_, err = sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler))
 	if !errors.Is(err, store.ErrNewer) {
 		t.Fatalf("got %v, want ErrNewer", err)
+	}
+}
+
+func newScan() scan.Scan {
+	return scan.Scan{
+		ID: scan.NewID(), Status: scan.Queued, Created: time.Now(), Expires: time.Now().Add(time.Hour),
+		Request: scan.Request{
+			Target: scan.Target{Agent: "edge", URI: "dir:/"}, Profile: "base", Timeout: time.Minute,
+			Inputs: map[string]any{"text": strings.Repeat("x", 1000)},
+		},
+	}
+}
+
+// Another process keeps the database locked: the call fails within its time
+// and changes nothing.
+func TestStore_locked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "reeve.db")
+	s := open(t, path)
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(t.Context(), `BEGIN IMMEDIATE`); err != nil {
+		t.Fatal(err)
+	}
+	c := newScan()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.CreateScan(ctx, c); err == nil {
+		t.Fatal("a scan was acknowledged though the database was locked")
+	}
+	if _, err := s.Scan(t.Context(), c.ID); !errors.Is(err, scan.ErrNotFound) {
+		t.Errorf("while it is locked: %v, want to read that there is none", err)
+	}
+	if _, err := db.ExecContext(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateScan(t.Context(), c); err != nil {
+		t.Errorf("once it is free: %v", err)
 	}
 }
