@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// maxAnswer bounds what the commands read of an answer that they decode.
+const maxAnswer = 64 << 20
+
+// hubFlags say which hub to talk to, and as whom.
+type hubFlags struct{ url, ca, cert, key, token string }
+
+func (f *hubFlags) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.url, "hub", os.Getenv("REEVE_HUB"), "`URL` of the hub (REEVE_HUB)")
+	flags.StringVar(&f.ca, "ca", os.Getenv("REEVE_CA"), "`file` with the hub's CA (REEVE_CA)")
+	flags.StringVar(&f.cert, "cert", os.Getenv("REEVE_CERT"), "`file` with a control certificate (REEVE_CERT)")
+	flags.StringVar(&f.key, "key", os.Getenv("REEVE_KEY"), "`file` with its key (REEVE_KEY)")
+	flags.StringVar(&f.token, "token-file", os.Getenv("REEVE_TOKEN_FILE"), "`file` with an API token (REEVE_TOKEN_FILE; the token itself may be in REEVE_TOKEN)")
+}
+
+// client talks to a hub's REST API.
+type client struct {
+	base  *url.URL
+	token string
+	http  *http.Client
+}
+
+func (f *hubFlags) client() (*client, error) {
+	if f.url == "" {
+		return nil, errors.New("no hub named: give --hub https://HOST:8443 or set REEVE_HUB")
+	}
+	base, err := url.Parse(f.url)
+	if err != nil || base.Scheme != "https" || base.Host == "" {
+		return nil, fmt.Errorf("--hub %q: it must be https://HOST:PORT", f.url)
+	}
+	c := &client{base: base, token: os.Getenv("REEVE_TOKEN")}
+	conf := &tls.Config{MinVersion: tls.VersionTLS13}
+	if f.ca != "" {
+		pem, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("the hub's CA: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("the hub's CA: %s holds no certificate in PEM", f.ca)
+		}
+	}
+	if f.token != "" {
+		text, err := os.ReadFile(f.token)
+		if err != nil {
+			return nil, fmt.Errorf("API token: %w", err)
+		}
+		c.token = strings.TrimSpace(string(text))
+	}
+	if f.cert != "" {
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("control certificate %s and key %s: %w", f.cert, f.key, err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	if c.token == "" && f.cert == "" {
+		return nil, errors.New("no credential for the hub: give --cert and --key (from `reeve ca init`), or an API token in REEVE_TOKEN")
+	}
+	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment}}
+	return c, nil
+}
+
+// problem is an error answer, RFC 9457 as the hub writes it.
+type problem struct {
+	Status int    `json:"status"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	Errors []struct {
+		Message  string `json:"message"`
+		Location string `json:"location"`
+	} `json:"errors"`
+}
+
+func (p *problem) Error() string {
+	text := p.Detail
+	if text == "" {
+		text = p.Title
+	}
+	for _, e := range p.Errors {
+		text += fmt.Sprintf("\n  %s: %s", e.Location, e.Message)
+	}
+	return fmt.Sprintf("the hub answered %d: %s", p.Status, text)
+}
+
+// do sends a request with a JSON body (nil for none) and answers the body of
+// a 2xx answer; any other is a *problem.
+func (c *client) do(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	resp, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+}
+
+// send is do without reading the answer.
+func (c *client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var r io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(data)
+	}
+	ref, err := url.Parse("/api/v1" + path)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base.ResolveReference(ref).String(), r)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, explainTLS(err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	p := &problem{}
+	if json.Unmarshal(data, p) != nil || p.Status == 0 {
+		p.Status, p.Detail = resp.StatusCode, strings.TrimSpace(string(data))
+	}
+	return nil, p
+}
+
+func explainTLS(err error) error {
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("%w; give the hub's CA by --ca or REEVE_CA (ca.pem of `reeve ca init`)", err)
+	}
+	return err
+}

@@ -1,0 +1,143 @@
+// Command reeve inspects each Kubernetes cluster and reports to one hub. It
+// is the hub, the agent and the tool for people, by subcommand.
+//
+// Exit codes: 0 done and good; 1 the check said no; 2 it couldn't be done.
+// `reeve scan` without a threshold answers 0, 100 or 101, as InSpec does.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// version is set by the release build.
+var version = ""
+
+// Exit codes of every subcommand; scan has more.
+const (
+	exitNo     = 1
+	exitBroken = 2
+)
+
+// exitError carries a subcommand's exit code. A nil err says nothing: the
+// command has said it already.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main without the process: it answers the exit code.
+func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errs)
+	err := root.ExecuteContext(ctx)
+	var exit *exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit) && exit.err == nil:
+		return exit.code
+	case errors.As(err, &exit):
+		fmt.Fprintf(errs, "reeve: %v\n", exit.err)
+		return exit.code
+	default:
+		fmt.Fprintf(errs, "reeve: %v\n", err)
+		return exitBroken
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "reeve",
+		Short: "Inspect every cluster, report to one hub",
+		Long: `Reeve reaches into Kubernetes clusters over connections that only the clusters
+open: it forwards API calls, scans running containers against InSpec profiles,
+collects SBOMs, facts and problems, and tells other systems every outcome.
+
+Try it:             reeve demo
+Scan with no hub:   reeve scan dir:/ --profile container-baseline
+Run a hub:          reeve ca init && reeve hub`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       versionText(),
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())
+	})
+	root.AddCommand(
+		newDemo(), newHub(), newAgent(),
+		newScan(), newProfile(), newThreshold(),
+		newCA(), newToken(), newKubeconfig(), newGet(), newAlerts(),
+		newVersion(),
+	)
+	return root
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionText())
+			return err
+		},
+	}
+}
+
+// versionText is the release's version, or what the build knows of its source.
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	text := strings.Trim(info.Main.Version, "()")
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && text == "devel" {
+			text += " " + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return text
+}
+
+// terminal reports whether w is one that a person looks at.
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// colour reports whether what is written to w should be coloured.
+func colour(w io.Writer) bool { return terminal(w) && os.Getenv("NO_COLOR") == "" }

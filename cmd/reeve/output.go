@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+)
+
+// output is the -o flag of a command that prints data.
+type output struct{ format string }
+
+func (o *output) flag(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&o.format, "output", "o", "table", "`format`: table, json or yaml")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// print writes data, which is the hub's JSON, in the format asked for; table
+// makes the rows for people from it.
+func (o *output) print(w io.Writer, data json.RawMessage, table func(io.Writer) error) error {
+	switch o.format {
+	case "table":
+		t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
+		if err := table(t); err != nil {
+			return err
+		}
+		return t.Flush()
+	case "json":
+		var indented bytes.Buffer
+		if err := json.Indent(&indented, data, "", "  "); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(w, indented.String())
+		return err
+	case "yaml":
+		text, err := yaml.JSONToYAML(data)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(text)
+		return err
+	}
+	return fmt.Errorf("--output %q: it must be table, json or yaml", o.format)
+}
+
+// row writes one row of a table. What comes from outside can't hold a tab, a
+// line break or a terminal's control sequence.
+func row(w io.Writer, cells ...any) {
+	for i, c := range cells {
+		if i > 0 {
+			io.WriteString(w, "\t")
+		}
+		io.WriteString(w, printable(fmt.Sprint(c)))
+	}
+	io.WriteString(w, "\n")
+}
+
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return ' '
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"reeve.dev/reeve/profiles"
+)
+
+func newProfile() *cobra.Command {
+	cmd := &cobra.Command{Use: "profile", Short: "Check, list and pack profiles", Args: cobra.NoArgs}
+	cmd.AddCommand(newProfileCheck(), newProfileList(), newProfileArchive())
+	return cmd
+}
+
+func newProfileCheck() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check PROFILE",
+		Short: "Say whether a profile can be read, and what it holds",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := openProfile(args[0])
+			if err != nil {
+				return &exitError{code: exitNo, err: err}
+			}
+			info := p.Info()
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %d controls, no errors\n", info.Name, info.Version, len(info.Controls))
+			return nil
+		},
+	}
+}
+
+func newProfileList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the shipped profiles",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range profiles.Names {
+				p, err := shippedProfile(name)
+				if err != nil {
+					return err
+				}
+				info := p.Info()
+				fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s (%d controls)\n", info.Name, info.Version, info.Title, len(info.Controls))
+			}
+			return nil
+		},
+	}
+}
+
+func newProfileArchive() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "archive PROFILE",
+		Short: "Pack a profile; the same files always make the same archive",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			p, err := openProfile(args[0])
+			if err != nil {
+				return err
+			}
+			var w io.Writer = cmd.OutOrStdout()
+			if path != "" {
+				f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+				if err != nil {
+					return fmt.Errorf("--file: %w", err)
+				}
+				defer func() {
+					if closeErr := f.Close(); err == nil {
+						err = closeErr
+					}
+				}()
+				w = f
+			} else if terminal(w) {
+				return fmt.Errorf("an archive is no text for a terminal: give --file NAME.tar.gz")
+			}
+			return p.Archive(w)
+		},
+	}
+	cmd.Flags().StringVar(&path, "file", "", "`file` to write, which must not exist; standard output if left out")
+	return cmd
+}

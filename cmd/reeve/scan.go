@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/hdf/cli"
+	"reeve.dev/reeve/inspec"
+	"reeve.dev/reeve/inspec/target"
+	"reeve.dev/reeve/profiles"
+	"reeve.dev/reeve/scan/kube"
+	"reeve.dev/reeve/threshold"
+)
+
+// Exit codes of scan without a threshold, as InSpec has them.
+const (
+	exitControlFailed  = 100
+	exitControlSkipped = 101
+)
+
+func newScan() *cobra.Command {
+	s := scanCommand{}
+	cmd := &cobra.Command{
+		Use:   "scan TARGET",
+		Short: "Hold a target against a profile, with no hub",
+		Long: `Holds a target against an InSpec profile and reports what it finds.
+
+TARGET is one of
+  k8s-container://NAMESPACE/POD/CONTAINER   a running container, by exec
+  local:                                    this machine
+  dir:PATH                                  a root file system; nothing is run
+  chroot:PATH                               a root file system; its own commands run in it
+  shell:COMMAND                             whatever gives a shell on its standard input
+
+The profile is the name of a shipped one, a folder or an archive.
+
+Exit code: with a threshold 0 if it is met and 1 if not; without one 0 if every
+control passed, 100 if one failed or couldn't be judged, 101 if some were only
+skipped; 2 if the scan couldn't be made.`,
+		Example: `  reeve scan dir:/ --profile container-baseline
+  reeve scan k8s-container://default/web-app/web --profile ./profile --threshold moderate
+  reeve scan 'shell:docker exec -i web sh' --profile container-baseline --reporter cli json:out.json`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// --reporter cli json:FILE, as InSpec takes it: what follows the
+			// flag's own value arrives as arguments.
+			s.reporters = append(s.reporters, args[1:]...)
+			return s.run(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&s.profile, "profile", "", "`profile`: the name of a shipped one, a folder or an archive")
+	flags.StringVar(&s.threshold, "threshold", "", "`threshold`: the name of a shipped one or a file")
+	flags.StringArrayVar(&s.inputs, "input", nil, "`name=value` of an input; may be repeated")
+	flags.StringArrayVar(&s.inputFiles, "input-file", nil, "YAML `file` with inputs; may be repeated")
+	flags.StringArrayVar(&s.controls, "controls", nil, "`id` or /regular expression/ of the controls to run; may be repeated")
+	flags.StringArrayVar(&s.reporters, "reporter", nil, "`reporter`: cli, json or json:FILE; several may follow")
+	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
+	flags.StringVar(&s.context, "context", "", "`name` of the kubeconfig's context")
+	if err := cmd.MarkFlagRequired("profile"); err != nil {
+		panic(err) // the flag is defined above
+	}
+	return cmd
+}
+
+type scanCommand struct {
+	profile, threshold  string
+	inputs, inputFiles  []string
+	controls, reporters []string
+	kubeconfig, context string
+}
+
+func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) error {
+	// Everything that can be wrong with the request is found before the
+	// target is touched.
+	reporters, err := parseReporters(s.reporters)
+	if err != nil {
+		return err
+	}
+	inputs, err := readInputs(s.inputs, s.inputFiles)
+	if err != nil {
+		return err
+	}
+	var judge *threshold.Threshold
+	if s.threshold != "" {
+		if judge, err = threshold.Find(s.threshold); err != nil {
+			return err
+		}
+	}
+	profile, err := openProfile(s.profile)
+	if err != nil {
+		return err
+	}
+	t, err := s.open(ctx, uri)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	progress := newProgress(errs)
+	results, err := inspec.Run(ctx, profile, t, inspec.Options{
+		Inputs: inputs, Controls: s.controls, Version: versionText(),
+		Progress: func(p inspec.Progress) { progress.show(p.Done, p.Total, p.Control) },
+	})
+	progress.clear()
+	if err != nil {
+		return fmt.Errorf("scan of %s: %w", uri, err)
+	}
+	for _, r := range reporters {
+		if err := r.write(out, results); err != nil {
+			return err
+		}
+	}
+	if judge != nil {
+		return verdict(errs, errs, judge.Check(results))
+	}
+	switch n := results.Counts(); {
+	case n.Failed+n.Error > 0:
+		return &exitError{code: exitControlFailed}
+	case n.Skipped > 0 || n.Passed == 0:
+		return &exitError{code: exitControlSkipped}
+	}
+	return nil
+}
+
+func (s *scanCommand) open(ctx context.Context, uri string) (target.Target, error) {
+	if !strings.HasPrefix(uri, "k8s-container:") {
+		return target.Open(ctx, uri)
+	}
+	namespace, pod, container, err := kube.ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	config, err := kube.Config(s.kubeconfig, s.context)
+	if err != nil {
+		return nil, err
+	}
+	return kube.Open(ctx, config, namespace, pod, container, kube.Options{})
+}
+
+// openProfile loads the profile that a flag names: a folder or an archive, or
+// else a shipped one.
+func openProfile(name string) (*inspec.Profile, error) {
+	if _, err := os.Stat(name); err == nil {
+		return inspec.Load(name)
+	}
+	if !slices.Contains(profiles.Names, name) {
+		return nil, fmt.Errorf("profile %q: it is no folder, no archive, and none of the shipped profiles: %s", name, strings.Join(profiles.Names, ", "))
+	}
+	return shippedProfile(name)
+}
+
+func shippedProfile(name string) (*inspec.Profile, error) {
+	files, err := fs.Sub(profiles.FS, name)
+	if err != nil {
+		return nil, err
+	}
+	return inspec.LoadFS(files)
+}
+
+var wholeNumber = regexp.MustCompile(`^-?(0|[1-9]\d*)$`)
+
+// readInputs gathers the inputs of files and of the command line, which wins.
+func readInputs(pairs, files []string) (map[string]any, error) {
+	inputs := map[string]any{}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("--input-file: %w", err)
+		}
+		if err := yaml.Unmarshal(text, &inputs); err != nil {
+			return nil, fmt.Errorf("--input-file %s: %w", path, err)
+		}
+	}
+	for _, pair := range pairs {
+		name, text, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--input %q: it must be name=value", pair)
+		}
+		value, err := inputValue(text)
+		if err != nil {
+			return nil, fmt.Errorf("--input %s: %w", name, err)
+		}
+		inputs[name] = value
+	}
+	return inputs, nil
+}
+
+// inputValue reads the value of an input as InSpec's command line does: a
+// number, true, false, or a list or map in YAML; anything else is text.
+func inputValue(text string) (any, error) {
+	if text == "true" || text == "false" {
+		return text == "true", nil
+	}
+	if wholeNumber.MatchString(text) {
+		if n, err := strconv.Atoi(text); err == nil {
+			return n, nil
+		}
+	}
+	if f, err := strconv.ParseFloat(text, 64); err == nil && strings.Contains(text, ".") && !strings.HasPrefix(text, ".") {
+		return f, nil
+	}
+	if strings.HasPrefix(text, "[") || strings.HasPrefix(text, "{") {
+		var v any
+		err := yaml.Unmarshal([]byte(text), &v)
+		return v, err
+	}
+	return text, nil
+}
+
+// reporter writes results in one format to a file, or to standard output.
+type reporter struct{ format, file string }
+
+func parseReporters(specs []string) ([]reporter, error) {
+	if len(specs) == 0 {
+		specs = []string{"cli"}
+	}
+	var list []reporter
+	stdout := 0
+	for _, spec := range specs {
+		format, file, _ := strings.Cut(spec, ":")
+		if format != "cli" && format != "json" {
+			return nil, fmt.Errorf("--reporter %q: it must be cli, json or json:FILE", spec)
+		}
+		if file == "-" {
+			file = ""
+		}
+		if file == "" {
+			stdout++
+		}
+		list = append(list, reporter{format, file})
+	}
+	if stdout > 1 {
+		return nil, errors.New("--reporter: only one can go to standard output; give the others a file, as in json:FILE")
+	}
+	return list, nil
+}
+
+func (r reporter) write(out io.Writer, results *hdf.Results) error {
+	if r.file == "" {
+		return r.encode(out, results, colour(out))
+	}
+	f, err := os.CreateTemp(filepath.Dir(r.file), ".reeve-*")
+	if err != nil {
+		return fmt.Errorf("--reporter %s: %w", r.format, err)
+	}
+	defer os.Remove(f.Name())
+	err = r.encode(f, results, false)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), r.file)
+	}
+	if err != nil {
+		return fmt.Errorf("--reporter %s:%s: %w", r.format, r.file, err)
+	}
+	return nil
+}
+
+func (r reporter) encode(w io.Writer, results *hdf.Results, colour bool) error {
+	if r.format == "cli" {
+		return cli.Write(w, results, colour)
+	}
+	return json.NewEncoder(w).Encode(results)
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/threshold"
+)
+
+func newThreshold() *cobra.Command {
+	cmd := &cobra.Command{Use: "threshold", Short: "Judge results by a threshold", Args: cobra.NoArgs}
+	cmd.AddCommand(newThresholdCheck())
+	return cmd
+}
+
+func newThresholdCheck() *cobra.Command {
+	var name, compat string
+	cmd := &cobra.Command{
+		Use:   "check RESULTS",
+		Short: "Say whether a results file meets a threshold",
+		Long: `Says whether a results file (HDF) meets a threshold: exit code 0 if it does,
+1 with every bound that isn't met if not. --compat saf does what
+"saf validate threshold" does, with its messages.`,
+		Example: `  reeve threshold check out.json -T moderate
+  reeve threshold check out.json -T threshold.yaml --compat saf`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			results, err := readResults(args[0])
+			if err != nil {
+				return err
+			}
+			switch compat {
+			case "":
+				t, err := threshold.Find(name)
+				if err != nil {
+					return err
+				}
+				return verdict(cmd.OutOrStdout(), cmd.ErrOrStderr(), t.Check(results))
+			case "saf":
+				text, err := os.ReadFile(name)
+				if err != nil {
+					return fmt.Errorf("threshold: %w", err)
+				}
+				t, err := threshold.ParseSAF(text)
+				if err != nil {
+					return err
+				}
+				if finding := t.Check(results); finding != nil {
+					fmt.Fprintf(cmd.ErrOrStderr(), "Error: %s\n", finding.Message)
+					return &exitError{code: exitNo}
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), threshold.SAFPassed)
+				return nil
+			}
+			return fmt.Errorf("--compat %q: it must be saf, or left out", compat)
+		},
+	}
+	cmd.Flags().StringVarP(&name, "threshold", "T", "moderate", "`name` of a shipped threshold, or a file")
+	cmd.Flags().StringVar(&compat, "compat", "", "saf: judge as the SAF CLI does")
+	return cmd
+}
+
+// verdict says what of a threshold isn't met; the exit code is 1 then.
+func verdict(out, errs io.Writer, findings []threshold.Finding) error {
+	if len(findings) == 0 {
+		fmt.Fprintln(out, "threshold met")
+		return nil
+	}
+	for _, f := range findings {
+		fmt.Fprintf(errs, "threshold: %s\n", f.Message)
+	}
+	return &exitError{code: exitNo}
+}
+
+func readResults(path string) (*hdf.Results, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("results: %w", err)
+	}
+	defer f.Close()
+	results, err := hdf.Decode(io.LimitReader(f, scan.MaxResults))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return results, nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"reeve.dev/reeve/api"
+)
+
+func newToken() *cobra.Command {
+	cmd := &cobra.Command{Use: "token", Short: "Make, list and revoke join tokens and API tokens", Args: cobra.NoArgs}
+	cmd.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke())
+	return cmd
+}
+
+func newTokenCreate() *cobra.Command {
+	var hub hubFlags
+	body := map[string]string{}
+	var kind, agent, name, role, life string
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Make a token; it is shown once",
+		Example: `  reeve token create --kind join --agent prod
+  reeve token create --kind api --name ci --role scanner --expires-in 720h`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			for key, value := range map[string]string{"kind": kind, "agent": agent, "name": name, "role": role, "expiresIn": life} {
+				if value != "" {
+					body[key] = value
+				}
+			}
+			data, err := c.do(cmd.Context(), http.MethodPost, "/tokens", body)
+			if err != nil {
+				return err
+			}
+			var made struct{ Token string }
+			if err := json.Unmarshal(data, &made); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Token)
+			return err
+		},
+	}
+	hub.flags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&kind, "kind", "join", "join or api")
+	flags.StringVar(&agent, "agent", "", "`name` of the agent that may join")
+	flags.StringVar(&name, "name", "", "who or what holds an API token")
+	flags.StringVar(&role, "role", "", "viewer, scanner or admin, of an API token")
+	flags.StringVar(&life, "expires-in", "", "`duration` such as 1h")
+	return cmd
+}
+
+func newTokenList() *cobra.Command {
+	return newList("list", "List the tokens, without their secrets", "/tokens", func(w io.Writer, list []api.Token) error {
+		row(w, "ID", "KIND", "FOR", "ROLE", "CREATED", "EXPIRES", "USED")
+		for _, t := range list {
+			holder := t.Name
+			if t.Agent != "" {
+				holder = string(t.Agent)
+			}
+			row(w, t.ID, t.Kind, holder, orDash(string(t.Role)), ago(t.Created), when(t.Expires), when(t.UsedAt))
+		}
+		return nil
+	})
+}
+
+func newTokenRevoke() *cobra.Command {
+	var hub hubFlags
+	cmd := &cobra.Command{
+		Use:   "revoke ID",
+		Short: "Revoke a token at once",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			if _, err := c.do(cmd.Context(), http.MethodDelete, "/tokens/"+url.PathEscape(args[0]), nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "revoked %s\n", args[0])
+			return nil
+		},
+	}
+	hub.flags(cmd)
+	return cmd
+}
