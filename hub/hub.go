@@ -360,6 +360,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	worker("scans", h.queue.Run)
 	worker("alerts", h.alert.Run)
 	worker("links", func(ctx context.Context) error { h.links.run(ctx); return nil })
+	worker("sweeper", func(ctx context.Context) error { h.sweep(ctx); return nil })
 	for _, s := range h.servers {
 		serving.Go(func() {
 			err := s.serve()
@@ -380,6 +381,31 @@ func (h *Hub) Run(ctx context.Context) error {
 		return errors.Join(cause, err)
 	}
 	return err
+}
+
+// Tokens that have expired can be seen for a week.
+const (
+	sweepEvery = time.Hour
+	tokensKept = 7 * 24 * time.Hour
+)
+
+// sweep removes now and then what nothing names any more, until ctx ends.
+func (h *Hub) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if _, err := h.store.SweepBlobs(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			h.log.WarnContext(ctx, "sweep documents, will retry", "error", err)
+		}
+		if err := pki.Sweep(ctx, h.store, time.Now().Add(-tokensKept)); err != nil && ctx.Err() == nil {
+			h.log.WarnContext(ctx, "sweep tokens, will retry", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func (s *server) serve() error {

@@ -316,6 +316,33 @@ func TestHub_wholePath(t *testing.T) {
 
 			t.Run("forward", func(t *testing.T) { forwards(t, h) })
 
+			insight := func() int {
+				req, err := http.NewRequestWithContext(t.Context(), "POST", "http://hub/v1/insights",
+					strings.NewReader(`{"type":"direct.facts","environment":3,"projectName":"shop","environmentName":"main","facts":[{"name":"php","value":"8.4","source":"s"}]}`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("Reeve-Item", "1")
+				resp, err := a.http.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				return resp.StatusCode
+			}
+			var facts struct {
+				Items []struct{ Agent, Name string }
+			}
+			for range 2 { // the agent may say it again
+				if status := insight(); status != http.StatusOK {
+					t.Errorf("insight: %d", status)
+				}
+				h.call(t, "GET", "/api/v1/insights/facts", nil, http.StatusOK, &facts)
+				if len(facts.Items) != 1 || facts.Items[0].Agent != "east" || facts.Items[0].Name != "php" {
+					t.Errorf("facts: %+v", facts)
+				}
+			}
+
 			var s scanAnswer
 			resp := h.call(t, "POST", "/api/v1/scans", scanRequest(), http.StatusAccepted, &s)
 			if s.Status != "queued" || s.Target.Agent != "east" || resp.Header.Get("Location") != "/api/v1/scans/"+s.ID {

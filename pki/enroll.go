@@ -401,13 +401,14 @@ func (ca *CA) EnrollHandler(store TokenStore, life time.Duration, logger *slog.L
 }
 
 func (ca *CA) enroll(ctx context.Context, store TokenStore, req enrollRequest, life time.Duration) (Token, []byte, error) {
-	pub, err := csrKey([]byte(req.CSR))
-	if err != nil {
-		return Token{}, nil, err
-	}
+	// The token comes first: who has none shall cost the hub little.
 	t, err := VerifyToken(ctx, store, Join, req.Token)
 	if err != nil {
 		return Token{}, nil, err
+	}
+	pub, err := csrKey([]byte(req.CSR))
+	if err != nil {
+		return t, nil, err
 	}
 	if req.Agent != "" && req.Agent != t.Agent {
 		return t, nil, fmt.Errorf("join token %s: %w: it is for %q, not for %q; ask for one for this agent", t.ID, ErrWrongAgent, t.Agent, req.Agent)

@@ -12,10 +12,12 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,7 +72,11 @@ func (s *tokens) UseToken(_ context.Context, id, by string, at time.Time) error 
 	return nil
 }
 
-func (s *tokens) ListTokens(context.Context) ([]Token, error) { return nil, nil }
+func (s *tokens) ListTokens(context.Context) ([]Token, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.m)), nil
+}
 
 func (s *tokens) RevokeToken(_ context.Context, id string) error {
 	s.mu.Lock()
@@ -380,6 +386,21 @@ func TestVerifyToken(t *testing.T) {
 	})
 }
 
+func TestSweep(t *testing.T) {
+	var store tokens
+	now := time.Now()
+	for id, expires := range map[string]time.Time{"never": {}, "later": now.Add(time.Hour), "just now": now.Add(-time.Minute), "long ago": now.Add(-48 * time.Hour)} {
+		store.CreateToken(t.Context(), Token{ID: id, Expires: expires})
+	}
+	if err := Sweep(t.Context(), &store, now.Add(-24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	left := slices.Sorted(maps.Keys(store.m))
+	if d := cmp.Diff([]string{"just now", "later", "never"}, left); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestRole_Allows(t *testing.T) {
 	for _, tc := range []struct {
 		have, need Role
@@ -554,12 +575,15 @@ func TestEnroll_refused(t *testing.T) {
 }
 
 func TestEnrollHandler_badBodies(t *testing.T) {
-	h := newCA(t).EnrollHandler(&tokens{}, AgentLife, slog.New(slog.DiscardHandler))
+	ca, store := newCA(t), &tokens{}
+	token := joinToken(t, ca, store, "east")
+	h := ca.EnrollHandler(store, AgentLife, slog.New(slog.DiscardHandler))
 	for name, body := range map[string]string{
 		"empty":          "",
 		"not JSON":       "<xml>",
 		"unknown member": `{"tok":"x"}`,
 		"endless":        `{"token":"` + strings.Repeat("x", 1<<20) + `"}`,
+		"no request":     `{"token":"` + token + `","csr":""}`,
 	} {
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, EnrollPath, strings.NewReader(body)))

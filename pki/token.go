@@ -132,6 +132,24 @@ func (ca *CA) NewJoinToken(agent fleet.AgentName, life time.Duration) (Token, st
 	return t, text + "_" + ca.Pin(), nil
 }
 
+// Sweep removes the tokens that expired before the given time; until then
+// they are there to be seen.
+func Sweep(ctx context.Context, store TokenStore, before time.Time) error {
+	tokens, err := store.ListTokens(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range tokens {
+		if t.Expires.IsZero() || !t.Expires.Before(before) {
+			continue
+		}
+		if err := store.RevokeToken(ctx, t.ID); err != nil && !errors.Is(err, ErrNoToken) {
+			return err
+		}
+	}
+	return nil
+}
+
 // presented is a token as it arrives.
 type presented struct {
 	kind   Kind
