@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -184,10 +183,9 @@ func TestSink_Deliver_toHostileReceivers(t *testing.T) {
 		<-left
 	})
 	t.Run("silence ends with the context", func(t *testing.T) {
-		srv, sink := receiver(t, func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			<-r.Context().Done()
-		})
+		over := make(chan struct{})
+		srv, sink := receiver(t, func(http.ResponseWriter, *http.Request) { <-over })
+		defer close(over)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		if c, e := class(t, sink.Deliver(ctx, example(srv.URL, alert.Auth{}))); c != alert.Retry || !errors.Is(e, context.DeadlineExceeded) {
