@@ -553,8 +553,9 @@ func TestForward_cancel_reaches_the_service(t *testing.T) {
 				if r.URL.Path == "/answering" {
 					w.Write([]byte("x"))
 					http.NewResponseController(w).Flush()
+				} else {
+					begun <- struct{}{}
 				}
-				begun <- struct{}{}
 				<-r.Context().Done()
 				ended <- struct{}{}
 			}), func(o *forwardtest.Options) {
@@ -565,6 +566,8 @@ func TestForward_cancel_reaches_the_service(t *testing.T) {
 			go func() {
 				resp, err := b.client.Do(r)
 				if err == nil {
+					resp.Body.Read(make([]byte, 1))
+					begun <- struct{}{}
 					io.Copy(io.Discard, resp.Body)
 					resp.Body.Close()
 				}
