@@ -108,9 +108,6 @@ func (s *Store) Close() error {
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx) }
 
-// Blobs is where the documents are that rows name by digest.
-func (s *Store) Blobs() *blob.Folder { return s.blobs }
-
 // Tx is one transaction. Placeholders are written ? in every dialect.
 type Tx struct {
 	tx      *sql.Tx

@@ -115,20 +115,6 @@ func (f *Folder) place(tmp string, d Digest) error {
 // Get reads a document. Read returns ErrCorrupt at the end of one that isn't
 // what d names. The caller closes it.
 func (f *Folder) Get(d Digest) (io.ReadCloser, error) {
-	file, err := f.GetGzip(d)
-	if err != nil {
-		return nil, err
-	}
-	zip, err := gzip.NewReader(file)
-	if err != nil {
-		file.Close()
-		return nil, fmt.Errorf("%s: %w: %w", d, ErrCorrupt, err)
-	}
-	return &reader{file: file, zip: zip, sum: sha256.New(), want: d}, nil
-}
-
-// GetGzip reads a document as it is kept, gzip-compressed and unchecked.
-func (f *Folder) GetGzip(d Digest) (io.ReadCloser, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
@@ -139,7 +125,12 @@ func (f *Folder) GetGzip(d Digest) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file, nil
+	zip, err := gzip.NewReader(file)
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("%s: %w: %w", d, ErrCorrupt, err)
+	}
+	return &reader{file: file, zip: zip, sum: sha256.New(), want: d}, nil
 }
 
 // Sweep removes the documents for which keep returns false and that were put

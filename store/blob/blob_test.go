@@ -1,7 +1,6 @@
 package blob_test
 
 import (
-	"compress/gzip"
 	"errors"
 	"io"
 	"os"
@@ -77,18 +76,6 @@ func TestFolder(t *testing.T) {
 	defer r.Close()
 	if err := iotest.TestReader(r, []byte(text)); err != nil {
 		t.Error(err)
-	}
-	z, err := f.GetGzip(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer z.Close()
-	zip, err := gzip.NewReader(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(zip); err != nil || string(got) != text {
-		t.Errorf("as it is kept: %q, %v", got, err)
 	}
 }
 
