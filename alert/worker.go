@@ -249,7 +249,7 @@ func (l *lane) attempt(stopping, attempts context.Context, j job) Settlement {
 	l.judge(&s, j.alert, err)
 	switch {
 	case s.State == Dead:
-		log.WarnContext(ctx, "alert given up; see it with: reeve alerts list --state dead", "err", s.Error)
+		log.WarnContext(ctx, "alert given up; to deliver it again: reeve alerts replay ID", "err", s.Error)
 	case !s.PauseUntil.IsZero():
 		log.WarnContext(ctx, "sink paused: it refuses every alert", "until", s.PauseUntil, "err", s.Error)
 	case j.alert.Attempts == 0:
