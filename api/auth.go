@@ -171,7 +171,6 @@ func (a *API) LoginLink(ctx context.Context, name string, role pki.Role) (link s
 
 // login exchanges the code for a cookie. It answers a person, in plain text.
 func (a *API) login(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	ctx := r.Context()
 	t, err := pki.VerifyToken(ctx, a.cfg.Tokens, pki.Login, r.URL.Query().Get("code"))

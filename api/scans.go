@@ -320,7 +320,6 @@ func (a *API) events() {
 		}
 		return &huma.StreamResponse{Body: func(ctx huma.Context) {
 			ctx.SetHeader("Content-Type", "text/event-stream")
-			ctx.SetHeader("Cache-Control", "no-store")
 			_, w := humago.Unwrap(ctx)
 			a.follow(ctx.Context(), w, s, next, changed)
 		}}, nil

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -288,7 +289,7 @@ func (h *Hub) metricsMux(reg *prometheus.Registry) http.Handler {
 func (h *Hub) serve(name string, l net.Listener, tlsConfig *tls.Config, handler http.Handler) *http.Server {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &http.Server{
-		Handler:           handler,
+		Handler:           h.recovered(name, handler),
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -299,6 +300,24 @@ func (h *Hub) serve(name string, l net.Listener, tlsConfig *tls.Config, handler 
 	}
 	h.servers = append(h.servers, &server{name, s, l, stop})
 	return s
+}
+
+// recovered logs a handler's panic, which net/http would only tell its
+// ErrorLog, among the noise of port scanners, and breaks the connection.
+func (h *Hub) recovered(name string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if p != http.ErrAbortHandler {
+				h.log.ErrorContext(r.Context(), "panic in a handler", "component", name, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			}
+			panic(http.ErrAbortHandler)
+		}()
+		next.ServeHTTP(w, r)
+	})
 }
 
 // byCertificate and byToken tell forward which service a caller may reach.

@@ -212,6 +212,7 @@ func (ls *links) renew(w http.ResponseWriter, r *http.Request, l *link) {
 // add puts l into the table, in the place of an older link of the same
 // process: that one is dying, and is left to it.
 func (ls *links) add(l *link, instance fleet.InstanceID) {
+	ls.remove(l) // it may have registered before, as another process
 	l.mu.Lock()
 	l.instance = instance
 	l.mu.Unlock()

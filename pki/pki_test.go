@@ -709,3 +709,44 @@ func FuzzParseToken(f *testing.F) {
 		}
 	})
 }
+
+func FuzzVerifyServiceToken(f *testing.F) {
+	ca, err := NewCA("test")
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := ca.IssueServiceToken("east", "x-wiki", "wiki", time.Hour)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add("a.b.c")
+	f.Fuzz(func(t *testing.T, s string) {
+		_, err := ca.VerifyServiceToken(s)
+		if err != nil && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrForeign) && !errors.Is(err, ErrExpired) {
+			t.Errorf("%q: %v has no sentinel", s, err)
+		}
+		if err == nil && s != good {
+			t.Errorf("%q was accepted", s)
+		}
+	})
+}
+
+func FuzzParseIdentity(f *testing.F) {
+	ca, err := NewCA("test")
+	if err != nil {
+		f.Fatal(err)
+	}
+	cert, key, err := ca.NewCredential(Identity{Purpose: Agent, Agent: "east"}, time.Hour)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(append(key, cert...))
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := parseIdentity("", data)
+		if err == nil && e.agent.Validate() != nil {
+			t.Errorf("agent %q", e.agent)
+		}
+	})
+}
