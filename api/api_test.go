@@ -37,7 +37,7 @@ import (
 type profiles struct{}
 
 func (profiles) Profile(name string) (scan.Profile, bool) {
-	return scan.Profile{Name: "p", Version: "1.0.0", Digest: "sha256:x", Archive: []byte("archive"), Controls: []scan.ProfileControl{{ID: "one", Impact: 1}}}, name == "p"
+	return scan.Profile{Name: "p", Version: "1.0.0", Digest: "sha256:0eb3e36bfb24dcd9bb1d1bece1531216b59539a8fde17ee80224af0653c92aa3", Archive: []byte("archive"), Controls: []scan.ProfileControl{{ID: "one", Impact: 1}}}, name == "p"
 }
 
 func (p profiles) Profiles() []scan.Profile {

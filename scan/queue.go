@@ -49,6 +49,9 @@ type Store interface {
 	// ErrBadResult if that is over limit.
 	PutDocument(r io.Reader, limit int64) (digest string, size int64, err error)
 	Document(digest string) (io.ReadCloser, error)
+	// HasDocument reports whether a document is kept, and sees to it that it
+	// stays until the caller has named it.
+	HasDocument(digest string) (bool, error)
 
 	// ScanQueued and ScanChanged return channels that are closed when, in
 	// this process, a scan is queued for that agent or that scan changes.
@@ -191,8 +194,7 @@ func (q *Queue) Create(ctx context.Context, r Request) (Scan, error) {
 	if !ok {
 		return Scan{}, invalid("scan.profile", "there is no profile %q; there are: %s", r.Profile, profileNames(q.cfg.Profiles))
 	}
-	digest, _, err := q.cfg.Store.PutDocument(bytes.NewReader(profile.Archive), int64(len(profile.Archive)))
-	if err != nil {
+	if err := q.keepProfile(profile); err != nil {
 		return Scan{}, fmt.Errorf("keep profile %s: %w", profile.Name, err)
 	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
@@ -204,12 +206,25 @@ func (q *Queue) Create(ctx context.Context, r Request) (Scan, error) {
 		Expires:        now.Add(q.cfg.QueueFor),
 		Progress:       Progress{Total: len(profile.Controls)},
 		ProfileVersion: profile.Version,
-		ProfileDigest:  digest,
+		ProfileDigest:  profile.Digest,
 	}
 	if err := q.cfg.Store.CreateScan(ctx, s); err != nil {
 		return Scan{}, fmt.Errorf("create scan: %w", err)
 	}
 	return q.explain(s), nil
+}
+
+// keepProfile makes sure that the agent will get the profile as it is now.
+func (q *Queue) keepProfile(p Profile) error {
+	kept, err := q.cfg.Store.HasDocument(p.Digest)
+	if err != nil || kept {
+		return err
+	}
+	digest, _, err := q.cfg.Store.PutDocument(bytes.NewReader(p.Archive), int64(len(p.Archive)))
+	if err == nil && digest != p.Digest {
+		err = fmt.Errorf("its digest is %s, not %s", digest, p.Digest)
+	}
+	return err
 }
 
 // fillAgent checks the agent that r names, or names the only one.

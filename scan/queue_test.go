@@ -2,6 +2,7 @@ package scan_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ type shelf map[string]string
 
 func (s shelf) Profile(name string) (scan.Profile, bool) {
 	archive, ok := s[name]
-	return scan.Profile{Name: name, Version: "1.0", Archive: []byte(archive)}, ok
+	return scan.Profile{Name: name, Version: "1.0", Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(archive))), Archive: []byte(archive)}, ok
 }
 
 func (s shelf) Profiles() (out []scan.Profile) {

@@ -50,6 +50,9 @@ func (s *Store) PutDocument(r io.Reader, limit int64) (string, int64, error) {
 	return string(d), n, err
 }
 
+// HasDocument implements scan.Store.
+func (s *Store) HasDocument(digest string) (bool, error) { return s.blobs.Has(blob.Digest(digest)) }
+
 // Document implements scan.Store.
 func (s *Store) Document(digest string) (io.ReadCloser, error) {
 	return s.blobs.Get(blob.Digest(digest))
@@ -283,12 +286,24 @@ func (s *Store) RenewLease(ctx context.Context, r scan.Renewal, now time.Time) e
 		}
 		c.Status = scan.Running
 		s.changed(tx, c)
-		_, err = tx.Exec(ctx, `
+		return changeOne(tx.Exec(ctx, `
 			UPDATE scans SET status = ?, reason = '', expires = ?, lease_expires = ?, done = ?, total = ?, control = ?
-			WHERE id = ?`,
-			c.Status, micros(c.Expires), micros(now.Add(r.LeaseFor)), r.Progress.Done, r.Progress.Total, r.Progress.Control, c.ID)
-		return err
+			WHERE id = ? AND attempt = ? AND status IN ('queued', 'running')`,
+			c.Status, micros(c.Expires), micros(now.Add(r.LeaseFor)), r.Progress.Done, r.Progress.Total, r.Progress.Control, c.ID, c.Attempt))
 	})
+}
+
+// errMeanwhile says that another hub changed the scan between the look at it
+// and the change; SQLite, with its one writer, never shows it.
+var errMeanwhile = errors.New("the scan was changed meanwhile; try again")
+
+// changeOne is for a statement that must change its one row.
+func changeOne(r sql.Result, err error) error {
+	n, err := affected(r, err)
+	if err == nil && n == 0 {
+		err = errMeanwhile
+	}
+	return err
 }
 
 func finished(c scan.Scan) error { return fmt.Errorf("%w: it is %s", scan.ErrFinished, c.Status) }
@@ -324,12 +339,12 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 		total = n.Passed + n.Failed + n.Skipped + n.Error
 		done = total
 	}
-	if _, err := tx.Exec(ctx, `
+	if err := changeOne(tx.Exec(ctx, `
 		UPDATE scans SET status = ?, outcome = ?, reason = ?, finished = ?, lease_expires = 0, callback_secret = '',
 			done = ?, total = ?, passed = ?, failed = ?, skipped = ?, errors = ?, findings = ?, result_digest = ?, result_size = ?
-		WHERE id = ?`,
+		WHERE id = ? AND attempt = ? AND status IN ('queued', 'running')`,
 		c.Status, f.Verdict.Outcome, f.Reason, micros(now),
-		done, total, n.Passed, n.Failed, n.Skipped, n.Error, string(findings), f.ResultDigest, f.ResultSize, c.ID); err != nil {
+		done, total, n.Passed, n.Failed, n.Skipped, n.Error, string(findings), f.ResultDigest, f.ResultSize, c.ID, c.Attempt)); err != nil {
 		return err
 	}
 	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {
@@ -355,10 +370,10 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 func (s *Store) requeue(ctx context.Context, tx *Tx, c scan.Scan, reason string, expires time.Time) error {
 	c.Status = scan.Queued
 	s.changed(tx, c)
-	_, err := tx.Exec(ctx, `
-		UPDATE scans SET status = 'queued', reason = ?, expires = ?, lease_expires = 0 WHERE id = ?`,
-		reason, micros(expires), c.ID)
-	return err
+	return changeOne(tx.Exec(ctx, `
+		UPDATE scans SET status = 'queued', reason = ?, expires = ?, lease_expires = 0
+		WHERE id = ? AND attempt = ? AND status = 'running'`,
+		reason, micros(expires), c.ID, c.Attempt))
 }
 
 // ReleaseScans implements scan.Store.

@@ -50,7 +50,7 @@ func (h *handler) serve(f func(http.ResponseWriter, *http.Request, fleet.Peer) e
 	return func(w http.ResponseWriter, r *http.Request) {
 		peer, ok := fleet.PeerFrom(r.Context())
 		if !ok {
-			refuse(w, http.StatusForbidden, refusal{Code: "no-peer", Error: "this is served inside an agent's link only"})
+			reply(w, http.StatusForbidden, refusal{Code: "no-peer", Error: "this is served inside an agent's link only"})
 			return
 		}
 		if err := f(w, r, peer); err != nil {
@@ -62,22 +62,20 @@ func (h *handler) serve(f func(http.ResponseWriter, *http.Request, fleet.Peer) e
 func (h *handler) fail(w http.ResponseWriter, r *http.Request, peer fleet.Peer, err error) {
 	for _, c := range codes {
 		if errors.Is(err, c.err) {
-			refuse(w, c.status, refusal{Code: c.code, Error: err.Error()})
+			reply(w, c.status, refusal{Code: c.code, Error: err.Error()})
 			return
 		}
 	}
 	var bad badRequest
 	if errors.As(err, &bad) {
-		refuse(w, http.StatusBadRequest, refusal{Code: "malformed", Error: err.Error()})
+		reply(w, http.StatusBadRequest, refusal{Code: "malformed", Error: err.Error()})
 		return
 	}
 	if r.Context().Err() == nil {
 		h.log.ErrorContext(r.Context(), "cannot serve an agent", "agent", peer.Agent, "path", r.URL.Path, "error", err)
 	}
-	refuse(w, http.StatusInternalServerError, refusal{Code: "internal", Error: "the hub could not do this now; see its log"})
+	reply(w, http.StatusInternalServerError, refusal{Code: "internal", Error: "the hub could not do this now; see its log"})
 }
-
-func refuse(w http.ResponseWriter, status int, body refusal) { reply(w, status, body) }
 
 func reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -39,7 +41,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type oneProfile struct{}
 
 func (oneProfile) Profile(name string) (scan.Profile, bool) {
-	return scan.Profile{Name: "base", Version: "1", Archive: []byte("archive of base")}, name == "base"
+	const archive = "archive of base"
+	return scan.Profile{
+		Name: "base", Version: "1", Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(archive))), Archive: []byte(archive),
+	}, name == "base"
 }
 func (oneProfile) Profiles() []scan.Profile { return []scan.Profile{{Name: "base"}} }
 
@@ -59,7 +64,7 @@ type hub struct {
 
 var peer = fleet.Peer{Agent: "edge", Instance: "i1"}
 
-func newHub(t *testing.T) *hub {
+func newHub(t testing.TB) *hub {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "reeve.db"), quiet)
 	if err != nil {
@@ -91,7 +96,7 @@ func newHub(t *testing.T) *hub {
 }
 
 // transport leads to the hub as a link does.
-func (h *hub) transport(t *testing.T) http.RoundTripper {
+func (h *hub) transport(t testing.TB) http.RoundTripper {
 	tr := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, h.server.Listener.Addr().String())
 	}}
@@ -99,7 +104,7 @@ func (h *hub) transport(t *testing.T) http.RoundTripper {
 	return tr
 }
 
-func (h *hub) create(t *testing.T) scan.ID {
+func (h *hub) create(t testing.TB) scan.ID {
 	t.Helper()
 	s, err := h.Create(t.Context(), scan.Request{
 		Target: scan.Target{URI: "dir:" + t.TempDir()}, Profile: "base", Inputs: map[string]any{"n": 1, "f": 0.5},
@@ -611,6 +616,24 @@ func TestHandler_keepsItsErrors(t *testing.T) {
 	var refused *link.Refusal
 	if errors.As(err, &refused) {
 		t.Errorf("%v is final", err)
+	}
+}
+
+// BenchmarkScan is what a scan costs besides the engine and the link: from
+// the request to the verdict, with everything durable that must be.
+func BenchmarkScan(b *testing.B) {
+	h := newHub(b)
+	c := link.NewClient(h.transport(b))
+	body := compressed(b, `{"version":"1","profiles":[]}`)
+	for b.Loop() {
+		id := h.create(b)
+		job, err := c.Lease(b.Context(), []string{"dir"}, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := c.SendResults(b.Context(), id, job.Attempt, bytes.NewReader(body)); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -86,6 +86,9 @@ func TestFolder_Get_refuses(t *testing.T) {
 		t.Errorf("unknown digest: %v", err)
 	}
 	for _, bad := range []blob.Digest{"", "sha256:", "sha256:../../etc/passwd", d[len("sha256:"):], blob.Digest(strings.ToUpper(string(d)))} {
+		if _, err := f.Has(bad); err == nil {
+			t.Errorf("malformed digest %q was looked for", bad)
+		}
 		if _, err := f.Get(bad); err == nil || errors.Is(err, blob.ErrNotFound) {
 			t.Errorf("malformed digest %q: %v", bad, err)
 		}
@@ -149,10 +152,16 @@ func TestFolder_Sweep(t *testing.T) {
 	f, dir := open(t)
 	named, orphan, young := put(t, f, "named"), put(t, f, "orphan"), put(t, f, "young")
 	again := put(t, f, "again")
+	asked := put(t, f, "asked for")
 	past := time.Now().Add(-48 * time.Hour)
-	for _, d := range []blob.Digest{named, orphan, again} {
+	for _, d := range []blob.Digest{named, orphan, again, asked} {
 		if err := os.Chtimes(filepath.Join(dir, strings.TrimPrefix(string(d), "sha256:")+".gz"), past, past); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for d, want := range map[blob.Digest]bool{asked: true, digest: false} {
+		if got, err := f.Has(d); err != nil || got != want {
+			t.Errorf("has %s: %v, %v", d, got, err)
 		}
 	}
 	n, err := f.Sweep(time.Now().Add(-24*time.Hour), func(d blob.Digest) (bool, error) {
@@ -164,7 +173,7 @@ func TestFolder_Sweep(t *testing.T) {
 	if err != nil || n != 1 {
 		t.Errorf("removed %d, %v; want 1", n, err)
 	}
-	for d, want := range map[blob.Digest]error{named: nil, young: nil, again: nil, orphan: blob.ErrNotFound} {
+	for d, want := range map[blob.Digest]error{named: nil, young: nil, again: nil, asked: nil, orphan: blob.ErrNotFound} {
 		r, err := f.Get(d)
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", d, err, want)
