@@ -161,23 +161,24 @@ func (p *bomParser) value(at string, v any) error {
 // canonicalPURL gives a purl the spelling that all documents share, and ""
 // for what isn't one.
 func canonicalPURL(s string) string {
-	p, err := packageurl.FromString(npmScope(s))
+	p, err := packageurl.FromString(slashes(s))
 	if err != nil {
 		return ""
 	}
 	return p.ToString()
 }
 
-// npmScope makes pkg:npm/@scope/name of pkg:npm/@scope%2Fname, as older syfts
-// wrote it.
-func npmScope(s string) string {
-	for _, scope := range []string{"pkg:npm/@", "pkg:npm/%40"} {
-		if rest, ok := strings.CutPrefix(s, scope); ok {
-			rest = strings.Replace(rest, "%2f", "%2F", 1)
-			return scope + strings.Replace(rest, "%2F", "/", 1)
-		}
+// slashes makes pkg:npm/@scope/name of pkg:npm/@scope%2Fname, as older syfts
+// and others write it: in front of the version an encoded slash is one.
+func slashes(purl string) string {
+	end := strings.IndexAny(purl, "?#")
+	if end < 0 {
+		end = len(purl)
 	}
-	return s
+	if at := strings.LastIndexByte(purl[:end], '@'); at > 0 && purl[at-1] != '/' {
+		end = at
+	}
+	return strings.NewReplacer("%2F", "/", "%2f", "/").Replace(purl[:end]) + purl[end:]
 }
 
 // PURLPrefix gives q, the beginning of a purl that a person typed, the

@@ -91,6 +91,22 @@ func TestParseCycloneDX_invalid(t *testing.T) {
 	})
 }
 
+func TestPURLPrefix(t *testing.T) {
+	for q, want := range map[string]string{
+		"pkg:npm/@npmcli%2Farborist@2.6.2":            "pkg:npm/%40npmcli/arborist@2.6.2",
+		"pkg:npm/%40npmcli/arborist":                  "pkg:npm/%40npmcli/arborist",
+		"pkg:npm/@npmcli%2farborist":                  "pkg:npm/%40npmcli/arborist",
+		"pkg:golang/github.com%2Fspf13%2Fcobra@v1":    "pkg:golang/github.com/spf13/cobra@v1",
+		"pkg:oci/app@sha256%3A1?repository_url=a%2Fb": "pkg:oci/app@sha256:1?repository_url=a%2Fb",
+		"pkg:deb/debian/openssl":                      "pkg:deb/debian/openssl",
+		"pkg:deb":                                     "pkg:deb",
+	} {
+		if got := insight.PURLPrefix(q); got != want {
+			t.Errorf("%s: got %s, want %s", q, got, want)
+		}
+	}
+}
+
 // Documents that nobody here wrote, of every version.
 func TestParseCycloneDX_others(t *testing.T) {
 	for file, components := range map[string]int{

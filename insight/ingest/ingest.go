@@ -1,6 +1,11 @@
-// Package ingest is the agent's door for workloads: SBOMs, facts and problems by
+// Package ingest is the agent's door for workloads: facts and problems by
 // HTTP, as Lagoon's insights-remote takes them on port 8888, answer for
 // answer. A 200 means that the message is in the spool, on the disk.
+//
+// Besides, POST /sboms?service=NAME[&build=NAME] takes a CycloneDX document
+// and POST /images?… an image inspect, plain or gzipped, of the namespace
+// that the token names. They pass through in constant memory and are judged
+// at the hub.
 //
 // Where insights-remote answers badly we differ: a missing token is a 401 and
 // not an empty 500; "Bearer " before the token is accepted; a body has a
@@ -25,8 +30,12 @@ import (
 	"reeve.dev/reeve/internal/spool"
 )
 
-// DefaultMaxBody is the most bytes of a request's body.
-const DefaultMaxBody = 10 << 20
+// DefaultMaxBody is the most bytes of facts or problems in a request, and
+// DefaultMaxDocument of a document.
+const (
+	DefaultMaxBody     = 10 << 20
+	DefaultMaxDocument = 100 << 20
+)
 
 // retryAfter is how many seconds a caller is asked to wait for a full spool.
 const retryAfter = "30"
@@ -39,13 +48,14 @@ type Spool interface {
 // Config is what the handler works with. Secret and Spool are required.
 type Config struct {
 	// Secret is what the tokens of the namespaces are signed with.
-	Secret  []byte
-	Spool   Spool
-	MaxBody int64
-	Logger  *slog.Logger
+	Secret      []byte
+	Spool       Spool
+	MaxBody     int64
+	MaxDocument int64
+	Logger      *slog.Logger
 }
 
-// Handler serves /facts, /problems and /sboms.
+// Handler serves /facts, /problems, /sboms and /images.
 func Handler(cfg Config) (http.Handler, error) {
 	if len(cfg.Secret) == 0 {
 		return nil, errors.New("insights: the secret of the namespaces' tokens is empty; set INSIGHTS_TOKEN_SECRET or its file")
@@ -53,15 +63,19 @@ func Handler(cfg Config) (http.Handler, error) {
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
+	if cfg.MaxDocument <= 0 {
+		cfg.MaxDocument = DefaultMaxDocument
+	}
 	h := &handler{cfg}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /facts", h.with(h.facts))
-	mux.HandleFunc("POST /problems", h.with(h.problems))
-	mux.HandleFunc("POST /sboms", h.with(h.sboms))
-	mux.HandleFunc("DELETE /facts/{source}", h.with(h.deletion(lagoon.TypeDeleteFacts)))
-	mux.HandleFunc("DELETE /facts/{source}/{service}", h.with(h.deletion(lagoon.TypeDeleteFacts)))
-	mux.HandleFunc("DELETE /problems/{source}", h.with(h.deletion(lagoon.TypeDeleteProblems)))
-	mux.HandleFunc("DELETE /problems/{source}/{service}", h.with(h.deletion(lagoon.TypeDeleteProblems)))
+	mux.HandleFunc("POST /facts", h.with(cfg.MaxBody, direct(facts)))
+	mux.HandleFunc("POST /problems", h.with(cfg.MaxBody, direct(problems)))
+	mux.HandleFunc("DELETE /facts/{source}", h.with(cfg.MaxBody, direct(deletion(lagoon.TypeDeleteFacts))))
+	mux.HandleFunc("DELETE /facts/{source}/{service}", h.with(cfg.MaxBody, direct(deletion(lagoon.TypeDeleteFacts))))
+	mux.HandleFunc("DELETE /problems/{source}", h.with(cfg.MaxBody, direct(deletion(lagoon.TypeDeleteProblems))))
+	mux.HandleFunc("DELETE /problems/{source}/{service}", h.with(cfg.MaxBody, direct(deletion(lagoon.TypeDeleteProblems))))
+	mux.HandleFunc("POST /sboms", h.with(cfg.MaxDocument, document(lagoon.TypeSBOM, "sbom-gz", ".cyclonedx.json.gz")))
+	mux.HandleFunc("POST /images", h.with(cfg.MaxDocument, document(lagoon.TypeInspect, "image-gz", ".image-inspect.json.gz")))
 	return mux, nil
 }
 
@@ -76,16 +90,38 @@ type answer struct {
 
 func (a *answer) Error() string { return a.message }
 
-// with verifies the token, spools the message that make returns and answers.
-func (h *handler) with(make func(*http.Request, lagoon.Namespace) (any, error)) http.HandlerFunc {
+// maker makes the message of a request by the bearer of a token: what writes
+// it.
+type maker func(*http.Request, lagoon.Namespace) (write func(io.Writer) error, err error)
+
+// direct is a maker of a message that is small.
+func direct(message func(*http.Request, lagoon.Namespace) (any, error)) maker {
+	return func(r *http.Request, ns lagoon.Namespace) (func(io.Writer) error, error) {
+		m, err := message(r, ns)
+		if err != nil {
+			return nil, err
+		}
+		b, err := json.Marshal(m)
+		return func(w io.Writer) error { _, err := w.Write(b); return err }, err
+	}
+}
+
+// with verifies the token, spools the message of a body of at most limit
+// bytes and answers.
+func (h *handler) with(limit int64, make maker) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		err := h.serve(w, r, make)
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		err := h.serve(r, make)
 		if err == nil {
 			reply(w, http.StatusOK, map[string]string{"message": "okay"})
 			return
 		}
 		var a *answer
-		if !errors.As(err, &a) {
+		switch {
+		case errors.As(err, &a):
+		case r.Context().Err() != nil:
+			a = &answer{http.StatusBadRequest, "Unable to parse incoming data", "the connection was lost"}
+		default:
 			h.cfg.Logger.Error("insight not stored", "path", r.URL.Path, "error", err)
 			a = &answer{http.StatusInternalServerError, "Unable to store incoming data", "the agent couldn't store it; its log says why"}
 		}
@@ -96,25 +132,16 @@ func (h *handler) with(make func(*http.Request, lagoon.Namespace) (any, error)) 
 	}
 }
 
-func (h *handler) serve(w http.ResponseWriter, r *http.Request, make func(*http.Request, lagoon.Namespace) (any, error)) error {
+func (h *handler) serve(r *http.Request, make maker) error {
 	ns, err := lagoon.ParseToken(h.cfg.Secret, r.Header.Get("Authorization"))
 	if err != nil {
 		return &answer{http.StatusUnauthorized, "unauthorized", err.Error()}
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, h.cfg.MaxBody)
-	message, err := make(r, ns)
+	write, err := make(r, ns)
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(message)
-	if err != nil {
-		return err
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	switch err := h.cfg.Spool.Put(r.Context(), id.String(), insight.SpoolKind, bytes.NewReader(b)); {
+	switch err := h.put(r.Context(), write); {
 	case errors.Is(err, spool.ErrFull):
 		h.cfg.Logger.Warn("insight refused, the spool is full", "namespace", ns.Name, "error", err)
 		return &answer{http.StatusServiceUnavailable, "Unable to store incoming data", "the agent's spool is full, since the hub doesn't take what it holds; try again later"}
@@ -125,8 +152,28 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, make func(*http.
 	}
 }
 
-func (h *handler) facts(r *http.Request, ns lagoon.Namespace) (any, error) {
-	raw, err := h.list(r, "facts")
+// put spools a message while it is written. The body is read by the handler's
+// own goroutine, since nobody may read it once the handler has returned.
+func (h *handler) put(ctx context.Context, write func(io.Writer) error) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	pr, pw := io.Pipe()
+	stored := make(chan error, 1)
+	go func() {
+		err := h.cfg.Spool.Put(ctx, id.String(), insight.SpoolKind, pr)
+		pr.CloseWithError(errStopped) // unblocks write where the spool has had enough
+		stored <- err
+	}()
+	pw.CloseWithError(write(pw))
+	return <-stored
+}
+
+var errStopped = errors.New("the spool has stopped reading")
+
+func facts(r *http.Request, ns lagoon.Namespace) (any, error) {
+	raw, err := list(r, "facts")
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +198,8 @@ func (h *handler) facts(r *http.Request, ns lagoon.Namespace) (any, error) {
 	}, nil
 }
 
-func (h *handler) problems(r *http.Request, ns lagoon.Namespace) (any, error) {
-	raw, err := h.list(r, "")
+func problems(r *http.Request, ns lagoon.Namespace) (any, error) {
+	raw, err := list(r, "")
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +224,7 @@ func (h *handler) problems(r *http.Request, ns lagoon.Namespace) (any, error) {
 	}, nil
 }
 
-func (h *handler) deletion(typ string) func(*http.Request, lagoon.Namespace) (any, error) {
+func deletion(typ string) func(*http.Request, lagoon.Namespace) (any, error) {
 	return func(r *http.Request, ns lagoon.Namespace) (any, error) {
 		env, err := environment(ns, "BAD REQUEST")
 		if err != nil {
@@ -192,15 +239,10 @@ func (h *handler) deletion(typ string) func(*http.Request, lagoon.Namespace) (an
 
 // list reads a body that is a list, or an object with the list as its member
 // name.
-func (h *handler) list(r *http.Request, name string) ([]json.RawMessage, error) {
-	body, err := io.ReadAll(r.Body)
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, &answer{http.StatusRequestEntityTooLarge, "Unable to parse incoming data",
-			"the body has more than the " + strconv.FormatInt(large.Limit, 10) + " bytes allowed; send it in parts, by source"}
-	case err != nil:
-		return nil, unparsable(err)
+func list(r *http.Request, name string) ([]json.RawMessage, error) {
+	body, err := io.ReadAll(caller{r.Body})
+	if err != nil {
+		return nil, err
 	}
 	if name != "" && bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
 		return member(body, name)
@@ -224,6 +266,22 @@ func member(body []byte, name string) ([]json.RawMessage, error) {
 		}
 	}
 	return list, nil
+}
+
+// caller reads a body; what goes wrong is the caller's to know.
+type caller struct{ body io.Reader }
+
+func (c caller) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	var large *http.MaxBytesError
+	switch {
+	case err == nil || err == io.EOF:
+		return n, err
+	case errors.As(err, &large):
+		return n, &answer{http.StatusRequestEntityTooLarge, "Unable to parse incoming data",
+			"the body has more than the " + strconv.FormatInt(large.Limit, 10) + " bytes allowed"}
+	}
+	return n, unparsable(err)
 }
 
 func unparsable(err error) error {

@@ -43,7 +43,7 @@ func serve(t *testing.T, cfg spool.Config) (*httptest.Server, *spool.Spool) {
 
 func start(t *testing.T, to ingest.Spool) *httptest.Server {
 	t.Helper()
-	h, err := ingest.Handler(ingest.Config{Secret: []byte(secret), Spool: to, MaxBody: 2000, Logger: slog.New(slog.DiscardHandler)})
+	h, err := ingest.Handler(ingest.Config{Secret: []byte(secret), Spool: to, MaxBody: 2000, MaxDocument: 100_000, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

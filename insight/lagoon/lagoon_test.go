@@ -1,12 +1,15 @@
 package lagoon_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
@@ -114,6 +117,26 @@ func TestMessages_fieldsInOrder(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestConfigMap_Write(t *testing.T) {
+	doc := strings.Repeat("any bytes \x00\xff", 10_000)
+	m := lagoon.ConfigMap{Labels: map[string]string{"a.gz": "x"}, Namespace: "ns", Type: lagoon.TypeSBOM}
+	var got bytes.Buffer
+	if err := m.Write(&got, `a".gz`, func(w io.Writer) error {
+		_, err := io.Copy(w, iotest.HalfReader(strings.NewReader(doc)))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	m.BinaryPayload = map[string][]byte{`a".gz`: []byte(doc)}
+	want, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("got  %.100s…\nwant %.100s…", got.Bytes(), want)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -114,6 +116,36 @@ type ConfigMap struct {
 	Service       string            `json:"service"`
 	Project       string            `json:"project"`
 	Type          string            `json:"type"`
+}
+
+// Write writes the message with one document, named name, that doc writes, in
+// constant memory. m's own payloads must be nil.
+func (m ConfigMap) Write(w io.Writer, name string, doc func(io.Writer) error) error {
+	m.BinaryPayload = map[string][]byte{name: {}}
+	whole, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	quoted, err := json.Marshal(name)
+	if err != nil {
+		return err
+	}
+	before, after, found := bytes.Cut(whole, append(quoted, `:"`...))
+	if !found {
+		return errors.New("the message has no place for its document")
+	}
+	if _, err := fmt.Fprintf(w, `%s%s:"`, before, quoted); err != nil {
+		return err
+	}
+	enc := base64.NewEncoder(base64.StdEncoding, w)
+	if err := doc(enc); err != nil {
+		return err
+	}
+	if err := enc.Close(); err != nil {
+		return err
+	}
+	_, err = w.Write(after)
+	return err
 }
 
 // TypeOf says what a ConfigMap with these labels holds: TypeSBOM,
