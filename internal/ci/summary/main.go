@@ -36,6 +36,7 @@ func main() {
 // summarise reports whether at least one test ran and none failed.
 func summarise(r io.Reader, w io.Writer) bool {
 	var passed, failed, skipped int
+	inPackage := map[string]int{} // failed tests and builds
 	output := map[string][]string{}
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, 16<<20)
@@ -61,8 +62,10 @@ func summarise(r io.Reader, w io.Writer) bool {
 			}
 			delete(output, key)
 		case "fail", "build-fail":
-			if e.Test != "" || e.Action == "build-fail" {
+			// A package fails with its tests; without one, by itself.
+			if pkg := e.Package + e.ImportPath; e.Test != "" || inPackage[pkg] == 0 {
 				failed++
+				inPackage[pkg]++
 			}
 			fmt.Fprintf(w, "FAILED %s\n%s\n", key, strings.Join(output[key], ""))
 			delete(output, key)
