@@ -35,6 +35,16 @@ const initialWindow = 256 << 10
 // wait for longer.
 const messageSize = 16<<10 - 64
 
+// growthLoss makes up for what yamux forgets: each time that it doubles a
+// window it sends the other side the growth, but not the half of the old
+// window that was to be renewed. So the windows that it accounts for are in
+// the end twice those that the other side has. With frames of messageSize and
+// windows up to maxWindow the loss stays under the half at which a window is
+// renewed; above that a stream could stall.
+const growthLoss = 2
+
+const maxWindow = 16 << 20
+
 // readBuffer is how much is read from a carrier at once.
 const readBuffer = 32 << 10
 
@@ -65,8 +75,8 @@ type Config struct {
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	switch {
-	case c.Window < initialWindow || c.Window > 64<<20:
-		return fmt.Errorf("tunnel: window %d: must be between %d and %d bytes", c.Window, initialWindow, 64<<20)
+	case c.Window < initialWindow || c.Window > maxWindow:
+		return fmt.Errorf("tunnel: window %d: must be between %d and %d bytes", c.Window, initialWindow, maxWindow)
 	case c.Memory < 0:
 		return fmt.Errorf("tunnel: memory %d: must not be negative", c.Memory)
 	case c.Streams < 0:
@@ -140,7 +150,7 @@ func start(conn net.Conn, cfg Config, begin starter) (*Session, error) {
 		ConnectionWriteTimeout:  cfg.WriteTimeout,
 		MaxIncomingStreams:      uint32(cfg.Streams),
 		InitialStreamWindowSize: initialWindow,
-		MaxStreamWindowSize:     uint32(cfg.Window),
+		MaxStreamWindowSize:     growthLoss * uint32(cfg.Window),
 		LogOutput:               lineLogger{cfg.Logger},
 		ReadBufSize:             buffer,
 		MaxMessageSize:          messageSize,
@@ -368,6 +378,7 @@ func (s *span) ReserveMemory(size int, priority uint8) error {
 	if priority == 255 {
 		return nil
 	}
+	size /= growthLoss // as much as the other side is told of
 	if s.purse.spent.Add(int64(size)) > s.purse.limit {
 		s.purse.spent.Add(int64(-size))
 		return errSpent
@@ -376,10 +387,8 @@ func (s *span) ReserveMemory(size int, priority uint8) error {
 	return nil
 }
 
-func (s *span) ReleaseMemory(size int) {
-	s.held.Add(int64(-size))
-	s.purse.spent.Add(int64(-size))
-}
+// ReleaseMemory is there for yamux's interface; it calls Done only.
+func (s *span) ReleaseMemory(int) {}
 
 func (s *span) Done() { s.purse.spent.Add(-s.held.Swap(0)) }
 

@@ -19,6 +19,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -247,6 +248,114 @@ func TestStream_is_bounded_by_its_reader(t *testing.T) {
 		}
 	}
 }
+
+func TestStream_window_grows_with_the_round_trip(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	for _, tt := range []struct{ window, read, trips int }{
+		// In so many trips at best, and a tenth more; and as many as it takes
+		// the window to grow, which doubles twice in a trip.
+		{256 << 10, 64 << 10, 32*11/10 + 1},
+		{4 << 20, 64 << 10, 32*11/10 + 3},
+		{4 << 20, 1009, 32*11/10 + 3},
+		{16 << 20, 64 << 10, 32*11/10 + 4},
+		{16 << 20, 4099, 32*11/10 + 4},
+	} {
+		t.Run(fmt.Sprintf("window %d KiB, reads of %d", tt.window>>10, tt.read), func(t *testing.T) {
+			size := 32 * tt.window
+			synctest.Test(t, func(t *testing.T) {
+				near, far := farApart(rtt)
+				a, err := tunnel.Client(near, tunnel.Config{Window: tt.window})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer a.Close()
+				b, err := tunnel.Server(far, tunnel.Config{Window: tt.window})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer b.Close()
+				time.Sleep(time.Second) // the first pings have measured the way
+				began := time.Now()
+				st, err := a.Open(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					for block, n := make([]byte, 64<<10), 0; n < size; n += len(block) {
+						st.Write(block)
+					}
+					st.Close()
+				}()
+				end, err := b.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				end.SetReadDeadline(began.Add(time.Hour))
+				n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{end}, make([]byte, tt.read))
+				if int(n) != size || err != nil {
+					t.Fatalf("%d bytes, %v", n, err)
+				}
+				if trips := float64(time.Since(began)) / float64(rtt); trips > float64(tt.trips) {
+					t.Errorf("%d MiB took %.1f round trips, want at most %d", size>>20, trips, tt.trips)
+				}
+			})
+		})
+	}
+}
+
+// farApart answers two ends of a connection with no limit but its latency.
+func farApart(rtt time.Duration) (a, b net.Conn) {
+	there, back := make(chan parcel, 1<<16), make(chan parcel, 1<<16)
+	closed := make(chan struct{})
+	once := sync.OnceFunc(func() { close(closed) })
+	return &farConn{in: back, out: there, rtt: rtt, closed: closed, close: once},
+		&farConn{in: there, out: back, rtt: rtt, closed: closed, close: once}
+}
+
+type parcel struct {
+	data []byte
+	due  time.Time
+}
+
+type farConn struct {
+	net.Conn
+	in, out chan parcel
+	rtt     time.Duration
+	rest    []byte
+	closed  chan struct{}
+	close   func()
+}
+
+func (c *farConn) Write(p []byte) (int, error) {
+	select {
+	case c.out <- parcel{bytes.Clone(p), time.Now().Add(c.rtt / 2)}:
+		return len(p), nil
+	case <-c.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (c *farConn) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		select {
+		case x := <-c.in:
+			time.Sleep(time.Until(x.due))
+			c.rest = x.data
+		case <-c.closed:
+			return 0, io.EOF
+		}
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+func (c *farConn) Close() error {
+	c.close()
+	return nil
+}
+
+func (c *farConn) SetWriteDeadline(time.Time) error { return nil }
 
 func TestSession_refuses_more_streams_than_allowed(t *testing.T) {
 	a, b := pair(t, tunnel.Config{Streams: 3})
