@@ -5,16 +5,21 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"reeve.dev/reeve/insight/ingest"
 	"reeve.dev/reeve/insight/lagoon"
+	"reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/internal/spool"
 )
 
@@ -137,5 +142,46 @@ func TestHandler_documentCut(t *testing.T) {
 	}
 	if diff := cmp.Diff(spool.Stats{}, s.Stats()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A document passes the agent without ever being in its memory as a whole.
+func TestHandler_documentInConstantMemory(t *testing.T) {
+	const size = 20 << 20
+	s, err := spool.Open(t.TempDir(), spool.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	h, err := ingest.Handler(ingest.Config{Secret: []byte(secret), Spool: s, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil || n < size*4/3 {
+			t.Errorf("the hub got %d bytes, %v", n, err)
+		}
+		io.WriteString(w, `{"state":"stored"}`)
+	}))
+	defer hub.Close()
+	body := io.MultiReader(strings.NewReader("\x1f\x8b"), io.LimitReader(rand.NewChaCha8([32]byte{}), size))
+	req := httptest.NewRequest(http.MethodPost, "/sboms?service=cli", body)
+	req.Header.Set("Authorization", token(t, secret, "777"))
+	w := httptest.NewRecorder()
+
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	h.ServeHTTP(w, req)
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	client := &link.Client{Base: hub.URL, HTTP: hub.Client(), Logger: slog.New(slog.DiscardHandler)}
+	if err := client.Send(t.Context(), s.List()[0]); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > size/8 {
+		t.Errorf("%d bytes were allocated for a document of %d", got, size)
 	}
 }
