@@ -42,7 +42,7 @@ CREATE TABLE scans (
     result_digest   TEXT   NOT NULL DEFAULT '',
     result_size     BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX scans_open ON scans (agent, status, id) WHERE status IN ('queued', 'running');
+CREATE INDEX scans_by_work ON scans (agent, status, id);
 CREATE INDEX scans_by_status ON scans (status, id);
 CREATE INDEX scans_by_agent ON scans (agent, id);
 CREATE INDEX scans_by_result ON scans (result_digest);
