@@ -28,6 +28,7 @@ type Config struct {
 	Fleet      Fleet
 	Tokens     pki.TokenStore
 	CA         *pki.CA
+	Peers      *pki.Peers
 	Insights   Insights
 	Outbox     alert.Outbox
 	Callbacks  webhook.Config

@@ -102,14 +102,14 @@ func newWorld(t *testing.T, agents ...fleet.AgentName) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf.NextProtos = []string{"h2", "http/1.1"}
+	conf.NextProtos, conf.ClientAuth = []string{"h2", "http/1.1"}, tls.RequestClientCert
 	l, err := tls.Listen("tcp", "127.0.0.1:0", conf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
 	w.API = api.New(api.Config{
-		Scans: w.queue, Profiles: profiles{}, Thresholds: thresholds, Fleet: members{w.store}, Tokens: w.store, CA: w.ca,
+		Scans: w.queue, Profiles: profiles{}, Thresholds: thresholds, Fleet: members{w.store}, Tokens: w.store, CA: w.ca, Peers: w.ca.Peers(),
 		Insights: w.store, Outbox: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
 	})
 	srv := &http.Server{Handler: w.API, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
@@ -122,18 +122,29 @@ func newWorld(t *testing.T, agents ...fleet.AgentName) *world {
 // client has a certificate for id, or none.
 func (w *world) client(t *testing.T, id *pki.Identity) *http.Client {
 	t.Helper()
-	conf := &tls.Config{RootCAs: w.ca.Pool()}
-	if id != nil {
-		cert, key, err := w.ca.NewCredential(*id, time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pair, err := tls.X509KeyPair(cert, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conf.Certificates = []tls.Certificate{pair}
+	if id == nil {
+		return w.dialer(t, &tls.Config{RootCAs: w.ca.Pool()})
 	}
+	return w.clientOf(t, w.ca, *id, time.Hour)
+}
+
+// clientOf shows a certificate of ca whatever CAs the server names.
+func (w *world) clientOf(t *testing.T, ca *pki.CA, id pki.Identity, life time.Duration) *http.Client {
+	t.Helper()
+	cert, key, err := ca.NewCredential(id, life)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.dialer(t, &tls.Config{RootCAs: w.ca.Pool(), GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		return &pair, nil
+	}})
+}
+
+func (w *world) dialer(t *testing.T, conf *tls.Config) *http.Client {
 	tr := &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -486,6 +497,12 @@ func TestAPI_whoMay(t *testing.T) {
 		t.Fatal(err)
 	}
 	agent := w.client(t, &pki.Identity{Purpose: pki.Agent, Agent: "east"})
+	other, err := pki.NewCA("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := w.clientOf(t, other, pki.Identity{Purpose: pki.Control, Name: "root"}, time.Hour)
+	late := w.clientOf(t, w.ca, pki.Identity{Purpose: pki.Control, Name: "root"}, -time.Second)
 	service := w.client(t, &pki.Identity{Purpose: pki.Service, Agent: "east", Type: "x-wiki", Name: "wiki"})
 
 	for name, tc := range map[string]struct {
@@ -507,6 +524,8 @@ func TestAPI_whoMay(t *testing.T) {
 		"an agent's cert":    {agent, "", 403, 403, 403, "purpose control"},
 		"a service's cert":   {service, "", 403, 403, 403, "purpose control"},
 		"wrong secret":       {bare, admin[:len(admin)-4] + "aaaa", 401, 401, 401, "not known"},
+		"another CA's cert":  {stranger, "", 401, 401, 401, "another CA"},
+		"an expired cert":    {late, "", 401, 401, 401, "expired on"},
 		"session as a token": {bare, strings.Replace(admin, "reeve_", "reeve-session_", 1), 401, 401, 401, "malformed"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -53,10 +53,10 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 		}
 		return a.byToken(r.Context(), pki.Session, "session", c.Value)
 	}
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+	id, _, err := a.cfg.Peers.Peer(r.TLS)
+	if errors.Is(err, pki.ErrNoCertificate) {
 		return Caller{}, errNoCredential
 	}
-	id, err := pki.IdentityOf(r.TLS.VerifiedChains[0][0])
 	if err != nil {
 		return Caller{}, err
 	}

@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,6 +42,7 @@ type Hub struct {
 	log   *slog.Logger
 	store *store.Store
 	ca    *pki.CA
+	peers *pki.Peers
 	links *links
 	queue *scan.Queue
 	alert *alert.Worker
@@ -115,6 +115,8 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err != nil {
 		return nil, err
 	}
+	tlsConfig.ClientAuth = tls.RequestClientCert // peers judges
+	h.peers = h.ca.Peers()
 	apiListener, err := h.listen("api", cfg.Listen.API)
 	if err != nil {
 		return nil, err
@@ -136,7 +138,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		return nil, err
 	}
 	h.links = &links{
-		ca: h.ca, life: cfg.Certificates.AgentLife, store: h.store, version: version, log: logger.With("component", "links"),
+		ca: h.ca, peers: h.peers, life: cfg.Certificates.AgentLife, store: h.store, version: version, log: logger.With("component", "links"),
 		release: func(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error {
 			return h.queue.Release(ctx, agent, instance, holding)
 		},
@@ -155,7 +157,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		insightlink.Handler(insights, logger.With("component", "insights")),
 	)
 	h.api = api.New(api.Config{
-		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.links, Tokens: h.store, CA: h.ca,
+		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.links, Tokens: h.store, CA: h.ca, Peers: h.peers,
 		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
 		Version: version, Logger: logger.With("component", "api"),
 	})
@@ -165,7 +167,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "reeve_hub_links", Help: "Registered links of agents."},
 			func() float64 { return float64(len(h.links.all())) }))
 	forwarding, err := forward.NewHub(forward.HubConfig{
-		Authenticate: forward.Identify(h.byCertificate, h.byToken), Links: h.links,
+		Authenticate: h.caller, Links: h.links,
 		Logger: logger.With("component", "forward"), Registerer: metrics,
 	})
 	if err != nil {
@@ -320,17 +322,18 @@ func (h *Hub) recovered(name string, next http.Handler) http.Handler {
 	})
 }
 
-// byCertificate and byToken tell forward which service a caller may reach.
-func (h *Hub) byCertificate(cert *x509.Certificate) (forward.Caller, error) {
-	id, err := pki.IdentityOf(cert)
-	if err != nil {
-		return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)
+// caller tells forward who sends a request, and which service it may reach. A
+// certificate comes first; who has one may send a service an Authorization,
+// if only to have it taken off.
+func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
+	id, _, err := h.peers.Peer(r.TLS)
+	if errors.Is(err, pki.ErrNoCertificate) {
+		token, ok := forward.Token(r)
+		if !ok {
+			return forward.Caller{}, forward.ErrUnauthenticated
+		}
+		id, err = h.ca.VerifyServiceToken(token)
 	}
-	return callerOf(id)
-}
-
-func (h *Hub) byToken(_ context.Context, text string) (forward.Caller, error) {
-	id, err := h.ca.VerifyServiceToken(text)
 	if err != nil {
 		return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)
 	}

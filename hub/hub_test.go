@@ -494,12 +494,21 @@ func TestHub_refusesCarriers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other := t.TempDir()
+	if _, err := pki.Init(filepath.Join(other, "ca"), "other"); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := tls.LoadX509KeyPair(filepath.Join(other, "ca", "control.pem"), filepath.Join(other, "ca", "control-key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
 		certs []tls.Certificate
 		says  string
 	}{
 		"no certificate":        {nil, "401"},
 		"a control certificate": {[]tls.Certificate{control}, "401"},
+		"another CA's":          {[]tls.Certificate{foreign}, "401"},
 	} {
 		t.Run(name+" by websocket", func(t *testing.T) {
 			_, err := tunnel.Dial(t.Context(), tunnel.DialConfig{
@@ -523,16 +532,16 @@ func TestHub_refusesCarriers(t *testing.T) {
 		})
 	}
 
-	other := t.TempDir()
-	if _, err := pki.Init(filepath.Join(other, "ca"), "other"); err != nil {
-		t.Fatal(err)
-	}
-	foreign, err := tls.LoadX509KeyPair(filepath.Join(other, "ca", "control.pem"), filepath.Join(other, "ca", "control-key.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp, err := h.client(t, &foreign).Get("https://" + h.Addrs().API.String() + "/api/v1/whoami"); err == nil {
-		t.Errorf("another CA's certificate got %s", resp.Status)
+	for _, addr := range []net.Addr{h.Addrs().API, h.Addrs().Services} {
+		resp, err := h.client(t, &foreign).Get("https://" + addr.String() + "/api/v1/whoami")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || !strings.Contains(string(text), "another CA made it") {
+			t.Errorf("another CA's certificate at %s: %s %s", addr, resp.Status, text)
+		}
 	}
 
 	a := newAgent(t, h.dial(t, h.enrolled(t, "east"), tunnel.RawTLS), http.NotFoundHandler())

@@ -31,6 +31,7 @@ import (
 // Until it has registered, a link can do nothing else.
 type links struct {
 	ca       *pki.CA
+	peers    *pki.Peers
 	life     time.Duration // of the certificates that are renewed
 	store    *store.Store
 	release  func(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error
@@ -86,14 +87,10 @@ func (ls *links) load(ctx context.Context) error {
 var errCertificateOver = errors.New("the certificate that opened the link has expired")
 
 // agentOf is the agent that a TLS connection is from.
-func agentOf(state *tls.ConnectionState) (fleet.AgentName, *x509.Certificate, error) {
-	if state == nil || len(state.VerifiedChains) == 0 {
-		return "", nil, errors.New("no client certificate: enrol with a join token first")
-	}
-	cert := state.VerifiedChains[0][0]
-	id, err := pki.IdentityOf(cert)
+func (ls *links) agentOf(state *tls.ConnectionState) (fleet.AgentName, *x509.Certificate, error) {
+	id, cert, err := ls.peers.Peer(state)
 	if err != nil {
-		return "", nil, err
+		return "", nil, fmt.Errorf("%w; an agent enrols with a join token", err)
 	}
 	if id.Purpose != pki.Agent {
 		return "", nil, fmt.Errorf("the certificate is %s: a carrier needs an agent's", id)
@@ -105,7 +102,7 @@ func agentOf(state *tls.ConnectionState) (fleet.AgentName, *x509.Certificate, er
 // is upgraded.
 func (ls *links) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, _, err := agentOf(r.TLS); err != nil {
+		if _, _, err := ls.agentOf(r.TLS); err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}
@@ -115,7 +112,7 @@ func (ls *links) guard(next http.Handler) http.Handler {
 
 // serve is a tunnel.OnSession: it runs a link until it ends.
 func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.ConnectionState) {
-	agent, cert, err := agentOf(state)
+	agent, cert, err := ls.agentOf(state)
 	if err != nil {
 		ls.log.WarnContext(ctx, "carrier refused", "remote", s.RemoteAddr().String(), "error", err)
 		return

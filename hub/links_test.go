@@ -32,7 +32,7 @@ func TestLinks_endWithTheCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ls := &links{ca: ca, log: slog.New(slog.DiscardHandler)}
+		ls := &links{ca: ca, peers: ca.Peers(), log: slog.New(slog.DiscardHandler)}
 		ls.stopped, ls.stop = context.WithCancel(t.Context())
 		near, far := net.Pipe()
 		agent, err := tunnel.Client(near, tunnel.Config{})
@@ -44,7 +44,7 @@ func TestLinks_endWithTheCertificate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{pair.Leaf}}}
+		state := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{pair.Leaf}}
 		go func() {
 			defer session.Close()
 			ls.serve(t.Context(), session, state)
