@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -48,6 +49,22 @@ type AuditorFunc func(context.Context, Exchange)
 
 // Forwarded calls f.
 func (f AuditorFunc) Forwarded(ctx context.Context, e Exchange) { f(ctx, e) }
+
+// AuditLog is an Auditor that writes each exchange as one record of log.
+func AuditLog(log *slog.Logger) Auditor {
+	return AuditorFunc(func(ctx context.Context, e Exchange) {
+		attrs := []slog.Attr{
+			slog.String("caller", e.Caller.Name), slog.String("remote", e.RemoteAddr),
+			slog.String("agent", string(e.Caller.Agent)), slog.String("service", target(e.Caller.Type, e.Caller.Service)),
+			slog.String("method", e.Method), slog.String("path", e.Path), slog.Int("status", e.Status),
+			slog.Int64("received", e.Received), slog.Int64("sent", e.Sent), slog.Duration("took", e.Duration),
+		}
+		if e.Err != nil {
+			attrs = append(attrs, slog.Any("error", e.Err))
+		}
+		log.LogAttrs(ctx, slog.LevelInfo, "forwarded", attrs...)
+	})
+}
 
 // exchange watches one request pass: it is the ResponseWriter that the proxy
 // gets.

@@ -29,6 +29,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -855,6 +856,54 @@ func TestHub_audits_each_exchange(t *testing.T) {
 	}
 	if d := cmp.Diff(want, e); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestHub_counts_by_service(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	var out bytes.Buffer
+	ended := make(chan struct{}, 1)
+	log := forward.AuditLog(slog.New(slog.NewTextHandler(&out, nil)))
+	b := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }), func(o *forwardtest.Options) {
+		o.Hub = reg
+		o.Audit = forward.AuditorFunc(func(ctx context.Context, e forward.Exchange) {
+			log.Forwarded(ctx, e)
+			ended <- struct{}{}
+		})
+	})
+	do(t, b.client, request(t, "PUT", b.URL+"/x?secret=1", strings.NewReader("1234")))
+	<-ended
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	want := map[string]float64{
+		"reeve_forward_requests_total cluster-1 main 200 x-web":   1,
+		"reeve_forward_bytes_total cluster-1 received main x-web": 4,
+		"reeve_forward_bytes_total cluster-1 sent main x-web":     4,
+		"reeve_forward_answer_seconds cluster-1 main x-web":       1,
+		"reeve_forward_running cluster-1 main x-web":              0,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	for _, says := range []string{"service=x-web/main", "method=PUT", "path=/x", "status=200", "received=4"} {
+		if !strings.Contains(out.String(), says) {
+			t.Errorf("the audit log lacks %q: %s", says, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "secret") {
+		t.Errorf("the audit log has the query: %s", out.String())
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/pki"
@@ -31,6 +33,8 @@ type Options struct {
 	Session   tunnel.Config
 	Audit     forward.Auditor
 	Logger    *slog.Logger
+	// Hub is where the hub's metrics go; nil: nowhere.
+	Hub prometheus.Registerer
 	// Services changes the server of the services port before it starts.
 	Services func(*http.Server)
 }
@@ -77,7 +81,7 @@ func Start(opt Options) (_ *Rig, err error) {
 	if r.agent, err = forward.NewAgent(forward.AgentConfig{Upstreams: opt.Upstreams, Logger: opt.Logger}); err != nil {
 		return nil, err
 	}
-	hub, err := forward.NewHub(forward.HubConfig{Authenticate: r.authenticate(), Links: r, Audit: opt.Audit, Logger: opt.Logger})
+	hub, err := forward.NewHub(forward.HubConfig{Authenticate: r.authenticate(), Links: r, Audit: opt.Audit, Logger: opt.Logger, Registerer: opt.Hub})
 	if err != nil {
 		return nil, err
 	}
