@@ -278,8 +278,10 @@ func (c caller) Read(p []byte) (int, error) {
 	case err == nil || err == io.EOF:
 		return n, err
 	case errors.As(err, &large):
-		return n, &answer{http.StatusRequestEntityTooLarge, "Unable to parse incoming data",
-			"the body has more than the " + strconv.FormatInt(large.Limit, 10) + " bytes allowed"}
+		return n, &answer{
+			http.StatusRequestEntityTooLarge, "Unable to parse incoming data",
+			"the body has more than the " + strconv.FormatInt(large.Limit, 10) + " bytes allowed",
+		}
 	}
 	return n, unparsable(err)
 }

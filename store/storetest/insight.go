@@ -44,8 +44,10 @@ func testInsights(t *testing.T, open func(t *testing.T) *store.Store) {
 	t.Run("facts replace those of their source and service", func(t *testing.T) {
 		s := open(t)
 		apply(t, s, "1", "edge", main, insight.Facts{
-			{Source: "s", Service: "cli", Name: "php", Value: "8.0"}, {Source: "s", Service: "cli", Name: "drupal", Value: "9"},
-			{Source: "s", Service: "web", Name: "php", Value: "8.0"}, {Source: "t", Service: "cli", Name: "php", Value: "8.0"},
+			{Source: "s", Service: "cli", Name: "php", Value: "8.0"},
+			{Source: "s", Service: "cli", Name: "drupal", Value: "9"},
+			{Source: "s", Service: "web", Name: "php", Value: "8.0"},
+			{Source: "t", Service: "cli", Name: "php", Value: "8.0"},
 		})
 		apply(t, s, "2", "edge", insight.Environment{ID: 4, Name: "dev"}, insight.Facts{{Source: "s", Service: "cli", Name: "php", Value: "8.0"}})
 		apply(t, s, "2", "far", main, insight.Facts{{Source: "s", Service: "cli", Name: "php", Value: "8.0"}})
