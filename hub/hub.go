@@ -168,7 +168,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 			func() float64 { return float64(len(h.links.all())) }))
 	forwarding, err := forward.NewHub(forward.HubConfig{
 		Authenticate: h.caller, Links: h.links,
-		Logger: logger.With("component", "forward"), Registerer: metrics,
+		Audit: forward.AuditLog(logger.With("component", "audit")), Logger: logger.With("component", "forward"), Registerer: metrics,
 	})
 	if err != nil {
 		return nil, err
