@@ -133,7 +133,9 @@ func (s *Set) serverResource(name, class string, title func(path string) string,
 	}
 	def(k, "content", func(c *ruby.Call, d *serverConf) (ruby.Value, error) { return str(d.content), nil })
 	def(k, "params", func(c *ruby.Call, d *serverConf) (ruby.Value, error) { return dig(c, d.params) })
-	missing(k, func(c *ruby.Call, d *serverConf, name string) (ruby.Value, error) { return lookup(c, d.params, str(name)) })
+	missing(k, func(c *ruby.Call, d *serverConf, name string) (ruby.Value, error) {
+		return lookup(c, d.params, str(name))
+	})
 	return k
 }
 
@@ -258,7 +260,9 @@ var (
 func defineMySQL(s *Set) {
 	entry := s.in.DefineClass(s.spec, "MysqlConfEntry", nil)
 	text(entry, func(e *mysqlEntry) string { return "MySQL Config entry [" + strings.Join(e.path, " ") + "]" }, nil)
-	missing(entry, func(c *ruby.Call, e *mysqlEntry, name string) (ruby.Value, error) { return lookup(c, e.params, str(name)) })
+	missing(entry, func(c *ruby.Call, e *mysqlEntry, name string) (ruby.Value, error) {
+		return lookup(c, e.params, str(name))
+	})
 	def(entry, "[]", func(c *ruby.Call, e *mysqlEntry) (ruby.Value, error) {
 		name, _ := argString(c, 0)
 		return lookup(c, e.params, str(name))

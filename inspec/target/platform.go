@@ -14,22 +14,41 @@ import (
 // maxPlatformFile bounds the files that tell the platform.
 const maxPlatformFile = 1 << 20
 
+// releaseFiles are what tells the systems apart.
+var releaseFiles = []string{
+	"/etc/os-release", "/etc/lsb-release", "/etc/debian_version", "/usr/bin/raspi-config", "/etc/redhat-release", "/etc/system-release",
+	"/etc/oracle-release", "/etc/enterprise-release", "/etc/SuSE-release", "/etc/arch-release", "/etc/slackware-version", "/etc/gentoo-release",
+	"/etc/alpine-release", "/etc/coreos/update.conf",
+}
+
+// detectScript says uname's words and the files that are there, in one round
+// trip: NAME LF CONTENT NUL each.
+var detectScript = "uname -s; uname -m; uname -r\nfor f in " + strings.Join(releaseFiles, " ") +
+	"; do if [ -f $f ] && [ -r $f ]; then echo $f; cat $f; printf '\\0'; fi; done"
+
 // detect finds out the platform in the order that train does, so that a
 // profile's supports and its os.debian? mean what they do there. Files that
 // may not be read count as absent, as they do there.
 func detect(ctx context.Context, t Target) (Platform, error) {
 	d := detector{ctx: ctx, t: t}
 	kernel, machine := "Linux", ""
-	switch out, err := t.Run(ctx, "uname -s; uname -m; uname -r"); {
+	switch out, err := t.Run(ctx, detectScript); {
 	case errors.Is(err, ErrNoCommands):
 		machine = d.elfMachine()
 	case err != nil:
 		return Platform{}, fmt.Errorf("find out the platform: %w", err)
 	default:
-		if lines := strings.Split(string(out.Stdout), "\n"); len(lines) >= 3 && lines[0] != "" {
-			kernel, machine, d.release = lines[0], lines[1], lines[2]
-		} else {
-			machine = d.elfMachine()
+		lines := strings.SplitN(string(out.Stdout), "\n", 4)
+		if len(lines) < 4 {
+			machine = d.elfMachine() // no uname
+			break
+		}
+		kernel, machine, d.release = lines[0], lines[1], lines[2]
+		d.files = map[string]string{}
+		for rec := range strings.SplitSeq(lines[3], "\x00") {
+			if name, text, ok := strings.Cut(rec, "\n"); ok {
+				d.files[name] = text
+			}
 		}
 	}
 	p := Platform{Arch: machine}
@@ -47,12 +66,17 @@ type detector struct {
 	ctx     context.Context
 	t       Target
 	release string
+	files   map[string]string // those of releaseFiles; nil when they must be read
 	err     error
 }
 
 // file returns the text of a regular file, or false when there is none that
 // can be read.
 func (d *detector) file(name string) (string, bool) {
+	if d.files != nil {
+		text, ok := d.files[name]
+		return text, ok
+	}
 	data, err := d.t.ReadFile(d.ctx, name, maxPlatformFile)
 	var pathErr *fs.PathError
 	switch {
@@ -65,6 +89,10 @@ func (d *detector) file(name string) (string, bool) {
 }
 
 func (d *detector) exists(name string) bool {
+	if d.files != nil {
+		_, ok := d.files[name]
+		return ok
+	}
 	info, err := d.t.Stat(d.ctx, name, true)
 	return err == nil && info.Type == File
 }
