@@ -481,7 +481,7 @@ func (s *Store) InsightDocument(ctx context.Context, digest string) (io.ReadClos
 func (s *Store) Components(ctx context.Context, q insight.Query) (out []insight.ComponentRecord, err error) {
 	f := inventory(q)
 	equal(&f, "d.digest", q.Digest)
-	order := "c.name_lower, c.version, c.id, v.cluster, v.place, v.service"
+	order := "c.name_lower, c.version, c.key, v.cluster, v.place, v.service"
 	switch {
 	case strings.HasPrefix(q.Q, "pkg:"):
 		f.prefix("c.key", insight.PURLPrefix(q.Q))

@@ -87,7 +87,7 @@ CREATE TABLE insight_components (
     name_lower TEXT   NOT NULL,
     version    TEXT   NOT NULL
 );
-CREATE INDEX insight_components_name ON insight_components (name_lower);
+CREATE INDEX insight_components_name ON insight_components (name_lower, version);
 
 CREATE TABLE insight_document_components (
     component_id BIGINT NOT NULL REFERENCES insight_components (id),
