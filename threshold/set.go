@@ -104,6 +104,19 @@ func (s *Set) Check(name string, doc *hdf.Results) ([]string, error) {
 // Find reads the threshold that a person named: a file if there is one of
 // that path, else a shipped threshold of that name.
 func Find(nameOrFile string) (*Threshold, error) {
+	text, err := Read(nameOrFile)
+	if err != nil {
+		return nil, err
+	}
+	t, err := Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("threshold %s: %w", nameOrFile, err)
+	}
+	return t, nil
+}
+
+// Read is Find for who parses the text himself.
+func Read(nameOrFile string) ([]byte, error) {
 	text, err := os.ReadFile(nameOrFile)
 	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(nameOrFile, "/.") {
 		s, err := Open("")
@@ -111,14 +124,10 @@ func Find(nameOrFile string) (*Threshold, error) {
 			return nil, err
 		}
 		t, err := s.Get(nameOrFile)
-		return t.Threshold, err
+		return t.Text, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("threshold: %w", err)
 	}
-	t, err := Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("threshold %s: %w", nameOrFile, err)
-	}
-	return t, nil
+	return text, nil
 }

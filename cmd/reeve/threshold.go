@@ -42,9 +42,9 @@ func newThresholdCheck() *cobra.Command {
 				}
 				return verdict(cmd.OutOrStdout(), cmd.ErrOrStderr(), t.Check(results))
 			case "saf":
-				text, err := os.ReadFile(name)
+				text, err := threshold.Read(name)
 				if err != nil {
-					return fmt.Errorf("threshold: %w", err)
+					return err
 				}
 				t, err := threshold.ParseSAF(text)
 				if err != nil {

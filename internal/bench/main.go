@@ -26,6 +26,8 @@ var subjects = []struct {
 	measure func(context.Context, options, *Report) error
 }{
 	{"forward", forwarding},
+	{"scan", scanning},
+	{"start", starting},
 }
 
 func main() {
