@@ -163,7 +163,7 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 
 // invalidMember is a problem with one member of the body.
 func invalidMember(path, reason string) error {
-	return huma.Error422UnprocessableEntity(path+" "+reason, &huma.ErrorDetail{Location: "body." + path, Message: reason})
+	return huma.Error422UnprocessableEntity(path+": "+reason, &huma.ErrorDetail{Location: "body." + path, Message: reason})
 }
 
 // page is one page of a list. Next goes into the next request's before; it is

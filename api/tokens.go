@@ -94,10 +94,10 @@ func (a *API) tokens() {
 		var err error
 		switch {
 		case b.Kind == pki.Join && (b.Name != "" || b.Role != ""):
-			return nil, invalidMember("role", "and name are for API tokens; a join token has an agent")
+			return nil, invalidMember("role", "role and name are for API tokens; a join token has an agent")
 		case b.Kind == pki.Join:
 			if err := fleet.AgentName(b.Agent).Validate(); err != nil {
-				return nil, invalidMember("agent", "is not right: "+err.Error())
+				return nil, invalidMember("agent", err.Error())
 			}
 			t, text, err = a.cfg.CA.NewJoinToken(fleet.AgentName(b.Agent), b.ExpiresIn.or(pki.JoinLife))
 		case b.Agent != "":
@@ -154,7 +154,7 @@ func (a *API) credentials() {
 			err  error
 		}{{"agent", agent.Validate()}, {"type", typ.Validate()}, {"name", name.Validate()}} {
 			if c.err != nil {
-				return nil, invalidMember(c.path, "is not right: "+c.err.Error())
+				return nil, invalidMember(c.path, c.err.Error())
 			}
 		}
 		d := b.ExpiresIn.or(pki.ServiceLife)
@@ -172,7 +172,7 @@ func (a *API) credentials() {
 			o.Token, err = a.cfg.CA.IssueServiceToken(agent, typ, name, d)
 		case b.CSR != "":
 			if cert, err = a.cfg.CA.IssueService([]byte(b.CSR), agent, typ, name, d); err != nil {
-				return nil, invalidMember("csr", "is not right: "+err.Error())
+				return nil, invalidMember("csr", err.Error())
 			}
 		default:
 			cert, key, err = a.cfg.CA.NewCredential(pki.Identity{Purpose: pki.Service, Agent: agent, Type: typ, Name: b.Name}, d)

@@ -83,8 +83,11 @@ func (ls *links) load(ctx context.Context) error {
 	return nil
 }
 
-// errCertificateOver ends a link whose certificate has expired.
-var errCertificateOver = errors.New("the certificate that opened the link has expired")
+// Why the hub ends a link.
+var (
+	errCertificateOver = errors.New("the certificate that opened the link has expired")
+	errStopping        = errors.New("the hub is stopping")
+)
 
 // agentOf is the agent that a TLS connection is from.
 func (ls *links) agentOf(state *tls.ConnectionState) (fleet.AgentName, *x509.Certificate, error) {
@@ -117,13 +120,15 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 		ls.log.WarnContext(ctx, "carrier refused", "remote", s.RemoteAddr().String(), "error", err)
 		return
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, cert.NotAfter, errCertificateOver)
-	defer cancel()
+	ctx, release := context.WithDeadlineCause(ctx, cert.NotAfter, errCertificateOver)
+	defer release()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	if !ls.begin() {
 		return
 	}
 	defer ls.serving.Done()
-	defer context.AfterFunc(ls.stopped, cancel)()
+	defer context.AfterFunc(ls.stopped, func() { cancel(errStopping) })()
 	l := &link{agent: agent, session: rand.Text(), remote: s.RemoteAddr().String(), connected: time.Now().UTC(), transport: tunnel.Transport(s)}
 	defer l.transport.CloseIdleConnections()
 	log := ls.log.With("agent", agent, "session", l.session)
