@@ -81,8 +81,10 @@ func newWorld(t *testing.T, agents ...fleet.AgentName) *world {
 	}
 	t.Cleanup(func() { w.store.Close() })
 	for _, name := range agents {
-		err := w.store.SaveAgent(t.Context(), fleet.Registration{Agent: name, Instance: "i", Version: "1", ScanTargets: []string{"k8s-container"},
-			Services: []fleet.Service{{Type: "x-wiki", Name: "wiki"}}}, time.Now())
+		err := w.store.SaveAgent(t.Context(), fleet.Registration{
+			Agent: name, Instance: "i", Version: "1", ScanTargets: []string{"k8s-container"},
+			Services: []fleet.Service{{Type: "x-wiki", Name: "wiki"}},
+		}, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

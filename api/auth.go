@@ -143,7 +143,8 @@ func (a *API) sessions() {
 	op.DefaultStatus = http.StatusNoContent
 	huma.Register(a.huma, op, func(ctx context.Context, _ *struct{}) (*struct {
 		Cookie http.Cookie `header:"Set-Cookie"`
-	}, error) {
+	}, error,
+	) {
 		if c := callerOf(ctx); c.By == "session" {
 			if err := a.cfg.Tokens.RevokeToken(ctx, c.tokenID); err != nil && !errors.Is(err, pki.ErrNoToken) {
 				return nil, a.problem(ctx, "log out", err)

@@ -237,7 +237,8 @@ func (a *API) insights() {
 		}}
 		huma.Register(a.huma, op, func(ctx context.Context, in *struct {
 			Digest string `path:"digest" doc:"sha256: and 64 hex digits"`
-		}) (*huma.StreamResponse, error) {
+		},
+		) (*huma.StreamResponse, error) {
 			doc, err := a.cfg.Insights.InsightDocument(ctx, in.Digest)
 			if err != nil {
 				return nil, a.problem(ctx, "get a document", err)

@@ -132,7 +132,8 @@ func (a *API) tokens() {
 	op.DefaultStatus = http.StatusNoContent
 	huma.Register(a.huma, op, func(ctx context.Context, in *struct {
 		ID string `path:"id"`
-	}) (*struct{}, error) {
+	},
+	) (*struct{}, error) {
 		if err := a.cfg.Tokens.RevokeToken(ctx, in.ID); err != nil {
 			return nil, a.problem(ctx, "revoke a token", err)
 		}

@@ -313,7 +313,7 @@ func (h *Hub) recovered(name string, next http.Handler) http.Handler {
 			if p == nil {
 				return
 			}
-			if p != http.ErrAbortHandler {
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 				h.log.ErrorContext(r.Context(), "panic in a handler", "component", name, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 			}
 			panic(http.ErrAbortHandler)

@@ -224,8 +224,10 @@ func results(t *testing.T, status hdf.Status) io.Reader {
 		Platform: hdf.Platform{Name: "debian", Release: "13"}, Version: "1",
 		Profiles: []hdf.Profile{{
 			Name: "p", SHA256: "x", Supports: []map[string]any{}, Attributes: []map[string]any{}, Groups: []hdf.Group{},
-			Controls: []hdf.Control{{ID: "one", Title: "The first", Impact: 1, Refs: []any{}, Tags: map[string]any{},
-				Results: []hdf.Result{{Status: status, CodeDesc: "x", StartTime: hdf.Time(time.Now())}}}},
+			Controls: []hdf.Control{{
+				ID: "one", Title: "The first", Impact: 1, Refs: []any{}, Tags: map[string]any{},
+				Results: []hdf.Result{{Status: status, CodeDesc: "x", StartTime: hdf.Time(time.Now())}},
+			}},
 		}},
 	}
 	doc.Seal()
