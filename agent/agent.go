@@ -248,6 +248,22 @@ func (a *Agent) spool(name string) (*spool.Spool, error) {
 		return nil, fmt.Errorf("dataDir: %w", err)
 	}
 	a.closers = append(a.closers, s.Close)
+	gauge := func(what, help string, value func(spool.Stats) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "reeve_agent_spool_" + what, Help: help, ConstLabels: prometheus.Labels{"spool": name},
+		}, func() float64 { return value(s.Stats()) })
+	}
+	a.metrics.MustRegister(
+		gauge("items", "Documents that wait for the hub.", func(st spool.Stats) float64 { return float64(st.Items) }),
+		gauge("bytes", "Bytes that wait for the hub, on the disk.", func(st spool.Stats) float64 { return float64(st.Bytes) }),
+		gauge("rejected", "Documents that the hub refused for good.", func(st spool.Stats) float64 { return float64(st.Rejected) }),
+		gauge("age_seconds", "Age of the document that waits longest.", func(st spool.Stats) float64 {
+			if st.Oldest.IsZero() {
+				return 0
+			}
+			return time.Since(st.Oldest).Seconds()
+		}),
+	)
 	return s, nil
 }
 

@@ -23,6 +23,9 @@ func (a *Agent) watchCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("insights: %w", err)
 	}
+	// client-go's default, five requests a second, is less than two
+	// ConfigMaps a second.
+	config.QPS, config.Burst = 50, 100
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("insights: %w", err)

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -524,9 +525,10 @@ func ownSBOM() (document []byte, components int, err error) {
 	bom.Metadata = &cyclonedx.Metadata{Component: &cyclonedx.Component{Type: cyclonedx.ComponentTypeApplication, Name: info.Main.Path, Version: info.Main.Version}}
 	list := []cyclonedx.Component{}
 	for _, m := range info.Deps {
+		namespace, name := path.Split(m.Path)
 		list = append(list, cyclonedx.Component{
 			BOMRef: m.Path, Type: cyclonedx.ComponentTypeLibrary, Name: m.Path, Version: m.Version,
-			PackageURL: packageurl.NewPackageURL(packageurl.TypeGolang, "", m.Path, m.Version, nil, "").ToString(),
+			PackageURL: packageurl.NewPackageURL(packageurl.TypeGolang, strings.TrimSuffix(namespace, "/"), name, m.Version, nil, "").ToString(),
 		})
 	}
 	bom.Components = &list
