@@ -102,6 +102,7 @@ type run struct {
 	wanted func(id string) bool
 	in     *ruby.Interp
 	set    *resource.Set
+	lang   *dsl.Language
 }
 
 // install readies the interpreter: resources and the profile's libraries. It
@@ -115,6 +116,7 @@ func (r *run) install(ctx context.Context, t target.Target) (bool, error) {
 	if r.set, err = resource.Install(r.in, t, resource.Options{Logger: r.opt.Logger}); err != nil {
 		return false, fmt.Errorf("target %s: %w", t.URI(), err)
 	}
+	r.lang = dsl.Install(r.in, resources{r.set})
 	return r.supported(), nil
 }
 
@@ -161,7 +163,7 @@ func (r *run) load(ctx context.Context) (*dsl.Suite, error) {
 	}
 	cfg, files := r.config(r.p)
 	cfg.Wanted = r.wanted
-	suite := dsl.New(cfg)
+	suite := dsl.New(r.lang, cfg)
 	if err := suite.Load(ctx, files); err != nil {
 		return nil, fmt.Errorf("profile %s: %w", r.p.meta.Name, err)
 	}
@@ -170,7 +172,7 @@ func (r *run) load(ctx context.Context) (*dsl.Suite, error) {
 
 func (r *run) config(p *Profile) (dsl.Config, []*ruby.Program) {
 	cfg := dsl.Config{
-		In: r.in, Resources: resources{r.set}, Profile: p.meta.Name, Version: p.meta.Version,
+		Profile: p.meta.Name, Version: p.meta.Version,
 		Given: r.given, Inputs: map[string]dsl.Input{}, File: p.File,
 		Dependency: func(name string) (dsl.Config, []*ruby.Program, error) {
 			for i, d := range p.meta.Depends {

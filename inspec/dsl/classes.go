@@ -5,17 +5,24 @@ import (
 	"reeve.dev/reeve/inspec/ruby"
 )
 
-// classes are the Ruby classes of the language in one interpreter. Their
-// objects carry the suite that they belong to.
-type classes struct {
+// Language is the classes of the language in one interpreter. Their objects
+// carry the suite that they belong to. Suites of profiles that depend on each
+// other share it.
+type Language struct {
+	in        *ruby.Interp
+	res       Resources
+	resources *ruby.Class // the module with a method for each resource
+	named     map[string]bool
+
 	kit                                         *matcher.Kit
 	context, rule, one, expect, example, target *ruby.Class
 	operator, noValue, skip, notMet             *ruby.Class
 	groups                                      map[*ruby.Class]*group // that are open
+	current                                     *Suite                 // whose code runs
 }
 
 // suiteOf finds the suite behind any receiver of the language's words.
-func (k *classes) suiteOf(c *ruby.Call) *Suite {
+func (k *Language) suiteOf(c *ruby.Call) *Suite {
 	switch self := c.Self.(type) {
 	case *ruby.Class:
 		for class := self; class != nil; class = class.Super {
@@ -38,11 +45,12 @@ func (k *classes) suiteOf(c *ruby.Call) *Suite {
 	return nil
 }
 
-// classesOf makes the classes. Suites of profiles that depend on each other
-// share them.
-func classesOf(in *ruby.Interp, res Resources) *classes {
+// Install defines the language. It goes before the profile's libraries, which
+// define matchers; resources that they define are words from New on.
+func Install(in *ruby.Interp, res Resources) *Language {
 	module := in.DefineModule(nil, "Inspec")
-	k := &classes{
+	k := &Language{
+		in: in, res: res, named: map[string]bool{},
 		context: in.DefineClass(module, "ControlEvalContext", nil),
 		rule:    in.DefineClass(module, "Rule", nil),
 		one:     in.DefineClass(module, "DescribeBase", nil),
@@ -61,18 +69,16 @@ func classesOf(in *ruby.Interp, res Resources) *classes {
 	k.operator = in.DefineClass(in.Class("RSpec::Matchers::BuiltIn"), "OperatorMatcher", nil)
 	k.skip = in.DefineClass(in.DefineModule(core, "Pending"), "SkipDeclaredInExample", in.Class("StandardError"))
 
-	resources := in.DefineModule(module, "ResourceDSL")
-	for _, name := range res.Names() {
-		resources.Def(name, func(c *ruby.Call) (ruby.Value, error) { return res.New(c, name, c.Args) })
-	}
-	resources.Def("inspec", func(*ruby.Call) (ruby.Value, error) { return res.Backend(), nil })
+	k.resources = in.DefineModule(module, "ResourceDSL")
+	k.profileClass(in)
+	k.resources.Def("inspec", func(*ruby.Call) (ruby.Value, error) { return res.Backend(), nil })
 	matchers := in.DefineModule(in.Class("RSpec"), "Matchers")
 	for _, name := range k.kit.Names() {
 		matchers.Def(name, k.kit.New)
 	}
 	meta, _ := in.Singleton(k.example) // a class always has one
 	for _, class := range []*ruby.Class{k.context, k.rule, k.one, k.example, meta} {
-		class.Include(resources)
+		class.Include(k.resources)
 		k.inputWords(class)
 	}
 	for _, class := range []*ruby.Class{k.rule, k.example} {
@@ -93,16 +99,32 @@ func classesOf(in *ruby.Interp, res Resources) *classes {
 	return k
 }
 
-// undefined is Ruby's error for a name that nobody knows.
-func undefined(c *ruby.Call, name string) error {
-	if len(c.Args) == 0 && c.Block == nil {
-		return c.In.Raise(c.In.Class("NameError"), "undefined local variable or method `%s' for %s", name, c.In.Inspect(c.Self))
+// learn makes words of the resources that there are by now.
+func (k *Language) learn() {
+	for _, name := range k.res.Names() {
+		if k.named[name] {
+			continue
+		}
+		k.named[name] = true
+		k.resources.Def(name, func(c *ruby.Call) (ruby.Value, error) { return k.res.New(c, name, c.Args) })
 	}
-	return c.In.Raise(c.In.Class("NoMethodError"), "undefined method `%s' for %s", name, c.In.Inspect(c.Self))
+}
+
+// undefined is Ruby's error for a name that nobody knows. Without arguments
+// it may have been meant as a variable, and Ruby says so.
+func undefined(c *ruby.Call, name string) error {
+	class, what := "NoMethodError", "method"
+	if len(c.Args) == 0 && c.Block == nil {
+		class, what = "NameError", "local variable or method"
+	}
+	err := c.In.Raise(c.In.Class(class), "undefined %s `%s' for %s", what, name, c.In.Inspect(c.Self))
+	e := exception(err)
+	e.Receiver, e.Name = c.Self, name
+	return err
 }
 
 // outside lets the blocks of custom matchers use resources and expect.
-func (k *classes) outside(res Resources) func(c *ruby.Call) (ruby.Value, bool, error) {
+func (k *Language) outside(res Resources) func(c *ruby.Call) (ruby.Value, bool, error) {
 	return func(c *ruby.Call) (ruby.Value, bool, error) {
 		if c.Name == "expect" {
 			v, err := newTarget(k, nil, c)
@@ -120,7 +142,7 @@ func (k *classes) outside(res Resources) func(c *ruby.Call) (ruby.Value, bool, e
 }
 
 // contextClass defines what may be said in a control file, outside controls.
-func (k *classes) contextClass(context *ruby.Class) {
+func (k *Language) contextClass(context *ruby.Class) {
 	of := func(c *ruby.Call) *Suite { return c.Self.(*ruby.Object).Data.(*Suite) }
 	context.DefN("title", 1, 1, func(c *ruby.Call) (ruby.Value, error) {
 		of(c).title = c.In.ToS(c.Arg(0))

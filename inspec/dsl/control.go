@@ -23,6 +23,7 @@ type Control struct {
 	Line         int
 
 	suite     *Suite
+	size      int // checks so far
 	impactSet bool
 	checks    []check
 	skipped   bool
@@ -63,6 +64,14 @@ type expectCall struct {
 	negate           bool
 	file             string
 	line             int
+}
+
+// grow counts one more check.
+func (c *Control) grow(in *ruby.Interp) error {
+	if c.size++; c.size > maxChecks {
+		return in.Raise(nil, "more than %d checks in control %s", maxChecks, c.ID)
+	}
+	return nil
 }
 
 func (c *Control) skip(msg string) {
@@ -170,9 +179,15 @@ func (s *Suite) newControl(id string, c *ruby.Call, body func(rule *ruby.Object)
 			ctl.Code = p.Source(min(c.Line, ctl.Line), c.Block.EndLine())
 		}
 	}
-	rule := s.in.NewObject(s.classes.rule, ctl)
+	rule := s.in.NewObject(s.lang.rule, ctl)
+	if s.begun++; s.begun > maxControls {
+		return nil, s.in.Raise(nil, "more than %d controls", maxControls)
+	}
 	s.in.Reset()
-	err := body(rule)
+	err := func() (err error) {
+		defer guard(&err)
+		return body(rule)
+	}()
 	if isJump(err) {
 		return nil, err
 	}
@@ -181,12 +196,13 @@ func (s *Suite) newControl(id string, c *ruby.Call, body func(rule *ruby.Object)
 			return nil, err
 		}
 		ctl.checks = append(ctl.checks, check{kind: broken, file: ctl.File, line: ctl.Line, err: err})
+		s.in.Reset() // a limit that this control passed isn't the file's
 	}
 	return ctl, nil
 }
 
 // ruleClass defines what may be said in a control.
-func (k *classes) ruleClass(rule *ruby.Class) {
+func (k *Language) ruleClass(rule *ruby.Class) {
 	of := func(c *ruby.Call) *Control { return c.Self.(*ruby.Object).Data.(*Control) }
 	optional := func(s string) ruby.Value {
 		if s == "" {
@@ -304,7 +320,7 @@ func (k *classes) ruleClass(rule *ruby.Class) {
 			return c.In.NewObject(k.one, &alternatives{control: ctl}), nil
 		}
 		ctl.checks = append(ctl.checks, newCheck(c))
-		return nil, nil
+		return nil, ctl.grow(c.In)
 	})
 	rule.DefN("expect", 0, 1, func(c *ruby.Call) (ruby.Value, error) {
 		e := &expect{value: c.Arg(0)}
@@ -315,7 +331,7 @@ func (k *classes) ruleClass(rule *ruby.Class) {
 			e.value = c.Block
 		}
 		of(c).checks = append(of(c).checks, check{kind: expectation, expect: e, file: c.File, line: c.Line})
-		return c.In.NewObject(k.expect, e), nil
+		return c.In.NewObject(k.expect, e), of(c).grow(c.In)
 	})
 	for name, negate := range map[string]bool{"to": false, "not_to": true} {
 		k.expect.DefN(name, 1, 2, func(c *ruby.Call) (ruby.Value, error) {
@@ -355,7 +371,7 @@ type alternatives struct {
 	checks  []check
 }
 
-func (k *classes) oneClass(one *ruby.Class) {
+func (k *Language) oneClass(one *ruby.Class) {
 	of := func(c *ruby.Call) *alternatives { return c.Self.(*ruby.Object).Data.(*alternatives) }
 	one.Def("one", func(c *ruby.Call) (ruby.Value, error) {
 		if c.Block == nil {
@@ -371,6 +387,6 @@ func (k *classes) oneClass(one *ruby.Class) {
 	})
 	one.Def("describe", func(c *ruby.Call) (ruby.Value, error) {
 		of(c).checks = append(of(c).checks, newCheck(c))
-		return nil, nil
+		return nil, of(c).control.grow(c.In)
 	})
 }

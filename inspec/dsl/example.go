@@ -1,6 +1,7 @@
 package dsl
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -40,14 +41,14 @@ func (e *example) memoize(in *ruby.Interp, name string, make_ func() (ruby.Value
 	return v, err
 }
 
-// target is the object of expect(value).
-type target struct {
+// expectedValue is the object of expect(value).
+type expectedValue struct {
 	ex    *example // nil inside a custom matcher
 	value ruby.Value
 }
 
-func newTarget(k *classes, ex *example, c *ruby.Call) (ruby.Value, error) {
-	t := &target{ex: ex}
+func newTarget(k *Language, ex *example, c *ruby.Call) (ruby.Value, error) {
+	t := &expectedValue{ex: ex}
 	switch {
 	case len(c.Args) > 0:
 		t.value = c.Args[0]
@@ -60,7 +61,7 @@ func newTarget(k *classes, ex *example, c *ruby.Call) (ruby.Value, error) {
 }
 
 // judge holds actual against c's matcher and raises when it isn't met.
-func (k *classes) judge(ex *example, actual ruby.Value, c *ruby.Call, negate bool) (ruby.Value, error) {
+func (k *Language) judge(ex *example, actual ruby.Value, c *ruby.Call, negate bool) (ruby.Value, error) {
 	j, err := k.kit.Judge(actual, c.Arg(0), negate, c.Arg(1))
 	if ex != nil && j.Description != "" {
 		ex.said = j.Description
@@ -75,7 +76,7 @@ func (k *classes) judge(ex *example, actual ruby.Value, c *ruby.Call, negate boo
 }
 
 // exampleClass defines what may be said in an example.
-func (k *classes) exampleClass(class *ruby.Class) {
+func (k *Language) exampleClass(class *ruby.Class) {
 	of := func(c *ruby.Call) *example { return c.Self.(*ruby.Object).Data.(*example) }
 	for name, negate := range map[string]bool{"should": false, "should_not": true} {
 		class.DefN(name, 0, 2, func(c *ruby.Call) (ruby.Value, error) {
@@ -95,7 +96,7 @@ func (k *classes) exampleClass(class *ruby.Class) {
 			if err != nil {
 				return nil, err
 			}
-			return c.In.NewObject(k.target, &target{of(c), actual}), nil
+			return c.In.NewObject(k.target, &expectedValue{of(c), actual}), nil
 		})
 	}
 	class.DefN("expect", 0, 1, func(c *ruby.Call) (ruby.Value, error) { return newTarget(k, of(c), c) })
@@ -117,7 +118,7 @@ func (k *classes) exampleClass(class *ruby.Class) {
 	})
 	for name, negate := range map[string]bool{"to": false, "not_to": true, "to_not": true} {
 		k.target.DefN(name, 0, 2, func(c *ruby.Call) (ruby.Value, error) {
-			t := c.Self.(*ruby.Object).Data.(*target)
+			t := c.Self.(*ruby.Object).Data.(*expectedValue)
 			if len(c.Args) == 0 {
 				return nil, c.In.Raise(c.In.Class("ArgumentError"), "The expect syntax does not support operator matchers, so you must pass a matcher to `#%s`.", c.Name)
 			}
@@ -136,7 +137,7 @@ type operator struct {
 	negate bool
 }
 
-func (k *classes) operate(c *ruby.Call) (ruby.Value, error) {
+func (k *Language) operate(c *ruby.Call) (ruby.Value, error) {
 	o := c.Self.(*ruby.Object).Data.(*operator)
 	verb, not := "is expected to", ""
 	if o.negate {
@@ -203,7 +204,7 @@ func (e *example) run(s *Suite) (judged, error) {
 	start := time.Now()
 	res := judged{Result: hdf.Result{Status: hdf.Passed, StartTime: hdf.Time(start)}}
 	if d := e.group.described(); d != nil {
-		res.ResourceClass, res.ResourceID = s.cfg.Resources.ClassName(d), s.cfg.Resources.ID(d)
+		res.ResourceClass, res.ResourceID = s.lang.res.ClassName(d), s.lang.res.ID(d)
 	}
 	e.obj, e.memo, e.said = s.in.NewObject(e.group.class, e), nil, ""
 	var err error
@@ -246,7 +247,8 @@ func (e *example) run(s *Suite) (judged, error) {
 	return res, nil
 }
 
-func (e *example) execute(in *ruby.Interp) error {
+func (e *example) execute(in *ruby.Interp) (err error) {
+	defer guard(&err)
 	var chain []*group
 	for g := e.group; g != nil; g = g.parent {
 		chain = append(chain, g)
@@ -258,7 +260,7 @@ func (e *example) execute(in *ruby.Interp) error {
 			}
 		}
 	}
-	_, err := in.InstanceExec(e.obj, e.block)
+	_, err = in.InstanceExec(e.obj, e.block)
 	for _, g := range chain {
 		for _, blk := range g.after {
 			if _, aerr := in.InstanceExec(e.obj, blk); err == nil {
@@ -269,8 +271,12 @@ func (e *example) execute(in *ruby.Interp) error {
 	return err
 }
 
-// limitError is the exception that stands for a limit of the engine.
-const limitError = "Reeve::LimitError"
+// engineExceptions are the names under which results tell what isn't a Ruby
+// exception: a limit of the engine, or a mistake in it.
+const (
+	limitException  = "Reeve::LimitError"
+	engineException = "Reeve::EngineError"
+)
 
 // fail writes into res why it isn't passed: failed when an expectation was
 // not met, error for all else.
@@ -279,11 +285,16 @@ func (s *Suite) fail(res *hdf.Result, err error, file string, line int) {
 	e := exception(err)
 	if e == nil {
 		res.Status, res.Message, res.Backtrace = hdf.Error, err.Error(), []string{at}
-		res.Exception = limitError
+		res.Exception = limitException
+		var broken *engineError
+		if errors.As(err, &broken) {
+			res.Exception = engineException
+			res.Backtrace = append(res.Backtrace, strings.Split(strings.TrimSpace(string(broken.stack)), "\n")...)
+		}
 		return
 	}
 	res.Message = e.Message
-	if s.in.IsA(e, s.classes.notMet) {
+	if s.in.IsA(e, s.lang.notMet) {
 		res.Status = hdf.Failed
 		return
 	}

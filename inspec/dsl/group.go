@@ -94,21 +94,22 @@ func (s *Suite) newGroup(ctl *Control, parent *group, args []ruby.Value, its *it
 		g.class = parent.class
 		return g
 	}
-	super := s.classes.example
+	super := s.lang.example
 	if parent != nil {
 		super = parent.class
 	}
 	g.class = s.in.NewClass(super)
-	s.classes.groups[g.class] = g
+	s.lang.groups[g.class] = g
 	return g
 }
 
 // open runs the group's block, which adds examples and children.
-func (s *Suite) open(g *group, block *ruby.Proc) error {
+func (s *Suite) open(g *group, block *ruby.Proc) (err error) {
 	if block == nil {
 		return nil
 	}
-	_, err := s.in.ClassExec(g.class, block)
+	defer guard(&err)
+	_, err = s.in.ClassExec(g.class, block)
 	return err
 }
 
@@ -182,7 +183,7 @@ func (g *group) constant() string {
 
 // groupClass defines what may be said in a describe block. meta is the
 // singleton class of all groups' common ancestor.
-func (k *classes) groupClass(meta *ruby.Class) {
+func (k *Language) groupClass(meta *ruby.Class) {
 	of := func(c *ruby.Call) (*group, error) {
 		class, _ := c.Self.(*ruby.Class)
 		for ; class != nil; class = class.Super {
@@ -196,6 +197,9 @@ func (k *classes) groupClass(meta *ruby.Class) {
 		for _, name := range names {
 			meta.Def(name, func(c *ruby.Call) (ruby.Value, error) {
 				g, err := of(c)
+				if err == nil {
+					err = g.control.grow(c.In)
+				}
 				if err != nil {
 					return nil, err
 				}

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"path"
 	"slices"
 
 	"reeve.dev/reeve/inspec/ruby"
 )
 
 // inputWords defines input and attribute.
-func (k *classes) inputWords(class *ruby.Class) {
+func (k *Language) inputWords(class *ruby.Class) {
 	for _, name := range []string{"input", "attribute"} {
 		class.DefN(name, 1, 2, func(c *ruby.Call) (ruby.Value, error) {
 			s := k.suiteOf(c)
@@ -49,12 +50,12 @@ func (s *Suite) input(name string, opts *ruby.Hash) (ruby.Value, error) {
 	if decl.Required {
 		return nil, s.in.Raise(nil, "Input '%s' is required and does not have a value.", name)
 	}
-	return s.in.NewObject(s.classes.noValue, name), nil
+	return s.in.NewObject(s.lang.noValue, name), nil
 }
 
 // noValueClass is what an input without a value gives: it answers everything
 // with itself, and a describe of it is skipped.
-func (k *classes) noValueClass(in *ruby.Interp) {
+func (k *Language) noValueClass(in *ruby.Interp) {
 	k.noValue = in.DefineClass(in.DefineClass(in.DefineModule(nil, "Inspec"), "Input", nil), "NO_VALUE_SET", nil)
 	k.noValue.Def("to_s", func(c *ruby.Call) (ruby.Value, error) {
 		return ruby.NewString(noValueText(c.Self.(*ruby.Object))), nil
@@ -65,6 +66,28 @@ func (k *classes) noValueClass(in *ruby.Interp) {
 
 func noValueText(o *ruby.Object) string {
 	return fmt.Sprintf("Input '%s' does not have a value. Skipping test.", o.Data)
+}
+
+// profileClass defines inspec.profile, which reads the profile's own files.
+func (k *Language) profileClass(in *ruby.Interp) {
+	class := in.DefineClass(in.DefineModule(nil, "Inspec"), "RuntimeProfile", nil)
+	of := func(c *ruby.Call) *Suite { return c.Self.(*ruby.Object).Data.(*Suite) }
+	class.DefN("name", 0, 0, func(c *ruby.Call) (ruby.Value, error) { return ruby.NewString(of(c).cfg.Profile), nil })
+	class.DefN("version", 0, 0, func(c *ruby.Call) (ruby.Value, error) { return ruby.NewString(of(c).cfg.Version), nil })
+	class.DefN("file", 1, 1, func(c *ruby.Call) (ruby.Value, error) {
+		name := c.In.ToS(c.Arg(0))
+		data, ok := of(c).cfg.File(path.Join("files", path.Join("/", name)))
+		if !ok {
+			return nil, c.In.Raise(nil, "File '%s' does not exist in profile's 'files' directory", name)
+		}
+		return ruby.NewString(string(data)), nil
+	})
+	in.Class("Inspec::Backend").DefN("profile", 0, 0, func(c *ruby.Call) (ruby.Value, error) {
+		if k.current == nil {
+			return nil, nil
+		}
+		return in.NewObject(class, k.current), nil
+	})
 }
 
 // rubyValue turns what JSON and YAML decode into to Ruby's values.

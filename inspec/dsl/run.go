@@ -26,7 +26,8 @@ func (s *Suite) Run(ctx context.Context, c *Control) ([]hdf.Result, error) {
 		return []hdf.Result{{Status: hdf.Skipped, CodeDesc: "No-op", SkipMessage: text, StartTime: hdf.Time(time.Now())}}, nil
 	}
 	r := &runner{s: c.suite, control: c}
-	defer clear(s.classes.groups)
+	s.lang.current = c.suite
+	defer clear(s.lang.groups)
 	for _, ch := range c.checks {
 		if err := r.check(ch); err != nil {
 			return r.results, err
@@ -92,19 +93,19 @@ func (r *runner) check(ch check) error {
 func (r *runner) unfit(ch check) (hdf.Result, bool) {
 	res := hdf.Result{StartTime: hdf.Time(time.Now())}
 	v := ch.args[0]
-	if o, ok := v.(*ruby.Object); ok && o.Class == r.s.classes.noValue {
+	if o, ok := v.(*ruby.Object); ok && o.Class == r.s.lang.noValue {
 		res.Status, res.CodeDesc, res.SkipMessage = hdf.Skipped, noValueText(o), noValueText(o)
 		return res, true
 	}
-	msg, skipped := r.s.cfg.Resources.Skipped(v)
+	msg, skipped := r.s.lang.res.Skipped(v)
 	if !skipped {
 		var failed bool
-		if msg, failed = r.s.cfg.Resources.Failed(v); !failed {
+		if msg, failed = r.s.lang.res.Failed(v); !failed {
 			return res, false
 		}
 	}
 	g := r.s.newGroup(r.control, nil, ch.args, nil)
-	res.ResourceClass, res.ResourceID = r.s.cfg.Resources.ClassName(v), r.s.cfg.Resources.ID(v)
+	res.ResourceClass, res.ResourceID = r.s.lang.res.ClassName(v), r.s.lang.res.ID(v)
 	if skipped {
 		res.Status, res.CodeDesc, res.SkipMessage = hdf.Skipped, g.full, msg
 		return res, true
@@ -208,7 +209,7 @@ func (r *runner) expect(ch check) error {
 		ex := &example{group: g, file: call.file, line: call.line}
 		ex.block = r.s.in.NewProc(-1, func(c *ruby.Call) (ruby.Value, error) {
 			c.Args = []ruby.Value{call.matcher, call.message}
-			return r.s.classes.judge(ex, e.value, c, call.negate)
+			return r.s.lang.judge(ex, e.value, c, call.negate)
 		})
 		res, err := ex.run(r.s)
 		if err != nil {

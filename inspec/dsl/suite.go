@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"runtime/debug"
 	"slices"
 	"strings"
 
-	"reeve.dev/reeve/inspec/matcher"
 	"reeve.dev/reeve/inspec/ruby"
+	"reeve.dev/reeve/inspec/target"
 )
 
 // Resources makes and describes the resources that a profile asks about.
@@ -33,12 +34,18 @@ type Resources interface {
 	Backend() *ruby.Object
 }
 
+// What one profile may define. The limits of the interpreter start anew with
+// each control, so that these bound what they can't: controls without end, and
+// checks that fill the memory.
+const (
+	maxControls = 20_000
+	maxChecks   = 100_000 // describe, it and its of one control
+)
+
 // Config is what a Suite needs.
 type Config struct {
-	In        *ruby.Interp
-	Resources Resources
-	Profile   string // its name
-	Version   string
+	Profile string // its name
+	Version string
 	// Inputs are those that the profile declares; Given are values from
 	// outside, which win.
 	Inputs map[string]Input
@@ -67,8 +74,7 @@ type Input struct {
 type Suite struct {
 	cfg      Config
 	in       *ruby.Interp
-	kit      *matcher.Kit
-	classes  *classes
+	lang     *Language
 	self     *ruby.Object // the control files' self
 	order    []*Control
 	byID     map[string]*Control
@@ -77,16 +83,16 @@ type Suite struct {
 	title    string // of that file
 	skipFile bool
 	skipMsg  string
+	begun    int // controls of the file
 }
 
 // New makes the suite of a profile; its libraries must have been run in the
 // interpreter before.
-func New(cfg Config) *Suite { return newSuite(cfg, classesOf(cfg.In, cfg.Resources)) }
-
-func newSuite(cfg Config, k *classes) *Suite {
-	s := &Suite{cfg: cfg, in: cfg.In, kit: k.kit, classes: k, byID: map[string]*Control{}, inputs: map[string]Input{}}
+func New(k *Language, cfg Config) *Suite {
+	k.learn()
+	s := &Suite{cfg: cfg, in: k.in, lang: k, byID: map[string]*Control{}, inputs: map[string]Input{}}
 	maps.Copy(s.inputs, cfg.Inputs)
-	s.self = s.in.NewObject(s.classes.context, s)
+	s.self = s.in.NewObject(s.lang.context, s)
 	return s
 }
 
@@ -101,9 +107,14 @@ func (s *Suite) Load(ctx context.Context, files []*ruby.Program) error {
 }
 
 func (s *Suite) load(ctx context.Context, f *ruby.Program) error {
-	s.file, s.title, s.skipFile = f.File, "", false
+	s.file, s.title, s.skipFile, s.begun = f.File, "", false, 0
 	s.in.Reset()
-	_, err := s.in.Run(ctx, f, s.self)
+	s.lang.current = s
+	err := func() (err error) {
+		defer guard(&err)
+		_, err = s.in.Run(ctx, f, s.self)
+		return err
+	}()
 	for _, c := range s.order {
 		if c.File == f.File && c.FileTitle == "" {
 			c.FileTitle = s.title
@@ -120,7 +131,7 @@ func (s *Suite) load(ctx context.Context, f *ruby.Program) error {
 	if e := exception(err); e != nil && e.File == f.File {
 		line = e.Line
 	}
-	c := &Control{ID: s.generatedID(f.File, line), File: f.File, Line: line, Code: f.Source(line, line), FileTitle: s.title}
+	c := &Control{ID: s.generatedID(f.File, line), File: f.File, Line: line, Code: f.Source(line, line), FileTitle: s.title, Impact: 0.5, suite: s}
 	c.checks = []check{{kind: broken, file: f.File, line: line, err: err}}
 	s.register(c)
 	return nil
@@ -131,8 +142,8 @@ func fatal(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("the run was stopped: %w", context.Cause(ctx))
 	}
-	var gone interface{ TargetGone() bool }
-	if errors.As(err, &gone) && gone.TargetGone() {
+	var lost *target.LostError
+	if errors.As(err, &lost) || errors.Is(err, target.ErrClosed) {
 		return err
 	}
 	return nil
@@ -147,7 +158,27 @@ func exception(err error) *ruby.Exception {
 // isJump reports whether err is a return or break on its way out.
 func isJump(err error) bool {
 	var limit *ruby.LimitError
-	return err != nil && ruby.IsControlFlow(err) && !errors.As(err, &limit)
+	var broken *engineError
+	return err != nil && ruby.IsControlFlow(err) && !errors.As(err, &limit) && !errors.As(err, &broken)
+}
+
+// An engineError is a mistake of this engine, met while it evaluated a
+// profile. Profiles come from outside: one that finds such a mistake costs the
+// control that did, not the process.
+type engineError struct {
+	value any
+	stack []byte
+}
+
+func (e *engineError) Error() string {
+	return fmt.Sprintf("the engine failed here, which is a mistake in it and not in the profile: %v", e.value)
+}
+
+// guard turns a panic into an *engineError.
+func guard(err *error) {
+	if v := recover(); v != nil {
+		*err = &engineError{v, debug.Stack()}
+	}
 }
 
 // generatedID names a describe that stands outside any control. InSpec takes
@@ -187,12 +218,13 @@ func (s *Suite) include(c *ruby.Call, all bool) (ruby.Value, error) {
 		return nil, c.In.Raise(nil, "%s", err.Error())
 	}
 	cfg.Given, cfg.Wanted = s.cfg.Given, s.cfg.Wanted
-	sub := newSuite(cfg, s.classes)
+	sub := New(s.lang, cfg)
 	if err := sub.Load(c.In.Context(), files); err != nil {
 		return nil, err
 	}
+	s.lang.current = s
 	// What the block defines is laid over the controls of the same id.
-	over := newSuite(cfg, s.classes)
+	over := New(s.lang, cfg)
 	if c.Block != nil {
 		if _, err := c.In.InstanceExec(over.self, c.Block); err != nil {
 			return nil, err

@@ -927,7 +927,7 @@ func (m *all) Matches(actual ruby.Value) (bool, error) {
 			if !strings.HasPrefix(msg, "\n") {
 				msg = "\n" + msg
 			}
-			m.failed = append(m.failed, indent(fmt.Sprintf("object at index %d failed to match:%s", i, indent(msg))))
+			m.failed = append(m.failed, indent(fmt.Sprintf("object at index %d failed to match:%s", i, indent(strings.TrimRight(msg, "\n")))))
 		}
 	}
 	return len(m.failed) == 0, nil
@@ -953,7 +953,7 @@ func (m *all) NegatedFailureMessage() (string, error) { return m.kit.expectedTo(
 
 // indent sets each line that isn't blank in by three.
 func indent(s string) string {
-	lines := strings.SplitAfter(strings.TrimRight(s, "\n"), "\n")
+	lines := strings.SplitAfter(s, "\n")
 	for i, l := range lines {
 		if strings.TrimSpace(l) != "" {
 			lines[i] = "   " + l
@@ -1010,7 +1010,7 @@ func (m *compound) FailureMessage() (string, error) {
 	case m.word == "and" && m.other:
 		return a, nil
 	}
-	return indent(a) + "\n\n..." + m.word + ":\n\n" + indent(strings.TrimLeft(b, "\n")), nil
+	return indent(strings.TrimRight(a, "\n")) + "\n\n..." + m.word + ":\n\n" + indent(strings.TrimLeft(b, "\n")), nil
 }
 
 func (m *compound) NegatedFailureMessage() (string, error) { return m.FailureMessage() }
