@@ -17,12 +17,14 @@ type Interp struct {
 	memory   int64
 	deadline time.Time
 
-	epoch  uint64 // of method tables; caches of an older one are stale
-	addrs  uint64
-	stack  []stackEntry
-	file   string // of the call being made
-	line   int
-	errors []*Exception // $!, innermost rescue last
+	epoch   uint64 // of method tables; caches of an older one are stale
+	addrs   uint64
+	stack   []stackEntry
+	file    string // of the call being made
+	line    int
+	errors  []*Exception // $!, innermost rescue last
+	guard   []Value      // being inspected
+	catches []Value      // tags of the catches under way
 
 	globals map[string]Value
 	main    *Object
@@ -64,7 +66,6 @@ func New(limits Limits) *Interp {
 func (in *Interp) Reset() {
 	in.steps, in.memory = 0, 0
 	in.deadline = time.Now().Add(in.limits.Time)
-	in.stack = in.stack[:0]
 }
 
 // Run evaluates a program at its top level and returns the value of its last
@@ -110,11 +111,7 @@ func (in *Interp) Yield(blk *Proc, args ...Value) (Value, error) {
 // InstanceExec calls blk with self as its self; def in it defines methods of
 // self alone.
 func (in *Interp) InstanceExec(self Value, blk *Proc, args ...Value) (Value, error) {
-	var lex *lexScope
-	if k, err := in.singleton(self); err == nil {
-		lex = &lexScope{class: k, transparent: true}
-	}
-	return in.callBlock(blk, self, lex, args, nil)
+	return in.callBlock(blk, self, &lexScope{of: self, transparent: true}, args, nil)
 }
 
 // ClassExec calls blk with k as its self; def in it defines methods of k's

@@ -296,7 +296,7 @@ type Call struct {
 
 // Arg returns the i-th argument, nil when there are fewer.
 func (c *Call) Arg(i int) Value {
-	if i < len(c.Args) {
+	if i >= 0 && i < len(c.Args) {
 		return c.Args[i]
 	}
 	return nil

@@ -1,0 +1,968 @@
+package ruby
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// pathname is the payload of a Pathname.
+type pathname string
+
+func (p pathname) hashKey() string { return string(p) }
+
+type ipaddr struct{ p netip.Prefix }
+
+func (p ipaddr) hashKey() string { return p.p.String() }
+
+type version struct{ s string }
+
+func (v version) hashKey() string { return v.s }
+
+// fileBasename, fileDirname and fileExtname are those of Ruby's File.
+func fileBasename(s, suffix string) string {
+	if s == "" {
+		return ""
+	}
+	b := path.Base(s)
+	switch {
+	case suffix == ".*":
+		b = strings.TrimSuffix(b, fileExtname(b))
+	case b != suffix:
+		b = strings.TrimSuffix(b, suffix)
+	}
+	return b
+}
+
+func fileDirname(s string) string {
+	t := strings.TrimRight(s, "/")
+	i := strings.LastIndexByte(t, '/')
+	switch {
+	case t == "" && s != "":
+		return "/"
+	case i < 0:
+		return "."
+	case strings.TrimRight(t[:i], "/") == "":
+		return "/"
+	}
+	return strings.TrimRight(t[:i], "/")
+}
+
+func fileExtname(s string) string {
+	b := path.Base(s)
+	i := strings.LastIndexByte(b, '.')
+	if i <= 0 || i == len(b)-1 || strings.Trim(b[:i], ".") == "" {
+		return ""
+	}
+	return b[i:]
+}
+
+func fileJoin(parts []string) string {
+	var b strings.Builder
+	for i, p := range parts {
+		if i > 0 {
+			had := strings.HasSuffix(b.String(), "/")
+			switch {
+			case had:
+				p = strings.TrimLeft(p, "/")
+			case !strings.HasPrefix(p, "/"):
+				p = "/" + p
+			}
+		}
+		b.WriteString(p)
+	}
+	return b.String()
+}
+
+func expandPath(s, dir string) string {
+	if !strings.HasPrefix(s, "/") {
+		s = dir + "/" + s
+	}
+	return path.Clean("/" + s)
+}
+
+func (in *Interp) bootLibrary() {
+	in.bootFile()
+	in.bootIPAddr()
+	in.bootVersion()
+	in.bootData()
+	in.bootMash()
+}
+
+func (in *Interp) bootFile() {
+	f := in.DefineClass(nil, "File", in.Class("IO"))
+	f.SetConst("SEPARATOR", NewString("/"))
+	m := in.singletonClass(f)
+	pure := func(name string, least, most int, fn func(c *Call, s string) (Value, error)) {
+		m.DefN(name, least, most, func(c *Call) (Value, error) {
+			s, err := c.strArg(0)
+			if err != nil {
+				return nil, err
+			}
+			return fn(c, s)
+		})
+	}
+	m.Def("join", func(c *Call) (Value, error) {
+		var flat []Value
+		if err := c.In.flatten(c.Args, -1, &flat); err != nil {
+			return nil, err
+		}
+		var parts []string
+		for _, v := range flat {
+			s, err := c.In.str(v)
+			if err != nil {
+				return nil, err
+			}
+			if err := c.In.charge(len(s)); err != nil {
+				return nil, err
+			}
+			parts = append(parts, s)
+		}
+		return NewString(fileJoin(parts)), nil
+	})
+	pure("basename", 1, 2, func(c *Call, s string) (Value, error) {
+		suffix := ""
+		if len(c.Args) > 1 {
+			var err error
+			if suffix, err = c.strArg(1); err != nil {
+				return nil, err
+			}
+		}
+		return NewString(fileBasename(s, suffix)), nil
+	})
+	pure("dirname", 1, 1, func(c *Call, s string) (Value, error) { return NewString(fileDirname(s)), nil })
+	pure("extname", 1, 1, func(c *Call, s string) (Value, error) { return NewString(fileExtname(s)), nil })
+	pure("split", 1, 1, func(c *Call, s string) (Value, error) {
+		return NewArray(NewString(fileDirname(s)), NewString(fileBasename(s, ""))), nil
+	})
+	pure("expand_path", 1, 2, func(c *Call, s string) (Value, error) {
+		dir := "/"
+		if len(c.Args) > 1 {
+			var err error
+			if dir, err = c.strArg(1); err != nil {
+				return nil, err
+			}
+		}
+		return NewString(expandPath(s, dir)), nil
+	})
+	pure("absolute_path?", 1, 1, func(c *Call, s string) (Value, error) { return strings.HasPrefix(s, "/"), nil })
+	pure("fnmatch", 2, 3, func(c *Call, s string) (Value, error) {
+		name, err := c.strArg(1)
+		if err != nil {
+			return nil, err
+		}
+		ok, err := path.Match(s, name)
+		return ok && err == nil, nil
+	})
+	m.alias("fnmatch", "fnmatch?")
+	// The host's files don't exist to a profile: asking whether one is there
+	// is answered no, so that guards take their other branch; reading one is
+	// refused.
+	dir := in.singletonClass(in.DefineClass(nil, "Dir", nil))
+	for _, n := range []string{"exist?", "file?", "directory?", "readable?", "symlink?", "executable?", "writable?", "zero?"} {
+		pure(n, 1, 1, func(c *Call, s string) (Value, error) { return false, nil })
+		dir.DefN(n, 1, 1, func(c *Call) (Value, error) { return false, nil })
+	}
+	refuse := func(c *Call) (Value, error) {
+		return nil, c.In.Raise(c.In.eSecurity, "%s.%s is not available to a profile; use the file resource", c.In.className(c.Self.(*Class)), c.Name)
+	}
+	for _, n := range []string{"read", "open", "readlines", "write", "foreach", "new", "stat", "lstat", "delete", "rename", "chmod", "readlink", "size", "mtime", "binread", "unlink"} {
+		m.Def(n, refuse)
+	}
+	for _, n := range []string{"glob", "entries", "[]", "children", "mkdir", "pwd", "home", "chdir", "tmpdir", "each_child", "foreach", "open"} {
+		dir.Def(n, refuse)
+	}
+
+	in.cPathname = in.DefineClass(nil, "Pathname", nil)
+	p := in.cPathname
+	p.Include(in.cComparable)
+	self := func(c *Call) string { s, _ := c.Self.(*Object).Data.(pathname); return string(s) }
+	wrap := func(s string) Value { return &Object{Class: p, Data: pathname(s)} }
+	p.DefN("initialize", 1, 1, func(c *Call) (Value, error) {
+		s, err := c.strArg(0)
+		c.Self.(*Object).Data = pathname(s)
+		return nil, err
+	})
+	in.DefKernel("Pathname", func(c *Call) (Value, error) { return c.In.Call(p, "new", c.Args, nil) })
+	join := func(c *Call) (Value, error) {
+		s := self(c)
+		for i := range c.Args {
+			t, err := c.strArg(i)
+			if err != nil {
+				return nil, err
+			}
+			if strings.HasPrefix(t, "/") {
+				s = t
+			} else {
+				s = path.Join(s, t)
+			}
+		}
+		return wrap(s), nil
+	}
+	p.Def("join", join)
+	p.DefN("+", 1, 1, join)
+	p.DefN("/", 1, 1, join)
+	text := func(name string, fn func(string) Value) {
+		p.DefN(name, 0, 1, func(c *Call) (Value, error) { return fn(self(c)), nil })
+	}
+	for _, n := range []string{"to_s", "to_str", "to_path"} {
+		text(n, func(s string) Value { return NewString(s) })
+	}
+	text("inspect", func(s string) Value { return NewString("#<Pathname:" + s + ">") })
+	text("basename", func(s string) Value { return wrap(fileBasename(s, "")) })
+	text("dirname", func(s string) Value { return wrap(fileDirname(s)) })
+	text("parent", func(s string) Value { return wrap(fileDirname(s)) })
+	text("extname", func(s string) Value { return NewString(fileExtname(s)) })
+	text("cleanpath", func(s string) Value { return wrap(path.Clean(s)) })
+	text("absolute?", func(s string) Value { return strings.HasPrefix(s, "/") })
+	text("relative?", func(s string) Value { return !strings.HasPrefix(s, "/") })
+	text("root?", func(s string) Value { return s == "/" })
+	text("each_filename", func(s string) Value { return Strings(strings.FieldsFunc(s, func(r rune) bool { return r == '/' })) })
+	for _, n := range []string{"exist?", "file?", "directory?"} {
+		text(n, func(string) Value { return false })
+	}
+	p.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
+		if o, ok := c.Args[0].(*Object); ok {
+			if q, ok := o.Data.(pathname); ok {
+				return int64(strings.Compare(self(c), string(q))), nil
+			}
+		}
+		return nil, nil
+	})
+}
+
+func (in *Interp) bootIPAddr() {
+	in.cIPAddr = in.DefineClass(nil, "IPAddr", nil)
+	k := in.cIPAddr
+	k.Include(in.cComparable)
+	e := in.DefineClass(k, "Error", in.eArgument)
+	for _, n := range []string{"InvalidAddressError", "AddressFamilyError", "InvalidPrefixError"} {
+		in.DefineClass(k, n, e)
+	}
+	parse := func(s string) (ipaddr, error) {
+		addr, mask, has := strings.Cut(strings.Trim(s, "[]"), "/")
+		a, err := netip.ParseAddr(addr)
+		if err != nil {
+			return ipaddr{}, in.Raise(in.Class("IPAddr::InvalidAddressError"), "invalid address: %s", s)
+		}
+		n := a.BitLen()
+		if has {
+			if m, merr := netip.ParseAddr(mask); merr == nil {
+				n = 0
+				for _, b := range m.AsSlice() {
+					for ; b&0x80 != 0; b <<= 1 {
+						n++
+					}
+				}
+			} else if n, err = strconv.Atoi(mask); err != nil || n < 0 || n > a.BitLen() {
+				return ipaddr{}, in.Raise(in.Class("IPAddr::InvalidPrefixError"), "invalid length: %s", s)
+			}
+		}
+		p, _ := a.Prefix(n)
+		return ipaddr{p}, nil
+	}
+	of := func(v Value) (ipaddr, error) {
+		switch v := v.(type) {
+		case *Object:
+			if p, ok := v.Data.(ipaddr); ok {
+				return p, nil
+			}
+		case *String:
+			return parse(v.s)
+		}
+		return ipaddr{}, in.noConversion(v, "IPAddr")
+	}
+	self := func(c *Call) netip.Prefix { p, _ := c.Self.(*Object).Data.(ipaddr); return p.p }
+	k.DefN("initialize", 0, 2, func(c *Call) (Value, error) {
+		s := "::"
+		if len(c.Args) > 0 {
+			var err error
+			if s, err = c.strArg(0); err != nil {
+				return nil, err
+			}
+		}
+		p, err := parse(s)
+		c.Self.(*Object).Data = p
+		return nil, err
+	})
+	k.DefN("include?", 1, 1, func(c *Call) (Value, error) {
+		o, err := of(c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		return self(c).Contains(o.p.Addr()) && o.p.Bits() >= self(c).Bits(), nil
+	})
+	k.alias("include?", "===", "member?")
+	k.DefN("ipv4?", 0, 0, func(c *Call) (Value, error) { return self(c).Addr().Is4(), nil })
+	k.DefN("ipv6?", 0, 0, func(c *Call) (Value, error) { return self(c).Addr().Is6(), nil })
+	k.DefN("loopback?", 0, 0, func(c *Call) (Value, error) { return self(c).Addr().IsLoopback(), nil })
+	k.DefN("private?", 0, 0, func(c *Call) (Value, error) { return self(c).Addr().IsPrivate(), nil })
+	k.DefN("link_local?", 0, 0, func(c *Call) (Value, error) { return self(c).Addr().IsLinkLocalUnicast(), nil })
+	k.DefN("prefix", 0, 0, func(c *Call) (Value, error) { return int64(self(c).Bits()), nil })
+	k.DefN("to_s", 0, 0, func(c *Call) (Value, error) { return NewString(self(c).Addr().String()), nil })
+	k.DefN("to_i", 0, 0, func(c *Call) (Value, error) {
+		return normBig(new(big.Int).SetBytes(self(c).Addr().AsSlice())), nil
+	})
+	k.DefN("mask", 1, 1, func(c *Call) (Value, error) {
+		p, err := parse(self(c).Addr().String() + "/" + c.In.ToS(c.Args[0]))
+		return &Object{Class: k, Data: p}, err
+	})
+	k.DefN("to_range", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
+	k.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
+		o, err := of(c.Args[0])
+		if err != nil {
+			return nil, nil
+		}
+		return int64(self(c).Addr().Compare(o.p.Addr())), nil
+	})
+	k.DefN("==", 1, 1, func(c *Call) (Value, error) {
+		o, err := of(c.Args[0])
+		return err == nil && o.p == self(c), nil
+	})
+	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
+		p := self(c)
+		family := "IPv4"
+		if p.Addr().Is6() {
+			family = "IPv6"
+		}
+		full := make([]byte, p.Addr().BitLen()/8)
+		for i := range p.Bits() {
+			full[i/8] |= 0x80 >> (i % 8)
+		}
+		mask, _ := netip.AddrFromSlice(full)
+		return NewString("#<IPAddr: " + family + ":" + p.Addr().StringExpanded() + "/" + mask.StringExpanded() + ">"), nil
+	})
+}
+
+// compareVersions is Gem::Version's order: numbers by value, letters before
+// numbers, missing parts zero.
+func compareVersions(a, b string) int {
+	x, y := versionParts(a), versionParts(b)
+	for i := 0; i < max(len(x), len(y)); i++ {
+		p, q := "0", "0"
+		if i < len(x) {
+			p = x[i]
+		}
+		if i < len(y) {
+			q = y[i]
+		}
+		pd, qd := isDigit(p[0]), isDigit(q[0])
+		switch {
+		case pd && qd:
+			p, q = strings.TrimLeft(p, "0"), strings.TrimLeft(q, "0")
+			if len(p) != len(q) {
+				return compareOrdered(len(p), len(q))
+			}
+			if n := strings.Compare(p, q); n != 0 {
+				return n
+			}
+		case pd != qd:
+			if pd {
+				return 1
+			}
+			return -1
+		default:
+			if n := strings.Compare(p, q); n != 0 {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+func versionParts(s string) []string {
+	s = strings.ReplaceAll(s, "-", ".pre.")
+	var parts []string
+	for i := 0; i < len(s); {
+		j := i
+		switch {
+		case isDigit(s[i]):
+			for j < len(s) && isDigit(s[j]) {
+				j++
+			}
+		case isIdentStart(s[i]):
+			for j < len(s) && isIdentStart(s[j]) {
+				j++
+			}
+		default:
+			i++
+			continue
+		}
+		parts = append(parts, s[i:j])
+		i = j
+	}
+	return parts
+}
+
+func validVersion(s string) bool {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return true
+	}
+	if !isDigit(s[0]) {
+		return false
+	}
+	main, pre, dash := strings.Cut(s, "-")
+	if dash && pre == "" {
+		return false
+	}
+	for _, half := range []string{main, strings.ReplaceAll(pre, "-", ".")} {
+		for _, part := range strings.Split(half, ".") {
+			if part == "" && !(half == "" && !dash) {
+				return false
+			}
+			for i := range len(part) {
+				if !isDigit(part[i]) && (part[i] >= 0x80 || !isIdentStart(part[i]) || part[i] == '_') {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+func (in *Interp) bootVersion() {
+	gem := in.DefineModule(nil, "Gem")
+	in.cVersion = in.DefineClass(gem, "Version", nil)
+	k := in.cVersion
+	k.Include(in.cComparable)
+	self := func(c *Call) string { v, _ := c.Self.(*Object).Data.(version); return v.s }
+	check := func(v Value) (string, error) {
+		if o, ok := v.(*Object); ok {
+			if d, ok := o.Data.(version); ok {
+				return d.s, nil
+			}
+		}
+		s, err := in.toS(v)
+		if err != nil {
+			return "", err
+		}
+		if !validVersion(s) || len(s) > 10000 {
+			return "", in.Raise(in.eArgument, "%s", "Malformed version number string "+s)
+		}
+		if s = strings.TrimSpace(s); s == "" {
+			s = "0"
+		}
+		return s, nil
+	}
+	k.DefN("initialize", 1, 1, func(c *Call) (Value, error) {
+		s, err := check(c.Args[0])
+		c.Self.(*Object).Data = version{s}
+		return nil, err
+	})
+	in.singletonClass(k).DefN("create", 1, 1, func(c *Call) (Value, error) { return c.In.Call(c.Self, "new", c.Args, nil) })
+	in.singletonClass(k).DefN("correct?", 1, 1, func(c *Call) (Value, error) { return validVersion(c.In.ToS(c.Args[0])), nil })
+	k.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
+		if o, ok := c.Args[0].(*Object); ok {
+			if v, ok := o.Data.(version); ok {
+				return int64(compareVersions(self(c), v.s)), nil
+			}
+		}
+		if s, ok := c.Args[0].(*String); ok && validVersion(s.s) {
+			return int64(compareVersions(self(c), s.s)), nil
+		}
+		return nil, nil
+	})
+	k.DefN("to_s", 0, 0, func(c *Call) (Value, error) { return NewString(self(c)), nil })
+	k.alias("to_s", "version")
+	k.DefN("segments", 0, 0, func(c *Call) (Value, error) {
+		a := &Array{}
+		for _, p := range versionParts(self(c)) {
+			if isDigit(p[0]) {
+				a.Elems = append(a.Elems, leadingInt(p, 10))
+			} else {
+				a.Elems = append(a.Elems, NewString(p))
+			}
+		}
+		return a, nil
+	})
+	k.DefN("prerelease?", 0, 0, func(c *Call) (Value, error) {
+		for _, p := range versionParts(self(c)) {
+			if !isDigit(p[0]) {
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) { return NewString(`Gem::Version.new("` + self(c) + `")`), nil })
+
+	// Dependency.new(name, requirements).match?(name, version) and
+	// Requirement.new(…).satisfied_by?(version).
+	satisfied := func(reqs []Value, v string) (bool, error) {
+		for _, r := range reqs {
+			s, err := in.str(r)
+			if err != nil {
+				return false, err
+			}
+			op := strings.TrimSpace(s[:len(s)-len(strings.TrimLeft(s, "<>=!~ "))])
+			want, err := check(NewString(strings.TrimSpace(strings.TrimLeft(s, "<>=!~ "))))
+			if err != nil {
+				return false, err
+			}
+			n := compareVersions(v, want)
+			ok := false
+			switch op {
+			case "", "=":
+				ok = n == 0
+			case "!=":
+				ok = n != 0
+			case ">":
+				ok = n > 0
+			case "<":
+				ok = n < 0
+			case ">=":
+				ok = n >= 0
+			case "<=":
+				ok = n <= 0
+			case "~>":
+				p := versionParts(want)
+				if len(p) > 1 {
+					p = p[:len(p)-1]
+				}
+				ok = n >= 0 && compareVersions(strings.Join(versionParts(v)[:min(len(p), len(versionParts(v)))], "."), strings.Join(p, ".")) == 0
+			default:
+				return false, in.Raise(in.eArgument, "Illformed requirement [%q]", s)
+			}
+			if !ok {
+				return false, nil
+			}
+		}
+		return true, nil
+	}
+	for _, name := range []string{"Requirement", "Dependency"} {
+		k := in.DefineClass(gem, name, nil)
+		k.DefN("initialize", 0, -1, func(c *Call) (Value, error) {
+			args := c.Args
+			if name == "Dependency" && len(args) > 0 {
+				args = args[1:]
+			}
+			var flat []Value
+			err := c.In.flatten(args, -1, &flat)
+			c.Self.(*Object).Data = flat
+			return nil, err
+		})
+		match := func(c *Call) (Value, error) {
+			v, err := check(c.Args[len(c.Args)-1])
+			if err != nil {
+				return nil, err
+			}
+			reqs, _ := c.Self.(*Object).Data.([]Value)
+			return satisfied(reqs, v)
+		}
+		k.DefN("satisfied_by?", 1, 1, match)
+		k.DefN("match?", 1, 3, match)
+		k.DefN("===", 1, 1, match)
+	}
+}
+
+func (in *Interp) bootData() {
+	j := in.DefineModule(nil, "JSON")
+	perr := in.DefineClass(j, "ParserError", in.DefineClass(j, "JSONError", in.eStandard))
+	m := in.singletonClass(j)
+	m.DefN("parse", 1, 2, func(c *Call) (Value, error) {
+		s, err := c.strArg(0)
+		if err != nil {
+			return nil, err
+		}
+		sym := false
+		if h, ok := c.Arg(1).(*Hash); ok {
+			v, _ := h.Get(Symbol("symbolize_names"))
+			sym = Truthy(v)
+		}
+		if err := c.In.charge(8 * len(s)); err != nil {
+			return nil, err
+		}
+		d := json.NewDecoder(strings.NewReader(s))
+		d.UseNumber()
+		v, err := c.In.decodeJSON(d, sym, 0)
+		if err == nil {
+			if _, more := d.Token(); !errors.Is(more, io.EOF) {
+				err = errors.New("unexpected token after the value")
+			}
+		}
+		var limit *LimitError
+		if err != nil && !errors.As(err, &limit) {
+			return nil, c.In.Raise(perr, "%s", jsonError(s, err))
+		}
+		return v, err
+	})
+	m.alias("parse", "load", "parse!")
+	generate := func(c *Call) (Value, error) {
+		var b bytes.Buffer
+		if err := c.In.encodeJSON(&b, c.Args[0]); err != nil {
+			return nil, err
+		}
+		if c.Name == "pretty_generate" {
+			var p bytes.Buffer
+			if err := json.Indent(&p, b.Bytes(), "", "  "); err != nil {
+				return nil, err
+			}
+			b = p
+		}
+		return NewString(b.String()), nil
+	}
+	for _, n := range []string{"generate", "dump", "pretty_generate"} {
+		m.DefN(n, 1, 3, generate)
+	}
+	in.cKernel.DefN("to_json", 0, -1, func(c *Call) (Value, error) {
+		c.Args = []Value{c.Self}
+		return generate(c)
+	})
+
+	y := in.DefineModule(nil, "YAML")
+	in.cObject.SetConst("Psych", y)
+	serr := in.DefineClass(y, "SyntaxError", in.eStandard)
+	ym := in.singletonClass(y)
+	load := func(c *Call) (Value, error) {
+		s, err := c.strArg(0)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.In.charge(16 * len(s)); err != nil {
+			return nil, err
+		}
+		var doc yaml.Node
+		if err := yaml.Unmarshal([]byte(s), &doc); err != nil {
+			return nil, c.In.Raise(serr, "%s", err.Error())
+		}
+		if len(doc.Content) == 0 {
+			return false, nil
+		}
+		return c.In.decodeYAML(doc.Content[0], 0)
+	}
+	for _, n := range []string{"load", "safe_load", "unsafe_load"} {
+		ym.DefN(n, 1, -1, load)
+	}
+}
+
+// jsonError words a parse error as Ruby's json 2.6 does.
+func jsonError(s string, err error) string {
+	var se *json.SyntaxError
+	if errors.As(err, &se) && se.Offset > 0 {
+		return fmt.Sprintf("unexpected token at '%s'", s[min(int(se.Offset)-1, len(s)):])
+	}
+	return "unexpected token at ''"
+}
+
+func (in *Interp) decodeJSON(d *json.Decoder, sym bool, depth int) (Value, error) {
+	if depth > 100 {
+		return nil, errors.New("nesting is too deep")
+	}
+	t, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	if err := in.charge(48); err != nil {
+		return nil, err
+	}
+	switch t := t.(type) {
+	case json.Delim:
+		if t == '[' {
+			a := &Array{}
+			for d.More() {
+				v, err := in.decodeJSON(d, sym, depth+1)
+				if err != nil {
+					return nil, err
+				}
+				a.Elems = append(a.Elems, v)
+			}
+			_, err := d.Token()
+			return a, err
+		}
+		h := &Hash{}
+		for d.More() {
+			k, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			v, err := in.decodeJSON(d, sym, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			if name, _ := k.(string); sym {
+				h.Set(Symbol(name), v)
+			} else {
+				h.Set(NewString(name), v)
+			}
+		}
+		_, err := d.Token()
+		return h, err
+	case json.Number:
+		if b, ok := new(big.Int).SetString(t.String(), 10); ok && len(t) < 10000 {
+			return normBig(b), nil
+		}
+		return t.Float64()
+	case string:
+		return NewString(t), nil
+	}
+	return t, nil
+}
+
+func (in *Interp) encodeJSON(b *bytes.Buffer, v Value) error {
+	text := func(s string) error {
+		var e bytes.Buffer
+		enc := json.NewEncoder(&e)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(s); err != nil {
+			return err
+		}
+		b.Write(bytes.TrimRight(e.Bytes(), "\n"))
+		return in.charge(e.Len())
+	}
+	switch v := v.(type) {
+	case nil:
+		b.WriteString("null")
+	case bool, int64, *big.Int, float64:
+		b.WriteString(in.Inspect(v))
+	case *String:
+		return text(v.s)
+	case *Array:
+		return in.deeper(func() error {
+			b.WriteByte('[')
+			for i, e := range v.Elems {
+				if i > 0 {
+					b.WriteByte(',')
+				}
+				if err := in.encodeJSON(b, e); err != nil {
+					return err
+				}
+			}
+			b.WriteByte(']')
+			return nil
+		})
+	case *Hash:
+		return in.deeper(func() error {
+			b.WriteByte('{')
+			first := true
+			err := v.Each(func(k, x Value) error {
+				if !first {
+					b.WriteByte(',')
+				}
+				first = false
+				if err := text(in.ToS(k)); err != nil {
+					return err
+				}
+				b.WriteByte(':')
+				return in.encodeJSON(b, x)
+			})
+			b.WriteByte('}')
+			return err
+		})
+	default:
+		if m := in.dispatchClass(v).find("to_h"); m != nil {
+			if h, err := in.Call(v, "to_h", nil, nil); err == nil {
+				if h, ok := h.(*Hash); ok {
+					return in.encodeJSON(b, h)
+				}
+			}
+		}
+		s, err := in.toS(v)
+		if err != nil {
+			return err
+		}
+		return text(s)
+	}
+	return nil
+}
+
+func (in *Interp) decodeYAML(n *yaml.Node, depth int) (Value, error) {
+	if depth > 100 {
+		return nil, in.Raise(in.eArgument, "YAML is nested too deeply")
+	}
+	if err := in.charge(48 + len(n.Value)); err != nil {
+		return nil, err
+	}
+	switch n.Kind {
+	case yaml.AliasNode:
+		return nil, in.Raise(in.eArgument, "Unknown alias: %s", n.Value)
+	case yaml.SequenceNode:
+		a := &Array{}
+		for _, c := range n.Content {
+			v, err := in.decodeYAML(c, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			a.Elems = append(a.Elems, v)
+		}
+		return a, nil
+	case yaml.MappingNode:
+		h := &Hash{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			k, err := in.decodeYAML(n.Content[i], depth+1)
+			if err != nil {
+				return nil, err
+			}
+			v, err := in.decodeYAML(n.Content[i+1], depth+1)
+			if err != nil {
+				return nil, err
+			}
+			h.Set(k, v)
+		}
+		return h, nil
+	}
+	return in.yamlScalar(n), nil
+}
+
+// yamlScalar resolves a plain scalar by YAML 1.1, as Psych does: yes and no
+// are booleans and 0644 is octal.
+func (in *Interp) yamlScalar(n *yaml.Node) Value {
+	s := n.Value
+	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 || n.Tag == "!!str" && n.Style&yaml.TaggedStyle != 0 {
+		return NewString(s)
+	}
+	switch strings.ToLower(s) {
+	case "", "~", "null":
+		return nil
+	case "true", "yes", "on":
+		return true
+	case "false", "no", "off":
+		return false
+	}
+	if s[0] == ':' && len(s) > 1 && isIdentStart(s[1]) {
+		return Symbol(s[1:])
+	}
+	if strings.Trim(s, "0123456789+-_,xobabcdefABCDEF") == "" && strings.ContainsAny(s, "0123456789") {
+		clean := strings.NewReplacer("_", "", ",", "").Replace(s)
+		if b, ok := new(big.Int).SetString(clean, 0); ok && len(clean) < 1000 {
+			return normBig(b)
+		}
+	}
+	if strings.Trim(s, "0123456789+-._eE") == "" && strings.ContainsAny(s, "0123456789") && strings.Contains(s, ".") {
+		if f, err := strconv.ParseFloat(strings.ReplaceAll(s, "_", ""), 64); err == nil {
+			return f
+		}
+	}
+	if len(s) == 10 && s[4] == '-' && s[7] == '-' {
+		if t, err := time.Parse("2006-01-02", s); err == nil {
+			return in.newDate(t)
+		}
+	}
+	return NewString(s)
+}
+
+// bootMash defines Hashie::Mash: a hash whose string keys are methods too.
+func (in *Interp) bootMash() {
+	in.cMash = in.DefineClass(in.DefineModule(nil, "Hashie"), "Mash", in.cHash)
+	k := in.cMash
+	key := func(v Value) Value {
+		if s, ok := v.(Symbol); ok {
+			return NewString(string(s))
+		}
+		return v
+	}
+	var wrap func(v Value) Value
+	fill := func(m, from *Hash) {
+		_ = from.Each(func(k, v Value) error { m.Set(key(k), wrap(v)); return nil })
+	}
+	wrap = func(v Value) Value {
+		switch v := v.(type) {
+		case *Hash:
+			if v.ext != nil && v.class != nil && v.class.Inherits(k) {
+				return v
+			}
+			m := &Hash{ext: &ext{class: k}}
+			fill(m, v)
+			return m
+		case *Array:
+			a := &Array{Elems: make([]Value, len(v.Elems))}
+			for i, e := range v.Elems {
+				a.Elems[i] = wrap(e)
+			}
+			return a
+		}
+		return v
+	}
+	self := func(c *Call) *Hash { return c.Self.(*Hash) }
+	k.DefN("initialize", 0, 2, func(c *Call) (Value, error) {
+		if h, ok := c.Arg(0).(*Hash); ok {
+			if err := c.In.charge(160 * h.Len()); err != nil {
+				return nil, err
+			}
+			return nil, c.In.deeper(func() error { fill(self(c), h); return nil })
+		}
+		return nil, nil
+	})
+	byKey := func(name string, least, most int) {
+		m := in.cHash.find(name)
+		k.DefN(name, least, most, func(c *Call) (Value, error) {
+			d := *c
+			d.Args = append([]Value(nil), c.Args...)
+			d.Args[0] = key(d.Args[0])
+			if name == "[]=" || name == "store" {
+				d.Args[1] = wrap(d.Args[1])
+			}
+			return m.native(&d)
+		})
+	}
+	byKey("[]", 1, 1)
+	byKey("[]=", 2, 2)
+	byKey("store", 2, 2)
+	byKey("fetch", 1, 2)
+	byKey("delete", 1, 1)
+	for _, n := range []string{"key?", "has_key?", "include?", "member?"} {
+		byKey(n, 1, 1)
+	}
+	merge := func(c *Call) (Value, error) {
+		h := self(c)
+		if !strings.HasSuffix(c.Name, "!") && c.Name != "update" {
+			d, err := c.In.dup(h)
+			if err != nil {
+				return nil, err
+			}
+			h = d.(*Hash)
+		}
+		for _, a := range c.Args {
+			o, err := c.In.hsh(a)
+			if err != nil {
+				return nil, err
+			}
+			fill(h, o)
+		}
+		return h, nil
+	}
+	for _, n := range []string{"merge", "merge!", "update", "deep_merge", "deep_merge!", "deep_update"} {
+		k.Def(n, merge)
+	}
+	k.DefN("to_hash", 0, 1, func(c *Call) (Value, error) {
+		h := &Hash{}
+		h.copyEntries(self(c))
+		return h, nil
+	})
+	k.alias("to_hash", "to_h")
+	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
+		var b strings.Builder
+		b.WriteString("#<Hashie::Mash")
+		err := c.In.guarded(c.Self, func() error {
+			return self(c).Each(func(k, v Value) error {
+				s, err := c.In.inspect(v)
+				b.WriteString(" " + c.In.ToS(k) + "=" + s)
+				return err
+			})
+		})
+		return NewString(b.String() + ">"), err
+	})
+	k.DefMissing(func(c *Call, name string) (Value, error) {
+		switch {
+		case strings.HasSuffix(name, "=") && len(c.Args) == 1:
+			return c.Args[0], c.In.hashSet(self(c), NewString(strings.TrimSuffix(name, "=")), wrap(c.Args[0]))
+		case strings.HasSuffix(name, "?"):
+			v, _ := self(c).Get(NewString(strings.TrimSuffix(name, "?")))
+			return Truthy(v), nil
+		}
+		v, _ := self(c).Get(NewString(strings.TrimSuffix(name, "!")))
+		return v, nil
+	}, func(v Value, name string) bool {
+		_, ok := v.(*Hash).Get(NewString(strings.TrimRight(name, "=?!")))
+		return ok || strings.HasSuffix(name, "=")
+	})
+}

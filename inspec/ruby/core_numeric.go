@@ -1,0 +1,717 @@
+package ruby
+
+import (
+	"fmt"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+)
+
+func isNumber(v Value) bool {
+	switch v.(type) {
+	case int64, float64, *big.Int:
+		return true
+	}
+	return false
+}
+
+func bigOf(v Value) *big.Int {
+	switch v := v.(type) {
+	case int64:
+		return big.NewInt(v)
+	case *big.Int:
+		return v
+	}
+	return nil
+}
+
+func floatOf(v Value) float64 {
+	switch v := v.(type) {
+	case int64:
+		return float64(v)
+	case float64:
+		return v
+	case *big.Int:
+		f, _ := new(big.Float).SetInt(v).Float64()
+		return f
+	}
+	return math.NaN()
+}
+
+func compareNumbers(a, b Value) (int, bool) {
+	_, af := a.(float64)
+	_, bf := b.(float64)
+	if af || bf {
+		x, y := floatOf(a), floatOf(b)
+		if math.IsNaN(x) || math.IsNaN(y) {
+			return 0, false
+		}
+		return compareOrdered(x, y), true
+	}
+	return bigOf(a).Cmp(bigOf(b)), true
+}
+
+// maxBits bounds integers, so that one multiplication stays cheap.
+const maxBits = 1 << 20
+
+func (in *Interp) arithmetic(op string, a, b Value) (Value, error) {
+	if !isNumber(b) {
+		if o, ok := b.(*Object); ok && in.respondTo(o, "coerce", true) {
+			r, err := in.Call(o, "coerce", []Value{a}, nil)
+			if err != nil {
+				return nil, err
+			}
+			if p, ok := r.(*Array); ok && len(p.Elems) == 2 {
+				return in.Call(p.Elems[0], op, []Value{p.Elems[1]}, nil)
+			}
+		}
+		return nil, in.Raise(in.eType, "%s can't be coerced into %s", in.special(b), in.className(in.ClassOf(a)))
+	}
+	_, af := a.(float64)
+	_, bf := b.(float64)
+	if af || bf {
+		x, y := floatOf(a), floatOf(b)
+		switch op {
+		case "+":
+			return x + y, nil
+		case "-":
+			return x - y, nil
+		case "*":
+			return x * y, nil
+		case "/":
+			return x / y, nil
+		case "%":
+			m := math.Mod(x, y)
+			if m != 0 && (m < 0) != (y < 0) {
+				m += y
+			}
+			return m, nil
+		case "**":
+			return math.Pow(x, y), nil
+		}
+	}
+	x, y := bigOf(a), bigOf(b)
+	if x.BitLen()+y.BitLen() > maxBits {
+		return nil, &LimitError{Limit: "memory"}
+	}
+	if err := in.charge((x.BitLen() + y.BitLen()) / 8); err != nil {
+		return nil, err
+	}
+	z := new(big.Int)
+	switch op {
+	case "+":
+		z.Add(x, y)
+	case "-":
+		z.Sub(x, y)
+	case "*":
+		z.Mul(x, y)
+	case "/", "%":
+		if y.Sign() == 0 {
+			return nil, in.Raise(in.eZeroDiv, "divided by 0")
+		}
+		m := new(big.Int)
+		z.QuoRem(x, y, m)
+		if m.Sign() != 0 && (m.Sign() < 0) != (y.Sign() < 0) {
+			z.Sub(z, big.NewInt(1))
+			m.Add(m, y)
+		}
+		if op == "%" {
+			z = m
+		}
+	case "**":
+		if y.Sign() < 0 {
+			return math.Pow(floatOf(a), floatOf(b)), nil
+		}
+		if !y.IsInt64() || int64(x.BitLen())*y.Int64() > maxBits {
+			if x.BitLen() > 1 {
+				return nil, &LimitError{Limit: "memory"}
+			}
+			y = new(big.Int).And(y, big.NewInt(3))
+			y.Add(y, big.NewInt(4)) // -1, 0 and 1 only need its parity
+		}
+		z.Exp(x, y, nil)
+	}
+	return normBig(z), nil
+}
+
+func (in *Interp) bootNumeric() {
+	n := in.cNumeric
+	for _, op := range []string{"+", "-", "*", "/", "%", "**"} {
+		n.DefN(op, 1, 1, func(c *Call) (Value, error) { return c.In.arithmetic(op, c.Self, c.Args[0]) })
+	}
+	n.alias("%", "modulo")
+	n.alias("**", "pow")
+	for name, test := range map[string]func(int) bool{
+		"<": func(n int) bool { return n < 0 }, "<=": func(n int) bool { return n <= 0 },
+		">": func(n int) bool { return n > 0 }, ">=": func(n int) bool { return n >= 0 },
+	} {
+		n.DefN(name, 1, 1, func(c *Call) (Value, error) {
+			if isNumber(c.Args[0]) {
+				r, ok := compareNumbers(c.Self, c.Args[0])
+				return ok && test(r), nil
+			}
+			if o, ok := c.Args[0].(*Object); ok && c.In.respondTo(o, "coerce", true) {
+				return c.In.arithmetic(c.Name, c.Self, o)
+			}
+			return nil, c.In.notComparable(c.Self, c.Args[0])
+		})
+	}
+	n.DefN("==", 1, 1, func(c *Call) (Value, error) { return c.In.equal(c.fr, c.Self, c.Args[0]) })
+	n.alias("==", "===")
+	n.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
+		if isNumber(c.Args[0]) {
+			if r, ok := compareNumbers(c.Self, c.Args[0]); ok {
+				return int64(r), nil
+			}
+		}
+		return nil, nil
+	})
+	n.DefN("coerce", 1, 1, func(c *Call) (Value, error) {
+		if _, ok := c.Self.(int64); ok {
+			if _, ok := c.Args[0].(int64); ok {
+				return NewArray(c.Args[0], c.Self), nil
+			}
+		}
+		f, err := c.In.toFloat(c.Args[0])
+		return NewArray(f, floatOf(c.Self)), err
+	})
+	n.DefN("-@", 0, 0, func(c *Call) (Value, error) {
+		if f, ok := c.Self.(float64); ok {
+			return -f, nil
+		}
+		return c.In.arithmetic("-", int64(0), c.Self)
+	})
+	n.DefN("+@", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
+	n.DefN("to_s", 0, 1, func(c *Call) (Value, error) {
+		if len(c.Args) == 1 {
+			base, err := c.In.num(c.Args[0])
+			if err != nil {
+				return nil, err
+			}
+			if base < 2 || base > 36 {
+				return nil, c.In.Raise(c.In.eArgument, "invalid radix %d", base)
+			}
+			if b := bigOf(c.Self); b != nil {
+				return NewString(b.Text(int(base))), nil
+			}
+		}
+		s, err := c.In.inspect(c.Self)
+		return NewString(s), err
+	})
+	n.alias("to_s", "inspect")
+	n.DefN("to_i", 0, 0, func(c *Call) (Value, error) {
+		if f, ok := c.Self.(float64); ok {
+			return c.In.floatToInt(math.Trunc(f))
+		}
+		return c.Self, nil
+	})
+	n.alias("to_i", "to_int", "truncate")
+	n.DefN("to_f", 0, 0, func(c *Call) (Value, error) { return floatOf(c.Self), nil })
+	n.alias("to_f", "to_r", "to_c", "to_d")
+	n.DefN("integer?", 0, 0, func(c *Call) (Value, error) { return bigOf(c.Self) != nil, nil })
+	n.DefN("finite?", 0, 0, func(c *Call) (Value, error) {
+		f := floatOf(c.Self)
+		return !math.IsInf(f, 0) && !math.IsNaN(f), nil
+	})
+	n.DefN("nan?", 0, 0, func(c *Call) (Value, error) { return math.IsNaN(floatOf(c.Self)), nil })
+	n.DefN("infinite?", 0, 0, func(c *Call) (Value, error) {
+		if f := floatOf(c.Self); math.IsInf(f, 1) {
+			return int64(1), nil
+		} else if math.IsInf(f, -1) {
+			return int64(-1), nil
+		}
+		return nil, nil
+	})
+	sign := func(v Value) int {
+		r, _ := compareNumbers(v, int64(0))
+		return r
+	}
+	n.DefN("zero?", 0, 0, func(c *Call) (Value, error) { return sign(c.Self) == 0, nil })
+	n.DefN("nonzero?", 0, 0, func(c *Call) (Value, error) {
+		if sign(c.Self) == 0 {
+			return nil, nil
+		}
+		return c.Self, nil
+	})
+	n.DefN("positive?", 0, 0, func(c *Call) (Value, error) { return sign(c.Self) > 0, nil })
+	n.DefN("negative?", 0, 0, func(c *Call) (Value, error) { return sign(c.Self) < 0, nil })
+	n.DefN("abs", 0, 0, func(c *Call) (Value, error) {
+		if f, ok := c.Self.(float64); ok {
+			return math.Abs(f), nil
+		}
+		if sign(c.Self) < 0 {
+			return c.In.arithmetic("-", int64(0), c.Self)
+		}
+		return c.Self, nil
+	})
+	n.alias("abs", "magnitude")
+	n.DefN("fdiv", 1, 1, func(c *Call) (Value, error) { return floatOf(c.Self) / floatOf(c.Args[0]), nil })
+	n.DefN("quo", 1, 1, n.methods["fdiv"].native)
+	n.DefN("div", 1, 1, func(c *Call) (Value, error) {
+		if f, ok := c.Args[0].(float64); ok && f == 0 {
+			return nil, c.In.Raise(c.In.eZeroDiv, "divided by 0")
+		}
+		v, err := c.In.arithmetic("/", c.Self, c.Args[0])
+		if f, ok := v.(float64); ok {
+			return c.In.floatToInt(math.Floor(f))
+		}
+		return v, err
+	})
+	n.DefN("divmod", 1, 1, func(c *Call) (Value, error) {
+		q, err := c.In.Call(c.Self, "div", c.Args, nil)
+		if err != nil {
+			return nil, err
+		}
+		m, err := c.In.arithmetic("%", c.Self, c.Args[0])
+		return NewArray(q, m), err
+	})
+	n.DefN("remainder", 1, 1, func(c *Call) (Value, error) {
+		x, y := bigOf(c.Self), bigOf(c.Args[0])
+		if x == nil || y == nil {
+			return math.Mod(floatOf(c.Self), floatOf(c.Args[0])), nil
+		}
+		if y.Sign() == 0 {
+			return nil, c.In.Raise(c.In.eZeroDiv, "divided by 0")
+		}
+		return normBig(new(big.Int).Rem(x, y)), nil
+	})
+	round := func(fn func(float64) float64) native {
+		return func(c *Call) (Value, error) {
+			digits := int64(0)
+			if d, ok := c.Arg(0).(int64); ok {
+				digits = d
+			}
+			if b := bigOf(c.Self); b != nil {
+				if digits >= 0 || digits < -18 {
+					return c.Self, nil
+				}
+				p := math.Pow(10, float64(-digits))
+				return c.In.floatToInt(fn(floatOf(c.Self)/p) * p)
+			}
+			f := floatOf(c.Self)
+			if digits > 0 {
+				if digits > 15 {
+					return f, nil
+				}
+				if c.Name == "round" {
+					r, _ := strconv.ParseFloat(strconv.FormatFloat(f, 'f', int(digits), 64), 64)
+					return r, nil
+				}
+				p := math.Pow(10, float64(digits))
+				return fn(f*p) / p, nil
+			}
+			p := math.Pow(10, float64(-digits))
+			return c.In.floatToInt(fn(f/p) * p)
+		}
+	}
+	n.DefN("round", 0, 2, round(math.Round))
+	n.DefN("floor", 0, 1, round(math.Floor))
+	n.DefN("ceil", 0, 1, round(math.Ceil))
+	n.DefN("step", 0, 3, func(c *Call) (Value, error) {
+		if c.Block == nil {
+			return c.enum()
+		}
+		var limit, by Value = c.Arg(0), int64(1)
+		if len(c.Args) > 1 {
+			by = c.Args[1]
+		}
+		if h, ok := c.Arg(0).(*Hash); ok {
+			limit, _ = h.Get(Symbol("to"))
+			if v, ok := h.Get(Symbol("by")); ok {
+				by = v
+			}
+		}
+		down := sign(by) < 0
+		if sign(by) == 0 {
+			return nil, c.In.Raise(c.In.eArgument, "step can't be 0")
+		}
+		for v := c.Self; ; {
+			if limit != nil {
+				r, ok := compareNumbers(v, limit)
+				if !ok || !down && r > 0 || down && r < 0 {
+					return c.Self, nil
+				}
+			}
+			if _, err := c.yield(v); err != nil {
+				return nil, err
+			}
+			var err error
+			if v, err = c.In.arithmetic("+", v, by); err != nil {
+				return nil, err
+			}
+		}
+	})
+	n.DefN("dup", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
+
+	i := in.cInteger
+	self := func(c *Call) int64 {
+		v, _ := c.Self.(int64)
+		return v
+	}
+	i.DefN("times", 0, 0, func(c *Call) (Value, error) {
+		if c.Block == nil {
+			return c.enum()
+		}
+		for k := int64(0); k < self(c); k++ {
+			if _, err := c.yield(k); err != nil {
+				return nil, err
+			}
+		}
+		return c.Self, nil
+	})
+	updown := func(c *Call) (Value, error) {
+		if c.Block == nil {
+			return c.enum()
+		}
+		to, err := c.In.num(c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		for k := self(c); c.Name == "upto" && k <= to || c.Name == "downto" && k >= to; {
+			if _, err := c.yield(k); err != nil {
+				return nil, err
+			}
+			if c.Name == "upto" {
+				k++
+			} else {
+				k--
+			}
+		}
+		return c.Self, nil
+	}
+	i.DefN("upto", 1, 1, updown)
+	i.DefN("downto", 1, 1, updown)
+	i.DefN("succ", 0, 0, func(c *Call) (Value, error) { return c.In.arithmetic("+", c.Self, int64(1)) })
+	i.alias("succ", "next")
+	i.DefN("pred", 0, 0, func(c *Call) (Value, error) { return c.In.arithmetic("-", c.Self, int64(1)) })
+	i.DefN("even?", 0, 0, func(c *Call) (Value, error) { return bigOf(c.Self).Bit(0) == 0, nil })
+	i.DefN("odd?", 0, 0, func(c *Call) (Value, error) { return bigOf(c.Self).Bit(0) == 1, nil })
+	i.DefN("chr", 0, 1, func(c *Call) (Value, error) {
+		v := self(c)
+		if v < 0 || v > 0x10ffff || v > 255 && len(c.Args) == 0 {
+			return nil, c.In.Raise(c.In.eRange, "%d out of char range", v)
+		}
+		if v > 127 && len(c.Args) == 0 {
+			return NewString(string([]byte{byte(v)})), nil
+		}
+		return NewString(string(rune(v))), nil
+	})
+	i.DefN("ord", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
+	i.DefN("digits", 0, 1, func(c *Call) (Value, error) {
+		a := &Array{}
+		s := bigOf(c.Self).String()
+		for k := len(s) - 1; k >= 0 && s[k] != '-'; k-- {
+			a.Elems = append(a.Elems, int64(s[k]-'0'))
+		}
+		return a, nil
+	})
+	i.DefN("bit_length", 0, 0, func(c *Call) (Value, error) { return int64(bigOf(c.Self).BitLen()), nil })
+	i.DefN("gcd", 1, 1, func(c *Call) (Value, error) {
+		b := bigOf(c.Args[0])
+		if b == nil {
+			return nil, c.In.Raise(c.In.eType, "not an integer")
+		}
+		return normBig(new(big.Int).GCD(nil, nil, new(big.Int).Abs(bigOf(c.Self)), new(big.Int).Abs(b))), nil
+	})
+	bits := func(fn func(z, x, y *big.Int) *big.Int) native {
+		return func(c *Call) (Value, error) {
+			y := bigOf(c.Args[0])
+			if y == nil {
+				return nil, c.In.Raise(c.In.eType, "%s can't be coerced into Integer", c.In.special(c.Args[0]))
+			}
+			return normBig(fn(new(big.Int), bigOf(c.Self), y)), nil
+		}
+	}
+	i.DefN("&", 1, 1, bits((*big.Int).And))
+	i.DefN("|", 1, 1, bits((*big.Int).Or))
+	i.DefN("^", 1, 1, bits((*big.Int).Xor))
+	i.DefN("~", 0, 0, func(c *Call) (Value, error) { return normBig(new(big.Int).Not(bigOf(c.Self))), nil })
+	shift := func(c *Call) (Value, error) {
+		n, err := c.In.num(c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		if c.Name == ">>" {
+			n = -n
+		}
+		x := bigOf(c.Self)
+		if n <= 0 {
+			return normBig(new(big.Int).Rsh(x, uint(min(-n, maxBits)))), nil
+		}
+		if n+int64(x.BitLen()) > maxBits {
+			return nil, &LimitError{Limit: "memory"}
+		}
+		return normBig(new(big.Int).Lsh(x, uint(n))), nil
+	}
+	i.DefN("<<", 1, 1, shift)
+	i.DefN(">>", 1, 1, shift)
+	i.DefN("[]", 1, 1, func(c *Call) (Value, error) {
+		n, err := c.In.num(c.Args[0])
+		if err != nil || n < 0 || n > maxBits {
+			return int64(0), err
+		}
+		return int64(bigOf(c.Self).Bit(int(n))), nil
+	})
+	i.DefN("size", 0, 0, func(c *Call) (Value, error) { return int64(8), nil })
+	for name, v := range map[string]Value{"INFINITY": math.Inf(1), "NAN": math.NaN(), "MAX": math.MaxFloat64, "MIN": 2.2250738585072014e-308, "EPSILON": 2.220446049250313e-16} {
+		in.cFloat.SetConst(name, v)
+	}
+	i.SetConst("MAX", int64(math.MaxInt64))
+
+	m := in.DefineModule(nil, "Math")
+	m.SetConst("PI", math.Pi)
+	m.SetConst("E", math.E)
+	for name, fn := range map[string]func(float64) float64{"sqrt": math.Sqrt, "log2": math.Log2, "log10": math.Log10, "log": math.Log, "sin": math.Sin, "cos": math.Cos, "exp": math.Exp, "cbrt": math.Cbrt} {
+		in.singletonClass(m).DefN(name, 1, 2, func(c *Call) (Value, error) {
+			if !isNumber(c.Args[0]) {
+				return nil, c.In.Raise(c.In.eType, "can't convert %s into Float", c.In.kindName(c.Args[0]))
+			}
+			f := floatOf(c.Args[0])
+			if f < 0 && (strings.HasPrefix(name, "log") || name == "sqrt") {
+				return nil, c.In.Raise(c.In.eDomain, "Numerical argument is out of domain - %s", name)
+			}
+			if len(c.Args) == 2 {
+				return fn(f) / fn(floatOf(c.Args[1])), nil
+			}
+			return fn(f), nil
+		})
+	}
+}
+
+// format is Kernel#format.
+func (in *Interp) format(f string, args []Value) (string, error) {
+	var b strings.Builder
+	next := 0
+	arg := func() (Value, error) {
+		if next >= len(args) {
+			return nil, in.Raise(in.eArgument, "too few arguments")
+		}
+		next++
+		return args[next-1], nil
+	}
+	named := func(name string) (Value, error) {
+		if len(args) != 1 {
+			return nil, in.Raise(in.eArgument, "one hash required")
+		}
+		h, ok := args[0].(*Hash)
+		if !ok {
+			return nil, in.Raise(in.eArgument, "one hash required")
+		}
+		v, ok := h.Get(Symbol(name))
+		if !ok {
+			return nil, in.Raise(in.eKey, "key<%s> not found", name)
+		}
+		return v, nil
+	}
+	for i := 0; i < len(f); i++ {
+		if f[i] != '%' {
+			b.WriteByte(f[i])
+			continue
+		}
+		i++
+		flags, width, prec := "", -1, -1
+		var v Value
+		have := false
+		for ; i < len(f); i++ {
+			c := f[i]
+			if strings.IndexByte("-+ 0#", c) >= 0 {
+				flags += string(c)
+				continue
+			}
+			if c == '<' || c == '{' {
+				closing := map[byte]byte{'<': '>', '{': '}'}[c]
+				j := strings.IndexByte(f[i:], closing)
+				if j < 0 {
+					return "", in.Raise(in.eArgument, "malformed name - unmatched parenthesis")
+				}
+				var err error
+				if v, err = named(f[i+1 : i+j]); err != nil {
+					return "", err
+				}
+				have = true
+				i += j
+				if c == '{' {
+					s, err := in.toS(v)
+					if err != nil {
+						return "", err
+					}
+					b.WriteString(pad(s, flags, width))
+					goto next
+				}
+				continue
+			}
+			if isDigit(c) || c == '*' {
+				n := 0
+				if c == '*' {
+					w, err := arg()
+					if err != nil {
+						return "", err
+					}
+					k, err := in.num(w)
+					if err != nil {
+						return "", err
+					}
+					n = int(max(min(k, 1<<31), -1<<31))
+					if n < 0 {
+						flags, n = flags+"-", -n
+					}
+				} else {
+					for ; i < len(f) && isDigit(f[i]); i++ {
+						n = min(n*10+int(f[i]-'0'), 1<<31)
+					}
+					if i < len(f) && f[i] == '$' {
+						if n > len(args) || n == 0 {
+							return "", in.Raise(in.eArgument, "too few arguments")
+						}
+						v, have = args[n-1], true
+						continue
+					}
+					i--
+				}
+				width = n
+				continue
+			}
+			if c == '.' {
+				prec = 0
+				for i+1 < len(f) && isDigit(f[i+1]) {
+					i++
+					prec = min(prec*10+int(f[i]-'0'), 1<<31)
+				}
+				continue
+			}
+			break
+		}
+		if i >= len(f) {
+			return "", in.Raise(in.eArgument, "incomplete format specifier; use %%%% (double %%) instead")
+		}
+		if err := in.charge(max(width, 0) + max(prec, 0)); err != nil {
+			return "", err
+		}
+		if f[i] == '%' {
+			b.WriteByte('%')
+			continue
+		}
+		if !have {
+			var err error
+			if v, err = arg(); err != nil {
+				return "", err
+			}
+		}
+		{
+			s, err := in.formatOne(f[i], flags, width, prec, v)
+			if err != nil {
+				return "", err
+			}
+			if err := in.charge(len(s)); err != nil {
+				return "", err
+			}
+			b.WriteString(s)
+		}
+	next:
+	}
+	return b.String(), nil
+}
+
+func pad(s, flags string, width int) string {
+	n := width - len([]rune(s))
+	if n <= 0 {
+		return s
+	}
+	if strings.Contains(flags, "-") {
+		return s + strings.Repeat(" ", n)
+	}
+	return strings.Repeat(" ", n) + s
+}
+
+func (in *Interp) formatOne(verb byte, flags string, width, prec int, v Value) (string, error) {
+	switch verb {
+	case 's', 'p':
+		s, err := in.toS(v)
+		if verb == 'p' {
+			s, err = in.inspect(v)
+		}
+		if err != nil {
+			return "", err
+		}
+		if r := []rune(s); prec >= 0 && prec < len(r) {
+			s = string(r[:prec])
+		}
+		return pad(s, flags, width), nil
+	case 'c':
+		if n, ok := v.(int64); ok {
+			return pad(string(rune(n)), flags, width), nil
+		}
+		s, err := in.str(v)
+		return pad(string([]rune(s + " ")[:1]), flags, width), err
+	case 'd', 'i', 'u', 'x', 'X', 'o', 'b', 'B':
+		if f, ok := v.(float64); ok {
+			v = math.Floor(f)
+		}
+		n, err := in.toInteger(v, 0)
+		if err != nil {
+			return "", err
+		}
+		b := bigOf(n)
+		if b == nil {
+			return "", in.Raise(in.eType, "can't convert %s into Integer", in.kindName(v))
+		}
+		base := map[byte]int{'x': 16, 'X': 16, 'o': 8, 'b': 2, 'B': 2}[verb]
+		if base == 0 {
+			base = 10
+		}
+		s := new(big.Int).Abs(b).Text(base)
+		if prec > len(s) {
+			s = strings.Repeat("0", prec-len(s)) + s
+		}
+		if verb == 'X' {
+			s = strings.ToUpper(s)
+		}
+		prefix := ""
+		if strings.Contains(flags, "#") {
+			prefix = map[byte]string{'x': "0x", 'X': "0X", 'o': "0", 'b': "0b", 'B': "0B"}[verb]
+		}
+		return padNumber(prefix, s, b.Sign() < 0, flags, width, prec < 0), nil
+	case 'f', 'e', 'E', 'g', 'G', 'a', 'A':
+		x, err := in.toFloat(v)
+		if err != nil {
+			return "", err
+		}
+		f := x.(float64)
+		if prec < 0 {
+			prec = 6
+		}
+		if prec > 10000 {
+			return "", &LimitError{Limit: "memory"}
+		}
+		abs := math.Abs(f)
+		var s string
+		switch {
+		case math.IsInf(f, 0):
+			s = "Inf"
+		case math.IsNaN(f):
+			s = "NaN"
+		default:
+			s = fmt.Sprintf("%."+strconv.Itoa(prec)+string(verb), abs)
+		}
+		return padNumber("", s, f < 0 || math.Signbit(f), flags, width, true), nil
+	}
+	return "", in.Raise(in.eArgument, "malformed format string - %%%c", verb)
+}
+
+func padNumber(prefix, digits string, neg bool, flags string, width int, zeros bool) string {
+	sign := ""
+	switch {
+	case neg:
+		sign = "-"
+	case strings.Contains(flags, "+"):
+		sign = "+"
+	case strings.Contains(flags, " "):
+		sign = " "
+	}
+	n := width - len(sign) - len(prefix) - len(digits)
+	if n > 0 && zeros && strings.Contains(flags, "0") && !strings.Contains(flags, "-") {
+		return sign + prefix + strings.Repeat("0", n) + digits
+	}
+	return pad(sign+prefix+digits, flags, width)
+}

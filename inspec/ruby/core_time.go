@@ -1,0 +1,464 @@
+package ruby
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// strftime formats t as Ruby does.
+func strftime(t time.Time, f string) string {
+	var b strings.Builder
+	for i := 0; i < len(f); i++ {
+		if f[i] != '%' || i+1 >= len(f) {
+			b.WriteByte(f[i])
+			continue
+		}
+		i++
+		flag := byte(0)
+		for i+1 < len(f) && strings.IndexByte("-0^_#:", f[i]) >= 0 {
+			flag = f[i]
+			i++
+		}
+		width := 0
+		for i+1 < len(f) && isDigit(f[i]) {
+			width = min(width*10+int(f[i]-'0'), 100)
+			i++
+		}
+		num := func(n, w int) string {
+			if width > 0 {
+				w = width
+			}
+			switch flag {
+			case '-':
+				return fmt.Sprint(n)
+			case '_':
+				return fmt.Sprintf("%*d", w, n)
+			}
+			return fmt.Sprintf("%0*d", w, n)
+		}
+		s := ""
+		switch f[i] {
+		case 'Y':
+			s = num(t.Year(), 4)
+		case 'C':
+			s = num(t.Year()/100, 2)
+		case 'y':
+			s = num(t.Year()%100, 2)
+		case 'm':
+			s = num(int(t.Month()), 2)
+		case 'd':
+			s = num(t.Day(), 2)
+		case 'e':
+			s = fmt.Sprintf("%2d", t.Day())
+		case 'j':
+			s = num(t.YearDay(), 3)
+		case 'H':
+			s = num(t.Hour(), 2)
+		case 'I':
+			s = num((t.Hour()+11)%12+1, 2)
+		case 'k':
+			s = fmt.Sprintf("%2d", t.Hour())
+		case 'l':
+			s = fmt.Sprintf("%2d", (t.Hour()+11)%12+1)
+		case 'M':
+			s = num(t.Minute(), 2)
+		case 'S':
+			s = num(t.Second(), 2)
+		case 'L':
+			s = fmt.Sprintf("%03d", t.Nanosecond()/1e6)
+		case 'N':
+			s = fmt.Sprintf("%09d", t.Nanosecond())
+			if width > 0 && width < 9 {
+				s = s[:width]
+			}
+		case 'z':
+			s = t.Format("-0700")
+			if flag == ':' {
+				s = t.Format("-07:00")
+			}
+		case 'Z':
+			s = t.Format("MST")
+		case 'A':
+			s = t.Weekday().String()
+		case 'a':
+			s = t.Weekday().String()[:3]
+		case 'B':
+			s = t.Month().String()
+		case 'b', 'h':
+			s = t.Month().String()[:3]
+		case 'p':
+			s = t.Format("PM")
+		case 'P':
+			s = t.Format("pm")
+		case 'u':
+			s = fmt.Sprint((int(t.Weekday())+6)%7 + 1)
+		case 'w':
+			s = fmt.Sprint(int(t.Weekday()))
+		case 'V':
+			_, w := t.ISOWeek()
+			s = num(w, 2)
+		case 'G':
+			y, _ := t.ISOWeek()
+			s = num(y, 4)
+		case 's':
+			s = fmt.Sprint(t.Unix())
+		case 'F':
+			s = t.Format("2006-01-02")
+		case 'T', 'X':
+			s = t.Format("15:04:05")
+		case 'R':
+			s = t.Format("15:04")
+		case 'D', 'x':
+			s = t.Format("01/02/06")
+		case 'c':
+			s = t.Format("Mon Jan _2 15:04:05 2006")
+		case 'n':
+			s = "\n"
+		case 't':
+			s = "\t"
+		case '%':
+			s = "%"
+		default:
+			s = "%" + string(f[i])
+		}
+		if flag == '^' {
+			s = strings.ToUpper(s)
+		}
+		b.WriteString(s)
+	}
+	return b.String()
+}
+
+// strptime is the layout of Go for a format of strftime; "" when there is none.
+func strptimeLayout(f string) string {
+	layouts := map[byte]string{
+		'Y': "2006", 'y': "06", 'm': "1", 'd': "2", 'e': "_2", 'H': "15", 'M': "4", 'S': "5", 'I': "3", 'p': "PM",
+		'b': "Jan", 'B': "January", 'h': "Jan", 'a': "Mon", 'A': "Monday", 'z': "-0700", 'Z': "MST",
+		'F': "2006-1-2", 'T': "15:4:5", 'D': "1/2/06", 'j': "002", 'R': "15:4", '%': "%",
+	}
+	var b strings.Builder
+	for i := 0; i < len(f); i++ {
+		if f[i] != '%' || i+1 >= len(f) {
+			b.WriteByte(f[i])
+			continue
+		}
+		i++
+		if f[i] == '-' && i+1 < len(f) {
+			i++
+		}
+		l, ok := layouts[f[i]]
+		if !ok {
+			return ""
+		}
+		b.WriteString(l)
+	}
+	return b.String()
+}
+
+var timeLayouts = []string{
+	"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999 -0700", "2006-01-02 15:04:05 MST", "2006-01-02 15:04:05 Z07:00",
+	"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02",
+	"Jan _2 15:04:05 2006 MST", "Mon Jan _2 15:04:05 2006", "Mon Jan _2 15:04:05 MST 2006", "Mon Jan _2 15:04:05 -0700 2006",
+	"Mon, _2 Jan 2006 15:04:05 -0700", "Mon, _2 Jan 2006 15:04:05 MST", "Mon, 02 Jan 2006", "Mon _2 Jan 2006 03:04:05 PM MST", "Mon _2 Jan 2006 15:04:05 MST",
+	"Mon _2 Jan 2006", "Mon Jan _2 2006", "Mon, Jan _2, 2006", "Mon, Jan _2 2006", "Monday, January _2, 2006", "_2 Jan 2006 15:04:05", "_2 Jan 2006", "_2-Jan-2006", "Jan _2, 2006", "Jan _2 2006", "January _2, 2006", "January _2 2006", "_2 January 2006",
+	"2006/01/02 15:04:05", "2006/01/02", "20060102T150405Z0700", "20060102150405", "20060102", "2006-1-2", "2006/1/2",
+}
+
+func parseTime(s string, loc *time.Location) (time.Time, bool) {
+	s = strings.Join(strings.Fields(s), " ")
+	for _, l := range timeLayouts {
+		if t, err := time.ParseInLocation(l, s, loc); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+func (in *Interp) newTime(t time.Time) Value { return &Object{Class: in.cTime, Data: t} }
+func (in *Interp) newDate(t time.Time) Value {
+	return &Object{Class: in.cDate, Data: time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)}
+}
+
+// seconds is a number as a duration.
+func (in *Interp) seconds(v Value) (time.Duration, error) {
+	if !isNumber(v) {
+		return 0, in.Raise(in.eType, "can't convert %s into an exact number", in.kindName(v))
+	}
+	if n, ok := v.(int64); ok && n > -1<<33 && n < 1<<33 {
+		return time.Duration(n) * time.Second, nil
+	}
+	return time.Duration(floatOf(v) * 1e9), nil
+}
+
+func (in *Interp) bootTime() {
+	in.cTime = in.DefineClass(nil, "Time", nil)
+	in.cDate = in.DefineClass(nil, "Date", nil)
+	in.cDateTime = in.DefineClass(nil, "DateTime", in.cDate)
+	in.cTime.Include(in.cComparable)
+	in.cDate.Include(in.cComparable)
+	in.DefineClass(in.cDate, "Error", in.eArgument)
+	self := func(c *Call) time.Time {
+		t, _ := c.Self.(*Object).Data.(time.Time)
+		return t
+	}
+	timeOf := func(v Value) (time.Time, bool) {
+		o, ok := v.(*Object)
+		if !ok {
+			return time.Time{}, false
+		}
+		t, ok := o.Data.(time.Time)
+		return t, ok
+	}
+	civil := func(c *Call, loc *time.Location) (time.Time, error) {
+		f := [6]int64{1970, 1, 1, 0, 0, 0}
+		for i := range min(len(c.Args), 6) {
+			if s, ok := c.Args[i].(*String); ok {
+				f[i], _ = leadingInt(s.s, 10).(int64)
+				continue
+			}
+			n, err := c.In.num(c.Args[i])
+			if err != nil {
+				return time.Time{}, err
+			}
+			f[i] = n
+		}
+		if f[2] < 0 {
+			f[1], f[2] = f[1]+1, f[2]+1
+		}
+		if f[0] < -9999 || f[0] > 99999 {
+			return time.Time{}, c.In.Raise(c.In.eArgument, "argument out of range")
+		}
+		t := time.Date(int(f[0]), time.Month(f[1]), int(f[2]), int(f[3]), int(f[4]), int(f[5]), 0, loc)
+		if c.Args != nil && f[2] > 0 && (int64(t.Month()) != f[1] || int64(t.Day()) != f[2]) && f[3] < 24 {
+			if c.Self == Value(in.cDate) || c.Self == Value(in.cDateTime) {
+				return t, c.In.Raise(c.In.Class("Date::Error"), "invalid date")
+			}
+			return t, c.In.Raise(c.In.eArgument, "argument out of range")
+		}
+		return t, nil
+	}
+	kindOf := func(c *Call) *Class { return c.Self.(*Class) }
+
+	tm := in.singletonClass(in.cTime)
+	tm.DefN("now", 0, 1, func(c *Call) (Value, error) { return c.In.newTime(time.Now().UTC()), nil })
+	tm.DefN("at", 1, 3, func(c *Call) (Value, error) {
+		if t, ok := timeOf(c.Args[0]); ok {
+			return c.In.newTime(t), nil
+		}
+		d, err := c.In.seconds(c.Args[0])
+		return c.In.newTime(time.Unix(0, 0).Add(d).UTC()), err
+	})
+	for _, n := range []string{"new", "mktime", "local", "utc", "gm"} {
+		tm.Def(n, func(c *Call) (Value, error) {
+			if len(c.Args) == 0 {
+				return c.In.newTime(time.Now().UTC()), nil
+			}
+			t, err := civil(c, time.UTC)
+			return c.In.newTime(t), err
+		})
+	}
+	parse := func(c *Call) (Value, error) {
+		s, err := c.strArg(0)
+		if err != nil {
+			return nil, err
+		}
+		t, ok := parseTime(s, time.UTC)
+		if !ok {
+			if kindOf(c) == in.cTime {
+				return nil, c.In.Raise(c.In.eArgument, "%s", "no time information in "+inspectString(s))
+			}
+			return nil, c.In.Raise(c.In.Class("Date::Error"), "invalid date")
+		}
+		if kindOf(c) == in.cDate {
+			return c.In.newDate(t), nil
+		}
+		return &Object{Class: kindOf(c), Data: t}, nil
+	}
+	strptime := func(c *Call) (Value, error) {
+		s, err := c.strArg(0)
+		if err != nil {
+			return nil, err
+		}
+		f := "%F"
+		if len(c.Args) > 1 {
+			if f, err = c.strArg(1); err != nil {
+				return nil, err
+			}
+		}
+		var t time.Time
+		if f == "%s" {
+			n, _ := leadingInt(s, 10).(int64)
+			t = time.Unix(n, 0).UTC()
+		} else if l := strptimeLayout(f); l == "" {
+			return nil, c.In.Raise(c.In.eArgument, "strptime format %q is not supported", f)
+		} else if t, err = time.Parse(l, strings.Join(strings.Fields(s), " ")); err != nil {
+			if kindOf(c) == in.cTime {
+				return nil, c.In.Raise(c.In.eArgument, "%s", "invalid date or strptime format - `"+s+"' `"+f+"'")
+			}
+			return nil, c.In.Raise(c.In.Class("Date::Error"), "invalid date")
+		}
+		if kindOf(c) == in.cDate {
+			return c.In.newDate(t), nil
+		}
+		return &Object{Class: kindOf(c), Data: t}, nil
+	}
+	dm := in.singletonClass(in.cDate)
+	for _, k := range []*Class{tm, dm} {
+		for _, n := range []string{"parse", "iso8601"} {
+			k.DefN(n, 1, 3, parse)
+		}
+		k.DefN("strptime", 1, 3, strptime)
+	}
+	dm.DefN("today", 0, 0, func(c *Call) (Value, error) { return c.In.newDate(time.Now().UTC()), nil })
+	in.singletonClass(in.cDateTime).DefN("now", 0, 0, func(c *Call) (Value, error) {
+		return &Object{Class: in.cDateTime, Data: time.Now().UTC()}, nil
+	})
+	for _, n := range []string{"new", "civil"} {
+		dm.DefN(n, 0, 7, func(c *Call) (Value, error) {
+			t, err := civil(c, time.UTC)
+			return &Object{Class: kindOf(c), Data: t}, err
+		})
+	}
+	for _, n := range []string{"valid_date?", "valid_civil?"} {
+		dm.DefN(n, 3, 4, func(c *Call) (Value, error) {
+			_, err := civil(c, time.UTC)
+			return err == nil, nil
+		})
+	}
+
+	for _, k := range []*Class{in.cTime, in.cDate} {
+		field := func(name string, fn func(t time.Time) int) {
+			k.DefN(name, 0, 0, func(c *Call) (Value, error) { return int64(fn(self(c))), nil })
+		}
+		field("year", time.Time.Year)
+		for _, n := range []string{"month", "mon"} {
+			field(n, func(t time.Time) int { return int(t.Month()) })
+		}
+		for _, n := range []string{"day", "mday"} {
+			field(n, time.Time.Day)
+		}
+		field("hour", time.Time.Hour)
+		field("min", time.Time.Minute)
+		field("sec", time.Time.Second)
+		field("yday", time.Time.YearDay)
+		field("wday", func(t time.Time) int { return int(t.Weekday()) })
+		field("nsec", time.Time.Nanosecond)
+		field("usec", func(t time.Time) int { return t.Nanosecond() / 1000 })
+		for d := time.Sunday; d <= time.Saturday; d++ {
+			k.DefN(strings.ToLower(d.String())+"?", 0, 0, func(c *Call) (Value, error) { return self(c).Weekday() == d, nil })
+		}
+		k.DefN("strftime", 0, 1, func(c *Call) (Value, error) {
+			if len(c.Args) == 0 {
+				return c.In.Call(c.Self, "to_s", nil, nil)
+			}
+			f, err := c.strArg(0)
+			return NewString(strftime(self(c), f)), err
+		})
+		k.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
+			if t, ok := timeOf(c.Args[0]); ok {
+				return int64(self(c).Compare(t)), nil
+			}
+			return nil, nil
+		})
+		k.DefN("to_time", 0, 0, func(c *Call) (Value, error) { return c.In.newTime(self(c)), nil })
+		k.DefN("to_date", 0, 0, func(c *Call) (Value, error) { return c.In.newDate(self(c)), nil })
+		k.DefN("to_datetime", 0, 0, func(c *Call) (Value, error) { return &Object{Class: in.cDateTime, Data: self(c)}, nil })
+		k.DefN("iso8601", 0, 1, func(c *Call) (Value, error) {
+			if c.In.ClassOf(c.Self) == in.cDate {
+				return NewString(strftime(self(c), "%F")), nil
+			}
+			return NewString(self(c).Format("2006-01-02T15:04:05Z07:00")), nil
+		})
+		k.alias("iso8601", "xmlschema")
+		k.DefN("hash", 0, 0, in.cKernel.methods["hash"].native)
+	}
+	t := in.cTime
+	t.DefN("to_i", 0, 0, func(c *Call) (Value, error) { return self(c).Unix(), nil })
+	t.DefN("to_f", 0, 0, func(c *Call) (Value, error) { return float64(self(c).UnixNano()) / 1e9, nil })
+	t.DefN("+", 1, 1, func(c *Call) (Value, error) {
+		d, err := c.In.seconds(c.Args[0])
+		return c.In.newTime(self(c).Add(d)), err
+	})
+	t.DefN("-", 1, 1, func(c *Call) (Value, error) {
+		if o, ok := timeOf(c.Args[0]); ok {
+			return self(c).Sub(o).Seconds(), nil
+		}
+		d, err := c.In.seconds(c.Args[0])
+		return c.In.newTime(self(c).Add(-d)), err
+	})
+	for _, n := range []string{"utc", "getutc", "gmtime", "getlocal", "localtime", "round"} {
+		t.DefN(n, 0, 1, func(c *Call) (Value, error) {
+			if strings.HasSuffix(c.Name, "local") || c.Name == "localtime" {
+				return c.Self, nil
+			}
+			return c.In.newTime(self(c).UTC()), nil
+		})
+	}
+	t.DefN("utc?", 0, 0, func(c *Call) (Value, error) { return self(c).Location() == time.UTC, nil })
+	t.DefN("zone", 0, 0, func(c *Call) (Value, error) { return NewString(self(c).Format("MST")), nil })
+	t.DefN("utc_offset", 0, 0, func(c *Call) (Value, error) { _, off := self(c).Zone(); return int64(off), nil })
+	t.DefN("to_s", 0, 0, func(c *Call) (Value, error) {
+		if self(c).Location() == time.UTC {
+			return NewString(self(c).Format("2006-01-02 15:04:05 UTC")), nil
+		}
+		return NewString(self(c).Format("2006-01-02 15:04:05 -0700")), nil
+	})
+	t.alias("to_s", "inspect")
+
+	d := in.cDate
+	days := func(c *Call, n int64) Value {
+		return &Object{Class: c.Self.(*Object).Class, Data: self(c).AddDate(0, 0, int(max(min(n, 10_000_000), -10_000_000)))}
+	}
+	d.DefN("+", 1, 1, func(c *Call) (Value, error) {
+		n, err := c.In.num(c.Args[0])
+		return days(c, n), err
+	})
+	d.DefN("-", 1, 1, func(c *Call) (Value, error) {
+		if o, ok := timeOf(c.Args[0]); ok {
+			diff := self(c).Sub(o)
+			if diff%(24*time.Hour) == 0 {
+				return int64(diff / (24 * time.Hour)), nil
+			}
+			return diff.Hours() / 24, nil
+		}
+		n, err := c.In.num(c.Args[0])
+		return days(c, -n), err
+	})
+	months := func(c *Call, n int64) Value {
+		t := self(c)
+		first := time.Date(t.Year(), t.Month()+time.Month(max(min(n, 120000), -120000)), 1, t.Hour(), t.Minute(), t.Second(), 0, t.Location())
+		last := first.AddDate(0, 1, -1).Day()
+		return &Object{Class: c.Self.(*Object).Class, Data: first.AddDate(0, 0, min(t.Day(), last)-1)}
+	}
+	for name, sign := range map[string]int64{">>": 1, "<<": -1, "next_month": 1, "prev_month": -1, "next_year": 12, "prev_year": -12} {
+		d.DefN(name, 0, 1, func(c *Call) (Value, error) {
+			n, err := c.intArg(0, 1)
+			return months(c, sign*n), err
+		})
+	}
+	for name, sign := range map[string]int64{"next_day": 1, "prev_day": -1, "succ": 1, "next": 1} {
+		d.DefN(name, 0, 1, func(c *Call) (Value, error) {
+			n, err := c.intArg(0, 1)
+			return days(c, sign*n), err
+		})
+	}
+	julian := func(t time.Time) int64 {
+		return int64(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC).Unix()/86400) + 2440588
+	}
+	d.DefN("jd", 0, 0, func(c *Call) (Value, error) { return julian(self(c)), nil })
+	d.DefN("cwday", 0, 0, func(c *Call) (Value, error) { return int64((self(c).Weekday()+6)%7 + 1), nil })
+	d.DefN("to_s", 0, 0, func(c *Call) (Value, error) {
+		if c.Self.(*Object).Class == in.cDateTime {
+			return NewString(self(c).Format("2006-01-02T15:04:05-07:00")), nil
+		}
+		return NewString(self(c).Format("2006-01-02")), nil
+	})
+	d.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
+		return NewString(fmt.Sprintf("#<%s: %s ((%dj,0s,0n),+0s,2299161j)>", c.In.className(c.Self.(*Object).Class), c.In.ToS(c.Self), julian(self(c)))), nil
+	})
+	d.DefN("===", 1, 1, func(c *Call) (Value, error) {
+		o, ok := timeOf(c.Args[0])
+		return ok && julian(o) == julian(self(c)), nil
+	})
+}
