@@ -123,12 +123,11 @@ func newUpstream(u Upstream, log *slog.Logger, pool httputil.BufferPool) (*upstr
 	}
 	up := &upstream{Upstream: u, log: log, base: base}
 	up.proxy = &httputil.ReverseProxy{
-		Rewrite:       up.rewrite,
-		Transport:     rt,
-		FlushInterval: -1,
-		BufferPool:    pool,
-		ErrorHandler:  up.failed,
-		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Rewrite:      up.rewrite,
+		Transport:    rt,
+		BufferPool:   pool,
+		ErrorHandler: up.failed,
+		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return up, nil
 }

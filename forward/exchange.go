@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,7 @@ type exchange struct {
 	began          time.Time
 	first          time.Duration // from the beginning to the answer's head
 	status         int
+	length         int64 // of the answer's body; -1 when that isn't known
 	received, sent atomic.Int64
 	err            error
 }
@@ -113,15 +115,24 @@ func (x *exchange) WriteHeader(status int) {
 }
 
 func (x *exchange) head(status int) {
-	if x.status == 0 {
-		x.status, x.first = status, time.Since(x.began)
+	if x.status != 0 {
+		return
+	}
+	x.status, x.first, x.length = status, time.Since(x.began), -1
+	if n, err := strconv.ParseInt(x.Header().Get("Content-Length"), 10, 64); err == nil {
+		x.length = n
 	}
 }
 
+// Write passes p on at once while there is more to come. ReverseProxy does so
+// only for answers of unknown length; with a FlushInterval it does so for all,
+// but then it sends each small answer in two pieces.
 func (x *exchange) Write(p []byte) (int, error) {
 	x.head(http.StatusOK)
 	n, err := x.ResponseWriter.Write(p)
-	x.sent.Add(int64(n))
+	if sent := x.sent.Add(int64(n)); err == nil && sent < x.length {
+		err = http.NewResponseController(x.ResponseWriter).Flush()
+	}
 	return n, err
 }
 

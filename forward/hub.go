@@ -48,12 +48,11 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 	}
 	h := &Hub{cfg: cfg, metrics: m}
 	h.proxy = &httputil.ReverseProxy{
-		Rewrite:       h.rewrite,
-		Transport:     roundTripperFunc(func(r *http.Request) (*http.Response, error) { return carriedBy[*call](r).rt.RoundTrip(r) }),
-		FlushInterval: -1,
-		BufferPool:    newBuffers(),
-		ErrorHandler:  h.failed,
-		ErrorLog:      slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+		Rewrite:      h.rewrite,
+		Transport:    roundTripperFunc(func(r *http.Request) (*http.Response, error) { return carriedBy[*call](r).rt.RoundTrip(r) }),
+		BufferPool:   newBuffers(),
+		ErrorHandler: h.failed,
+		ErrorLog:     slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	return h, nil
 }

@@ -30,10 +30,10 @@ var (
 // a constant of the protocol.
 const initialWindow = 256 << 10
 
-// messageSize keeps a frame, with the header of a WebSocket before it, inside
-// one TLS record. A larger frame costs as many system calls and makes others
-// wait for longer.
-const messageSize = 16<<10 - 64
+// messageSize is the longest frame: as much data as one TLS record holds, and
+// the header. What a proxy reads from a service comes in such pieces; were
+// they cut, each hop after would handle twice as many.
+const messageSize = 16<<10 + 12
 
 // growthLoss makes up for what yamux forgets: each time that it doubles a
 // window it sends the other side the growth, but not the half of the old
