@@ -138,11 +138,15 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // enrol answers the identity in the data directory, or gets one with the join
-// token. Only what a later try can heal is tried again.
+// token. A certificate that expired while the agent was away is renewed, if
+// the hub still takes it.
 func (a *Agent) enrol(ctx context.Context) (*pki.Enroller, error) {
 	dir := filepath.Join(a.cfg.DataDir, "identity")
 	identity, err := pki.Load(dir)
-	if err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, pki.ErrExpired)) {
+	if errors.Is(err, pki.ErrExpired) {
+		err = a.persist(ctx, func() error { return identity.Renew(ctx, identity.Direct(a.cfg.Hub.URL)) })
+	}
+	if err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, pki.ErrExpired) && !errors.Is(err, pki.ErrForeign)) {
 		return identity, err
 	}
 	token, secretErr := secret(a.cfg.Hub.JoinTokenFile, a.cfg.Hub.JoinTokenEnv)
@@ -151,25 +155,35 @@ func (a *Agent) enrol(ctx context.Context) (*pki.Enroller, error) {
 	}
 	if token == "" {
 		why := "this agent has no certificate yet"
-		if errors.Is(err, pki.ErrExpired) {
-			why = "this agent's certificate has expired"
+		if !errors.Is(err, fs.ErrNotExist) {
+			why = err.Error()
 		}
 		return nil, fmt.Errorf("%s: make a join token (reeve token create --kind join --agent NAME) and hand it over in %s or hub.joinTokenFile", why, a.cfg.Hub.JoinTokenEnv)
 	}
+	err = a.persist(ctx, func() (err error) {
+		identity, err = pki.Enroll(ctx, a.cfg.Hub.URL, token, dir, "")
+		return err
+	})
+	return identity, err
+}
+
+// persist tries until it succeeds, ctx ends or there is an error that no later
+// try can heal.
+func (a *Agent) persist(ctx context.Context, try func() error) error {
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
-		identity, err := pki.Enroll(ctx, a.cfg.Hub.URL, token, dir, "")
+		err := try()
 		if err == nil {
-			return identity, nil
+			return nil
 		}
 		for _, final := range []error{pki.ErrMalformed, pki.ErrForeign, pki.ErrExpired, pki.ErrUsed, pki.ErrWrongAgent} {
 			if errors.Is(err, final) {
-				return nil, err
+				return err
 			}
 		}
 		a.log.WarnContext(ctx, "can't join the hub yet", "hub", a.cfg.Hub.URL, "again", pause, "error", err)
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
 	}

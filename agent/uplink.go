@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -89,9 +90,19 @@ func register(ctx context.Context, transport http.RoundTripper, r fleet.Registra
 	return answer, nil
 }
 
-// renew has the hub certify a new key of this agent.
+// renew carries a certificate request to the hub by the link, or without one
+// by the hub's API port: a certificate that ends while no link is up would let
+// none come up again.
 func (a *Agent) renew(ctx context.Context, csr []byte) ([]byte, error) {
-	return post(ctx, a.up, "/v1/renew", "application/x-pem-file", csr)
+	chain, err := post(ctx, a.up, "/v1/renew", "application/x-pem-file", csr)
+	if err == nil {
+		return chain, nil
+	}
+	chain, direct := a.identity.Direct(a.cfg.Hub.URL)(ctx, csr)
+	if direct != nil {
+		return nil, errors.Join(err, direct)
+	}
+	return chain, nil
 }
 
 func post(ctx context.Context, transport http.RoundTripper, path, contentType string, body []byte) ([]byte, error) {

@@ -82,10 +82,12 @@ type CallbackConfig struct {
 	AllowPrivate bool `yaml:"allowPrivate"`
 }
 
-// CertificateConfig has the life of agents' certificates. An agent that is
-// away for longer than a third of it needs a new join token.
+// CertificateConfig has the life of agents' certificates, and for how long
+// after it an agent that was away can still renew by itself; after that it
+// needs a new join token.
 type CertificateConfig struct {
-	AgentLife time.Duration `yaml:"agentLife"`
+	AgentLife  time.Duration `yaml:"agentLife"`
+	AgentGrace time.Duration `yaml:"agentGrace"`
 }
 
 // LogConfig is how the hub logs: Level debug, info, warn or error; Format
@@ -102,7 +104,7 @@ func Defaults() Config {
 		CADir:        "/etc/reeve/ca",
 		Listen:       ListenConfig{API: ":8443", Services: ":9443", Metrics: ":9090"},
 		Scan:         ScanConfig{LeaseFor: scan.DefaultLeaseFor, MaxAttempts: scan.DefaultMaxAttempts, QueueFor: scan.DefaultQueueFor},
-		Certificates: CertificateConfig{AgentLife: pki.AgentLife},
+		Certificates: CertificateConfig{AgentLife: pki.AgentLife, AgentGrace: pki.AgentGrace},
 		Log:          LogConfig{Format: "text"},
 	}
 }
@@ -164,6 +166,9 @@ func (c Config) Validate() error {
 	}
 	if c.Certificates.AgentLife < time.Minute {
 		bad("certificates.agentLife %v: it must be at least 1m", c.Certificates.AgentLife)
+	}
+	if c.Certificates.AgentGrace < 0 {
+		bad("certificates.agentGrace %v: it must not be negative", c.Certificates.AgentGrace)
 	}
 	if f := c.Log.Format; f != "text" && f != "json" {
 		bad("log.format %q: it must be text or json", f)

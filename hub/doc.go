@@ -1,8 +1,8 @@
 // Package hub is the composition root of the hub: it opens the store, loads
 // the CA and the catalogues, joins the capabilities, and serves three ports.
 //
-//	8443  TLS 1.3: REST and the web page; /agent/v1/enroll; the agents'
-//	      carriers, by WebSocket at /agent/v1/carrier or by ALPN reeve/1
+//	8443  TLS 1.3: REST and the web page; /agent/v1/enroll and renew; the
+//	      agents' carriers, by WebSocket at /agent/v1/carrier or by ALPN reeve/1
 //	9443  TLS 1.3: requests forwarded to services behind agents
 //	9090  plain HTTP: /metrics, /healthz, /readyz
 //

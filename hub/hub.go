@@ -176,7 +176,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 
 	h.serve("metrics", metricsListener, nil, h.metricsMux(metrics))
 	session := tunnel.Config{Logger: logger.With("component", "tunnel")}
-	apiServer := h.serve("api", apiListener, tlsConfig, h.apiMux(session, cfg.Certificates.AgentLife))
+	apiServer := h.serve("api", apiListener, tlsConfig, h.apiMux(session, cfg.Certificates))
 	apiServer.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){tunnel.ALPN: tunnel.NextProto(session, h.links.serve)}
 	apiServer.TLSConfig.NextProtos = []string{"h2", "http/1.1", tunnel.ALPN}
 	// Beside an entry for ALPN, HTTP/2 has to be asked for.
@@ -264,11 +264,13 @@ func linkMux(scans, insights http.Handler) http.Handler {
 	return mux
 }
 
-func (h *Hub) apiMux(session tunnel.Config, life time.Duration) http.Handler {
+func (h *Hub) apiMux(session tunnel.Config, certs CertificateConfig) http.Handler {
+	log := h.log.With("component", "enroll")
 	mux := http.NewServeMux()
 	mux.Handle("/", h.api)
 	mux.Handle("GET "+tunnel.Path, h.links.guard(tunnel.Handler(session, h.links.serve)))
-	mux.Handle(pki.EnrollPath, h.ca.EnrollHandler(h.store, life, h.log.With("component", "enroll")))
+	mux.Handle(pki.EnrollPath, h.ca.EnrollHandler(h.store, certs.AgentLife, log))
+	mux.Handle(pki.RenewPath, h.ca.RenewHandler(h.peers, certs.AgentLife, certs.AgentGrace, log))
 	return mux
 }
 

@@ -30,7 +30,9 @@ const (
 	ControlLife = 365 * 24 * time.Hour
 	ServiceLife = 90 * 24 * time.Hour
 	AgentLife   = 24 * time.Hour
-	hubLife     = 30 * 24 * time.Hour
+	// AgentGrace is how long an agent can renew after its certificate's end.
+	AgentGrace = 7 * 24 * time.Hour
+	hubLife    = 30 * 24 * time.Hour
 
 	// skew is how far a certificate's beginning lies in the past, for peers
 	// whose clock is behind.

@@ -24,8 +24,10 @@
 // Nothing secret is sent before the pin is verified. A join token serves one
 // key: when the answer is lost the agent asks again with the same key and is
 // answered again; another key gets [ErrUsed]. A certificate is renewed over
-// the link at two thirds of its life, with a new key each time. An agent that
-// was away until its certificate expired needs a new join token.
+// the link at two thirds of its life, with a new key each time; or by
+// POST /agent/v1/renew, which takes it for some days after it has expired, so
+// that a fleet outlives a long outage of its hub. After that an agent needs a
+// new join token.
 //
 // # Tokens
 //

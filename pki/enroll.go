@@ -23,8 +23,12 @@ import (
 	"reeve.dev/reeve/fleet"
 )
 
-// EnrollPath is where a hub answers Enroll.
-const EnrollPath = "/agent/v1/enroll"
+// EnrollPath is where a hub answers Enroll, RenewPath where it answers
+// Enroller.Direct.
+const (
+	EnrollPath = "/agent/v1/enroll"
+	RenewPath  = "/agent/v1/renew"
+)
 
 // The files of an agent's directory. identityFile holds key and chain
 // together, so that they change together.
@@ -53,9 +57,9 @@ func Enroll(ctx context.Context, hubURL, token, dir string, agent fleet.AgentNam
 	if err != nil {
 		return nil, err
 	}
-	u, err := url.Parse(hubURL)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-		return nil, fmt.Errorf("hub URL: must be https://HOST:PORT, without user or password")
+	u, err := parseHub(hubURL)
+	if err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -68,7 +72,13 @@ func Enroll(ctx context.Context, hubURL, token, dir string, agent fleet.AgentNam
 	if err != nil {
 		return nil, err
 	}
-	chain, err := requestCertificate(ctx, u, p.pin, enrollRequest{Token: strings.TrimSpace(token), Agent: agent, CSR: string(csr)})
+	conf := &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		// The agent knows no CA yet; pinned verifies in the usual check's place.
+		InsecureSkipVerify: true,
+		VerifyConnection:   pinned(p.pin, u.Hostname()),
+	}
+	chain, err := requestCertificate(ctx, u.JoinPath(EnrollPath), conf, enrollRequest{Token: strings.TrimSpace(token), Agent: agent, CSR: string(csr)})
 	if err != nil {
 		return nil, fmt.Errorf("enrol at %s: %w", u.Host, err)
 	}
@@ -99,25 +109,25 @@ func pendingKey(dir string) (crypto.Signer, error) {
 	return key, writeFile(path, b)
 }
 
-func requestCertificate(ctx context.Context, u *url.URL, pin string, body enrollRequest) ([]byte, error) {
+func parseHub(hubURL string) (*url.URL, error) {
+	u, err := url.Parse(hubURL)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return nil, fmt.Errorf("hub URL: must be https://HOST:PORT, without user or password")
+	}
+	return u, nil
+}
+
+func requestCertificate(ctx context.Context, u *url.URL, conf *tls.Config, body enrollRequest) ([]byte, error) {
 	b, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.JoinPath(EnrollPath).String(), bytes.NewReader(b))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	tr := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS13,
-			// The agent knows no CA yet; pinned verifies in the usual check's place.
-			InsecureSkipVerify: true,
-			VerifyConnection:   pinned(pin, u.Hostname()),
-		},
-	}
+	tr := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf}
 	defer tr.CloseIdleConnections()
 	client := &http.Client{
 		Transport: tr, Timeout: 30 * time.Second,
@@ -185,7 +195,8 @@ func save(dir string, key crypto.Signer, chainPEM []byte, pin string, want fleet
 }
 
 // Load reads what Enroll saved in dir. The error wraps fs.ErrNotExist for an
-// agent that has yet to enrol, and ErrExpired for one that must enrol again.
+// agent that has yet to enrol. With ErrExpired the Enroller comes too: it may
+// still be renewed, by Direct.
 func Load(dir string) (*Enroller, error) {
 	path := filepath.Join(dir, identityFile)
 	data, err := os.ReadFile(path)
@@ -197,7 +208,7 @@ func Load(dir string) (*Enroller, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if end := e.NotAfter(); time.Now().After(end) {
-		return nil, fmt.Errorf("certificate of agent %q: %w on %s; make a new join token and enrol again", e.agent, ErrExpired, end.Format(time.RFC3339))
+		return e, fmt.Errorf("certificate of agent %q: %w on %s; make a new join token and enrol again", e.agent, ErrExpired, end.Format(time.RFC3339))
 	}
 	return e, nil
 }
@@ -275,6 +286,25 @@ func (e *Enroller) Renew(ctx context.Context, send func(ctx context.Context, csr
 	return nil
 }
 
+// Direct is a way for Renew that needs no link: to the hub's API port, where
+// the certificate is taken for some time after it has expired.
+func (e *Enroller) Direct(hubURL string) func(ctx context.Context, csr []byte) ([]byte, error) {
+	return func(ctx context.Context, csr []byte) ([]byte, error) {
+		u, err := parseHub(hubURL)
+		if err != nil {
+			return nil, err
+		}
+		chain, err := requestCertificate(ctx, u.JoinPath(RenewPath), e.TLSConfig(), enrollRequest{CSR: string(csr)})
+		if bad := (*tls.CertificateVerificationError)(nil); errors.As(err, &bad) {
+			err = fmt.Errorf("the hub's certificate isn't from the CA that this agent joined: %w: %w", ErrForeign, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("renew at %s: %w", u.Host, err)
+		}
+		return chain, nil
+	}
+}
+
 // RenewLoop renews at two thirds of the certificate's life, and after an
 // error again with growing pauses, until ctx ends.
 func (e *Enroller) RenewLoop(ctx context.Context, logger *slog.Logger, send func(ctx context.Context, csr []byte) ([]byte, error)) {
@@ -314,7 +344,7 @@ const (
 // which sentinel it is.
 type (
 	enrollRequest struct {
-		Token string          `json:"token"`
+		Token string          `json:"token,omitempty"` // not for a renewal
 		Agent fleet.AgentName `json:"agent,omitempty"`
 		CSR   string          `json:"csr"`
 	}
@@ -339,6 +369,7 @@ var refusals = []struct {
 	{ErrExpired, "expired", http.StatusUnauthorized},
 	{ErrUsed, "used", http.StatusConflict},
 	{ErrWrongAgent, "wrong-agent", http.StatusForbidden},
+	{ErrNoCertificate, "no-certificate", http.StatusUnauthorized},
 }
 
 // remoteError is a hub's refusal, as the agent sees it.
@@ -365,10 +396,34 @@ func refusalOf(status int, body []byte) error {
 
 // EnrollHandler answers Enroll at a hub. life is that of the certificates.
 func (ca *CA) EnrollHandler(store TokenStore, life time.Duration, logger *slog.Logger) http.Handler {
+	return certify(logger, "agent enrolled", func(r *http.Request, req enrollRequest) (fleet.AgentName, []byte, error) {
+		t, chain, err := ca.enroll(r.Context(), store, req, life)
+		return t.Agent, chain, err
+	})
+}
+
+// RenewHandler answers Enroller.Direct at a hub: it certifies a new key of an
+// agent that shows its certificate, up to grace after that has expired.
+func (ca *CA) RenewHandler(peers *Peers, life, grace time.Duration, logger *slog.Logger) http.Handler {
+	return certify(logger, "certificate renewed", func(r *http.Request, req enrollRequest) (fleet.AgentName, []byte, error) {
+		id, _, err := peers.PeerWithin(r.TLS, grace)
+		if err != nil {
+			return "", nil, err
+		}
+		if id.Purpose != Agent {
+			return "", nil, fmt.Errorf("client certificate: %w: it is %s, not an agent's", ErrForeign, id)
+		}
+		chain, err := ca.IssueAgent([]byte(req.CSR), id.Agent, life)
+		return id.Agent, chain, err
+	})
+}
+
+// certify reads a request, has it answered and logs what came of it.
+func certify(logger *slog.Logger, done string, answer func(*http.Request, enrollRequest) (fleet.AgentName, []byte, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
-			refuse(w, refusal{Status: http.StatusMethodNotAllowed, Detail: "enrolment is a POST"})
+			refuse(w, refusal{Status: http.StatusMethodNotAllowed, Detail: "this path takes only POST"})
 			return
 		}
 		var req enrollRequest
@@ -379,24 +434,25 @@ func (ca *CA) EnrollHandler(store TokenStore, life time.Duration, logger *slog.L
 			// The decoder's text may quote the token.
 			err = fmt.Errorf("enrolment request: %w: it must be JSON with token, csr and no other member than agent", ErrMalformed)
 		}
-		var t Token
+		var agent fleet.AgentName
 		var chain []byte
 		if err == nil {
-			t, chain, err = ca.enroll(r.Context(), store, req, life)
+			agent, chain, err = answer(r, req)
 		}
+		log := logger.With("agent", agent, "remote", r.RemoteAddr)
 		for _, known := range refusals {
 			if errors.Is(err, known.err) {
-				logger.WarnContext(r.Context(), "enrolment refused", "agent", t.Agent, "remote", r.RemoteAddr, "error", err)
+				log.WarnContext(r.Context(), "certificate refused", "error", err)
 				refuse(w, refusal{Status: known.status, Code: known.code, Detail: err.Error()})
 				return
 			}
 		}
 		if err != nil {
-			logger.ErrorContext(r.Context(), "enrolment", "agent", t.Agent, "remote", r.RemoteAddr, "error", err)
+			log.ErrorContext(r.Context(), "certificate not made", "error", err)
 			refuse(w, refusal{Status: http.StatusInternalServerError, Detail: "the hub couldn't do it; its log says why. Try again later."})
 			return
 		}
-		logger.InfoContext(r.Context(), "agent enrolled", "agent", t.Agent, "remote", r.RemoteAddr, "token", t.ID)
+		log.InfoContext(r.Context(), done)
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(enrollAnswer{string(chain)})
 	})

@@ -39,6 +39,11 @@ func (ca *CA) Peers() *Peers {
 // Peer is the identity of the other end, and its certificate. The error wraps
 // ErrNoCertificate, ErrExpired, ErrForeign or ErrMalformed.
 func (p *Peers) Peer(state *tls.ConnectionState) (Identity, *x509.Certificate, error) {
+	return p.PeerWithin(state, 0)
+}
+
+// PeerWithin is Peer that takes a certificate until grace after its end.
+func (p *Peers) PeerWithin(state *tls.ConnectionState, grace time.Duration) (Identity, *x509.Certificate, error) {
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return Identity{}, nil, ErrNoCertificate
 	}
@@ -50,7 +55,7 @@ func (p *Peers) Peer(state *tls.ConnectionState) (Identity, *x509.Certificate, e
 		return Identity{}, nil, err
 	case now.Before(cert.NotBefore):
 		return Identity{}, nil, fmt.Errorf("client certificate: %w: it isn't valid before %s; check the clocks", ErrMalformed, cert.NotBefore.Format(time.RFC3339))
-	case now.After(cert.NotAfter):
+	case now.After(cert.NotAfter.Add(grace)):
 		return Identity{}, nil, fmt.Errorf("client certificate: %w on %s; get a new one", ErrExpired, cert.NotAfter.Format(time.RFC3339))
 	}
 	return id, cert, nil

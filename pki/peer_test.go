@@ -52,5 +52,11 @@ func TestPeers(t *testing.T) {
 		if _, _, err := peers.Peer(good); !errors.Is(err, ErrExpired) {
 			t.Errorf("remembered, but expired since: %v", err)
 		}
+		if id, _, err := peers.PeerWithin(good, 90*time.Minute); err != nil || id != east {
+			t.Errorf("within the grace: %+v, %v", id, err)
+		}
+		if _, _, err := peers.PeerWithin(good, 30*time.Minute); !errors.Is(err, ErrExpired) {
+			t.Errorf("after the grace: %v", err)
+		}
 	})
 }

@@ -421,13 +421,14 @@ func hub(t *testing.T, ca *CA, store TokenStore) (url string, log *bytes.Buffer)
 	return serve(t, ca, mux), log
 }
 
-// serve is an HTTPS server with ca's own configuration.
+// serve is an HTTPS server with a hub's configuration.
 func serve(t *testing.T, ca *CA, h http.Handler) (url string) {
 	t.Helper()
 	cfg, err := ca.ServerTLS(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.ClientAuth = tls.RequestClientCert // as the hub has it
 	l, err := tls.Listen("tcp", "127.0.0.1:0", cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -476,7 +477,7 @@ func TestEnroll(t *testing.T) {
 	// The certificate is good for a handshake, with the hub's own check.
 	var seen Identity
 	hubURL := serve(t, ca, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		seen, err = IdentityOf(r.TLS.PeerCertificates[0])
+		seen, _, err = ca.Peers().Peer(r.TLS)
 	}))
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: loaded.TLSConfig()}}
 	defer client.CloseIdleConnections()
