@@ -20,7 +20,13 @@ import (
 
 // unreached lists the controls of the probe whose verdict isn't InSpec's yet,
 // with the reason. A control on it that has become right fails the test.
-var unreached = map[string]string{}
+var unreached = map[string]string{
+	"r-passwd":       "the title of a where block with != reads ==",
+	"r-conf":         "inetd_conf, ntp_conf and crontab aren't there",
+	"r-json":         "the words for a broken document are another parser's",
+	"r-yaml-date":    "the words for a broken document are another parser's",
+	"r-toml-csv-xml": "toml, csv and xml aren't there",
+}
 
 // verdicts is what the real InSpec said, in the form of testdata/probe.
 type verdicts struct {
@@ -177,7 +183,7 @@ var (
 		{regexp.MustCompile(`(?s)\nDid you mean\?.*`), ""},
 		{regexp.MustCompile(`0x[0-9a-f]+`), "0x0"},
 		{regexp.MustCompile(`(?s)#<Inspec::Rule\b.*`), "#<Inspec::Rule>"},
-		{regexp.MustCompile(`(?s)#<#<Class:0x0>.*`), "#<#<Class:0x0>"},
+		{regexp.MustCompile(`(?s)#<(#<Class:0x0>|Inspec::Resources::\w+):0x0 .*`), "#<resource>"},
 		{regexp.MustCompile(`(RSpec::ExampleGroups::\w+?)_\d+ `), "$1 "},
 	}
 )

@@ -133,7 +133,7 @@ func init() {
 		}),
 		"respond_to": many(func(k *Kit, args []ruby.Value) Matcher { return &respondTo{kit: k, names: args} }),
 		"satisfy": func(k *Kit, c *ruby.Call) (Matcher, error) {
-			m := &satisfy{kit: k, desc: "satisfy block", block: c.Block}
+			m := &satisfy{kit: k, desc: "satisfy " + snippet(c.Block), block: c.Block}
 			if s, ok := c.Arg(0).(*ruby.String); ok {
 				m.desc = s.String()
 			}
@@ -1202,6 +1202,28 @@ func (m *satisfy) Description() (string, error)    { return m.desc, nil }
 func (m *satisfy) FailureMessage() (string, error) { return m.kit.expectedTo(m.actual, m, "") }
 func (m *satisfy) NegatedFailureMessage() (string, error) {
 	return m.kit.expectedTo(m.actual, m, "not ")
+}
+
+// snippet is what RSpec shows of a block: its text, when it stands on one line
+// with no other satisfy, whose block it could be.
+func snippet(b *ruby.Proc) string {
+	if b == nil || b.Program() == nil || b.Line() != b.EndLine() {
+		return "block"
+	}
+	line, body := b.Program().Source(b.Line(), b.Line()), b.Source()
+	if strings.Count(line, "satisfy") != 1 {
+		return "block"
+	}
+	if rest, ok := strings.CutPrefix(body, "do"); ok {
+		body = strings.TrimSuffix(rest, "end")
+	} else {
+		body = strings.TrimSuffix(strings.TrimPrefix(body, "{"), "}")
+	}
+	body = strings.TrimSpace(body)
+	if rest, ok := strings.CutPrefix(body, "|"); ok {
+		_, body, _ = strings.Cut(rest, "|")
+	}
+	return "expression `" + strings.TrimSpace(body) + "`"
 }
 
 // cover is cover(value, …) of ranges.

@@ -87,6 +87,8 @@ func TestKit_Judge(t *testing.T) {
 			"expected \"abc\" to have attributes {:length => 3, :size => 4} but had attributes {:length => 3, :size => 3}"}},
 		{`'abc'`, `have_attributes(nope: 3)`, false, judgement{"is expected to have attributes {:nope => 3}", "expected \"abc\" to respond to :nope with 0 arguments"}},
 		{`'abc'`, `respond_to(:length, :nope)`, false, judgement{"is expected to respond to [:length, :nope]", "expected \"abc\" to respond to :nope"}},
+		{`5`, `satisfy { |n| n > 7 }`, false, judgement{"is expected to satisfy expression `n > 7`", "expected 5 to satisfy expression `n > 7`"}},
+		{`5`, "satisfy { |n|\n n > 4 }", false, judgement{"is expected to satisfy block", ""}},
 		{`[1, 1]`, `contain_duplicates`, true, judgement{"is expected not to contain duplicates", "expected [1, 1] not to contain duplicates"}},
 		{`[]`, `predicate('be_empty')`, true, judgement{"is expected not to be empty", "expected `[].empty?` to be falsey, got true"}},
 		{`'x'`, `predicate('be_true')`, false, judgement{"is expected to be true", "expected \"x\" to respond to `true?` or perhaps you meant `be true` or `be_truthy`"}},
