@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -294,7 +295,10 @@ func (d *demo) forward(ctx context.Context) error {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+cred.Token)
-	resp, err := d.client.http.Do(req)
+	pool := d.hub.CA().Pool()
+	outsider := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool}}}
+	defer outsider.CloseIdleConnections()
+	resp, err := outsider.Do(req)
 	if err != nil {
 		return err
 	}

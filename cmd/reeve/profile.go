@@ -26,9 +26,9 @@ func newProfileCheck() *cobra.Command {
 			if err != nil {
 				return &exitError{code: exitNo, err: err}
 			}
-			info := p.Info()
-			fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %d controls, no errors\n", info.Name, info.Version, len(info.Controls))
-			return nil
+			meta := p.Metadata()
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: no errors\n", meta.Name, meta.Version)
+			return err
 		},
 	}
 }
@@ -44,8 +44,8 @@ func newProfileList() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				info := p.Info()
-				fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s (%d controls)\n", info.Name, info.Version, info.Title, len(info.Controls))
+				meta := p.Metadata()
+				fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", meta.Name, meta.Version, meta.Title)
 			}
 			return nil
 		},
