@@ -137,6 +137,8 @@ inputs:
   - name: number
     type: Numeric
     value: 1
+  - name: map
+    value: {a: {b: [1]}}
   - name: needed
     type: String
     required: true
@@ -145,10 +147,12 @@ inputs:
 control('declared') { describe(input('declared', value: 'inline')) { it { should eq 'from inspec.yml' } } }
 control('inline') { describe(input('undeclared', value: 'inline')) { it { should eq 'inline' } } }
 control('needed') { describe(input('needed')) { it { should eq 'x' } } }
+control('hash') { describe(input('map')) { its(:size) { should eq 1 }; its(['a']) { should eq({ b: [1] }) }; it { expect(subject[:a][:b]).to eq input('map')['a'][:b] } } }
+control('object') { describe(input_object('needed')) { its('name') { should eq 'needed' }; its("has_value?") { should eq false } } }
 control('in an example') { describe(1) { it { should eq input('number') } } }
 `}
 	t.Run("the profile's own", func(t *testing.T) {
-		want := map[string]hdf.Status{"declared": hdf.Passed, "inline": hdf.Passed, "needed": hdf.Error, "in an example": hdf.Passed}
+		want := map[string]hdf.Status{"declared": hdf.Passed, "inline": hdf.Passed, "needed": hdf.Error, "in an example": hdf.Passed, "hash": hdf.Passed, "object": hdf.Passed}
 		doc := mustRun(t, files, inspec.Options{})
 		if diff := cmp.Diff(want, judged(doc)); diff != "" {
 			t.Errorf("statuses (-want +got):\n%s", diff)
@@ -158,7 +162,7 @@ control('in an example') { describe(1) { it { should eq input('number') } } }
 		}
 	})
 	t.Run("from outside", func(t *testing.T) {
-		want := map[string]hdf.Status{"declared": hdf.Failed, "inline": hdf.Failed, "needed": hdf.Passed, "in an example": hdf.Failed}
+		want := map[string]hdf.Status{"declared": hdf.Failed, "inline": hdf.Failed, "needed": hdf.Passed, "in an example": hdf.Failed, "hash": hdf.Passed, "object": hdf.Failed}
 		doc := mustRun(t, files, inspec.Options{Inputs: map[string]any{"declared": "other", "undeclared": "other", "needed": "x", "number": 2}})
 		if diff := cmp.Diff(want, judged(doc)); diff != "" {
 			t.Errorf("statuses (-want +got):\n%s", diff)

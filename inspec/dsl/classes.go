@@ -16,7 +16,7 @@ type Language struct {
 
 	kit                                         *matcher.Kit
 	context, rule, one, expect, example, target *ruby.Class
-	operator, noValue, skip, notMet             *ruby.Class
+	operator, input, noValue, skip, notMet      *ruby.Class
 	groups                                      map[*ruby.Class]*group // that are open
 	current                                     *Suite                 // whose code runs
 }
@@ -90,6 +90,7 @@ func Install(in *ruby.Interp, res Resources) *Language {
 			return nil, undefined(c, name)
 		}, nil)
 	}
+	k.inputClass(in)
 	k.noValueClass(in)
 	k.contextClass(k.context)
 	k.ruleClass(k.rule)

@@ -276,7 +276,7 @@ func (k *Language) ruleClass(rule *ruby.Class) {
 		}
 		out := &ruby.Hash{}
 		for name, v := range tags {
-			out.Set(ruby.NewString(name), rubyValue(v))
+			out.Set(ruby.NewString(name), rubyValue(v, false))
 		}
 		return out, nil
 	})

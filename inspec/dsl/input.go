@@ -19,6 +19,30 @@ func (k *Language) inputWords(class *ruby.Class) {
 			return s.input(c.In.ToS(c.Arg(0)), opts)
 		})
 	}
+	class.DefN("input_object", 1, 1, func(c *ruby.Call) (ruby.Value, error) {
+		return c.In.NewObject(k.input, &object{k.suiteOf(c), c.In.ToS(c.Arg(0))}), nil
+	})
+}
+
+// object is an input that is asked about itself.
+type object struct {
+	s    *Suite
+	name string
+}
+
+func (k *Language) inputClass(in *ruby.Interp) {
+	k.input = in.DefineClass(in.DefineModule(nil, "Inspec"), "Input", nil)
+	of := func(c *ruby.Call) *object { return c.Self.(*ruby.Object).Data.(*object) }
+	name := func(c *ruby.Call) (ruby.Value, error) { return ruby.NewString(of(c).name), nil }
+	k.input.DefN("name", 0, 0, name)
+	k.input.DefN("to_s", 0, 0, name)
+	k.input.DefN("value", 0, 0, func(c *ruby.Call) (ruby.Value, error) { return of(c).s.input(of(c).name, nil) })
+	k.input.DefN("has_value?", 0, 0, func(c *ruby.Call) (ruby.Value, error) {
+		o := of(c)
+		_, given := o.s.cfg.Given[o.name]
+		return given || o.s.inputs[o.name].HasValue, nil
+	})
+	k.input.DefN("required", 0, 0, func(c *ruby.Call) (ruby.Value, error) { return of(c).s.inputs[of(c).name].Required, nil })
 }
 
 // input is the value of an input: from outside, else what the profile
@@ -32,15 +56,15 @@ func (s *Suite) input(name string, opts *ruby.Hash) (ruby.Value, error) {
 				return nil, s.in.Raise(s.in.Class("ArgumentError"), "%s", err.Error())
 			}
 		}
-		return rubyValue(v), nil
+		return s.indifferent(rubyValue(v, false)), nil
 	}
 	if declared && decl.HasValue {
-		return rubyValue(decl.Value), nil
+		return s.indifferent(rubyValue(decl.Value, true)), nil
 	}
 	if opts != nil {
 		for _, key := range []string{"value", "default"} {
 			if v, ok := opts.GetSym(key); ok {
-				return v, nil
+				return s.indifferent(v), nil
 			}
 		}
 		if v, ok := opts.GetSym("required"); ok && ruby.Truthy(v) {
@@ -53,10 +77,33 @@ func (s *Suite) input(name string, opts *ruby.Hash) (ruby.Value, error) {
 	return s.in.NewObject(s.lang.noValue, name), nil
 }
 
+// indifferent makes a hash answer to symbols and texts alike, at its first
+// level, as InSpec does with the values of inputs. Further down keys are
+// symbols when inspec.yml gives them, else texts.
+func (s *Suite) indifferent(v ruby.Value) ruby.Value {
+	h, ok := v.(*ruby.Hash)
+	if !ok {
+		return v
+	}
+	out := &ruby.Hash{}
+	_ = h.Each(func(key, v ruby.Value) error {
+		out.Set(ruby.NewString(s.in.ToS(key)), v)
+		return nil
+	})
+	out.DefaultProc = s.in.NewProc(2, func(c *ruby.Call) (ruby.Value, error) {
+		if sym, ok := c.Arg(1).(ruby.Symbol); ok {
+			v, _ := out.Get(ruby.NewString(string(sym)))
+			return v, nil
+		}
+		return nil, nil
+	})
+	return out
+}
+
 // noValueClass is what an input without a value gives: it answers everything
 // with itself, and a describe of it is skipped.
 func (k *Language) noValueClass(in *ruby.Interp) {
-	k.noValue = in.DefineClass(in.DefineClass(in.DefineModule(nil, "Inspec"), "Input", nil), "NO_VALUE_SET", nil)
+	k.noValue = in.DefineClass(k.input, "NO_VALUE_SET", nil)
 	k.noValue.Def("to_s", func(c *ruby.Call) (ruby.Value, error) {
 		return ruby.NewString(noValueText(c.Self.(*ruby.Object))), nil
 	})
@@ -90,8 +137,9 @@ func (k *Language) profileClass(in *ruby.Interp) {
 	})
 }
 
-// rubyValue turns what JSON and YAML decode into to Ruby's values.
-func rubyValue(v any) ruby.Value {
+// rubyValue turns what JSON and YAML decode into to Ruby's values; the keys of
+// hashes are symbols or texts.
+func rubyValue(v any, symbols bool) ruby.Value {
 	switch v := v.(type) {
 	case nil, bool, int64, float64:
 		return v
@@ -102,13 +150,17 @@ func rubyValue(v any) ruby.Value {
 	case []any:
 		out := make([]ruby.Value, len(v))
 		for i, e := range v {
-			out[i] = rubyValue(e)
+			out[i] = rubyValue(e, symbols)
 		}
 		return ruby.NewArray(out...)
 	case map[string]any:
 		out := &ruby.Hash{}
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			out.Set(ruby.NewString(key), rubyValue(v[key]))
+			if symbols {
+				out.Set(ruby.Symbol(key), rubyValue(v[key], symbols))
+			} else {
+				out.Set(ruby.NewString(key), rubyValue(v[key], symbols))
+			}
 		}
 		return out
 	}

@@ -28,8 +28,7 @@ type customMatcher struct {
 	calls    []chainCall
 	diffable bool
 	rescues  ruby.Value // of match_unless_raises
-	actual   ruby.Value
-	err      error // of a clone that could not be made
+	err      error      // of a clone that could not be made
 }
 
 type chainCall struct {
@@ -106,7 +105,10 @@ func (k *Kit) macros(matchers *ruby.Class) {
 		return nil, nil
 	})
 	k.custom.Def("supports_block_expectations", func(*ruby.Call) (ruby.Value, error) { return true, nil })
-	k.custom.Def("actual", func(c *ruby.Call) (ruby.Value, error) { return self(c).actual, nil })
+	for _, name := range []string{"private", "public", "protected"} {
+		k.custom.Def(name, func(*ruby.Call) (ruby.Value, error) { return nil, nil })
+	}
+	k.custom.Def("actual", func(c *ruby.Call) (ruby.Value, error) { return self(c).actual(), nil })
 	k.custom.Def("expected", func(c *ruby.Call) (ruby.Value, error) { return lone(self(c).expected), nil })
 	k.custom.Def("expected_as_array", func(c *ruby.Call) (ruby.Value, error) {
 		return ruby.NewArray(slices.Clone(self(c).expected)...), nil
@@ -161,6 +163,10 @@ func (k *Kit) instance(name string, decl *ruby.Proc, expected []ruby.Value, bloc
 	return m, err
 }
 
+// actual is what was judged, or what the matcher's code put in its place to be
+// shown.
+func (m *customMatcher) actual() ruby.Value { return m.obj.IVar("@actual") }
+
 func (m *customMatcher) Clone() Matcher {
 	n, err := m.kit.instance(m.name, m.decl, m.expected, m.block)
 	for _, call := range m.calls {
@@ -176,7 +182,6 @@ func (m *customMatcher) Matches(actual ruby.Value) (bool, error) {
 	if m.err != nil {
 		return false, m.err
 	}
-	m.actual = actual
 	m.obj.SetIVar("@actual", actual)
 	if m.defs["match"] == nil {
 		return false, m.kit.in.Raise(m.kit.in.Class("NoMethodError"), "matcher %s has no match block", m.name)
@@ -206,7 +211,6 @@ func (m *customMatcher) DoesNotMatch(actual ruby.Value) (bool, error) {
 		met, err := m.Matches(actual)
 		return err == nil && !met, err
 	}
-	m.actual = actual
 	m.obj.SetIVar("@actual", actual)
 	v, err := m.kit.in.InstanceExec(m.obj, blk, actual)
 	return m.verdict(v, err)
@@ -218,7 +222,7 @@ func (m *customMatcher) text(name string, usual func() (string, error)) (string,
 	if blk == nil {
 		return usual()
 	}
-	v, err := m.kit.in.InstanceExec(m.obj, blk, m.actual)
+	v, err := m.kit.in.InstanceExec(m.obj, blk, m.actual())
 	if err != nil {
 		return "", err
 	}
@@ -230,13 +234,13 @@ func (m *customMatcher) Description() (string, error) {
 }
 
 func (m *customMatcher) FailureMessage() (string, error) {
-	return m.text("failure_message", func() (string, error) { return m.kit.expectedTo(m.actual, m, "") })
+	return m.text("failure_message", func() (string, error) { return m.kit.expectedTo(m.actual(), m, "") })
 }
 
 func (m *customMatcher) NegatedFailureMessage() (string, error) {
-	return m.text("failure_message_when_negated", func() (string, error) { return m.kit.expectedTo(m.actual, m, "not ") })
+	return m.text("failure_message_when_negated", func() (string, error) { return m.kit.expectedTo(m.actual(), m, "not ") })
 }
 
 func (m *customMatcher) Diff() (ruby.Value, ruby.Value, bool) {
-	return lone(m.expected), m.actual, m.diffable
+	return lone(m.expected), m.actual(), m.diffable
 }
