@@ -322,7 +322,8 @@ func (e *Enroller) RenewLoop(ctx context.Context, logger *slog.Logger, send func
 		err := e.Renew(ctx, send)
 		if err == nil {
 			logger.InfoContext(ctx, "certificate renewed", "agent", e.agent, "expires", e.NotAfter())
-			pause, wait = minPause, time.Until(renewAt(e.current.Load().Leaf))
+			// Not at once, whatever this machine's clock makes of it.
+			pause, wait = minPause, max(minPause, time.Until(renewAt(e.current.Load().Leaf)))
 			continue
 		}
 		if ctx.Err() != nil {

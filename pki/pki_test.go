@@ -652,6 +652,40 @@ func TestEnroller_RenewLoop(t *testing.T) {
 	})
 }
 
+func TestEnroller_RenewLoop_shortLives(t *testing.T) {
+	for life, want := range map[time.Duration]int{time.Minute: 15, time.Second: 60} {
+		synctest.Test(t, func(t *testing.T) {
+			ca := newCA(t)
+			key, err := newKey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			csr, err := newCSR(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chain, err := ca.IssueAgent(csr, "east", life)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := save(t.TempDir(), key, chain, ca.Pin(), "east")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute+time.Second)
+			defer cancel()
+			var renewals int
+			e.RenewLoop(ctx, slog.New(slog.DiscardHandler), func(_ context.Context, csr []byte) ([]byte, error) {
+				renewals++
+				return ca.IssueAgent(csr, "east", life)
+			})
+			if renewals < want-1 || renewals > want+1 {
+				t.Errorf("a life of %v: %d renewals in ten minutes, want %d", life, renewals, want)
+			}
+		})
+	}
+}
+
 func TestEnroller_Renew_refusesAnotherAgent(t *testing.T) {
 	ca, store, dir := newCA(t), &tokens{}, t.TempDir()
 	url, _ := hub(t, ca, store)

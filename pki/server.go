@@ -61,7 +61,9 @@ func (s *serverCert) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return s.cert, nil
 }
 
-// renewAt is the end of two thirds of a certificate's life.
+// renewAt is the end of two thirds of a certificate's life, counted from when
+// it was made.
 func renewAt(cert *x509.Certificate) time.Time {
-	return cert.NotBefore.Add(cert.NotAfter.Sub(cert.NotBefore) / 3 * 2)
+	made := cert.NotBefore.Add(skew)
+	return made.Add(cert.NotAfter.Sub(made) / 3 * 2)
 }
