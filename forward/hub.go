@@ -80,7 +80,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	labels := []string{string(caller.Agent), string(caller.Type), string(caller.Service)}
-	path := r.URL.Path
+	path := r.URL.EscapedPath()
 	h.metrics.begin(labels...)
 	observe(w, r, func(x *exchange, r *http.Request) { h.forward(x, r, caller) }, func(x *exchange) {
 		h.metrics.end(x, labels...)
