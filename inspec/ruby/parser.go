@@ -636,10 +636,6 @@ func (p *parser) binary(least int) node {
 			n = &andNode{n, p.operand(next)}
 		case "||":
 			n = &orNode{n, p.operand(next)}
-		case "!=":
-			n = &notNode{&callNode{recv: n, name: "==", args: []node{p.binary(next)}, line: line}}
-		case "!~":
-			n = &notNode{&callNode{recv: n, name: "=~", args: []node{p.binary(next)}, line: line}}
 		default:
 			n = &callNode{recv: n, name: name, args: []node{p.binary(next)}, line: line}
 		}
