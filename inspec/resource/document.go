@@ -3,11 +3,14 @@ package resource
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/pelletier/go-toml/v2"
 	"go.yaml.in/yaml/v3"
 
 	"reeve.dev/reeve/inspec/ruby"
@@ -30,6 +33,7 @@ func defineDocuments(s *Set) {
 	}{
 		{"json", "JsonConfig", "JSON", s.parseJSON},
 		{"yaml", "YamlConfig", "YAML", s.parseYAML},
+		{"toml", "TomlConfig", "TOML", parseTOML},
 		{"ini", "IniConfig", "INI", func(text string) (ruby.Value, error) { return simpleConfig{}.parse(s, text) }},
 	} {
 		k := s.define(r.name, r.class, base, func(c *ruby.Call) (any, error) {
@@ -146,6 +150,36 @@ func (s *Set) traverse(v ruby.Value, keys []ruby.Value) (ruby.Value, error) {
 		}
 	}
 	return v, nil
+}
+
+func parseTOML(text string) (ruby.Value, error) {
+	var doc map[string]any
+	if err := toml.Unmarshal([]byte(text), &doc); err != nil {
+		return nil, err
+	}
+	return tomlValue(doc), nil
+}
+
+// tomlValue is a decoded value as Ruby's; keys are sorted, since the decoder
+// doesn't keep their order. Dates and times are their text.
+func tomlValue(v any) ruby.Value {
+	switch v := v.(type) {
+	case map[string]any:
+		h := ruby.NewHash()
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			h.Set(str(k), tomlValue(v[k]))
+		}
+		return h
+	case []any:
+		list := ruby.NewArray()
+		for _, e := range v {
+			list.Elems = append(list.Elems, tomlValue(e))
+		}
+		return list
+	case nil, bool, int64, float64:
+		return v
+	}
+	return str(fmt.Sprint(v))
 }
 
 func (s *Set) parseJSON(text string) (ruby.Value, error) {

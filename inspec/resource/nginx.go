@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 
 	"reeve.dev/reeve/inspec/ruby"
@@ -222,6 +223,7 @@ func (s *Set) resolveNginx(h *ruby.Hash, dir string, depth int) error {
 }
 
 func defineNginx(s *Set) {
+	defineNginxBuild(s)
 	root := s.define("nginx_conf", "NginxConf", nil, func(c *ruby.Call) (any, error) {
 		if err := s.arity(c, 0, 1); err != nil {
 			return nil, err
@@ -361,4 +363,88 @@ func defineNginx(s *Set) {
 		return ruby.NewArray(below(below(httpOf(d).entries, servers), locations)...), nil
 	})
 	missing(root, func(c *ruby.Call, d *nginxRes, name string) (ruby.Value, error) { return flat(c, d.params, name, nil) })
+}
+
+// nginxBuild is what nginx -V says of how it was built.
+type nginxBuild struct {
+	path, data string
+}
+
+var (
+	nginxOpenSSL  = regexp.MustCompile(`built with OpenSSL\s(\S+)\s(\d+\s\S+\s\d{4})`)
+	nginxCompiler = regexp.MustCompile(`built by (\S+)\s(\S+)\s(\S+)`)
+	nginxSupport  = regexp.MustCompile(`(.*\S+) support enabled`)
+	nginxModule   = regexp.MustCompile(`--with-(\S+)_module`)
+	nginxVersion  = regexp.MustCompile(`nginx version: nginx/(\S+)\s`)
+)
+
+func defineNginxBuild(s *Set) {
+	k := s.define("nginx", "Nginx", nil, func(c *ruby.Call) (any, error) {
+		if err := s.arity(c, 0, 1); err != nil {
+			return nil, err
+		}
+		d := &nginxBuild{path: "/usr/sbin/nginx"}
+		if given, ok := argString(c, 0); ok {
+			d.path = given
+		}
+		if there, err := s.commandExists(d.path); err != nil || !there {
+			if err == nil {
+				err = s.skip("The `nginx` binary not found in the path provided.")
+			}
+			return nil, err
+		}
+		out, ok, err := s.stdout("%s -V 2>&1", d.path)
+		if err == nil && !ok {
+			err = s.skip("Error using the command nginx -V")
+		}
+		d.data = out
+		return d, err
+	})
+	fixed(k, "Nginx Environment")
+	def(k, "resource_id", func(_ *ruby.Call, d *nginxBuild) (ruby.Value, error) { return str(d.path), nil })
+	get := func(name string, of func(data string) (ruby.Value, error)) {
+		def(k, name, func(_ *ruby.Call, d *nginxBuild) (ruby.Value, error) { return of(d.data) })
+	}
+	find := func(re *regexp.Regexp, data string) ruby.Value {
+		if m := re.FindStringSubmatch(data); m != nil {
+			return str(m[1])
+		}
+		return nil
+	}
+	mash := func(re *regexp.Regexp, data string, names ...string) (ruby.Value, error) {
+		m := re.FindStringSubmatch(data)
+		h := ruby.NewHash()
+		for i, n := range names {
+			h.Set(str(n), strOrNil(m, i+1))
+		}
+		return s.in.Call(s.in.Class("Hashie::Mash"), "new", []ruby.Value{h}, nil)
+	}
+	get("version", func(data string) (ruby.Value, error) { return find(nginxVersion, data), nil })
+	get("service", func(string) (ruby.Value, error) { return str("nginx"), nil })
+	for _, name := range []string{
+		"prefix", "sbin_path", "modules_path", "error_log_path", "http_log_path", "lock_path", "http_client_body_temp_path", "http_proxy_temp_path",
+		"http_fastcgi_temp_path", "http_uwsgi_temp_path", "http_scgi_temp_path",
+	} {
+		option := regexp.MustCompile(`--` + strings.ReplaceAll(name, "_", "-") + `=(\S+)\s`)
+		get(name, func(data string) (ruby.Value, error) { return find(option, data), nil })
+	}
+	get("openssl_version", func(data string) (ruby.Value, error) { return mash(nginxOpenSSL, data, "version", "date") })
+	get("compiler_info", func(data string) (ruby.Value, error) { return mash(nginxCompiler, data, "compiler", "version", "date") })
+	get("support_info", func(data string) (ruby.Value, error) {
+		var words []string
+		for _, m := range nginxSupport.FindAllStringSubmatch(data, -1) {
+			words = append(words, m[1])
+		}
+		if words == nil {
+			return nil, nil
+		}
+		return str(strings.Join(words, " ")), nil
+	})
+	get("modules", func(data string) (ruby.Value, error) {
+		list := ruby.NewArray()
+		for _, m := range nginxModule.FindAllStringSubmatch(data, -1) {
+			list.Elems = append(list.Elems, str(m[1]))
+		}
+		return list, nil
+	})
 }

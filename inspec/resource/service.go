@@ -3,6 +3,8 @@ package resource
 import (
 	"errors"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"reeve.dev/reeve/inspec/ruby"
@@ -17,10 +19,22 @@ type serviceRes struct {
 	info      *serviceInfo // nil when there is no such service
 }
 
+func (d *serviceRes) ask() error {
+	if d.asked {
+		return nil
+	}
+	info, err := d.manager(d)
+	if err == nil {
+		d.info, d.asked = info, true
+	}
+	return err
+}
+
 type serviceInfo struct {
 	name, description           ruby.Value
 	installed, enabled, running bool
 	kind                        string
+	runlevels                   map[int64]bool // of sysv alone: whether it starts in each
 	params                      map[string]string
 	order                       []string
 }
@@ -68,12 +82,8 @@ func defineServiceMethods(s *Set, k *ruby.Class) {
 	}, func(d *serviceRes) string { return d.name })
 	get := func(name string, absent ruby.Value, of func(i *serviceInfo) ruby.Value) {
 		def(k, name, func(c *ruby.Call, d *serviceRes) (ruby.Value, error) {
-			if !d.asked {
-				info, err := d.manager(d)
-				if err != nil {
-					return nil, err
-				}
-				d.info, d.asked = info, true
+			if err := d.ask(); err != nil {
+				return nil, err
 			}
 			if d.info == nil {
 				return absent, nil
@@ -94,13 +104,10 @@ func defineServiceMethods(s *Set, k *ruby.Class) {
 		return nil
 	})
 	def(k, "name", func(c *ruby.Call, d *serviceRes) (ruby.Value, error) { return str(d.name), nil })
+	defineRunlevels(s, k)
 	def(k, "params", func(c *ruby.Call, d *serviceRes) (ruby.Value, error) {
-		if !d.asked {
-			info, err := d.manager(d)
-			if err != nil {
-				return nil, err
-			}
-			d.info, d.asked = info, true
+		if err := d.ask(); err != nil {
+			return nil, err
 		}
 		h := ruby.NewHash()
 		if d.info != nil {
@@ -109,6 +116,61 @@ func defineServiceMethods(s *Set, k *ruby.Class) {
 			}
 		}
 		return c.In.Call(c.In.Class("Hashie::Mash"), "new", []ruby.Value{h}, nil)
+	})
+}
+
+// runlevels are the levels of a sysv service, or some of them, and whether it
+// starts in each. Other services have none.
+type runlevels struct {
+	owner  *ruby.Object
+	levels []int64
+	starts map[int64]bool
+}
+
+func defineRunlevels(s *Set, service *ruby.Class) {
+	k := s.in.DefineClass(s.spec, "Runlevels", nil)
+	def(service, "runlevels", func(c *ruby.Call, d *serviceRes) (ruby.Value, error) {
+		if err := d.ask(); err != nil {
+			return nil, err
+		}
+		r := &runlevels{owner: c.Self.(*ruby.Object)}
+		if d.info != nil {
+			r.starts = d.info.runlevels
+		}
+		for level := range int64(len(r.starts)) {
+			if len(c.Args) == 0 || slices.ContainsFunc(c.Args, func(want ruby.Value) bool {
+				match, err := c.In.CaseEq(want, level)
+				_, isPattern := want.(*ruby.Regexp)
+				if isPattern {
+					match, err = c.In.CaseEq(want, str(strconv.FormatInt(level, 10)))
+				}
+				return err == nil && match
+			}) {
+				r.levels = append(r.levels, level)
+			}
+		}
+		return s.in.NewObject(k, r), nil
+	})
+	all := func(want bool) func(*ruby.Call, *runlevels) (ruby.Value, error) {
+		return func(_ *ruby.Call, r *runlevels) (ruby.Value, error) {
+			return !slices.ContainsFunc(r.levels, func(l int64) bool { return r.starts[l] != want }), nil
+		}
+	}
+	def(k, "enabled?", all(true))
+	def(k, "disabled?", all(false))
+	def(k, "keys", func(_ *ruby.Call, r *runlevels) (ruby.Value, error) {
+		list := ruby.NewArray()
+		for _, l := range r.levels {
+			list.Elems = append(list.Elems, l)
+		}
+		return list, nil
+	})
+	def(k, "to_s", func(c *ruby.Call, r *runlevels) (ruby.Value, error) {
+		var words []string
+		for _, l := range r.levels {
+			words = append(words, strconv.FormatInt(l, 10))
+		}
+		return str(c.In.ToS(r.owner) + " runlevels " + strings.Join(words, ", ")), nil
 	})
 }
 
@@ -175,10 +237,14 @@ func (s *Set) sysv(d *serviceRes) (*serviceInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := &serviceInfo{installed: true, kind: "sysv", params: map[string]string{}}
+	info := &serviceInfo{installed: true, kind: "sysv", params: map[string]string{}, runlevels: map[int64]bool{}}
+	for level := range int64(7) {
+		info.runlevels[level] = false
+	}
 	for _, link := range lines(string(links.Stdout)) {
-		if strings.HasSuffix(link, d.name) && startLink.MatchString(link) {
+		if m := startLink.FindStringSubmatch(link); m != nil && strings.HasSuffix(link, d.name) {
 			info.enabled = true
+			info.runlevels[leadingInt(m[1])] = true
 		}
 	}
 	ctl := d.ctl
