@@ -20,6 +20,9 @@ import (
 
 const prefix = "/api/v1"
 
+// Paths are what an API is to be mounted at, as patterns of http.ServeMux.
+var Paths = []string{"/api/", "/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/openapi-3.0.yaml", "/login"}
+
 // Config is what the API works with. All of it is needed.
 type Config struct {
 	Scans      *scan.Queue

@@ -585,6 +585,9 @@ func TestAPI_login(t *testing.T) {
 	if a := do(t, browser, "POST", w.url+"/api/v1/scans", goodScan, "Sec-Fetch-Site", "cross-site"); a.status != http.StatusForbidden {
 		t.Errorf("a scan from another site: %d %s", a.status, a.text)
 	}
+	if a := do(t, w.admin, "POST", w.url+"/api/v1/scans", goodScan, "Sec-Fetch-Site", "cross-site"); a.status != http.StatusForbidden {
+		t.Errorf("a scan from another site, with a certificate: %d %s", a.status, a.text)
+	}
 
 	other := w.client(t, nil)
 	code := link.URL[strings.Index(link.URL, "code=")+5:]

@@ -34,6 +34,7 @@ func (c Caller) String() string { return c.By + ":" + c.Name }
 
 var (
 	errNoCredential = errors.New("no credential: send an API token (Authorization: Bearer reeve_…), a client certificate with the purpose control, or open a login link")
+	errCrossOrigin  = errors.New("another site asked a browser for this call; calls that change something are for this hub's own page and for programs")
 	errNotControl   = errors.New("this certificate is not for this API: use one with the purpose control, or an API token")
 )
 
@@ -47,10 +48,12 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 		}
 		return a.byToken(r.Context(), pki.API, "token", text)
 	}
+	// Browsers add cookies and certificates by themselves, for whatever site
+	// makes them call.
+	if err := a.csrf.Check(r); err != nil {
+		return Caller{}, fmt.Errorf("%w: %w", errCrossOrigin, err)
+	}
 	if c, err := r.Cookie(sessionCookie); err == nil {
-		if err := a.csrf.Check(r); err != nil {
-			return Caller{}, fmt.Errorf("%w: %w", errNotControl, err)
-		}
 		return a.byToken(r.Context(), pki.Session, "session", c.Value)
 	}
 	id, _, err := a.cfg.Peers.Peer(r.TLS)
@@ -88,7 +91,7 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 	r, _ := humago.Unwrap(ctx)
 	caller, err := a.Authenticate(r)
 	switch {
-	case errors.Is(err, errNotControl):
+	case errors.Is(err, errNotControl), errors.Is(err, errCrossOrigin):
 		huma.WriteErr(a.huma, ctx, http.StatusForbidden, err.Error())
 	case errors.Is(err, errNoCredential), errors.Is(err, pki.ErrMalformed), errors.Is(err, pki.ErrForeign), errors.Is(err, pki.ErrExpired):
 		ctx.SetHeader("WWW-Authenticate", `Bearer realm="reeve"`)

@@ -35,6 +35,7 @@ import (
 	"reeve.dev/reeve/store/sqlite"
 	"reeve.dev/reeve/threshold"
 	"reeve.dev/reeve/tunnel"
+	"reeve.dev/reeve/web"
 )
 
 // Hub is a hub that listens. Make it with New, then Run it or Close it.
@@ -175,8 +176,9 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	}
 
 	h.serve("metrics", metricsListener, nil, h.metricsMux(metrics))
+	page := web.Handler(web.Config{API: h.api, Version: version, Logger: logger.With("component", "web")})
 	session := tunnel.Config{Logger: logger.With("component", "tunnel")}
-	apiServer := h.serve("api", apiListener, tlsConfig, h.apiMux(session, cfg.Certificates))
+	apiServer := h.serve("api", apiListener, tlsConfig, h.apiMux(page, session, cfg.Certificates))
 	apiServer.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){tunnel.ALPN: tunnel.NextProto(session, h.links.serve)}
 	apiServer.TLSConfig.NextProtos = []string{"h2", "http/1.1", tunnel.ALPN}
 	// Beside an entry for ALPN, HTTP/2 has to be asked for.
@@ -264,10 +266,13 @@ func linkMux(scans, insights http.Handler) http.Handler {
 	return mux
 }
 
-func (h *Hub) apiMux(session tunnel.Config, certs CertificateConfig) http.Handler {
+func (h *Hub) apiMux(page http.Handler, session tunnel.Config, certs CertificateConfig) http.Handler {
 	log := h.log.With("component", "enroll")
 	mux := http.NewServeMux()
-	mux.Handle("/", h.api)
+	mux.Handle("/", page)
+	for _, path := range api.Paths {
+		mux.Handle(path, h.api)
+	}
 	mux.Handle("GET "+tunnel.Path, h.links.guard(tunnel.Handler(session, h.links.serve)))
 	mux.Handle(pki.EnrollPath, h.ca.EnrollHandler(h.store, certs.AgentLife, log))
 	mux.Handle(pki.RenewPath, h.ca.RenewHandler(h.peers, certs.AgentLife, certs.AgentGrace, log))

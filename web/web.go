@@ -1,0 +1,199 @@
+// Package web is the hub's page: fleet, scans, insights and alerts, for a
+// person in a browser.
+//
+// The page is a client of the REST API like any other. Each view asks the API,
+// in process and with the credential of its own request, for what it shows; so
+// who may see what, and what a filter means, is decided in one place, the API.
+// What changes something is a JSON call that the browser makes to the API
+// itself, which refuses calls that another site starts.
+//
+// Views are made by html/template on the hub and can be read without
+// JavaScript. A view's filter and place are in its URL. One small script keeps
+// what is marked data-live up to date, by asking for the same view again,
+// follows a running scan by its events, and sends forms. Nothing is asked of
+// any other host, and the Content-Security-Policy allows no inline script or
+// style; all that agents and targets say is text.
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"reeve.dev/reeve/api"
+)
+
+//go:embed static
+var static embed.FS
+
+//go:embed templates
+var templates embed.FS
+
+// policy allows what this package serves, and nothing else.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// Config is what the page works with. All of it is needed.
+type Config struct {
+	// API serves /api/v1.
+	API     http.Handler
+	Version string
+	Logger  *slog.Logger
+}
+
+// Handler serves the page at /. Everything is for callers that the API knows,
+// but for the script, the style and how to log in.
+func Handler(cfg Config) http.Handler {
+	h := &handler{cfg: cfg, views: map[string]*template.Template{}, assets: map[string]string{}}
+	mux := http.NewServeMux()
+	h.serveAssets(mux)
+	h.parse()
+	mux.Handle("GET /{$}", h.view(h.fleet))
+	mux.Handle("GET /scans", h.view(h.scans))
+	mux.Handle("GET /scans/{id}", h.view(h.scan))
+	mux.Handle("GET /insights", h.view(h.insights))
+	mux.Handle("GET /alerts", h.view(h.alerts))
+	mux.Handle("/", h.view(func(*request) (*page, error) {
+		return nil, &problem{Status: http.StatusNotFound, Title: "Not Found", Detail: "There is no such page."}
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		head := w.Header()
+		head.Set("Content-Security-Policy", policy)
+		head.Set("X-Content-Type-Options", "nosniff")
+		head.Set("Referrer-Policy", "same-origin")
+		head.Set("Cross-Origin-Opener-Policy", "same-origin")
+		mux.ServeHTTP(w, r)
+	})
+}
+
+type handler struct {
+	cfg    Config
+	views  map[string]*template.Template
+	assets map[string]string // path by file name
+}
+
+// serveAssets serves the embedded files under names that change with their
+// content, so that browsers may keep them for good.
+func (h *handler) serveAssets(mux *http.ServeMux) {
+	files, err := static.ReadDir("static")
+	if err != nil {
+		panic(err) // embedded
+	}
+	for _, f := range files {
+		content, err := static.ReadFile("static/" + f.Name())
+		if err != nil {
+			panic(err)
+		}
+		sum := sha256.Sum256(content)
+		ext := path.Ext(f.Name())
+		p := "/assets/" + strings.TrimSuffix(f.Name(), ext) + "." + hex.EncodeToString(sum[:8]) + ext
+		h.assets[f.Name()] = p
+		mux.HandleFunc("GET "+p, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", mime.TypeByExtension(ext))
+			w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+		})
+	}
+}
+
+// parse makes one template of the layout, the shared parts and each view.
+func (h *handler) parse() {
+	base := template.Must(template.New("layout.html").Funcs(h.funcs()).ParseFS(templates, "templates/layout.html", "templates/parts.html"))
+	files, err := templates.ReadDir("templates")
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range files {
+		name := strings.TrimSuffix(f.Name(), ".html")
+		h.views[name] = template.Must(template.Must(base.Clone()).ParseFS(templates, "templates/"+f.Name()))
+	}
+}
+
+// page is one view's answer. View names its template.
+type page struct {
+	View, Title string
+	Status      int // 200 if zero
+	Caller      *api.Caller
+	Version     string
+	Path        string
+	Data        any
+}
+
+// Scanner and Admin tell what the caller may do.
+func (p *page) Scanner() bool { return p.Caller != nil && p.Caller.Role.Allows("scanner") }
+func (p *page) Admin() bool   { return p.Caller != nil && p.Caller.Role.Allows("admin") }
+
+// view answers with what make made, or with a page that says why not.
+func (h *handler) view(build func(*request) (*page, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		req := &request{Request: r, api: h.cfg.API}
+		var caller *api.Caller
+		p, err := (*page)(nil), req.get("/whoami", nil, &caller)
+		if err == nil {
+			p, err = build(req)
+		}
+		if err != nil {
+			p = h.failed(req, err)
+		}
+		p.Caller, p.Version, p.Path = caller, h.cfg.Version, r.URL.Path
+		var text bytes.Buffer
+		if err := h.views[p.View].Execute(&text, p); err != nil {
+			h.cfg.Logger.ErrorContext(r.Context(), "make a page", "view", p.View, "error", err)
+			http.Error(w, "The hub couldn't make this page; its log says why.", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		if p.Status != 0 {
+			w.WriteHeader(p.Status)
+		}
+		w.Write(text.Bytes())
+	})
+}
+
+// failed is the page that says what went wrong and what to do.
+func (h *handler) failed(r *request, err error) *page {
+	p, ok := err.(*problem)
+	if !ok {
+		h.cfg.Logger.ErrorContext(r.Context(), "make a page", "path", r.URL.Path, "error", err)
+		p = &problem{Status: http.StatusInternalServerError, Title: "Internal Server Error", Detail: "The hub couldn't do it; its log says why."}
+	}
+	if p.Status == http.StatusUnauthorized {
+		had := r.Header.Get("Cookie") != "" || r.Header.Get("Authorization") != ""
+		return &page{View: "login", Title: "Log in", Status: p.Status, Data: map[string]any{"Had": had, "Host": r.Host}}
+	}
+	return &page{View: "problem", Title: p.Title, Status: p.Status, Data: p}
+}
+
+func (h *handler) funcs() template.FuncMap {
+	return template.FuncMap{
+		"asset":    func(name string) string { return h.assets[name] },
+		"ago":      ago,
+		"target":   targetText,
+		"safeURL":  safeURL,
+		"severity": severity,
+		"without":  without,
+		"dict":     dict,
+	}
+}
+
+// dict makes a map of names and values, to give a template more than one.
+func dict(pairs ...any) (map[string]any, error) {
+	if len(pairs)%2 != 0 {
+		return nil, fmt.Errorf("dict: a name has no value")
+	}
+	m := map[string]any{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i].(string)] = pairs[i+1]
+	}
+	return m, nil
+}
