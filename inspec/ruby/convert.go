@@ -275,7 +275,7 @@ func inspectString(s string) string {
 			default:
 				switch {
 				case c == 0x7f:
-					b.WriteString(`\x7F`)
+					b.WriteString(`\u007F`)
 				case c < ' ':
 					fmt.Fprintf(&b, `\u%04X`, c)
 				default:
@@ -335,7 +335,7 @@ func formatFloat(f float64) string {
 	case math.IsInf(f, -1):
 		return "-Infinity"
 	}
-	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
+	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e15) {
 		s := strconv.FormatFloat(f, 'e', -1, 64)
 		if !strings.Contains(s, ".") {
 			s = strings.Replace(s, "e", ".0e", 1)
@@ -810,7 +810,7 @@ func (in *Interp) elements(v Value) ([]Value, error) {
 	case nil:
 		return nil, nil
 	case *Object:
-		if m := in.dispatchClass(v).find("to_a"); m != nil && m.owner != in.cEnumerable {
+		if m := in.dispatchClass(v).find("to_a"); m != nil && m.owner != in.cEnumerable && m.owner != in.cRange {
 			r, err := in.send(nil, v, "to_a", nil, nil, true)
 			if a, ok := r.(*Array); ok || err != nil {
 				if err != nil {
@@ -841,7 +841,9 @@ func (in *Interp) rangeEach(r *Range, fn func(Value) error) error {
 		case int64:
 			hi = h
 		case float64:
-			hi = int64(math.Floor(h))
+			if h < math.MaxInt64 {
+				hi = int64(math.Floor(h))
+			}
 		default:
 			return in.Raise(in.eType, "can't iterate from Integer")
 		}

@@ -9,16 +9,8 @@ import (
 type native = func(c *Call) (Value, error)
 
 func (in *Interp) bootstrap() {
-	class := func(name string, super *Class) *Class {
-		k := in.newClass(super, false)
-		if in.cObject == nil {
-			k.Super = super
-		}
-		k.Name = name
-		return k
-	}
+	class := func(name string, super *Class) *Class { return &Class{in: in, Name: name, Super: super} }
 	in.cBasicObject = class("BasicObject", nil)
-	in.cBasicObject.Super = nil
 	in.cObject = class("Object", in.cBasicObject)
 	in.cModule = class("Module", in.cObject)
 	in.cClass = class("Class", in.cModule)
@@ -258,7 +250,17 @@ func (in *Interp) allocate(k *Class) Value {
 func (in *Interp) bootObject() {
 	b := in.cBasicObject
 	b.Def("initialize", func(c *Call) (Value, error) { return nil, nil })
-	b.methods["initialize"].vis = private
+	b.Def("method_missing", func(c *Call) (Value, error) {
+		if err := c.arity(1, -1); err != nil {
+			return nil, err
+		}
+		name, err := c.In.methodName(c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.In.NoMethod(c.Self, name)
+	})
+	b.methods["initialize"].vis, b.methods["method_missing"].vis = private, private
 	b.DefN("==", 1, 1, func(c *Call) (Value, error) { return c.Self == c.Args[0], nil })
 	b.DefN("equal?", 1, 1, func(c *Call) (Value, error) {
 		if x, ok := c.Self.(*big.Int); ok {

@@ -2,6 +2,7 @@ package ruby
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -34,11 +35,13 @@ func (in *Interp) sortValues(vals []Value, cmp func(a, b Value) (int, error)) ([
 		if failed = in.step(); failed != nil {
 			return 0
 		}
-		n, err := cmp(a, b)
+		// The sort asks for (later, earlier); messages are to name the
+		// earlier one first, as Ruby's do.
+		n, err := cmp(b, a)
 		if err != nil {
 			failed = err
 		}
-		return n
+		return -n
 	})
 	return out, failed
 }
@@ -325,6 +328,8 @@ func (in *Interp) bootEnumerable() {
 		if len(c.Args) > 0 {
 			acc = c.Args[0]
 		}
+		// Floats are summed as Ruby does, by Kahan and Babuska.
+		compensation := 0.0
 		err := each(c, func(v Value) error {
 			var err error
 			if c.Block != nil {
@@ -332,9 +337,27 @@ func (in *Interp) bootEnumerable() {
 					return err
 				}
 			}
+			_, af := acc.(float64)
+			_, vf := v.(float64)
+			if (af || vf) && isNumber(acc) && isNumber(v) {
+				a, x := floatOf(acc), floatOf(v)
+				t := a + x
+				switch {
+				case math.IsInf(t, 0) || math.IsNaN(t):
+				case math.Abs(a) >= math.Abs(x):
+					compensation += (a - t) + x
+				default:
+					compensation += (x - t) + a
+				}
+				acc = t
+				return nil
+			}
 			acc, err = c.In.binop(c.fr, "+", acc, v)
 			return err
 		})
+		if f, ok := acc.(float64); ok {
+			acc = f + compensation
+		}
 		return acc, err
 	})
 	e.DefN("first", 0, 1, func(c *Call) (Value, error) {
@@ -454,11 +477,11 @@ func (in *Interp) bootEnumerable() {
 				best = v
 				continue
 			}
-			n, err := cmp(v, best)
+			n, err := cmp(best, v)
 			if err != nil {
 				return nil, err
 			}
-			if n*want > 0 {
+			if n*want < 0 {
 				best = v
 			}
 		}

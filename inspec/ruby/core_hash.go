@@ -590,6 +590,11 @@ func (in *Interp) bootRange() {
 		}
 		return count(c)
 	})
+	k.DefN("to_a", 0, 0, func(c *Call) (Value, error) {
+		vals, err := c.In.elements(c.Self)
+		return &Array{Elems: vals}, err
+	})
+	k.alias("to_a", "entries")
 	k.DefN("exclude_end?", 0, 0, func(c *Call) (Value, error) { return self(c).Excl, nil })
 	text := func(conv func(Value) (string, error)) native {
 		return func(c *Call) (Value, error) {

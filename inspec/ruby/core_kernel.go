@@ -3,6 +3,7 @@ package ruby
 import (
 	"math"
 	"math/big"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 )
@@ -94,9 +95,9 @@ func (in *Interp) bootKernel() {
 	def("caller_locations", 0, 2, func(c *Call) (Value, error) { return NewArray(), nil })
 	def("rand", 0, 1, func(c *Call) (Value, error) {
 		if n, ok := c.Arg(0).(int64); ok && n > 0 {
-			return int64(0), nil
+			return rand.Int64N(n), nil
 		}
-		return 0.0, nil
+		return rand.Float64(), nil
 	})
 	def("block_given?", 0, 0, func(c *Call) (Value, error) {
 		return c.fr != nil && c.fr.home.block != nil, nil
@@ -225,6 +226,8 @@ func (in *Interp) bootKernel() {
 	}
 	p.DefN(">>", 1, 1, compose)
 	p.DefN("<<", 1, 1, compose)
+	in.cMethod.DefN(">>", 1, 1, compose)
+	in.cMethod.DefN("<<", 1, 1, compose)
 	p.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
 		s := "#<Proc:0x" + strings.Repeat("0", 16)
 		if proc(c).body != nil {

@@ -434,6 +434,9 @@ func (in *Interp) check() error {
 	return nil
 }
 
+// Charge counts n bytes that Go code is about to allocate for Ruby values.
+func (in *Interp) Charge(n int) error { return in.charge(n) }
+
 // charge counts n bytes about to be allocated.
 func (in *Interp) charge(n int) error { return in.chargeBig(int64(n)) }
 
