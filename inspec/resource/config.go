@@ -59,7 +59,9 @@ func defineSettings(s *Set) {
 			}
 			return d.path
 		})
-		def(k, "params", func(c *ruby.Call, d *configRes) (ruby.Value, error) { return d.params, nil })
+		for _, method := range []string{"params", "read_params"} {
+			def(k, method, func(c *ruby.Call, d *configRes) (ruby.Value, error) { return d.params, nil })
+		}
 		def(k, "content", func(c *ruby.Call, d *configRes) (ruby.Value, error) { return str(d.content), nil })
 		missing(k, func(c *ruby.Call, d *configRes, name string) (ruby.Value, error) {
 			v, err := lookup(c, d.params, str(name))
@@ -173,7 +175,9 @@ func defineParseConfig(s *Set) {
 	})
 	text(k, func(*parsedRes) string { return "Parse Config " }, func(d *parsedRes) string { return d.content })
 	def(k, "content", func(c *ruby.Call, d *parsedRes) (ruby.Value, error) { return str(d.content), nil })
-	def(k, "params", func(c *ruby.Call, d *parsedRes) (ruby.Value, error) { return dig(c, d.params) })
+	for _, method := range []string{"params", "read_params"} {
+		def(k, method, func(c *ruby.Call, d *parsedRes) (ruby.Value, error) { return dig(c, d.params) })
+	}
 	def(k, "[]", func(c *ruby.Call, d *parsedRes) (ruby.Value, error) {
 		name, _ := argString(c, 0)
 		return lookup(c, d.params, str(name))

@@ -14,8 +14,9 @@ import (
 // directive is a list of its uses, each a list of words or the hash of a block.
 // A block's own words are its "_".
 type nginxRes struct {
-	path   string
-	params *ruby.Hash
+	path     string
+	contents *ruby.Hash // the text of each file that was read
+	params   *ruby.Hash
 }
 
 // nginxPart is one block of it, as profiles walk them.
@@ -161,20 +162,21 @@ func (p *nginxParser) quoted(quote byte) (string, error) {
 	return "", errors.New("a quoted text isn't ended")
 }
 
-// readNginx reads a file and what it includes, which is merged in its place.
-func (s *Set) readNginx(name string, depth int) (*ruby.Hash, error) {
+// read reads a file and what it includes, which is merged in its place.
+func (d *nginxRes) read(s *Set, name string, depth int) (*ruby.Hash, error) {
 	text, err := s.readFile(name, true)
 	if err != nil {
 		return nil, err
 	}
+	d.contents.Set(str(name), str(text))
 	h, err := parseNginx(text)
 	if err != nil || depth > maxNginxDepth {
 		return nil, s.in.Raise(s.in.Class("RuntimeError"), "Cannot parse NginX config in %s.", name)
 	}
-	return h, s.resolveNginx(h, path.Dir(name), depth)
+	return h, d.resolve(s, h, path.Dir(name), depth)
 }
 
-func (s *Set) resolveNginx(h *ruby.Hash, dir string, depth int) error {
+func (d *nginxRes) resolve(s *Set, h *ruby.Hash, dir string, depth int) error {
 	if list, ok := h.Delete(str("include")); ok {
 		for _, words := range list.(*ruby.Array).Elems {
 			a, ok := words.(*ruby.Array)
@@ -187,7 +189,7 @@ func (s *Set) resolveNginx(h *ruby.Hash, dir string, depth int) error {
 					return err
 				}
 				for _, f := range files {
-					more, err := s.readNginx(f, depth+1)
+					more, err := d.read(s, f, depth+1)
 					if err != nil {
 						return err
 					}
@@ -213,7 +215,7 @@ func (s *Set) resolveNginx(h *ruby.Hash, dir string, depth int) error {
 		}
 		for _, e := range list.Elems {
 			if inner, ok := e.(*ruby.Hash); ok {
-				if err := s.resolveNginx(inner, dir, depth); err != nil {
+				if err := d.resolve(s, inner, dir, depth); err != nil {
 					return err
 				}
 			}
@@ -228,12 +230,12 @@ func defineNginx(s *Set) {
 		if err := s.arity(c, 0, 1); err != nil {
 			return nil, err
 		}
-		d := &nginxRes{path: "/etc/nginx/nginx.conf"}
+		d := &nginxRes{path: "/etc/nginx/nginx.conf", contents: ruby.NewHash()}
 		if given, ok := argString(c, 0); ok {
 			d.path = given
 		}
 		c.Self.(*ruby.Object).SetIVar("@conf_path", str(d.path))
-		params, err := s.readNginx(d.path, 0)
+		params, err := d.read(s, d.path, 0)
 		var raised *ruby.Exception
 		if errors.As(err, &raised) && !raised.Class.Inherits(s.skipped) && !raised.Class.Inherits(s.failed) {
 			return nil, s.skip("%s", raised.Message)
@@ -244,6 +246,7 @@ func defineNginx(s *Set) {
 	path := func(c *ruby.Call) string { return c.In.ToS(c.Self.(*ruby.Object).IVar("@conf_path")) }
 	root.Def("to_s", func(c *ruby.Call) (ruby.Value, error) { return str("nginx_conf " + path(c)), nil })
 	root.Def("resource_id", func(c *ruby.Call) (ruby.Value, error) { return str(path(c)), nil })
+	def(root, "contents", func(c *ruby.Call, d *nginxRes) (ruby.Value, error) { return d.contents, nil })
 	def(root, "params", func(c *ruby.Call, d *nginxRes) (ruby.Value, error) { return d.params, nil })
 
 	class := func(name string) *ruby.Class {
