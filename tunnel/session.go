@@ -188,7 +188,7 @@ func (s *Session) Open(ctx context.Context) (net.Conn, error) {
 		if o.err != nil {
 			return nil, s.reason(o.err)
 		}
-		return &stream{Stream: o.st, s: s}, nil
+		return &stream{Stream: o.st}, nil
 	case <-ctx.Done():
 		go func() {
 			if o := <-done; o.err == nil {
@@ -206,7 +206,7 @@ func (s *Session) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, s.reason(err)
 	}
-	return &stream{Stream: st, s: s}, nil
+	return &stream{Stream: st}, nil
 }
 
 // Addr is the carrier's local address.
@@ -324,28 +324,38 @@ func (m *meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// linger is how long the other side may go on writing to a closed stream. As
+// after TCP's reset, a writer that fails may not come to reading the answer
+// that was sent before; net/http waits as long on its connections.
+const linger = 500 * time.Millisecond
+
 // stream is a yamux stream whose Close the other side notices.
 type stream struct {
 	*yamux.Stream
-	s *Session
+	closed atomic.Bool
 }
 
 // Close ends both directions. What was written still arrives, and an end
-// after it; what the other side writes from now on fails there at once. Yamux
-// alone would leave its writer waiting for a window that never opens again.
+// after it; what the other side writes fails there soon. Yamux alone would
+// leave its writer waiting for a window that never opens again.
 func (st *stream) Close() error {
+	if st.closed.Swap(true) {
+		return nil
+	}
 	err := st.Stream.CloseWrite()
-	// Behind the end of the data, so that it takes nothing from the reader.
-	st.Stream.Reset()
+	st.Stream.SetReadDeadline(time.Unix(0, 0)) // wakes this side's reader
+	// The reset travels behind the end of the data and takes nothing from the
+	// other side's reader. It isn't sent when that side has closed by then.
+	time.AfterFunc(linger, func() { st.Stream.Reset() })
 	return err
 }
 
-// CloseWrite ends one direction only.
-func (st *stream) CloseWrite() error { return st.Stream.CloseWrite() }
-
 func (st *stream) Read(p []byte) (int, error) {
 	n, err := st.Stream.Read(p)
-	if err != nil && n > 0 {
+	switch {
+	case st.closed.Load():
+		return 0, net.ErrClosed
+	case err != nil && n > 0:
 		// The bytes are good, but the window's renewal that they brought
 		// about is lost, and with it the stream's future: better an error
 		// now than a writer that waits for ever.
@@ -353,6 +363,19 @@ func (st *stream) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return n, err
+}
+
+// SetReadDeadline leaves a closed stream's reader awake.
+func (st *stream) SetReadDeadline(t time.Time) error {
+	if st.closed.Load() {
+		return net.ErrClosed
+	}
+	return st.Stream.SetReadDeadline(t)
+}
+
+// SetDeadline sets both deadlines.
+func (st *stream) SetDeadline(t time.Time) error {
+	return errors.Join(st.SetReadDeadline(t), st.Stream.SetWriteDeadline(t))
 }
 
 // purse bounds the memory by which a session's windows grow.
