@@ -48,8 +48,9 @@ control 'accounts-03' do
   only_if('there is no /etc/passwd') { file('/etc/passwd').exist? }
   shells = input('nologin_shells')
   allowed = input('login_shell_accounts')
-  describe passwd.where { uid.to_i > 0 && uid.to_i < 1000 && !allowed.include?(user) && !shells.include?(shell.to_s) } do
-    its('users') { should be_empty }
+  describe 'System accounts with a login shell' do
+    subject { passwd.where { uid.to_i > 0 && uid.to_i < 1000 && !allowed.include?(user) && !shells.include?(shell.to_s) }.users }
+    it { should be_empty }
   end
 end
 
