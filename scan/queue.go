@@ -37,7 +37,8 @@ type Store interface {
 	// ErrNotFound, ErrFinished or ErrStale.
 	FinishScan(ctx context.Context, f Finish, now time.Time) error
 	// ReleaseScans queues the scans again that an agent process leases but
-	// doesn't hold, and extends the leases of those that it does.
+	// doesn't hold, and extends the leases of those that it does, at most to
+	// their deadlines.
 	ReleaseScans(ctx context.Context, h Holder, now time.Time) error
 	// ExpireScans acts on every lease and deadline that has passed and
 	// returns how many scans it changed.

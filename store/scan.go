@@ -397,7 +397,7 @@ func (s *Store) ReleaseScans(ctx context.Context, h scan.Holder, now time.Time) 
 		}
 		for _, c := range scans {
 			if held[c.ID] {
-				_, err = tx.Exec(ctx, `UPDATE scans SET lease_expires = ? WHERE id = ?`, micros(now.Add(h.LeaseFor)), c.ID)
+				err = hold(ctx, tx, c, now.Add(h.LeaseFor))
 			} else {
 				reason := fmt.Sprintf("attempt %d was lost: agent %s doesn't hold it any more", c.Attempt, h.Agent)
 				err = s.retry(ctx, tx, c, h.MaxAttempts, reason, h.QueueFor, now)
@@ -408,6 +408,20 @@ func (s *Store) ReleaseScans(ctx context.Context, h scan.Holder, now time.Time) 
 		}
 		return nil
 	})
+}
+
+// hold extends the lease of a scan that its agent has, but not beyond the
+// deadline: only a report of progress says that it still runs then, and not
+// that its result waits in the spool.
+func hold(ctx context.Context, tx *Tx, c scan.Scan, until time.Time) error {
+	if until.After(c.Expires) {
+		until = c.Expires
+	}
+	if !until.After(c.Lease.Expires) {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `UPDATE scans SET lease_expires = ? WHERE id = ?`, micros(until), c.ID)
+	return err
 }
 
 // retry queues a lost attempt again or, after the last, gives the scan up.

@@ -40,7 +40,8 @@ var scanTests = map[string]func(*testing.T, *store.Store){
 	"gives up what waits too long":              givesUpWaiting,
 	"ends a run that doesn't":                   endsOverdue,
 	"frees what a restarted agent doesn't hold": releases,
-	"cancels": cancels,
+	"keeps what is held beyond the deadline":    holdsBeyondTheDeadline,
+	"cancels":                                   cancels,
 	"tells the callback and forgets its secret": callsBack,
 	"keeps nothing of a finish that fails":      finishIsOne,
 	"shows a profile only to its agents":        guardsProfiles,
@@ -485,6 +486,28 @@ func releases(t *testing.T, s *store.Store) {
 		t.Fatal(err)
 	}
 	wantStatus(t, get(t, s, lost.ID), scan.Error)
+}
+
+// A result that waits in its agent's spool beyond the deadline isn't lost:
+// holding it keeps the lease up to the deadline only, so that the scan is
+// queued then, and not given up as one that still runs.
+func holdsBeyondTheDeadline(t *testing.T, s *store.Store) {
+	c := create(t, s, newScan("edge"))
+	leased := leaseScan(t, s, epoch)
+	late := leased.Expires.Add(-time.Second)
+	h := scan.Holder{Agent: "edge", Instance: "i1", Holding: []scan.ID{c.ID}, LeaseFor: leaseFor, MaxAttempts: attempts, QueueFor: queueFor}
+	for _, at := range []time.Time{late, late.Add(2 * time.Second)} {
+		if err := s.ReleaseScans(t.Context(), h, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := expire(t, s, late.Add(3*time.Second)); n != 1 {
+		t.Fatalf("%d scans changed, want 1", n)
+	}
+	wantStatus(t, get(t, s, c.ID), scan.Queued)
+	if err := s.FinishScan(t.Context(), completed(c.ID, 1), late.Add(leaseFor)); err != nil {
+		t.Errorf("the result is refused: %v", err)
+	}
 }
 
 func cancels(t *testing.T, s *store.Store) {
