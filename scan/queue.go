@@ -126,8 +126,14 @@ const (
 	DefaultQueueFor    = time.Hour
 	DefaultTimeout     = 5 * time.Minute
 	MaxTimeout         = time.Hour
-	// MaxResults is the most bytes that a results document may have.
-	MaxResults = 128 << 20
+	// MaxResults is the most bytes that a results document may have,
+	// maxProfiles and maxControls the most of these: far more than anyone
+	// has, and few enough to be judged in no time.
+	MaxResults  = 128 << 20
+	maxProfiles = 1000
+	maxControls = 100_000
+	// judges is how many documents are in memory at a time.
+	judges = 2
 
 	grace = time.Minute
 	// pollEvery is how often a waiting lease looks for work that another
@@ -159,7 +165,10 @@ type Config struct {
 
 // Queue is the hub's half of scanning. Its methods may be called
 // concurrently, and by several hubs on one store.
-type Queue struct{ cfg Config }
+type Queue struct {
+	cfg     Config
+	judging chan struct{} // has room for as many as may be judged at a time
+}
 
 // NewQueue returns a queue on cfg's store.
 func NewQueue(cfg Config) *Queue {
@@ -175,7 +184,7 @@ func NewQueue(cfg Config) *Queue {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
-	return &Queue{cfg: cfg}
+	return &Queue{cfg: cfg, judging: make(chan struct{}, judges)}
 }
 
 // Create queues a scan. A request that can't be met is an *InvalidError and
@@ -396,7 +405,8 @@ func (q *Queue) Profile(ctx context.Context, peer fleet.Peer, digest string) (io
 func (q *Queue) Progress(ctx context.Context, peer fleet.Peer, id ID, attempt int, p Progress) error {
 	err := q.cfg.Store.RenewLease(ctx, Renewal{
 		ID: id, Agent: peer.Agent, Instance: peer.Instance, Attempt: attempt,
-		Progress: p, LeaseFor: q.cfg.LeaseFor,
+		Progress: Progress{Done: max(p.Done, 0), Total: max(p.Total, 0), Control: cut(p.Control)},
+		LeaseFor: q.cfg.LeaseFor,
 	}, time.Now())
 	if err != nil {
 		return fmt.Errorf("progress of scan %s: %w", id, err)
@@ -419,7 +429,7 @@ func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt in
 	digest, size, err := q.cfg.Store.PutDocument(results, MaxResults)
 	var verdict Verdict
 	if err == nil {
-		verdict, err = q.verdict(s, digest)
+		verdict, err = q.verdict(ctx, s, digest)
 	}
 	if errors.Is(err, ErrBadResult) {
 		// The refusal is final only once the scan's end is.
@@ -458,15 +468,16 @@ func (s Scan) takes(peer fleet.Peer, attempt int) error {
 }
 
 // verdict judges the kept document: what is told is what is kept.
-func (q *Queue) verdict(s Scan, digest string) (Verdict, error) {
-	r, err := q.cfg.Store.Document(digest)
+func (q *Queue) verdict(ctx context.Context, s Scan, digest string) (Verdict, error) {
+	select {
+	case q.judging <- struct{}{}:
+		defer func() { <-q.judging }()
+	case <-ctx.Done():
+		return Verdict{}, context.Cause(ctx)
+	}
+	doc, err := q.document(digest)
 	if err != nil {
 		return Verdict{}, err
-	}
-	defer r.Close()
-	doc, err := hdf.Decode(r)
-	if err != nil {
-		return Verdict{}, fmt.Errorf("%w: %w", ErrBadResult, err)
 	}
 	doc.Seal()
 	if s.Request.Threshold == "" {
@@ -479,11 +490,53 @@ func (q *Queue) verdict(s Scan, digest string) (Verdict, error) {
 	return judge(doc, true, findings), nil
 }
 
+// document reads kept results. ErrBadResult is for what is wrong with them;
+// an error of the disk isn't the agent's fault.
+func (q *Queue) document(digest string) (*hdf.Results, error) {
+	r, err := q.cfg.Store.Document(digest)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	disk := &reader{r: r}
+	doc, err := hdf.Decode(disk)
+	if disk.err != nil {
+		return nil, disk.err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadResult, err)
+	}
+	controls := 0
+	for _, p := range doc.Profiles {
+		controls += len(p.Controls)
+	}
+	if len(doc.Profiles) > maxProfiles || controls > maxControls {
+		return nil, fmt.Errorf("%w: %d profiles with %d controls; at most %d and %d are judged",
+			ErrBadResult, len(doc.Profiles), controls, maxProfiles, maxControls)
+	}
+	return doc, nil
+}
+
+// reader keeps the error with which r failed.
+type reader struct {
+	r   io.Reader
+	err error
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
 // Fail takes the reason for which an attempt could not be made.
 func (q *Queue) Fail(ctx context.Context, peer fleet.Peer, id ID, attempt int, reason string) error {
 	if attempt < 1 {
 		return fmt.Errorf("fail scan %s: %w", id, ErrNotFound)
 	}
+	reason = cut(reason)
 	err := q.cfg.Store.FinishScan(ctx, Finish{
 		ID: id, Agent: peer.Agent, Attempt: attempt, Status: Error, Reason: reason,
 	}, time.Now())

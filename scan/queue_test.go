@@ -291,12 +291,14 @@ func TestQueue_Complete(t *testing.T) {
 
 func TestQueue_Complete_badResults(t *testing.T) {
 	for name, text := range map[string]string{
-		"no JSON":       "<html>",
-		"another JSON":  `{"profiles": 1}`,
-		"no profiles":   `{"version": "1"}`,
-		"nothing":       "",
-		"half of it":    `{"version": "1", "profiles": [`,
-		"too long text": `{"version": "` + strings.Repeat("x", scan.MaxResults),
+		"no JSON":                       "<html>",
+		"another JSON":                  `{"profiles": 1}`,
+		"no profiles":                   `{"version": "1"}`,
+		"nothing":                       "",
+		"half of it":                    `{"version": "1", "profiles": [`,
+		"too long text":                 `{"version": "` + strings.Repeat("x", scan.MaxResults),
+		"more profiles than anyone has": `{"version": "1", "profiles": [` + strings.Repeat(`{},`, 2000) + `{}]}`,
+		"more controls than anyone has": `{"version": "1", "profiles": [{"controls": [` + strings.Repeat(`{},`, 200_000) + `{}]}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := newQueue(t, newStore(t), nil)
@@ -327,6 +329,47 @@ func TestQueue_Complete_cutOff(t *testing.T) {
 	}
 	if err := q.Complete(t.Context(), edge, id, job.Attempt, document(t, hdf.Passed)); err != nil {
 		t.Errorf("again: %v", err)
+	}
+}
+
+// failingDisk keeps documents and can't read them.
+type failingDisk struct{ *store.Store }
+
+func (failingDisk) Document(string) (io.ReadCloser, error) {
+	return io.NopCloser(io.MultiReader(strings.NewReader(`{"version":`), iotest.ErrReader(errors.New("input/output error")))), nil
+}
+
+// The hub's disk isn't the results' fault either.
+func TestQueue_Complete_failingDisk(t *testing.T) {
+	s := newStore(t)
+	q := newQueue(t, s, func(c *scan.Config) { c.Store = failingDisk{s} })
+	id := create(t, q, request()).ID
+	job := lease(t, q)
+	if err := q.Complete(t.Context(), edge, id, job.Attempt, document(t, hdf.Passed)); err == nil || errors.Is(err, scan.ErrBadResult) {
+		t.Errorf("got %v", err)
+	}
+	if got := get(t, q, id); got.Status != scan.Running {
+		t.Errorf("scan is %s (%s)", got.Status, got.Reason)
+	}
+}
+
+// What an agent says is kept and shown, so it has a length.
+func TestQueue_longTexts(t *testing.T) {
+	q := newQueue(t, newStore(t), nil)
+	id := create(t, q, request()).ID
+	job := lease(t, q)
+	long := strings.Repeat("ä", 1<<19)
+	if err := q.Progress(t.Context(), edge, id, job.Attempt, scan.Progress{Done: -1, Total: 5, Control: long}); err != nil {
+		t.Fatal(err)
+	}
+	if p := get(t, q, id).Progress; len(p.Control) > 5000 || p.Done != 0 {
+		t.Errorf("progress is at %d, its control has %d bytes", p.Done, len(p.Control))
+	}
+	if err := q.Fail(t.Context(), edge, id, job.Attempt, long); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, q, id).Reason; len(got) > 5000 || !strings.HasPrefix(got, "ää") || !strings.HasSuffix(got, "ä …") {
+		t.Errorf("the reason has %d bytes", len(got))
 	}
 }
 

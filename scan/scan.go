@@ -170,6 +170,19 @@ type Request struct {
 	RequestedBy string
 }
 
+// maxText is the most bytes of what an agent says for a person to read.
+const maxText = 4096
+
+// cut is s as valid UTF-8 of at most maxText bytes, with a mark where it had
+// more.
+func cut(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "") + " …"
+	}
+	return s
+}
+
 // DecodeInputs reads inputs from JSON. Numbers without a fraction become
 // int64, for a profile can tell 1 from 1.0.
 func DecodeInputs(text []byte) (map[string]any, error) {

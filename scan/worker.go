@@ -72,7 +72,6 @@ const (
 )
 
 const (
-	maxReason = 4096
 	// reportEvery is the least time between two reports of progress.
 	reportEvery = time.Second
 	minPause    = 500 * time.Millisecond
@@ -262,7 +261,7 @@ func document(job *Job, m made) spooled {
 			return it
 		}
 	}
-	it.kind, it.body = kindFailure, []byte(reason(m.err))
+	it.kind, it.body = kindFailure, []byte(cut(m.err.Error()))
 	return it
 }
 
@@ -273,15 +272,6 @@ func compress(results *hdf.Results) ([]byte, error) {
 		return nil, fmt.Errorf("encode results: %w", err)
 	}
 	return b.Bytes(), nil
-}
-
-// reason is the text of err, cut to what a person reads.
-func reason(err error) string {
-	s := strings.ToValidUTF8(err.Error(), "\uFFFD")
-	if len(s) > maxReason {
-		s = strings.ToValidUTF8(s[:maxReason], "") + " …"
-	}
-	return s
 }
 
 // keep puts a document in the spool, as soon as there is room.
