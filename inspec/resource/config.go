@@ -35,6 +35,7 @@ func defineSettings(s *Set) {
 			simpleConfig{assign: goPattern(`^\s*(\S+?)\s+(.*?)\s+(.*?)\s+(.*?)\s*$`), values: 3, multiple: true}},
 		{"inetd_conf", "InetdConf", "/etc/inetd.conf", "inetd.conf",
 			simpleConfig{assign: goPattern(`^\s*(\S+?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s*$`), values: 6}},
+		{"chrony_conf", "ChronyConf", "/etc/chrony.conf", "chrony.conf", simpleConfig{assign: goPattern(`^\s*(\S+)\s+(.*)\s*$`), multiple: true, single: true}},
 		{"auditd_conf", "AuditDaemonConf", "/etc/audit/auditd.conf", "Audit Daemon Config", simpleConfig{}},
 		{"ntp_conf", "NtpConf", "/etc/ntp.conf", "ntp.conf", simpleConfig{assign: goPattern(`^\s*(\S+)\s+(.*)\s*$`), multiple: true, single: true}},
 	} {
@@ -63,6 +64,7 @@ func defineSettings(s *Set) {
 			def(k, method, func(c *ruby.Call, d *configRes) (ruby.Value, error) { return d.params, nil })
 		}
 		def(k, "content", func(c *ruby.Call, d *configRes) (ruby.Value, error) { return str(d.content), nil })
+		def(k, "conf_path", func(c *ruby.Call, d *configRes) (ruby.Value, error) { return str(d.path), nil })
 		missing(k, func(c *ruby.Call, d *configRes, name string) (ruby.Value, error) {
 			v, err := lookup(c, d.params, str(name))
 			if list, ok := v.(*ruby.Array); ok && r.config.single && len(list.Elems) == 1 {

@@ -142,6 +142,7 @@ func FuzzParse(f *testing.F) {
 		shellEscape(text)
 		parseNginx(text)
 		parseAptSources(text)
+		parseAide(text)
 		auditRows(text)
 		hbaRows(text)
 		wrapperRows(text)
