@@ -1,6 +1,7 @@
 package dsl
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -195,8 +196,12 @@ func (s *Suite) newControl(id string, c *ruby.Call, body func(rule *ruby.Object)
 		if stop := fatal(s.in.Context(), err); stop != nil {
 			return nil, err
 		}
+		var limit *ruby.LimitError
+		if errors.As(err, &limit) {
+			ctl.checks = nil // there may be very many
+			s.in.Reset()     // a limit that this control passed isn't the file's
+		}
 		ctl.checks = append(ctl.checks, check{kind: broken, file: ctl.File, line: ctl.Line, err: err})
-		s.in.Reset() // a limit that this control passed isn't the file's
 	}
 	return ctl, nil
 }
