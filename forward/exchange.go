@@ -86,6 +86,9 @@ var errCutShort = errors.New("the answer broke off")
 func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http.Request), end func(*exchange)) {
 	x := &exchange{ResponseWriter: w, began: time.Now()}
 	if r.Body != nil && r.Body != http.NoBody {
+		// In a copy: the server looks into its own request's body to see
+		// whether it must wait before it closes the connection.
+		r = r.WithContext(r.Context())
 		r.Body = &countedBody{r.Body, &x.received}
 	}
 	// Else net/http ends the upload when the answer begins. Where it can't be

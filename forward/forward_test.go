@@ -683,9 +683,16 @@ func TestForward_answer_before_the_end_of_the_upload(t *testing.T) {
 	b := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too large for me", http.StatusRequestEntityTooLarge)
 	}))
-	resp, body := do(t, b.client, request(t, "POST", b.URL, noise(64<<20)))
-	if resp.StatusCode != http.StatusRequestEntityTooLarge || !strings.Contains(body, "too large for me") {
-		t.Errorf("got %s %q", resp.Status, body)
+	stalls, more := io.Pipe()
+	go io.Copy(more, noise(1<<20)) // and then nothing, but no end either
+	t.Cleanup(func() { more.Close() })
+	for name, upload := range map[string]io.Reader{"stalls": stalls, "goes on": noise(64 << 20)} {
+		t.Run(name, func(t *testing.T) {
+			resp, body := do(t, b.client, request(t, "POST", b.URL, upload))
+			if resp.StatusCode != http.StatusRequestEntityTooLarge || !strings.Contains(body, "too large for me") {
+				t.Errorf("got %s %q", resp.Status, body)
+			}
+		})
 	}
 }
 
