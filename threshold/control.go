@@ -188,10 +188,11 @@ func leaves(doc *hdf.Results, firstOnly bool) []*hdf.Control {
 	}
 	bases, overlaid := overlays(doc)
 	alone := firstOfEach(nodes)
+	ids := byID(nodes)
 	for i := range nodes {
 		for _, n := range nodes[i] {
 			if len(bases[i]) > 0 {
-				n.extend(ancestor(nodes, bases[i], n.control.ID))
+				n.extend(ancestor(ids, bases[i], n.control.ID))
 			} else if !overlaid[i] {
 				n.extend(alone[n.control.ID])
 			}
@@ -242,12 +243,24 @@ func overlays(doc *hdf.Results) (bases [][]int, overlaid []bool) {
 	return bases, overlaid
 }
 
-func ancestor(nodes [][]*node, bases []int, id string) *node {
-	for _, b := range bases {
-		for _, n := range nodes[b] {
-			if n.control.ID == id {
-				return n
+// byID finds each profile's first control of an id.
+func byID(nodes [][]*node) []map[string]*node {
+	out := make([]map[string]*node, len(nodes))
+	for i, profile := range nodes {
+		out[i] = make(map[string]*node, len(profile))
+		for _, n := range profile {
+			if out[i][n.control.ID] == nil {
+				out[i][n.control.ID] = n
 			}
+		}
+	}
+	return out
+}
+
+func ancestor(ids []map[string]*node, bases []int, id string) *node {
+	for _, b := range bases {
+		if n := ids[b][id]; n != nil {
+			return n
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package threshold_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -223,4 +224,28 @@ func FuzzParse(f *testing.F) {
 			saf.Check(doc)
 		}
 	})
+}
+
+// BenchmarkThreshold_Check judges an overlay on a profile as large as a hub
+// takes them: the time must grow as the number of controls does.
+func BenchmarkThreshold_Check(b *testing.B) {
+	th, err := threshold.Parse([]byte("failed.total.max: 0"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range []int{500, 5000, 50_000} {
+		doc := &hdf.Results{Profiles: []hdf.Profile{{Name: "over"}, {Name: "base", ParentProfile: "over"}}}
+		for i := range n {
+			id := fmt.Sprintf("SV-%06d", i)
+			doc.Profiles[0].Controls = append(doc.Profiles[0].Controls, hdf.Control{ID: id, Impact: 0.7})
+			doc.Profiles[1].Controls = append(doc.Profiles[1].Controls, control(id, 0.7, hdf.Passed))
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				if f := th.Check(doc); len(f) > 0 {
+					b.Fatal(f)
+				}
+			}
+		})
+	}
 }
