@@ -48,6 +48,5 @@ cluster: deps ## keep the tests' Kubernetes running, to try things by hand
 	cd e2e && $(GO) run ./cmd/cluster
 
 tidy: ## go mod tidy in each module
-	$(GO) mod tidy
+	$(GO) mod tidy -e # one test of a dependency needs a module that may not be served
 	cd e2e && $(GO) mod tidy
-	cd tools && $(GO) mod tidy
