@@ -29,26 +29,32 @@ var errWrongContent = errors.New("its content isn't what its digest names")
 type cache struct {
 	dir   string
 	fetch func(ctx context.Context, digest string) (io.ReadCloser, error)
-	mu    sync.Mutex // held while one is fetched, so that it is fetched once
+
+	mu   sync.Mutex
+	busy map[string]chan struct{} // guarded by mu; by digest, closed when its get is over
 }
 
 func openCache(dir string, fetch func(context.Context, string) (io.ReadCloser, error)) (*cache, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &cache{dir: dir, fetch: fetch}, nil
+	return &cache{dir: dir, fetch: fetch, busy: map[string]chan struct{}{}}, nil
 }
 
-// get returns the path of the archive.
+// get returns the path of the archive. Who asks for one that is being fetched
+// waits for that.
 func (c *cache) get(ctx context.Context, digest string) (string, error) {
 	h, ok := strings.CutPrefix(digest, "sha256:")
 	if !ok || len(h) != 2*sha256.Size || strings.Trim(h, "0123456789abcdef") != "" {
 		return "", fmt.Errorf("digest %q is malformed", digest)
 	}
+	leave, err := c.enter(ctx, h)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	path := filepath.Join(c.dir, h+".tar.gz")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	err := check(path, h)
+	err = check(path, h)
 	if err == nil {
 		now := time.Now()
 		return path, os.Chtimes(path, now, now)
@@ -60,6 +66,32 @@ func (c *cache) get(ctx context.Context, digest string) (string, error) {
 		return "", err
 	}
 	return path, c.load(ctx, digest, h, path)
+}
+
+// enter waits until nobody else is at the archive, and keeps others away
+// until leave is called.
+func (c *cache) enter(ctx context.Context, h string) (leave func(), err error) {
+	for {
+		c.mu.Lock()
+		other, busy := c.busy[h]
+		if !busy {
+			done := make(chan struct{})
+			c.busy[h] = done
+			c.mu.Unlock()
+			return func() {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				delete(c.busy, h)
+				close(done)
+			}, nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 func check(path, want string) error {
@@ -103,6 +135,8 @@ func (c *cache) load(ctx context.Context, digest, want, path string) error {
 // longest ago. A run that is still reading one isn't disturbed, for it holds
 // the file open or has read it.
 func (c *cache) trim() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
 		return err
