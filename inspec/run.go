@@ -96,13 +96,14 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 
 // run is one run of one profile.
 type run struct {
-	p      *Profile
-	opt    Options
-	given  map[string]any
-	wanted func(id string) bool
-	in     *ruby.Interp
-	set    *resource.Set
-	lang   *dsl.Language
+	p       *Profile
+	opt     Options
+	given   map[string]any
+	wanted  func(id string) bool
+	ungated bool
+	in      *ruby.Interp
+	set     *resource.Set
+	lang    *dsl.Language
 }
 
 // install readies the interpreter: resources and the profile's libraries. It
@@ -173,7 +174,8 @@ func (r *run) load(ctx context.Context) (*dsl.Suite, error) {
 func (r *run) config(p *Profile) (dsl.Config, []*ruby.Program) {
 	cfg := dsl.Config{
 		Profile: p.meta.Name, Version: p.meta.Version,
-		Given: r.given, Inputs: map[string]dsl.Input{}, File: p.File,
+		Ungated: r.ungated,
+		Given:   r.given, Inputs: map[string]dsl.Input{}, File: p.File,
 		Dependency: func(name string) (dsl.Config, []*ruby.Program, error) {
 			for i, d := range p.meta.Depends {
 				if d.Name == name || p.deps[i].meta.Name == name {

@@ -2,6 +2,7 @@ package inspec_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -391,5 +392,69 @@ func TestRun_sameEachTime(t *testing.T) {
 	one, two := ids(), ids()
 	if len(one) != 2 || one[0] == one[1] || !slices.Equal(one, two) {
 		t.Errorf("ids %v, then %v", one, two)
+	}
+}
+
+func TestProfile_Controls(t *testing.T) {
+	p, err := inspec.Load(write(t, map[string]string{
+		"inspec.yml": "name: test\nsupports:\n  - platform-name: windows\n",
+		"controls/a.rb": `
+control('a') { impact 0.9; title 'first'; only_if { false }; tag level: 1; describe(command('true')) { its('stdout') { should eq '' } } }
+control('b') { title 'second'; describe(command('x').stdout.strip) { it { should eq '' } } }
+`,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	controls, err := p.Controls(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	type short struct {
+		ID, Title string
+		Impact    float64
+		Results   int
+	}
+	var got []short
+	for _, c := range controls {
+		got = append(got, short{c.ID, c.Title, c.Impact, len(c.Results)})
+	}
+	if diff := cmp.Diff([]short{{"a", "first", 0.9, 0}, {"b", "second", 0.5, 0}}, got); diff != "" {
+		t.Errorf("controls (-want +got):\n%s", diff)
+	}
+}
+
+// The members that the schema of exec-json requires (heimdall2,
+// libs/inspecjs/schemas/exec-json.json) are there and aren't null.
+func TestRun_documentHasWhatHDFRequires(t *testing.T) {
+	doc := mustRun(t, map[string]string{"controls/a.rb": `
+control('a') { describe(1) { it { should eq 1 }; it { raise 'x' } } }
+control('b') {}
+`}, inspec.Options{Version: "1.2.3"})
+	data, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root map[string]any
+	if err := json.Unmarshal(data, &root); err != nil {
+		t.Fatal(err)
+	}
+	need := func(what string, v any, members ...string) {
+		for _, m := range members {
+			if v.(map[string]any)[m] == nil {
+				t.Errorf("%s has no %s", what, m)
+			}
+		}
+	}
+	need("the document", root, "platform", "profiles", "statistics", "version", "failure_count")
+	need("platform", root["platform"], "name", "release")
+	for _, p := range root["profiles"].([]any) {
+		need("profile", p, "name", "sha256", "supports", "attributes", "groups", "controls")
+		for _, c := range p.(map[string]any)["controls"].([]any) {
+			need("control", c, "id", "impact", "refs", "tags", "source_location", "results", "status")
+			for _, r := range c.(map[string]any)["results"].([]any) {
+				need("result", r, "status", "code_desc", "start_time")
+			}
+		}
 	}
 }
