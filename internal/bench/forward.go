@@ -43,6 +43,7 @@ type way struct {
 type figures struct {
 	p50, p99 float64 // µs, 1 KiB, one client
 	rate     float64 // requests per second, 1 KiB, 32 clients
+	cost     float64 // µs of CPU per request, in the same measurement
 	speed    float64 // MB/s, 8 × 16 MiB at once
 	cpu      float64 // ns of CPU per KiB, in the same measurement
 }
@@ -84,8 +85,9 @@ func forwarding(ctx context.Context, opt options, report *Report) error {
 		add("1 KiB p50, 1 client", "µs", f.p50, base.p50, 0, false)
 		add("1 KiB p99, 1 client", "µs", f.p99, base.p99, 0, false)
 		add("1 KiB, 32 clients", "requests/s", f.rate, base.rate, 0.8, true)
+		add("1 KiB, CPU", "µs/request", f.cost, base.cost, 0, false)
 		add("8 × 16 MiB", "MB/s", f.speed, base.speed, 0.8, true)
-		add("CPU", "ns/KiB", f.cpu, base.cpu, 0, false)
+		add("8 × 16 MiB, CPU", "ns/KiB", f.cpu, base.cpu, 0, false)
 	}
 	return nil
 }
@@ -191,6 +193,7 @@ func measure(ctx context.Context, w way, each time.Duration) (f figures, err err
 		return f, err
 	}
 	f.rate = float64(len(many.took)) / many.time.Seconds()
+	f.cost = float64(many.cpu) / 1e3 / float64(len(many.took))
 	large, err := w.load(ctx, 8, "/large", each)
 	if err != nil {
 		return f, err
@@ -283,6 +286,7 @@ func middle(all []figures) figures {
 		p50:   of(func(f figures) float64 { return f.p50 }),
 		p99:   of(func(f figures) float64 { return f.p99 }),
 		rate:  of(func(f figures) float64 { return f.rate }),
+		cost:  of(func(f figures) float64 { return f.cost }),
 		speed: of(func(f figures) float64 { return f.speed }),
 		cpu:   of(func(f figures) float64 { return f.cpu }),
 	}
