@@ -442,8 +442,17 @@ func defineUsers(s *Set) {
 	fixed(users, "Users")
 	cols := []column{{name: "exists?", native: func(_ *ruby.Call, _ *ruby.Object, r *rows) (ruby.Value, error) { return len(r.data) > 0, nil }}}
 	for _, f := range [][2]string{
-		{"usernames", "username"}, {"uids", "uid"}, {"gids", "gid"}, {"groupnames", "groupname"}, {"groups", "groups"}, {"homes", "home"},
-		{"shells", "shell"}, {"mindays", "mindays"}, {"maxdays", "maxdays"}, {"warndays", "warndays"}, {"disabled", "disabled"},
+		{"usernames", "username"},
+		{"uids", "uid"},
+		{"gids", "gid"},
+		{"groupnames", "groupname"},
+		{"groups", "groups"},
+		{"homes", "home"},
+		{"shells", "shell"},
+		{"mindays", "mindays"},
+		{"maxdays", "maxdays"},
+		{"warndays", "warndays"},
+		{"disabled", "disabled"},
 	} {
 		cols = append(cols, column{name: f[0], field: ruby.Symbol(f[1])})
 	}

@@ -31,10 +31,14 @@ type settings struct {
 func defineSettings(s *Set) {
 	for _, r := range []settings{
 		{"login_defs", "LoginDefs", "/etc/login.defs", "login.defs", simpleConfig{assign: goPattern(`^\s*(\S+)\s+(\S*)\s*$`)}},
-		{"limits_conf", "LimitsConf", "/etc/security/limits.conf", "limits.conf",
-			simpleConfig{assign: goPattern(`^\s*(\S+?)\s+(.*?)\s+(.*?)\s+(.*?)\s*$`), values: 3, multiple: true}},
-		{"inetd_conf", "InetdConf", "/etc/inetd.conf", "inetd.conf",
-			simpleConfig{assign: goPattern(`^\s*(\S+?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s*$`), values: 6}},
+		{
+			"limits_conf", "LimitsConf", "/etc/security/limits.conf", "limits.conf",
+			simpleConfig{assign: goPattern(`^\s*(\S+?)\s+(.*?)\s+(.*?)\s+(.*?)\s*$`), values: 3, multiple: true},
+		},
+		{
+			"inetd_conf", "InetdConf", "/etc/inetd.conf", "inetd.conf",
+			simpleConfig{assign: goPattern(`^\s*(\S+?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s+(.*?)\s*$`), values: 6},
+		},
 		{"chrony_conf", "ChronyConf", "/etc/chrony.conf", "chrony.conf", simpleConfig{assign: goPattern(`^\s*(\S+)\s+(.*)\s*$`), multiple: true, single: true}},
 		{"auditd_conf", "AuditDaemonConf", "/etc/audit/auditd.conf", "Audit Daemon Config", simpleConfig{}},
 		{"ntp_conf", "NtpConf", "/etc/ntp.conf", "ntp.conf", simpleConfig{assign: goPattern(`^\s*(\S+)\s+(.*)\s*$`), multiple: true, single: true}},

@@ -201,13 +201,18 @@ func (s *Set) parseYAML(text string) (ruby.Value, error) {
 
 const maxDepth = 1000
 
+// psychError is in the words of Ruby's YAML parser, which reports show.
+type psychError string
+
+func (e psychError) Error() string { return string(e) }
+
 func yamlValue(n *yaml.Node, depth int) (ruby.Value, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("(<unknown>): nested more than %d levels deep at line %d", maxDepth, n.Line)
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
-		return nil, fmt.Errorf("Unknown alias: %s", n.Value)
+		return nil, psychError("Unknown alias: " + n.Value)
 	case yaml.SequenceNode:
 		list := ruby.NewArray()
 		for _, e := range n.Content {
@@ -262,9 +267,9 @@ func yamlScalar(n *yaml.Node) (ruby.Value, error) {
 	digits := strings.NewReplacer("_", "", ",", "").Replace(text)
 	switch {
 	case yamlDate.MatchString(text):
-		return nil, errors.New("Tried to load unspecified class: Date")
+		return nil, psychError("Tried to load unspecified class: Date")
 	case yamlTime.MatchString(text):
-		return nil, errors.New("Tried to load unspecified class: Time")
+		return nil, psychError("Tried to load unspecified class: Time")
 	case yamlInt.MatchString(text):
 		return bigOrInt(digits, 10), nil
 	case yamlOctal.MatchString(text):

@@ -115,9 +115,8 @@ func (s *Set) mountsOn(path string) ([]mountEntry, error) {
 
 // filesystemRes is what df says of a path.
 type filesystemRes struct {
-	path, kind     string
-	size, free     int64
-	device, usable string
+	path, kind string
+	size, free int64
 }
 
 func defineFilesystem(s *Set) {
@@ -138,7 +137,7 @@ func defineFilesystem(s *Set) {
 		if len(list) < 2 || len(w) < 7 {
 			return nil, s.skip("Unable to get available space for partition %s", path)
 		}
-		return &filesystemRes{path: path, device: w[0], kind: w[1], size: leadingInt(w[2]), free: leadingInt(w[4])}, nil
+		return &filesystemRes{path: path, kind: w[1], size: leadingInt(w[2]), free: leadingInt(w[4])}, nil
 	})
 	text(k, func(f *filesystemRes) string {
 		if f == nil {

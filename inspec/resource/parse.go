@@ -252,10 +252,10 @@ func parseApkInstalled(text string) []packageInfo {
 
 // idInfo is what id(1) says of a user.
 type idInfo struct {
-	uid, gid        string
-	user, group     string
-	groups          []string
-	hasUID, hasName bool
+	uid, gid    string
+	user, group string
+	groups      []string
+	hasUID      bool
 }
 
 var idPart = regexp.MustCompile(`([0-9]+)(?:\(([^)]*)\))?`)

@@ -47,8 +47,19 @@ func defineProcess(s *Set) {
 	})
 	var cols []column
 	for _, f := range [][2]string{
-		{"labels", "label"}, {"pids", "pid"}, {"cpus", "cpu"}, {"mem", "mem"}, {"vsz", "vsz"}, {"rss", "rss"}, {"tty", "tty"}, {"states", "stat"},
-		{"start", "start"}, {"time", "time"}, {"users", "user"}, {"commands", "command"}, {"process_name", "process_name"},
+		{"labels", "label"},
+		{"pids", "pid"},
+		{"cpus", "cpu"},
+		{"mem", "mem"},
+		{"vsz", "vsz"},
+		{"rss", "rss"},
+		{"tty", "tty"},
+		{"states", "stat"},
+		{"start", "start"},
+		{"time", "time"},
+		{"users", "user"},
+		{"commands", "command"},
+		{"process_name", "process_name"},
 	} {
 		cols = append(cols, column{name: f[0], field: ruby.Symbol(f[1])})
 	}

@@ -397,6 +397,7 @@ func fixed(k *ruby.Class, toS string) {
 }
 
 func (s *Set) skip(format string, args ...any) error { return s.in.Raise(s.skipped, format, args...) }
+
 func (s *Set) fail(format string, args ...any) error { return s.in.Raise(s.failed, format, args...) }
 
 func (s *Set) argumentError(format string, args ...any) error {

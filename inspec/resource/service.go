@@ -31,7 +31,7 @@ func (d *serviceRes) ask() error {
 }
 
 type serviceInfo struct {
-	name, description           ruby.Value
+	description                 ruby.Value
 	installed, enabled, running bool
 	kind                        string
 	runlevels                   map[int64]bool // of sysv alone: whether it starts in each

@@ -293,8 +293,10 @@ func definePackages(s *Set) {
 		return d.title
 	}, nil)
 	filterTable(s, k, []column{
-		{name: "statuses", field: ruby.Symbol("status"), simple: true}, {name: "names", field: ruby.Symbol("name")},
-		{name: "versions", field: ruby.Symbol("version")}, {name: "architectures", field: ruby.Symbol("architecture")},
+		{name: "statuses", field: ruby.Symbol("status"), simple: true},
+		{name: "names", field: ruby.Symbol("name")},
+		{name: "versions", field: ruby.Symbol("version")},
+		{name: "architectures", field: ruby.Symbol("architecture")},
 	}, func(d *tableRes) ([]*ruby.Hash, error) { return d.rows, nil })
 }
 

@@ -419,26 +419,55 @@ func TestPlatform(t *testing.T) {
 		files map[string]string
 		want  target.Platform
 	}{
-		{"debian", map[string]string{"debian_version": "12.5\n"},
-			target.Platform{Name: "debian", Title: "Debian Linux", Family: "debian", Families: []string{"debian", "linux", "unix", "os"}, Release: "12.5"}},
-		{"ubuntu", map[string]string{"debian_version": "bookworm/sid\n", "lsb-release": "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=22.04\n"},
-			target.Platform{Name: "ubuntu", Title: "Ubuntu Linux", Family: "debian", Families: []string{"debian", "linux", "unix", "os"}, Release: "22.04"}},
-		{"red hat", map[string]string{"redhat-release": "Red Hat Enterprise Linux release 9.5 (Plow)\n", "os-release": "NAME=\"Red Hat Enterprise Linux\"\n"},
-			target.Platform{Name: "redhat", Title: "Red Hat Linux", Family: "redhat", Families: []string{"redhat", "linux", "unix", "os"}, Release: "9.5"}},
-		{"rocky", map[string]string{"redhat-release": "Rocky Linux release 9.3 (Blue Onyx)\n"},
-			target.Platform{Name: "rocky", Title: "Red Hat Linux", Family: "redhat", Families: []string{"redhat", "linux", "unix", "os"}, Release: "9.3"}},
-		{"fedora", map[string]string{"os-release": "NAME=\"Fedora Linux\"\nVERSION_ID=41\n", "redhat-release": "Fedora release 41"},
-			target.Platform{Name: "fedora", Title: "Fedora", Family: "fedora", Families: []string{"fedora", "linux", "unix", "os"}, Release: "41"}},
-		{"amazon", map[string]string{"system-release": "Amazon Linux release 2023.6.20241212 (Amazon Linux)\n"},
-			target.Platform{Name: "amazon", Title: "Amazon Linux", Family: "redhat", Families: []string{"redhat", "linux", "unix", "os"}, Release: "2023.6.20241212"}},
-		{"alpine", map[string]string{"alpine-release": "3.20.3\n", "os-release": "NAME=\"Alpine Linux\"\nID=alpine\n"},
-			target.Platform{Name: "alpine", Title: "Alpine Linux", Family: "linux", Families: []string{"linux", "unix", "os"}, Release: "3.20.3"}},
-		{"opensuse", map[string]string{"os-release": "NAME=\"openSUSE Leap\"\nID_LIKE=\"suse opensuse\"\nVERSION=\"15.6\"\n"},
-			target.Platform{Name: "opensuse", Title: "OpenSUSE Linux", Family: "suse", Families: []string{"suse", "linux", "unix", "os"}, Release: "15.6"}},
-		{"wolfi", map[string]string{"os-release": "ID=wolfi\nNAME=\"Wolfi\"\nVERSION_ID=\"20230201\"\n"},
-			target.Platform{Name: "wolfi", Title: "Wolfi Linux", Family: "chainguard", Families: []string{"chainguard", "linux", "unix", "os"}, Release: "20230201"}},
-		{"nothing known", nil,
-			target.Platform{Name: "linux", Title: "Generic Linux", Family: "linux", Families: []string{"linux", "unix", "os"}}},
+		{
+			"debian",
+			map[string]string{"debian_version": "12.5\n"},
+			target.Platform{Name: "debian", Title: "Debian Linux", Family: "debian", Families: []string{"debian", "linux", "unix", "os"}, Release: "12.5"},
+		},
+		{
+			"ubuntu",
+			map[string]string{"debian_version": "bookworm/sid\n", "lsb-release": "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=22.04\n"},
+			target.Platform{Name: "ubuntu", Title: "Ubuntu Linux", Family: "debian", Families: []string{"debian", "linux", "unix", "os"}, Release: "22.04"},
+		},
+		{
+			"red hat",
+			map[string]string{"redhat-release": "Red Hat Enterprise Linux release 9.5 (Plow)\n", "os-release": "NAME=\"Red Hat Enterprise Linux\"\n"},
+			target.Platform{Name: "redhat", Title: "Red Hat Linux", Family: "redhat", Families: []string{"redhat", "linux", "unix", "os"}, Release: "9.5"},
+		},
+		{
+			"rocky",
+			map[string]string{"redhat-release": "Rocky Linux release 9.3 (Blue Onyx)\n"},
+			target.Platform{Name: "rocky", Title: "Red Hat Linux", Family: "redhat", Families: []string{"redhat", "linux", "unix", "os"}, Release: "9.3"},
+		},
+		{
+			"fedora",
+			map[string]string{"os-release": "NAME=\"Fedora Linux\"\nVERSION_ID=41\n", "redhat-release": "Fedora release 41"},
+			target.Platform{Name: "fedora", Title: "Fedora", Family: "fedora", Families: []string{"fedora", "linux", "unix", "os"}, Release: "41"},
+		},
+		{
+			"amazon",
+			map[string]string{"system-release": "Amazon Linux release 2023.6.20241212 (Amazon Linux)\n"},
+			target.Platform{Name: "amazon", Title: "Amazon Linux", Family: "redhat", Families: []string{"redhat", "linux", "unix", "os"}, Release: "2023.6.20241212"},
+		},
+		{
+			"alpine",
+			map[string]string{"alpine-release": "3.20.3\n", "os-release": "NAME=\"Alpine Linux\"\nID=alpine\n"},
+			target.Platform{Name: "alpine", Title: "Alpine Linux", Family: "linux", Families: []string{"linux", "unix", "os"}, Release: "3.20.3"},
+		},
+		{
+			"opensuse",
+			map[string]string{"os-release": "NAME=\"openSUSE Leap\"\nID_LIKE=\"suse opensuse\"\nVERSION=\"15.6\"\n"},
+			target.Platform{Name: "opensuse", Title: "OpenSUSE Linux", Family: "suse", Families: []string{"suse", "linux", "unix", "os"}, Release: "15.6"},
+		},
+		{
+			"wolfi",
+			map[string]string{"os-release": "ID=wolfi\nNAME=\"Wolfi\"\nVERSION_ID=\"20230201\"\n"},
+			target.Platform{Name: "wolfi", Title: "Wolfi Linux", Family: "chainguard", Families: []string{"chainguard", "linux", "unix", "os"}, Release: "20230201"},
+		},
+		{
+			"nothing known", nil,
+			target.Platform{Name: "linux", Title: "Generic Linux", Family: "linux", Families: []string{"linux", "unix", "os"}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

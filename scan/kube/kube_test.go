@@ -170,8 +170,12 @@ func TestOpen_Refused(t *testing.T) {
 		{"no status", apiServer{}, "web", "new", kube.ErrNotRunning, []string{"the pod is Running"}},
 		{"may not get", apiServer{forbidden: "pods"}, "web", "app", kube.ErrForbidden, []string{"verb get", "resource pods"}},
 		{"may not exec", apiServer{forbidden: "pods/exec"}, "web", "app", kube.ErrForbidden, []string{"get and create", "pods/exec"}},
-		{"distroless", apiServer{status: `{"status":"Failure","reason":"InternalError","message":"OCI runtime exec failed: exec failed: unable to start container process: exec: \"/bin/sh\": stat /bin/sh: no such file or directory"}`},
-			"web", "app", kube.ErrNoShell, []string{"no /bin/sh", "dir:PATH"}},
+		{
+			"distroless",
+			apiServer{status: `{"status":"Failure","reason":"InternalError","message":"OCI runtime exec failed: exec failed: unable to start container process: exec: \"/bin/sh\": stat /bin/sh: no such file or directory"}`},
+			"web", "app", kube.ErrNoShell,
+			[]string{"no /bin/sh", "dir:PATH"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
