@@ -72,8 +72,10 @@ const (
 )
 
 const (
-	// reportEvery is the least time between two reports of progress.
+	// reportEvery is the least time between two reports of progress, unless
+	// the lease needs more; minBeat is the least that it can need.
 	reportEvery = time.Second
+	minBeat     = 100 * time.Millisecond
 	minPause    = 500 * time.Millisecond
 	maxPause    = 30 * time.Second
 )
@@ -347,7 +349,8 @@ func (r *reporter) get() Progress {
 // report tells the hub how far the run is, and so keeps the lease. A hub
 // that doesn't answer stops nothing; one that doesn't want the scan does.
 func (w *Worker) report(ctx context.Context, job *Job, r *reporter, cancel context.CancelCauseFunc) {
-	beat := time.NewTicker(max(job.LeaseFor/3, reportEvery))
+	every := max(job.LeaseFor/3, minBeat)
+	beat := time.NewTicker(every)
 	defer beat.Stop()
 	for {
 		select {
@@ -364,7 +367,7 @@ func (w *Worker) report(ctx context.Context, job *Job, r *reporter, cancel conte
 		case err != nil && ctx.Err() == nil:
 			w.cfg.Logger.DebugContext(ctx, "progress not reported", "scan", job.ID, "error", err)
 		}
-		sleep(ctx, reportEvery)
+		sleep(ctx, min(reportEvery, every))
 	}
 }
 
