@@ -282,14 +282,25 @@ func TestFiles(t *testing.T) {
 		a.Info.ModTime, a.Link.ModTime = a.Info.ModTime.Truncate(time.Second), a.Link.ModTime.Truncate(time.Second)
 		return a
 	}
+	shells := map[string]string{"shell": "shell:/bin/sh"}
+	if busybox, err := exec.LookPath("busybox"); err == nil {
+		// Only busybox's own stat, readlink and head are in the path.
+		applets := t.TempDir()
+		if out, err := exec.Command(busybox, "--install", "-s", applets).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		shells["busybox"] = "shell:PATH=" + applets + " exec busybox sh"
+	}
 	local := open(t, "local:")
 	for _, name := range []string{"etc/it's a file", "etc/binary", "etc/empty", "bin/su", "etc", "abs", "dangling", "loop", "nothing", "etc/empty/x", "", "../.."} {
 		want := ask(local, root, name)
-		t.Run("shell/"+name, func(t *testing.T) {
-			if d := cmp.Diff(want, ask(open(t, "shell:/bin/sh"), root, name)); d != "" {
-				t.Errorf("(-local +shell)\n%s", d)
-			}
-		})
+		for shell, uri := range shells {
+			t.Run(shell+"/"+name, func(t *testing.T) {
+				if d := cmp.Diff(want, ask(open(t, uri), root, name)); d != "" {
+					t.Errorf("(-local +shell)\n%s", d)
+				}
+			})
+		}
 	}
 	got := ask(local, root, "etc/it's a file")
 	if got.Content != "text\n" || got.Info.Mode != 0o640 || got.Info.Type != target.File || got.Info.Size != 5 {
