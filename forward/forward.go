@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -61,9 +62,11 @@ func Identify(
 		if t, ok := Token(r); ok {
 			return token(r.Context(), t)
 		}
-		return Caller{}, ErrUnauthenticated
+		return Caller{}, errNoCredential
 	}
 }
+
+var errNoCredential = fmt.Errorf("%w: present a client certificate of a service, or a service token as Authorization: Bearer, as the password of Basic or in %s", ErrUnauthenticated, tokenHeader)
 
 // Token finds the token in a request: in X-Opsmx-Token, else as the Bearer of
 // Authorization, else as the password of Basic, whose user name is ignored.

@@ -98,11 +98,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, ErrUnauthenticated):
-		detail := err.Error()
-		if err == ErrUnauthenticated {
-			detail = "no credential: present a client certificate of a service, or a service token as Authorization: Bearer, as the password of Basic or in " + tokenHeader
-		}
-		problem(w, r, "", http.StatusUnauthorized, detail)
+		problem(w, r, "", http.StatusUnauthorized, err.Error())
 	case errors.Is(err, ErrForbidden):
 		problem(w, r, "", http.StatusForbidden, err.Error())
 	default:

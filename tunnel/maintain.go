@@ -43,11 +43,10 @@ func Maintain(ctx context.Context, b Backoff, dial func(context.Context) (*Sessi
 	b = b.withDefaults()
 	wait := b.Min
 	for ctx.Err() == nil {
-		began := time.Now()
 		s, err := dial(ctx)
 		if err == nil {
 			b.Logger.Info("link up", "remote", s.RemoteAddr().String())
-			began = time.Now()
+			began := time.Now()
 			err = run(ctx, s)
 			s.Close()
 			if time.Since(began) >= b.Stable {

@@ -514,8 +514,10 @@ func TestDial_errors_say_what_to_look_at(t *testing.T) {
 		"nobody there": {tunnel.DialConfig{URL: "https://" + closed.Addr().String()}, []string{"by websocket: ", "by alpn: ", "refused"}},
 		"no answer":    {tunnel.DialConfig{URL: "https://" + silent.Addr().String(), Timeout: 50 * time.Millisecond}, []string{"no answer within 50ms"}},
 		"foreign hub":  {tunnel.DialConfig{URL: h.URL, TLS: &tls.Config{RootCAs: strangers}}, []string{"certificate"}},
-		"something else": {tunnel.DialConfig{URL: web.URL, TLS: &tls.Config{RootCAs: webCA, ServerName: "example.com"}},
-			[]string{`answer "404 Not Found" instead of a WebSocket`}},
+		"something else": {
+			tunnel.DialConfig{URL: web.URL, TLS: &tls.Config{RootCAs: webCA, ServerName: "example.com"}},
+			[]string{`answer "404 Not Found" instead of a WebSocket`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := tunnel.Dial(t.Context(), tt.cfg)
@@ -712,8 +714,10 @@ func TestMaintain_backs_off_and_recovers(t *testing.T) {
 		if !errors.Is(err, why) {
 			t.Errorf("got %v", err)
 		}
-		want := []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second,
-			8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second, 500 * time.Millisecond, time.Second}
+		want := []time.Duration{
+			0, 500 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second,
+			8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second, 500 * time.Millisecond, time.Second,
+		}
 		if len(waits) != len(want) {
 			t.Fatalf("dialled %d times, want %d", len(waits), len(want))
 		}
