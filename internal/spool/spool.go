@@ -441,6 +441,11 @@ func (s *Spool) Drain(ctx context.Context, send func(context.Context, Item) erro
 			s.cfg.Logger.Error("document rejected", "id", it.ID, "kind", it.Kind, "error", err)
 			err = s.moveToRejected(it, err)
 		}
+		if err != nil && gone(it) {
+			s.cfg.Logger.Error("document's file is gone; somebody removed it", "id", it.ID, "kind", it.Kind, "file", it.path)
+			s.forget(it)
+			err = nil
+		}
 		if err == nil {
 			pause = minPause
 			continue
@@ -502,6 +507,11 @@ func (s *Spool) head() (it Item, ok bool, err error) {
 		return Item{}, false, nil
 	}
 	return s.items[0], true, nil
+}
+
+func gone(it Item) bool {
+	_, err := os.Stat(it.path)
+	return errors.Is(err, os.ErrNotExist)
 }
 
 // remove forgets the head. The folder isn't synced: should a crash bring the

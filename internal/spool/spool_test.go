@@ -332,6 +332,38 @@ func TestSpool_Drain(t *testing.T) {
 	})
 }
 
+// Somebody removes a file by hand: what waits behind it is delivered.
+func TestSpool_Drain_fileGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := open(t, dir, spool.Config{})
+		put(t, s, "a", "gone")
+		put(t, s, "b", "here")
+		if err := os.Remove(filepath.Join(dir, files(t, dir)[0])); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		var got []string
+		s.Drain(ctx, func(_ context.Context, it spool.Item) error {
+			r, err := it.Open()
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			got = append(got, it.ID)
+			cancel()
+			return nil
+		})
+		if diff := cmp.Diff([]string{"b"}, got); diff != "" {
+			t.Errorf("delivered (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(spool.Stats{}, s.Stats()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestOpen(t *testing.T) {
 	t.Run("what was being written is removed, what is damaged is rejected", func(t *testing.T) {
 		dir := t.TempDir()
