@@ -4,8 +4,8 @@
 //
 // A document is whole and synced to the disk before Put returns its digest,
 // so a database row may name it from then on. A crash leaves at most a
-// temporary file, removed by Open, or a document that no row names, removed
-// by Sweep.
+// temporary file, removed by Open or Sweep once it is old enough to be
+// nobody's, or a document that no row names, removed by Sweep.
 package blob
 
 import (
@@ -58,18 +58,26 @@ func Open(dir string) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "tmp-*"))
+	f := &Folder{dir: dir}
+	return f, f.removeHalfWritten(time.Now().Add(-time.Hour))
+}
+
+// removeHalfWritten removes the temporary files that nobody has written to
+// since before.
+func (f *Folder) removeHalfWritten(before time.Time) error {
+	left, err := filepath.Glob(filepath.Join(f.dir, "tmp-*"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, path := range left {
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
-			if err := os.Remove(path); err != nil {
-				return nil, err
-			}
+		if info, err := os.Stat(path); err != nil || info.ModTime().After(before) {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
-	return &Folder{dir: dir}, nil
+	return nil
 }
 
 // Put stores what r gives, at most limit bytes, and returns its digest and
@@ -150,7 +158,11 @@ func (f *Folder) Has(d Digest) (bool, error) {
 // Sweep removes the documents for which keep returns false and that were put
 // before the given time, and returns how many it removed. The time must lie
 // further back than any transaction takes that names a document just put.
+// What was left half written before that time goes too.
 func (f *Folder) Sweep(before time.Time, keep func(Digest) (bool, error)) (int, error) {
+	if err := f.removeHalfWritten(before); err != nil {
+		return 0, err
+	}
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		return 0, err

@@ -164,6 +164,14 @@ func TestFolder_Sweep(t *testing.T) {
 			t.Errorf("has %s: %v, %v", d, got, err)
 		}
 	}
+	// A process that died was followed by one that opened the folder at once.
+	left := filepath.Join(dir, "tmp-1")
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(left, past, past); err != nil {
+		t.Fatal(err)
+	}
 	n, err := f.Sweep(time.Now().Add(-24*time.Hour), func(d blob.Digest) (bool, error) {
 		if d == again {
 			put(t, f, "again") // while the question is under way
@@ -172,6 +180,9 @@ func TestFolder_Sweep(t *testing.T) {
 	})
 	if err != nil || n != 1 {
 		t.Errorf("removed %d, %v; want 1", n, err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a crash left half written: %v", err)
 	}
 	for d, want := range map[blob.Digest]error{named: nil, young: nil, again: nil, asked: nil, orphan: blob.ErrNotFound} {
 		r, err := f.Get(d)
