@@ -183,7 +183,7 @@ func (r *run) config(p *Profile) (dsl.Config, []*ruby.Program) {
 					return cfg, files, nil
 				}
 			}
-			return dsl.Config{}, nil, fmt.Errorf("Cannot load '%s' since it is not listed as a dependency of %s.", name, p.meta.Name)
+			return dsl.Config{}, nil, fmt.Errorf("profile %s is not listed as a dependency of %s: add it to depends in inspec.yml", name, p.meta.Name)
 		},
 	}
 	for _, in := range p.meta.Inputs {
@@ -205,8 +205,7 @@ func (r *run) libraries(ctx context.Context, p *Profile) error {
 		}
 	}
 	done := map[string]bool{}
-	var load func(name string) error
-	load = func(name string) error {
+	load := func(name string) error {
 		if done[name] {
 			return nil
 		}

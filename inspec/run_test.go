@@ -151,7 +151,8 @@ control('needed') { describe(input('needed')) { it { should eq 'x' } } }
 control('hash') { describe(input('map')) { its(:size) { should eq 1 }; its(['a']) { should eq({ b: [1] }) }; it { expect(subject[:a][:b]).to eq input('map')['a'][:b] } } }
 control('object') { describe(input_object('needed')) { its('name') { should eq 'needed' }; its("has_value?") { should eq false } } }
 control('in an example') { describe(1) { it { should eq input('number') } } }
-`}
+`,
+	}
 	t.Run("the profile's own", func(t *testing.T) {
 		want := map[string]hdf.Status{"declared": hdf.Passed, "inline": hdf.Passed, "needed": hdf.Error, "in an example": hdf.Passed, "hash": hdf.Passed, "object": hdf.Passed}
 		doc := mustRun(t, files, inspec.Options{})
@@ -344,8 +345,10 @@ control('b-3') { describe(1) { it { should eq 2 } } }
 		"all":      {"include_controls 'base'", map[string]hdf.Status{"b-1": hdf.Passed, "b-2": hdf.Passed, "b-3": hdf.Failed}},
 		"less one": {"include_controls('base') { skip_control 'b-3' }", map[string]hdf.Status{"b-1": hdf.Passed, "b-2": hdf.Passed}},
 		"some":     {"require_controls('base') { control 'b-1' }", map[string]hdf.Status{"b-1": hdf.Passed}},
-		"overridden": {"include_controls('base') { control('b-3') { impact 0.1; describe(2) { it { should eq 2 } } } }",
-			map[string]hdf.Status{"b-1": hdf.Passed, "b-2": hdf.Passed, "b-3": hdf.Passed}},
+		"overridden": {
+			"include_controls('base') { control('b-3') { impact 0.1; describe(2) { it { should eq 2 } } } }",
+			map[string]hdf.Status{"b-1": hdf.Passed, "b-2": hdf.Passed, "b-3": hdf.Passed},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files["controls/a.rb"] = tc.text + "\n"

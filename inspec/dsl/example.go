@@ -27,11 +27,11 @@ type example struct {
 	skipped bool
 }
 
-func (e *example) memoize(in *ruby.Interp, name string, make_ func() (ruby.Value, error)) (ruby.Value, error) {
+func (e *example) memoize(in *ruby.Interp, name string, fill func() (ruby.Value, error)) (ruby.Value, error) {
 	if v, ok := e.memo[name]; ok {
 		return v, nil
 	}
-	v, err := make_()
+	v, err := fill()
 	if err == nil {
 		if e.memo == nil {
 			e.memo = map[string]ruby.Value{}

@@ -894,6 +894,7 @@ func (m *edge) FailureMessage() (string, error) {
 	}
 	return s, err
 }
+
 func (m *edge) NegatedFailureMessage() (string, error) { return m.kit.expectedTo(m.actual, m, "not ") }
 
 // all is all(matcher).
@@ -949,6 +950,7 @@ func (m *all) FailureMessage() (string, error) {
 	}
 	return strings.Join(append([]string{airy(s)}, m.failed...), "\n\n"), err
 }
+
 func (m *all) NegatedFailureMessage() (string, error) { return m.kit.expectedTo(m.actual, m, "not ") }
 
 // indent sets each line that isn't blank in by three.
@@ -1248,8 +1250,10 @@ func (m *cover) judge(actual ruby.Value, want bool) (bool, error) {
 
 func (m *cover) Matches(actual ruby.Value) (bool, error)      { return m.judge(actual, true) }
 func (m *cover) DoesNotMatch(actual ruby.Value) (bool, error) { return m.judge(actual, false) }
-func (m *cover) Description() (string, error)                 { return "cover" + m.kit.listOf(m.expected), nil }
-func (m *cover) FailureMessage() (string, error)              { return m.kit.expectedTo(m.actual, m, "") }
+func (m *cover) Description() (string, error) { return "cover" + m.kit.listOf(m.expected), nil }
+
+func (m *cover) FailureMessage() (string, error) { return m.kit.expectedTo(m.actual, m, "") }
+
 func (m *cover) NegatedFailureMessage() (string, error) {
 	return m.kit.expectedTo(m.actual, m, "not ")
 }

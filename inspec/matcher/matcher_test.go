@@ -60,19 +60,25 @@ func TestKit_Judge(t *testing.T) {
 		{`'x'`, `be_within(1).of(2)`, false, judgement{"is expected to be within 1 of 2", "expected \"x\" to be within 1 of 2, but it could not be treated as a numeric value"}},
 		{`3`, `be_between(1, 3).exclusive`, false, judgement{"is expected to be between 1 and 3 (exclusive)", "expected 3 to be between 1 and 3 (exclusive)"}},
 		{`nil`, `be_between(1, 3)`, false, judgement{"is expected to be between 1 and 3 (inclusive)", "expected nil to be between 1 and 3 (inclusive), but it does not respond to `<=` and `>=`"}},
-		{`'text'`, `match(/x$/).or(eq('y'))`, false, judgement{"is expected to match /x$/ or eq \"y\"",
-			"   expected \"text\" to match /x$/\n\n...or:\n\n   expected: \"y\"\n        got: \"text\"\n\n   (compared using ==)\n"}},
+		{`'text'`, `match(/x$/).or(eq('y'))`, false, judgement{
+			"is expected to match /x$/ or eq \"y\"",
+			"   expected \"text\" to match /x$/\n\n...or:\n\n   expected: \"y\"\n        got: \"text\"\n\n   (compared using ==)\n",
+		}},
 		{`'text'`, `match(/x/).and(match(/q/)).and(match(/t/))`, false, judgement{"is expected to match /x/ and match /q/ and match /t/", "expected \"text\" to match /q/"}},
 		{`'text'`, `match(/x/) & match(/t/)`, false, judgement{"is expected to match /x/ and match /t/", ""}},
 		{`%w(ab cd)`, `include(a_string_matching(/^c/))`, false, judgement{"is expected to include (a string matching /^c/)", ""}},
 		{`%w(ab cd)`, `include(match(/x/), 'ab')`, false, judgement{"is expected to include (match /x/) and \"ab\"", "expected [\"ab\", \"cd\"] to include (match /x/)\nDiff:\n@@ -1 +1 @@\n-[(match /x/), \"ab\"]\n+[\"ab\", \"cd\"]\n"}},
 		{`{ 'a' => 1 }`, `include('b')`, true, judgement{"is expected not to include \"b\"", ""}},
 		{`'abc'`, `include('b', 'x')`, true, judgement{"is expected not to include \"b\" and \"x\"", "expected \"abc\" not to include \"b\""}},
-		{`[1, 2, 2]`, `contain_exactly(2, 1)`, false, judgement{"is expected to contain exactly 2 and 1",
-			"expected collection contained:  [1, 2]\nactual collection contained:    [1, 2, 2]\nthe extra elements were:        [2]\n"}},
+		{`[1, 2, 2]`, `contain_exactly(2, 1)`, false, judgement{
+			"is expected to contain exactly 2 and 1",
+			"expected collection contained:  [1, 2]\nactual collection contained:    [1, 2, 2]\nthe extra elements were:        [2]\n",
+		}},
 		{`%w(a b)`, `contain_exactly(match(/./), 'a')`, false, judgement{"is expected to contain exactly (match /./) and \"a\"", ""}},
-		{`'x'`, `contain_exactly('x')`, false, judgement{"is expected to contain exactly \"x\"",
-			"expected a collection that can be converted to an array with `#to_ary` or `#to_a`, but got \"x\""}},
+		{`'x'`, `contain_exactly('x')`, false, judgement{
+			"is expected to contain exactly \"x\"",
+			"expected a collection that can be converted to an array with `#to_ary` or `#to_a`, but got \"x\"",
+		}},
 		{`[1, 2]`, `match_array([2, 1])`, true, judgement{"is expected not to contain exactly 2 and 1", "expected [1, 2] not to contain exactly 2 and 1"}},
 		{`nil`, `start_with('a')`, false, judgement{"is expected to start with \"a\"", "expected nil to start with \"a\", but it cannot be indexed using #[]"}},
 		{`[1, 2, 3]`, `end_with(2, 3)`, false, judgement{"is expected to end with 2 and 3", ""}},
@@ -83,8 +89,10 @@ func TestKit_Judge(t *testing.T) {
 		{`nil`, `be_nil`, true, judgement{"is expected not to be nil", "expected: not nil\n     got: nil"}},
 		{`1`, `eql(1.0)`, true, judgement{"is expected not to eql 1.0", ""}},
 		{`'a'`, `exist`, false, judgement{"is expected to exist", "expected \"a\" to exist but it does not respond to either `exist?` or `exists?`"}},
-		{`'abc'`, `have_attributes(length: 3, size: 4)`, false, judgement{"is expected to have attributes {:length => 3, :size => 4}",
-			"expected \"abc\" to have attributes {:length => 3, :size => 4} but had attributes {:length => 3, :size => 3}"}},
+		{`'abc'`, `have_attributes(length: 3, size: 4)`, false, judgement{
+			"is expected to have attributes {:length => 3, :size => 4}",
+			"expected \"abc\" to have attributes {:length => 3, :size => 4} but had attributes {:length => 3, :size => 3}",
+		}},
 		{`'abc'`, `have_attributes(nope: 3)`, false, judgement{"is expected to have attributes {:nope => 3}", "expected \"abc\" to respond to :nope with 0 arguments"}},
 		{`'abc'`, `respond_to(:length, :nope)`, false, judgement{"is expected to respond to [:length, :nope]", "expected \"abc\" to respond to :nope"}},
 		{`5`, `satisfy { |n| n > 7 }`, false, judgement{"is expected to satisfy expression `n > 7`", "expected 5 to satisfy expression `n > 7`"}},
@@ -175,8 +183,10 @@ RSpec::Matchers.define(:be_dull) { match { |a| expect(a).to eq 1 } }
 		{`5`, `predicate('be_twice', 2).plus_one.of_kind('x')`, false, judgement{"is expected to be twice 2 (x)", ""}},
 		{`99`, `predicate('be_twice', 2)`, true, judgement{"is expected not to be twice 2", ""}},
 		{`4`, `predicate('be_twice', 2)`, true, judgement{"is expected not to be twice 2", "expected 4 not to be twice 2"}},
-		{`[4, 6]`, `all(predicate('be_twice', 2).of_kind('y'))`, false, judgement{"is expected to all be twice 2 (y)",
-			"expected [4, 6] to all be twice 2 (y)\n\n   object at index 1 failed to match:\n      6 isn't twice 2, seen 6"}},
+		{`[4, 6]`, `all(predicate('be_twice', 2).of_kind('y'))`, false, judgement{
+			"is expected to all be twice 2 (y)",
+			"expected [4, 6] to all be twice 2 (y)\n\n   object at index 1 failed to match:\n      6 isn't twice 2, seen 6",
+		}},
 	} {
 		t.Run(tc.actual+" "+tc.matcher, func(t *testing.T) {
 			j, err := b.kit.Judge(b.eval(t, tc.actual), b.eval(t, tc.matcher), tc.negate, nil)
