@@ -114,3 +114,43 @@ func TestStore_locked(t *testing.T) {
 		t.Errorf("once it is free: %v", err)
 	}
 }
+
+// What is asked often, or for each of many, is found by an index.
+func TestOpen_indexes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "reeve.db")
+	open(t, path)
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, query := range []string{
+		`SELECT 1 FROM scans WHERE result_digest = 'd'`,
+		`SELECT 1 FROM scans WHERE profile_digest = 'd'`,
+		`SELECT 1 FROM insight_documents WHERE digest = 'd'`,
+		`SELECT 1 FROM insight_quarantine WHERE digest = 'd'`,
+		`SELECT 1 FROM scans WHERE agent = 'a' AND status = 'queued' AND kind IN ('dir')`,
+		`SELECT 1 FROM scans WHERE status = 'running' AND (lease_expires <= 1 OR expires <= 1) OR status = 'queued' AND expires <= 1`,
+		`SELECT 1 FROM alert_key WHERE sink = 's' AND next_at > 0 AND next_at <= 1 AND lease_until <= 1`,
+		`SELECT 1 FROM alert_key WHERE lease = 'l' AND lease <> ''`,
+		`SELECT MIN(seq) FROM alert WHERE key_id = 'k' AND state = 'pending'`,
+	} {
+		rows, err := db.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(detail, "SCAN") {
+				t.Errorf("%s: %s", query, detail)
+			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
