@@ -29,7 +29,10 @@ type (
 	splatNode struct{ v node }
 
 	pairNode struct{ key, value node } // key nil: **value
-	hashNode struct{ pairs []pairNode }
+	hashNode struct {
+		pairs []pairNode
+		kw    bool // without braces, as arguments
+	}
 
 	rangeNode struct {
 		lo, hi node

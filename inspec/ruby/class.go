@@ -10,6 +10,8 @@ const (
 	protected
 )
 
+var visibilityNames = [...]string{"public", "private", "protected"}
+
 // method is one entry of a class's method table: exactly one of native, def,
 // proc, getter and setter is set, or none for one that was undefined.
 type method struct {
@@ -55,6 +57,7 @@ type Class struct {
 	cache    map[string]*method
 	cacheAt  uint64
 	isExcept bool
+	noAlloc  bool // only Go code makes instances
 }
 
 // IsModule reports whether c is a module.

@@ -529,6 +529,7 @@ type hashKeyer interface{ hashKey() string }
 
 func deepHashKey(b *strings.Builder, v Value, depth int) {
 	if depth > 100 {
+		fmt.Fprintf(b, "p%p", v) // by identity from here on
 		return
 	}
 	switch v := v.(type) {

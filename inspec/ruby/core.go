@@ -54,6 +54,12 @@ func (in *Interp) bootstrap() {
 	for _, k := range []*Class{in.cNil, in.cTrue, in.cFalse, in.cInteger, in.cFloat, in.cSymbol, in.cMatchData} {
 		in.singletonClass(k).Undef("new")
 	}
+	for _, k := range []*Class{
+		in.cNil, in.cTrue, in.cFalse, in.cInteger, in.cFloat, in.cSymbol, in.cMatchData, in.cMethod, in.cEnumerator,
+		in.cRange, in.cRegexp, in.cProc, in.cStruct, in.cTime, in.cDate, in.cDateTime, in.cClass, in.cModule,
+	} {
+		k.noAlloc = true
+	}
 	out := in.NewObject(in.DefineClass(nil, "IO", nil), nil)
 	for _, n := range []string{"puts", "print", "write", "flush", "sync=", "printf", "<<"} {
 		out.Class.Def(n, func(c *Call) (Value, error) { return nil, nil })
@@ -258,7 +264,11 @@ func (in *Interp) bootObject() {
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.In.NoMethod(c.Self, name)
+		what := "undefined method"
+		if m := c.In.dispatchClass(c.Self).find(name); m != nil && m.vis != public {
+			what = visibilityNames[m.vis] + " method"
+		}
+		return nil, c.In.noMethod(what, c.Self, name)
 	})
 	b.methods["initialize"].vis, b.methods["method_missing"].vis = private, private
 	b.DefN("==", 1, 1, func(c *Call) (Value, error) { return c.Self == c.Args[0], nil })
@@ -498,6 +508,9 @@ func (in *Interp) bootObject() {
 	bound := func(c *Call) *boundMethod { return c.Self.(*Object).Data.(*boundMethod) }
 	call := func(c *Call) (Value, error) {
 		b := bound(c)
+		if b.m != nil {
+			return c.In.invoke(c.fr, b.m, b.recv, b.name, c.Args, c.Block)
+		}
 		return c.In.send(c.fr, b.recv, b.name, c.Args, c.Block, true)
 	}
 	for _, n := range []string{"call", "()", "[]", "==="} {
@@ -515,6 +528,9 @@ func (in *Interp) bootObject() {
 	m.DefN("bind", 1, 1, func(c *Call) (Value, error) {
 		b := *bound(c)
 		b.recv = c.Args[0]
+		if b.m != nil && !b.m.owner.module && !c.In.IsA(b.recv, b.m.owner) {
+			return nil, c.In.Raise(c.In.eType, "bind argument must be an instance of %s", c.In.className(b.m.owner))
+		}
 		return &Object{Class: c.In.cMethod, Data: &b}, nil
 	})
 	m.DefN("owner", 0, 0, func(c *Call) (Value, error) {
@@ -650,6 +666,9 @@ func (in *Interp) defineMethod(c *Call, k *Class) (Value, error) {
 				return nil, in.Raise(in.eType, "wrong argument type %s (expected Proc/Method/UnboundMethod)", in.className(in.ClassOf(b)))
 			}
 			if bm.m != nil {
+				if !bm.m.owner.module && !k.Inherits(bm.m.owner) {
+					return nil, in.Raise(in.eType, "bind argument must be a subclass of %s", in.className(bm.m.owner))
+				}
 				cp := *bm.m
 				cp.name = name
 				k.define(&cp)
@@ -1015,6 +1034,9 @@ func (in *Interp) bootModule() {
 		if err := c.In.charge(96); err != nil {
 			return nil, err
 		}
+		if class.noAlloc && c.In.structMembers(class) == nil {
+			return nil, c.In.Raise(c.In.eType, "allocator undefined for %s", c.In.className(class))
+		}
 		o := c.In.allocate(class)
 		init := class.find("initialize")
 		if init.owner == c.In.cBasicObject {
@@ -1026,7 +1048,12 @@ func (in *Interp) bootModule() {
 		_, err := c.In.invoke(c.fr, init, o, "initialize", c.Args, c.Block)
 		return o, err
 	})
-	k.DefN("allocate", 0, 0, func(c *Call) (Value, error) { return c.In.allocate(self(c)), nil })
+	k.DefN("allocate", 0, 0, func(c *Call) (Value, error) {
+		if k := self(c); k.noAlloc && c.In.structMembers(k) == nil || k.attached != nil {
+			return nil, c.In.Raise(c.In.eType, "allocator undefined for %s", c.In.className(k))
+		}
+		return c.In.allocate(self(c)), nil
+	})
 	k.DefN("superclass", 0, 0, func(c *Call) (Value, error) {
 		if s := self(c).Super; s != nil {
 			return s, nil
@@ -1040,6 +1067,9 @@ func (in *Interp) bootModule() {
 			if super, ok = c.Args[0].(*Class); !ok || super.module {
 				return nil, c.In.Raise(c.In.eType, "superclass must be a Class (%s given)", c.In.className(c.In.ClassOf(c.Args[0])))
 			}
+		}
+		if super == c.In.cClass {
+			return nil, c.In.Raise(c.In.eType, "can't make subclass of Class")
 		}
 		n := c.In.newClass(super, false)
 		if err := c.In.inherited(c.fr, n); err != nil {

@@ -583,7 +583,7 @@ func (in *Interp) format(f string, args []Value) (string, error) {
 			break
 		}
 		if i >= len(f) {
-			return "", in.Raise(in.eArgument, "incomplete format specifier; use %%%% (double %%) instead")
+			return "", in.Raise(in.eArgument, "%s", "incomplete format specifier; use %% (double %) instead")
 		}
 		if err := in.charge(max(width, 0) + max(prec, 0)); err != nil {
 			return "", err

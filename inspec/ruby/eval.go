@@ -240,7 +240,7 @@ func (n *hashNode) eval(fr *frame) (Value, error) {
 	if err := fr.in.charge(64 + 80*len(n.pairs)); err != nil {
 		return nil, err
 	}
-	h := &Hash{}
+	h := &Hash{kw: n.kw}
 	for _, p := range n.pairs {
 		v, err := p.value.eval(fr)
 		if p.key == nil {
@@ -863,7 +863,7 @@ func (in *Interp) send(fr *frame, recv Value, name string, args []Value, blk *Pr
 	}
 	if m.vis != public && !all {
 		if m.vis == private && !strings.HasSuffix(name, "=") || m.vis == protected && (fr == nil || !in.IsA(fr.self, m.owner)) {
-			return in.missing(fr, k, recv, name, args, blk, [...]string{private: "private method", protected: "protected method"}[m.vis])
+			return in.missing(fr, k, recv, name, args, blk, visibilityNames[m.vis]+" method")
 		}
 	}
 	return in.invoke(fr, m, recv, name, args, blk)
@@ -1108,7 +1108,7 @@ func (in *Interp) bind(fr *frame, p *params, args []Value, strict bool) error {
 	required := p.required()
 	var kw *Hash
 	if (len(p.kws) > 0 || p.hasKwrest) && len(args) > required {
-		if h, ok := args[len(args)-1].(*Hash); ok && symbolKeys(h) {
+		if h, ok := args[len(args)-1].(*Hash); ok && (h.kw || symbolKeys(h)) {
 			kw = h
 			args = args[:len(args)-1]
 		}
@@ -1808,6 +1808,9 @@ func (n *classNode) eval(fr *frame) (Value, error) {
 			return nil, in.Raise(in.eType, "superclass mismatch for class %s", k.Name)
 		}
 	} else {
+		if super == in.cClass && super != nil {
+			return nil, in.Raise(in.eType, "can't make subclass of Class")
+		}
 		k = in.newClass(super, n.module)
 		outer.SetConst(n.path.name, k)
 		if !n.module {

@@ -17,7 +17,8 @@ type Hash struct {
 	live    int
 	frozen  bool
 	byID    bool
-	walks   int // Each calls under way, during which entries stay in place
+	kw      bool // keyword arguments of a call
+	walks   int  // Each calls under way, during which entries stay in place
 
 	Default     Value
 	DefaultProc *Proc

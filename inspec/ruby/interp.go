@@ -89,28 +89,40 @@ func (in *Interp) Run(ctx context.Context, p *Program, self Value) (Value, error
 			fr.lex = &lexScope{class: k, outer: fr.lex}
 		}
 	}
-	v, err := in.enter(p.File, 0, "<main>", func() (Value, error) { return p.body.eval(fr) })
+	v, err := in.enter(p.File, 0, "<main>", func() (v Value, err error) {
+		defer in.recovered(len(in.stack), &err)
+		return p.body.eval(fr)
+	})
 	fr.done = true
 	var ret *returnJump
 	if errors.As(err, &ret) && ret.home == fr {
 		return ret.value, nil
 	}
+	switch err.(type) {
+	case *breakJump, *nextJump, *loopJump, *retryJump, *throwJump:
+		return nil, in.Raise(in.eLocalJump, "%s", err.Error())
+	}
 	return v, err
 }
 
 // Call calls a method of recv, also a private one.
-func (in *Interp) Call(recv Value, name string, args []Value, blk *Proc) (Value, error) {
+func (in *Interp) Call(recv Value, name string, args []Value, blk *Proc) (v Value, err error) {
+	defer in.recovered(len(in.stack), &err)
 	return in.send(nil, recv, name, args, blk, true)
 }
 
 // Yield calls blk as yield does: one array is spread over several parameters.
 func (in *Interp) Yield(blk *Proc, args ...Value) (Value, error) {
+	if blk == nil {
+		return nil, in.Raise(in.eLocalJump, "no block given (yield)")
+	}
 	return in.callBlock(blk, blk.self, nil, args, nil)
 }
 
 // InstanceExec calls blk with self as its self; def in it defines methods of
 // self alone.
-func (in *Interp) InstanceExec(self Value, blk *Proc, args ...Value) (Value, error) {
+func (in *Interp) InstanceExec(self Value, blk *Proc, args ...Value) (v Value, err error) {
+	defer in.recovered(len(in.stack), &err)
 	return in.callBlock(blk, self, &lexScope{of: self, transparent: true}, args, nil)
 }
 
@@ -199,7 +211,7 @@ func (in *Interp) newClass(super *Class, module bool) *Class {
 			super = in.cObject
 		}
 		k.Super = super
-		k.isExcept = super.isExcept
+		k.isExcept, k.noAlloc = super.isExcept, super.noAlloc
 	}
 	return k
 }
@@ -458,6 +470,15 @@ func (in *Interp) enter(file string, line int, name string, fn func() (Value, er
 	v, err := fn()
 	in.stack = in.stack[:n-1]
 	return v, err
+}
+
+// recovered turns a Go panic, as of a method that is called on a value that it
+// wasn't made for, into an exception: a profile must not end the process.
+func (in *Interp) recovered(depth int, err *error) {
+	if r := recover(); r != nil {
+		in.stack = in.stack[:depth]
+		*err = in.Raise(in.eType, "%s", fmt.Sprint("internal error: ", r))
+	}
 }
 
 // IsControlFlow reports whether err is a break, next, return or throw on its

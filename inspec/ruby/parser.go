@@ -967,7 +967,7 @@ func (p *parser) argList(ended func() bool) (args []node, splat bool, blk node) 
 		case p.op("**") && p.tok.prefix:
 			p.advance()
 			if h == nil {
-				h = &hashNode{}
+				h = &hashNode{kw: true}
 				args = append(args, h)
 			}
 			h.pairs = append(h.pairs, pairNode{nil, p.arg()})
@@ -984,7 +984,7 @@ func (p *parser) argList(ended func() bool) (args []node, splat bool, blk node) 
 		default:
 			if pair, ok := p.labelPair(); ok {
 				if h == nil {
-					h = &hashNode{}
+					h = &hashNode{kw: true}
 					args = append(args, h)
 				}
 				h.pairs = append(h.pairs, pair)
@@ -995,13 +995,13 @@ func (p *parser) argList(ended func() bool) (args []node, splat bool, blk node) 
 				p.advance()
 				p.skipNewlines()
 				if h == nil {
-					h = &hashNode{}
+					h = &hashNode{kw: true}
 					args = append(args, h)
 				}
 				h.pairs = append(h.pairs, pairNode{n, p.argOrCommand()})
 			} else if sym, ok := p.stringLabel(n); ok {
 				if h == nil {
-					h = &hashNode{}
+					h = &hashNode{kw: true}
 					args = append(args, h)
 				}
 				h.pairs = append(h.pairs, pairNode{sym, p.argOrCommand()})

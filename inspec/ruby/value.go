@@ -201,22 +201,22 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e
 
 // Limits bound an evaluation. A zero field means the default.
 type Limits struct {
-	Steps     int64         // method calls, block calls and loop turns; 50 million
+	Steps     int64         // method calls, block calls and loop turns; 20 million
 	Depth     int           // nested calls; 3000
-	Memory    int64         // bytes allocated for Ruby values, freed or not; 1 GiB
+	Memory    int64         // bytes allocated for Ruby values, freed or not; 512 MiB
 	Time      time.Duration // from New or Reset; 60 s
 	RegexTime time.Duration // of one match by the backtracking engine; 2 s
 }
 
 func (l Limits) withDefaults() Limits {
 	if l.Steps <= 0 {
-		l.Steps = 50_000_000
+		l.Steps = 20_000_000
 	}
 	if l.Depth <= 0 {
 		l.Depth = 3000
 	}
 	if l.Memory <= 0 {
-		l.Memory = 1 << 30
+		l.Memory = 512 << 20
 	}
 	if l.Time <= 0 {
 		l.Time = time.Minute

@@ -1,0 +1,432 @@
+package ruby
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var address = regexp.MustCompile(`0x[0-9a-f]{6,}`)
+
+// outcome runs src at top level and returns the inspect of its value, or the
+// class and message of its exception.
+func outcome(t *testing.T, in *Interp, src string) string {
+	t.Helper()
+	p, err := Parse("t.rb", []byte(src))
+	if err != nil {
+		return err.Error()
+	}
+	v, err := in.Run(t.Context(), p, nil)
+	return address.ReplaceAllString(describe(in, v, err), "0x")
+}
+
+func describe(in *Interp, v Value, err error) string {
+	var e *Exception
+	switch {
+	case errors.As(err, &e):
+		return in.className(e.Class) + ": " + e.Message
+	case err != nil:
+		return err.Error()
+	}
+	return in.Inspect(v)
+}
+
+// TestExpressions compares with what Ruby itself says; see the file's head.
+func TestExpressions(t *testing.T) {
+	f, err := os.Open("testdata/expressions.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n := 0
+	expr := ""
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		line := sc.Text()
+		want, isWant := strings.CutPrefix(line, "=> ")
+		switch {
+		case strings.HasPrefix(line, "# ") && n == 0:
+		case !isWant:
+			expr = line
+		default:
+			n++
+			if diff := cmp.Diff(want, outcome(t, New(Limits{}), expr)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", expr, diff)
+			}
+		}
+	}
+	if n < 500 {
+		t.Errorf("only %d expressions were read", n)
+	}
+}
+
+// TestSyntax runs a file that uses every form of the language; its values
+// were written by Ruby 3.1.
+func TestSyntax(t *testing.T) {
+	src, err := os.ReadFile("testdata/syntax.rb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/syntax.out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Parse("syntax.rb", src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := New(Limits{})
+	v, err := in.Run(t.Context(), p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	for _, e := range v.(*Array).Elems {
+		got.WriteString(in.Inspect(e) + "\n")
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("values (-want +got):\n%s", diff)
+	}
+}
+
+func TestParse_errors(t *testing.T) {
+	for src, want := range map[string]string{
+		"x = (1 + ":                             "t.rb:1: syntax error, unexpected end-of-input",
+		"a = 1\ndef f\n  1\n":                   "t.rb:4: syntax error, unexpected end-of-input, expecting `end'",
+		"foo do\n  bar\n}\n":                    "t.rb:3: syntax error, unexpected '}', expecting `end'",
+		"x = 'abc\n":                            "t.rb:1: unterminated string meets end of file",
+		"\nx = <<~EOT\n a\n":                    "t.rb:2: can't find string \"EOT\" anywhere before EOF",
+		"1 + * 2":                               "t.rb:1: syntax error, unexpected '*'",
+		"case 1\nin Integer\nend":               "t.rb:2: pattern matching (case … in) is not supported",
+		"x = 08":                                "t.rb:1: Invalid octal digit or number \"08\"",
+		"=begin\nnever ends":                    "t.rb:1: embedded document meets end of file",
+		"a\n\n'\xff'":                           "t.rb:3: invalid multibyte char (UTF-8)",
+		strings.Repeat("(", 5000):               "t.rb:1: nested too deeply",
+		strings.Repeat("[", 5000):               "t.rb:1: nested too deeply",
+		strings.Repeat("!", 5000):               "t.rb:1: nested too deeply",
+		"1" + strings.Repeat("+1", 5000):        "t.rb:1: expression is too long",
+		"a" + strings.Repeat(".b", 5000):        "t.rb:1: expression is too long",
+		strings.Repeat("\"#{", 5000):            "t.rb:1: nested too deeply",
+		strings.Repeat("if 1\n", 5000):          "t.rb:100: nested too deeply",
+		"x" + strings.Repeat(" = x", 5000):      "t.rb:1: nested too deeply",
+		strings.Repeat("->{", 5000):             "t.rb:1: nested too deeply",
+		strings.Repeat("def f;", 5000):          "t.rb:1: nested too deeply",
+		"f " + strings.Repeat("f ", 5000) + "1": "t.rb:1: nested too deeply",
+	} {
+		_, err := Parse("t.rb", []byte(src))
+		var se *SyntaxError
+		if !errors.As(err, &se) {
+			t.Errorf("Parse(%.40q) = %v, want a *SyntaxError", src, err)
+			continue
+		}
+		line := regexp.MustCompile(`^t\.rb:\d+`)
+		if strings.Contains(want, "deeply") {
+			want, err = line.ReplaceAllString(want, ""), errors.New(line.ReplaceAllString(err.Error(), ""))
+		}
+		if diff := cmp.Diff(want, err.Error()); diff != "" {
+			t.Errorf("Parse(%.40q) (-want +got):\n%s", src, diff)
+		}
+	}
+}
+
+// TestLimits shows that each bound ends an evaluation, and that Ruby code can
+// neither rescue it nor go on in an ensure.
+func TestLimits(t *testing.T) {
+	limits := Limits{Steps: 200_000, Depth: 500, Memory: 8 << 20, RegexTime: 50 * time.Millisecond}
+	for name, c := range map[string]struct{ limit, src string }{
+		"endless loop":         {"steps", "begin; loop {}; rescue Exception; 1; ensure; loop {}; end"},
+		"endless while":        {"steps", "while true; end"},
+		"endless retry":        {"steps", "begin; raise 'x'; rescue; retry; end"},
+		"endless range":        {"steps", "(1..Float::INFINITY).each { }"},
+		"recursion":            {"depth", "def f; f; end; f"},
+		"recursive block":      {"depth", "f = proc { f.call }; f.call"},
+		"recursive to_s":       {"depth", `class A; def to_s; "#{self}"; end; end; A.new.to_s`},
+		"recursive default":    {"depth", "h = Hash.new { |_, k| h[k + 1] }; h[1]"},
+		"recursive missing":    {"depth", "class A; def method_missing(n); foo; end; end; A.new.foo"},
+		"nested arrays":        {"depth", "a = []; 9999.times { a = [a] }; a.inspect"},
+		"array in itself":      {"depth", "a = []; a << a; a.flatten"},
+		"repeated string":      {"memory", "'x' * 10**9"},
+		"doubled string":       {"memory", "s = 'x'; loop { s << s }"},
+		"padded string":        {"memory", "'x'.ljust(10**12)"},
+		"formatted width":      {"memory", "'%1000000000d' % 1"},
+		"repeated array":       {"memory", "[0] * 10**9"},
+		"allocated array":      {"memory", "Array.new(10**12)"},
+		"far index":            {"memory", "[][10**9] = 1"},
+		"growing array":        {"memory", "a = [1]; loop { a += a }"},
+		"growing hash":         {"memory", "h = {}; i = 0; loop { h[i += 1] = 'x' * 100 }"},
+		"power":                {"memory", "10 ** 10**8"},
+		"shift":                {"memory", "1 << 10**12"},
+		"products":             {"memory", "a = (1..1000).to_a; a.product(a, a, a)"},
+		"replacement":          {"memory", "'x'.gsub(/x/) { 'y' * 10**9 }"},
+		"interpolation":        {"memory", `s = 'x' * 1000; loop { s = "#{s}#{s}" }`},
+		"catastrophic pattern": {"regexp", `('a' * 40 + '!') =~ /^(a+)+$(?=x)/`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := Parse("t.rb", []byte(c.src))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = New(limits).Run(t.Context(), p, nil)
+			var limit *LimitError
+			if !errors.As(err, &limit) || !strings.HasPrefix(limit.Limit, c.limit) {
+				t.Errorf("%s: error %v, want the limit of %s", c.src, err, c.limit)
+			}
+		})
+	}
+}
+
+func TestLimits_time(t *testing.T) {
+	p, err := Parse("t.rb", []byte("loop {}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit *LimitError
+	if _, err := New(Limits{Time: time.Millisecond, Steps: 1 << 40}).Run(t.Context(), p, nil); !errors.As(err, &limit) || limit.Limit != "time" {
+		t.Errorf("error %v, want the limit of time", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the scan was cancelled")
+	cancel(cause)
+	if _, err := New(Limits{}).Run(ctx, p, nil); !errors.Is(err, cause) {
+		t.Errorf("error %v, want the context's cause", err)
+	}
+}
+
+func TestReset(t *testing.T) {
+	in := New(Limits{Steps: 1000})
+	if got := outcome(t, in, "loop {}"); got != "evaluation passed its limit of steps" {
+		t.Fatalf("got %s", got)
+	}
+	in.Reset()
+	if got := outcome(t, in, "1 + 1"); got != "2" {
+		t.Errorf("after Reset got %s, want 2", got)
+	}
+}
+
+// TestSandbox asks for the host in every way that Ruby has.
+func TestSandbox(t *testing.T) {
+	for src, want := range map[string]string{
+		"`ls`":                         "SecurityError: running a command with backticks is not available to a profile",
+		"%x(ls)":                       "SecurityError: running a command with backticks is not available to a profile",
+		"system('ls')":                 "SecurityError: system is not available to a profile",
+		"Kernel.exec('ls')":            "SecurityError: exec is not available to a profile",
+		"Object.new.send(:spawn, 'x')": "SecurityError: spawn is not available to a profile",
+		"eval('1')":                    "SecurityError: eval is not available to a profile",
+		"File.read('/etc/passwd')":     "SecurityError: File.read is not available to a profile; use the file resource",
+		"Dir.glob('/*')":               "SecurityError: Dir.glob is not available to a profile; use the file resource",
+		"File.exist?('/etc/passwd')":   "false",
+		"ENV['PATH']":                  "nil",
+		"require 'open3'; Open3":       "NameError: uninitialized constant Open3",
+		"puts 'x'":                     "nil",
+		"exit":                         "SecurityError: exit is not available to a profile",
+		"begin; `ls`; rescue; 1; end":  "SecurityError: running a command with backticks is not available to a profile",
+	} {
+		if diff := cmp.Diff(want, outcome(t, New(Limits{}), src)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", src, diff)
+		}
+	}
+}
+
+// TestWrongReceivers calls methods on what they weren't made for: an
+// exception, never a panic.
+func TestWrongReceivers(t *testing.T) {
+	for _, src := range []string{
+		"Method.allocate.call", "Enumerator.allocate.next", "Range.allocate.to_a", "Class.new(Class).new",
+		"String.instance_method(:upcase).bind(5).call", "Hash.instance_method(:keys).bind([]).call",
+		"class << 5; end", "[1].each { |x| retry }", "5.tap", "[1].map(&5)", "Time.allocate.year",
+		"class X; define_method(:f, String.instance_method(:upcase)); end; X.new.f",
+	} {
+		if got := outcome(t, New(Limits{}), src); !strings.Contains(got, "Error: ") || strings.Contains(got, "internal error") {
+			t.Errorf("%s: got %s, want an exception of its own", src, got)
+		}
+	}
+}
+
+func TestException_position(t *testing.T) {
+	p, err := Parse("controls/a.rb", []byte("def f\n  nil.strip\nend\n\n[1].each do\n  f\nend\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = New(Limits{}).Run(t.Context(), p, nil)
+	var e *Exception
+	if !errors.As(err, &e) {
+		t.Fatalf("error %v, want an *Exception", err)
+	}
+	want := []string{"controls/a.rb:2:in `f'", "controls/a.rb:6:in `block'", "controls/a.rb:5:in `each'", "controls/a.rb:5:in `<main>'"}
+	if diff := cmp.Diff(want, e.Backtrace); diff != "" {
+		t.Errorf("backtrace (-want +got):\n%s", diff)
+	}
+	if e.File != "controls/a.rb" || e.Line != 2 || e.Receiver != nil || e.Name != "strip" {
+		t.Errorf("raised at %s:%d, receiver %v, name %q", e.File, e.Line, e.Receiver, e.Name)
+	}
+}
+
+// TestRun_return shows that a return, in whatever block, ends the file that it
+// stands in and nothing else.
+func TestRun_return(t *testing.T) {
+	in := New(Limits{})
+	var ran []string
+	in.DefKernel("control", func(c *Call) (Value, error) {
+		ran = append(ran, in.ToS(c.Arg(0)))
+		return in.InstanceExec(in.NewObject(in.Class("Object"), nil), c.Block)
+	})
+	if got := outcome(t, in, "control('a') { 1 }\ncontrol('b') { return if true; raise 'x' }\ncontrol('c') { }"); got != "nil" {
+		t.Errorf("got %s, want nil", got)
+	}
+	if diff := cmp.Diff([]string{"a", "b"}, ran); diff != "" {
+		t.Errorf("controls that ran (-want +got):\n%s", diff)
+	}
+}
+
+// TestRun_self shows what a file sees that is evaluated for an object.
+func TestRun_self(t *testing.T) {
+	in := New(Limits{})
+	k := in.DefineClass(in.DefineModule(nil, "Inspec"), "Context", nil)
+	k.Def("hello", func(c *Call) (Value, error) { return NewString("hello"), nil })
+	self := in.NewObject(k, nil)
+	run := func(src string) string {
+		p, err := Parse("t.rb", []byte(src))
+		if err != nil {
+			return err.Error()
+		}
+		v, err := in.Run(t.Context(), p, self)
+		return address.ReplaceAllString(describe(in, v, err), "0x")
+	}
+	for src, want := range map[string]string{
+		"hello":                  `"hello"`,
+		"nope":                   "NameError: undefined local variable or method `nope' for #<Inspec::Context:0x>",
+		"nope 1":                 "NoMethodError: undefined method `nope' for #<Inspec::Context:0x>",
+		"Nope":                   "NameError: uninitialized constant #<Class:#<Inspec::Context:0x>>::Nope",
+		"def mine; 1; end; mine": "1",
+		"X1 = 5; X1":             "5",
+		"[1].map { hello }":      `["hello"]`,
+	} {
+		if diff := cmp.Diff(want, run(src)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", src, diff)
+		}
+	}
+	if got := run("X1"); got != "5" { // set by one of the files above
+		t.Errorf("a constant of an earlier file: got %s, want 5", got)
+	}
+	if got := outcome(t, in, "mine"); !strings.HasPrefix(got, "NameError") {
+		t.Errorf("a method of the object is seen at top level: %s", got)
+	}
+}
+
+func TestClass_DefMissing(t *testing.T) {
+	in := New(Limits{})
+	k := in.DefineClass(nil, "Row", nil)
+	k.DefMissing(func(c *Call, name string) (Value, error) {
+		if name == "size" {
+			return int64(len(c.Args)), nil
+		}
+		return nil, in.NoMethod(c.Self, name)
+	}, func(_ Value, name string) bool { return name == "size" })
+	want := "[0, 2, true, false, \"undefined method `nope' for #<Row:0x>\"]"
+	got := outcome(t, in, "r = Row.new; [r.size, r.size(1, 2), r.respond_to?(:size), r.respond_to?(:nope), (begin; r.nope; rescue => e; e.message; end)]")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestProc_Source(t *testing.T) {
+	in := New(Limits{})
+	src := "x = 1\ncontrol 'a' do\n  it { should eq \"#{x}}\" }\nend\ny = 2\n"
+	var blk *Proc
+	in.DefKernel("control", func(c *Call) (Value, error) { blk = c.Block; return nil, nil })
+	outcome(t, in, src)
+	if got, want := blk.Source(), "do\n  it { should eq \"#{x}}\" }\nend"; got != want {
+		t.Errorf("Source = %q, want %q", got, want)
+	}
+	if got, want := blk.Program().Source(blk.Line(), blk.EndLine()), "control 'a' do\n  it { should eq \"#{x}}\" }\nend\n"; got != want {
+		t.Errorf("lines = %q, want %q", got, want)
+	}
+}
+
+// TestRegexp_engines runs patterns through both engines: they must agree.
+func TestRegexp_engines(t *testing.T) {
+	texts := []string{"", "a", "abc", "foo bar\nbaz\n", "x=1; y = 22", "ünïcode é", "aaa bbb\n\n", "[x]-{y}", "# comment\nkey value\n"}
+	for _, pattern := range []string{
+		`a`, `^`, `$`, `^\s*$`, `\A\w+`, `\w+\z`, `(\w)=(\d)`, `[^a]`, `a|b`, `b*`, `(?i)FOO`, `\bba`, `[[:alpha:]]+`, `.+`, `(?m:.+)`,
+		`\h+`, `[\w-]+`, `x{0,2}`, `{`, `\[x\]`, `^\s*#`, `(a)|(b)`, `\S+\s*$`, `[\]x]`, `é`, `\p{L}+`, `(?<k>\w+) (?<v>\w+)`,
+	} {
+		in := New(Limits{})
+		both, err := in.regexp(pattern, 0)
+		if err != nil {
+			t.Errorf("/%s/: %v", pattern, err)
+			continue
+		}
+		if both.linear == nil {
+			t.Errorf("/%s/ isn't matched in linear time", pattern)
+		}
+		slow := *both
+		slow.linear = nil
+		for _, s := range texts {
+			find := func(re *Regexp) (all [][]int) {
+				m, err := re.match(s, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m != nil {
+					all = append(all, m.loc)
+				}
+				if err := re.all(s, func(m *MatchData) error { all = append(all, m.loc); return nil }); err != nil {
+					t.Fatal(err)
+				}
+				return all
+			}
+			if diff := cmp.Diff(find(&slow), find(both)); diff != "" {
+				t.Errorf("/%s/ on %q (-backtracking +linear):\n%s", pattern, s, diff)
+			}
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, src []byte) {
+		_, err := Parse("t.rb", src)
+		if se := (*SyntaxError)(nil); err != nil && !errors.As(err, &se) {
+			t.Errorf("error %v, want a *SyntaxError", err)
+		}
+	})
+}
+
+func FuzzRun(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, src []byte) {
+		p, err := Parse("t.rb", src)
+		if err != nil {
+			return
+		}
+		_, err = New(Limits{Steps: 5000, Depth: 100, Memory: 1 << 20, RegexTime: 20 * time.Millisecond}).Run(t.Context(), p, nil)
+		if e := (*Exception)(nil); errors.As(err, &e) && strings.HasPrefix(e.Message, "internal error") {
+			t.Error(e.Message)
+		}
+	})
+}
+
+func seed(f *testing.F) {
+	for _, name := range []string{"testdata/syntax.rb", "testdata/expressions.txt"} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if strings.HasSuffix(name, ".rb") {
+			f.Add(b)
+			continue
+		}
+		for _, line := range bytes.Split(b, []byte("\n")) {
+			if !bytes.HasPrefix(line, []byte("=> ")) {
+				f.Add(line)
+			}
+		}
+	}
+}
