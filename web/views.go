@@ -268,6 +268,14 @@ func targetText(t api.ScanTarget) string {
 	return cmp.Or(t.URI, t.Namespace+"/"+t.Pod+"/"+t.Container)
 }
 
+// scanPath leads to the scan that made an outcome, if a scan did.
+func scanPath(run string) string {
+	if _, err := scan.ParseID(run); err != nil {
+		return ""
+	}
+	return "/scans/" + run
+}
+
 // safeURL is s if it leads to a web page, or else empty.
 func safeURL(s string) string {
 	u, err := url.Parse(s)

@@ -180,9 +180,11 @@ func (h *handler) funcs() template.FuncMap {
 		"ago":      ago,
 		"target":   targetText,
 		"safeURL":  safeURL,
+		"scanPath": scanPath,
 		"severity": severity,
 		"without":  without,
 		"dict":     dict,
+		"under":    func(p, dir string) bool { return strings.HasPrefix(p, dir+"/") },
 	}
 }
 
