@@ -140,9 +140,14 @@ func (s *shell) Run(ctx context.Context, cmd string) (CommandResult, error) {
 	return c.result, c.err
 }
 
-// Close ends the shell and waits for what it started here.
+// Close ends the shell, with the command that is still running in it, and
+// waits for what was started here.
 func (s *shell) Close() error {
 	s.once.Do(func() {
+		select {
+		case s.lines <- "reeve_abort; exit\n":
+		default: // the writer is stuck
+		}
 		close(s.closing)
 		if s.cfg.Close != nil {
 			s.closeErr = s.cfg.Close()
@@ -155,7 +160,9 @@ func (s *shell) Close() error {
 // preamble readies the shell. reeve_tree finds the batch and its descendants in
 // /proc by their parents, all with builtins. reeve_abort stops them until no
 // new one has come, kills them, and waits until each is dead or a zombie: one
-// that is still dying could write after the abort was announced.
+// that is still dying could write after the abort was announced. reeve_mine
+// makes sure that the batch's process is still the batch, not a stranger that
+// was given its number later.
 const preamble = `exec 3>&2 2>/dev/null
 reeve_p=
 reeve_tree() {
@@ -171,7 +178,14 @@ done
 reeve_n=$reeve_c reeve_t="$reeve_t $reeve_c"
 done
 }
+reeve_mine() {
+[ -e /proc/$$/stat ] || return 0
+{ read -r reeve_l </proc/$reeve_p/stat; } 2>/dev/null || return 1
+set -- ${reeve_l##*) }
+[ "$2" = "$$" ]
+}
 reeve_abort() {
+[ -n "$reeve_p" ] && reeve_mine || return
 reeve_o=
 while reeve_tree; [ "$reeve_t" != "$reeve_o" ]; do
 kill -STOP $reeve_t
@@ -278,6 +292,11 @@ func (s *shell) write(w io.Writer) {
 				return
 			}
 		case <-s.closing:
+			select {
+			case text := <-s.lines:
+				io.WriteString(w, text) // nobody is left to hear of an error
+			default:
+			}
 			if c, ok := w.(io.Closer); ok {
 				c.Close()
 			}
@@ -477,11 +496,24 @@ func openShell(ctx context.Context, uri, command string) (Target, error) {
 	return NewShell(ctx, stdin, stdout, stderr, ShellConfig{
 		URI: uri,
 		Close: func() error {
-			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return err
+			// A client such as docker's must carry the shell's last line over
+			// before it may be killed.
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			var late bool
+			select {
+			case <-ended:
+			case <-time.After(2 * time.Second):
+				late = true
 			}
-			cmd.Wait() // its status says only that it was killed
-			return nil
+			err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			if late {
+				<-ended // its status says only that it was killed
+			}
+			if errors.Is(err, syscall.ESRCH) {
+				return nil
+			}
+			return err
 		},
 	})
 }

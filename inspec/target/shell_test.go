@@ -173,6 +173,38 @@ func TestShell_Cancelled(t *testing.T) {
 	}
 }
 
+// TestShell_CloseEndsTheCommand shows it for a shell that doesn't die with the
+// command that leads to it, such as one in a container.
+func TestShell_CloseEndsTheCommand(t *testing.T) {
+	if _, err := exec.LookPath("setsid"); err != nil {
+		t.Skip("setsid is not installed; apt-get install util-linux")
+	}
+	s := open(t, "shell:setsid -w /bin/sh")
+	fifo := filepath.Join(t.TempDir(), "started")
+	if out, err := exec.Command("mkfifo", fifo).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	failed := make(chan error)
+	go func() {
+		_, err := s.Run(context.Background(), "echo $$ >"+fifo+"; sleep 1000; true")
+		failed <- err
+	}()
+	pid, err := os.ReadFile(fifo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-failed; !errors.Is(err, target.ErrClosed) {
+		t.Errorf("the command: got %v, want ErrClosed", err)
+	}
+	stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
+	if err == nil && !strings.Contains(string(stat), ") Z ") {
+		t.Errorf("the command goes on after Close: %s", stat)
+	}
+}
+
 func TestShell_EndlessOutput(t *testing.T) {
 	s := open(t, "shell:/bin/sh")
 	_, err := s.Run(t.Context(), "cat /dev/zero")
