@@ -106,7 +106,19 @@ func (s *Set) dpkg(p *packageRes) (packageInfo, error) {
 	return packageInfo{}, nil
 }
 
+// dpkgAll lists all of dpkg's packages; they are read once.
 func (s *Set) dpkgAll() ([]packageInfo, error) {
+	if s.debs == nil {
+		all, err := s.readDpkg()
+		if err != nil {
+			return nil, err
+		}
+		s.debs = all
+	}
+	return slices.Clone(s.debs), nil
+}
+
+func (s *Set) readDpkg() ([]packageInfo, error) {
 	const dir = "/var/lib/dpkg/"
 	text, _, err := s.readOptional(dir + "status")
 	if err != nil {

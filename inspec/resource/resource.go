@@ -45,6 +45,7 @@ type Set struct {
 	names    map[*ruby.Class]string
 	supports map[string][]*ruby.Hash
 	table    tableClasses
+	debs     []packageInfo // dpkg's, once they were read
 
 	skipped, failed *ruby.Class
 }
