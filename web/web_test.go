@@ -1,0 +1,567 @@
+package web_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/html"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/webhook"
+	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/store"
+	"reeve.dev/reeve/store/sqlite"
+	"reeve.dev/reeve/threshold"
+	"reeve.dev/reeve/web"
+)
+
+// hostile is what an agent or a target may say of itself.
+const hostile = `"'><script>alert(1)</script><img src=x onerror=alert(2)>{{.}}`
+
+type profiles struct{}
+
+func (profiles) Profile(name string) (scan.Profile, bool) {
+	return scan.Profile{Name: "p", Version: "1.0.0", Digest: "sha256:0eb3e36bfb24dcd9bb1d1bece1531216b59539a8fde17ee80224af0653c92aa3", Archive: []byte("archive"), Controls: []scan.ProfileControl{{ID: "one", Impact: 1}}}, name == "p"
+}
+
+func (p profiles) Profiles() []scan.Profile {
+	one, _ := p.Profile("p")
+	return []scan.Profile{one}
+}
+
+// members makes the store an api.Fleet in which east is connected.
+type members struct{ *store.Store }
+
+func (m members) Members(ctx context.Context) ([]api.Member, error) {
+	agents, err := m.Agents(ctx)
+	var out []api.Member
+	for _, a := range agents {
+		one := api.Member{Registration: a.Registration, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen}
+		if a.Agent == "east" {
+			one.Session, one.Connected = "s", a.LastSeen
+		}
+		out = append(out, one)
+	}
+	return out, err
+}
+
+// world is the page on an API with a real store.
+type world struct {
+	http.Handler
+	dir   string
+	store *store.Store
+	queue *scan.Queue
+	role  map[pki.Role]string // tokens
+}
+
+var peer = fleet.Peer{Agent: "east", Instance: "i"}
+
+func newWorld(t *testing.T, agents ...fleet.Registration) *world {
+	t.Helper()
+	w := &world{dir: t.TempDir(), role: map[pki.Role]string{}}
+	logger := slog.New(slog.DiscardHandler)
+	ca, err := pki.NewCA("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.store, err = sqlite.Open(t.Context(), filepath.Join(w.dir, "db"), logger); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.store.Close() })
+	for _, a := range agents {
+		if err := w.store.SaveAgent(t.Context(), a, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	thresholds, err := threshold.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.queue = scan.NewQueue(scan.Config{
+		Store: w.store, Profiles: profiles{}, Thresholds: thresholds, Agents: w.store,
+		Connected: func(fleet.AgentName) bool { return true }, Logger: logger, Sinks: []string{"sink"},
+		Outcome: func(s scan.Scan, v scan.Verdict) fleet.Outcome {
+			return fleet.Outcome{Subject: s.Request.Target.Subject(), Policy: s.Request.Policy(), Pass: v.Outcome == scan.Passed, Run: string(s.ID), At: s.Finished}
+		},
+	})
+	a := api.New(api.Config{
+		Scans: w.queue, Profiles: profiles{}, Thresholds: thresholds, Fleet: members{w.store}, Tokens: w.store, CA: ca,
+		Insights: w.store, Outbox: w.store, Callbacks: webhook.Config{}, PublicURL: "https://hub", ServicesURL: "https://services", Version: "test", Logger: logger,
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/", web.Handler(web.Config{API: a, Version: "v1.2.3", Logger: logger}))
+	for _, p := range api.Paths {
+		mux.Handle(p, a)
+	}
+	w.Handler = mux
+	for _, role := range []pki.Role{pki.Viewer, pki.Scanner, pki.Admin} {
+		tok, text, err := pki.NewToken(pki.Session, string(role), role, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.store.CreateToken(t.Context(), tok); err != nil {
+			t.Fatal(err)
+		}
+		w.role[role] = text
+	}
+	return w
+}
+
+func east() fleet.Registration {
+	return fleet.Registration{Agent: "east", Instance: "i", Version: "v9", Hostname: "host-1", ScanTargets: []string{"k8s-container"}}
+}
+
+func (w *world) answer(t *testing.T, method, path string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	rec := httptest.NewRecorder()
+	w.ServeHTTP(rec, r)
+	return rec
+}
+
+// view is a page as role sees it.
+func (w *world) view(t *testing.T, role pki.Role, path string) view {
+	t.Helper()
+	return read(t, w.answer(t, "GET", path, "Cookie", "__Host-reeve-session="+w.role[role]))
+}
+
+// view is a page that was read as a browser reads it.
+type view struct {
+	status int
+	doc    *html.Node
+	text   string // of all elements, spaces folded
+}
+
+// read parses a page and checks what holds for every page: its headers, and
+// that it has nothing that the policy forbids or that data could have made.
+func read(t *testing.T, rec *httptest.ResponseRecorder) view {
+	t.Helper()
+	head := rec.Header()
+	for _, want := range []string{"default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'"} {
+		if !strings.Contains(head.Get("Content-Security-Policy"), want) {
+			t.Errorf("the policy lacks %s: %s", want, head.Get("Content-Security-Policy"))
+		}
+	}
+	if head.Get("Content-Type") != "text/html; charset=utf-8" || head.Get("Cache-Control") != "no-store" || head.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("header %v", head)
+	}
+	doc, err := html.Parse(rec.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := view{status: rec.Code, doc: doc}
+	var text strings.Builder
+	ids := map[string]bool{}
+	for n := range doc.Descendants() {
+		if n.Type == html.TextNode {
+			text.WriteString(n.Data + " ")
+		}
+		if n.Type != html.ElementNode {
+			continue
+		}
+		if n.Data == "style" || n.Data == "script" && (n.FirstChild != nil || !strings.HasPrefix(attr(n, "src"), "/assets/")) ||
+			n.Data == "img" && !strings.HasPrefix(attr(n, "src"), "/assets/") {
+			t.Errorf("the page has <%s %v>", n.Data, n.Attr)
+		}
+		for _, a := range n.Attr {
+			switch {
+			case strings.HasPrefix(a.Key, "on"), a.Key == "style", strings.Contains(a.Val, "ZgotmplZ"): // what a template refused
+				t.Errorf("<%s> has %s=%q", n.Data, a.Key, a.Val)
+			case a.Key == "href" && !strings.HasPrefix(a.Val, "/") && !strings.HasPrefix(a.Val, "?") && !strings.HasPrefix(a.Val, "#") && !strings.HasPrefix(a.Val, "https://"):
+				t.Errorf("a link leads to %s", a.Val)
+			case a.Key == "id" && ids[a.Val]:
+				t.Errorf("the id %s is there twice", a.Val)
+			case a.Key == "id":
+				ids[a.Val] = true
+			}
+		}
+	}
+	v.text = strings.Join(strings.Fields(text.String()), " ")
+	return v
+}
+
+func attr(n *html.Node, key string) string {
+	for _, a := range n.Attr {
+		if a.Key == key {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func has(n *html.Node, key string) bool {
+	for _, a := range n.Attr {
+		if a.Key == key {
+			return true
+		}
+	}
+	return false
+}
+
+// all are the values of an attribute, in the page's order.
+func (v view) all(key string) []string {
+	var out []string
+	for n := range v.doc.Descendants() {
+		if has(n, key) {
+			out = append(out, attr(n, key))
+		}
+	}
+	return out
+}
+
+func (v view) has(key, value string) bool {
+	for _, got := range v.all(key) {
+		if got == value {
+			return true
+		}
+	}
+	return false
+}
+
+func (v view) wants(t *testing.T, status int, texts ...string) {
+	t.Helper()
+	if v.status != status {
+		t.Fatalf("status %d, want %d: %s", v.status, status, v.text)
+	}
+	for _, want := range texts {
+		if !strings.Contains(v.text, want) {
+			t.Errorf("the page doesn't say %q: %s", want, v.text)
+		}
+	}
+}
+
+func (w *world) create(t *testing.T, thresholdName string) scan.Scan {
+	t.Helper()
+	s, err := w.queue.Create(t.Context(), scan.Request{
+		Target: scan.Target{Agent: "east", Namespace: "default", Pod: "web-app", Container: "web"}, Profile: "p", Threshold: thresholdName, RequestedBy: "token:" + hostile,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) lease(t *testing.T) *scan.Job {
+	t.Helper()
+	job, err := w.queue.Lease(t.Context(), peer, []string{"k8s-container"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+// results are two controls, one failed and one passed, with hostile texts.
+func results(t *testing.T) string {
+	t.Helper()
+	said, err := json.Marshal(hostile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf(`{"platform":{"name":%[1]s,"release":"1"},"version":"1","statistics":{},"profiles":[{"name":"p","title":%[1]s,"controls":[
+		{"id":"one","title":"All is well","impact":0.7,"results":[{"status":"passed","code_desc":"Port 22 is expected not to be listening"}]},
+		{"id":%[1]s,"title":%[1]s,"desc":%[1]s,"impact":1,"descriptions":[{"label":"fix","data":"mend it"}],
+		 "results":[{"status":"failed","code_desc":%[1]s,"message":"Expected GREEN, got %[2]s","skip_message":%[1]s,"exception":%[1]s}]}]}]}`, said, "\\u003cscript\\u003e")
+}
+
+func (w *world) complete(t *testing.T) {
+	t.Helper()
+	job := w.lease(t)
+	if err := w.queue.Complete(t.Context(), peer, job.ID, job.Attempt, strings.NewReader(results(t))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFleet(t *testing.T) {
+	a := east()
+	a.Annotations = map[string]string{"description": hostile, "docs": "https://docs.example/", "team": "javascript:alert(1)"}
+	a.Services = []fleet.Service{
+		{Type: "x-argo", Name: "cd", Annotations: map[string]string{"uiUrl": "https://argo.example/", "description": "delivers"}},
+		{Type: "x-evil", Name: "ui", Annotations: map[string]string{"uiUrl": "javascript:alert(1)"}},
+		{Type: "x-bare", Name: "one"},
+	}
+	w := newWorld(t, a, fleet.Registration{Agent: "west", Instance: "j", Version: "v8"})
+	w.create(t, "")
+	w.complete(t)
+	v := w.view(t, pki.Viewer, "/")
+	v.wants(t, 200, "east connected", hostile, "x-argo/cd delivers Open", "x-evil/ui x-bare/one", "host-1 v9", "west away", "default/web-app/web", "1 failed 1 passed", "sink 1 the oldest", "viewer", "v1.2.3")
+	if !v.has("href", "https://argo.example/") || !v.has("href", "https://docs.example/") {
+		t.Errorf("links %v", v.all("href"))
+	}
+
+	empty := newWorld(t)
+	empty.view(t, pki.Viewer, "/").wants(t, 200, "No agent has joined yet", "Nothing has been scanned yet", "No alert has been made yet")
+}
+
+func TestScan_fromItsBeginningToItsEnd(t *testing.T) {
+	w := newWorld(t, east())
+	s := w.create(t, "strict")
+	path := "/scans/" + string(s.ID)
+	w.view(t, pki.Viewer, path).wants(t, 200, "default/web-app/web queued", hostile)
+
+	job := w.lease(t)
+	if err := w.queue.Progress(t.Context(), peer, job.ID, job.Attempt, scan.Progress{Done: 1, Total: 2, Control: hostile}); err != nil {
+		t.Fatal(err)
+	}
+	v := w.view(t, pki.Scanner, path)
+	v.wants(t, 200, "running", "1 of 2 controls; last "+hostile)
+	if d := cmp.Diff([]string{"/api/v1/scans/" + string(s.ID) + "/events"}, v.all("data-events")); d != "" {
+		t.Error(d)
+	}
+	if !v.has("data-post", "/api"+"/v1/scans/"+string(s.ID)+"/cancel") {
+		t.Error("a scanner can't cancel")
+	}
+	if v := w.view(t, pki.Viewer, path); len(v.all("data-post")) != 1 { // to log out
+		t.Errorf("a viewer may %v", v.all("data-post"))
+	}
+
+	if err := w.queue.Complete(t.Context(), peer, job.ID, job.Attempt, strings.NewReader(results(t))); err != nil {
+		t.Fatal(err)
+	}
+	v = w.view(t, pki.Viewer, path)
+	v.wants(t, 200, "completed failed", "Why the threshold isn't met", "All 2", "failed 1", "passed 1", "error 0", "2 shown",
+		"one All is well high 0.7", "Port 22 is expected not to be listening", "critical 1", "Expected GREEN, got <script>", "fix mend it")
+	if len(v.all("data-events")) != 0 {
+		t.Error("a page of a scan that is over waits for events")
+	}
+	if !v.has("href", "/api/v1/scans/"+string(s.ID)+"/results") {
+		t.Error("no link to the results")
+	}
+	if d := cmp.Diff([]string{"failed", "passed"}, v.all("data-status")); d != "" {
+		t.Errorf("order of the controls: %s", d)
+	}
+
+	for query, shown := range map[string][]string{
+		"":                            {"failed", "passed"},
+		"?status=failed":              {"failed"},
+		"?status=error":               nil,
+		"?q=+LISTENING":               {"passed"},
+		"?q=all+is+well&status=error": nil,
+		"?q=expected":                 {"failed", "passed"},
+		"?q=green":                    {"failed"},
+		"?q=" + url.QueryEscape("<script>alert(1)"): {"failed"},
+	} {
+		var got []string
+		v := w.view(t, pki.Viewer, path+query)
+		for n := range v.doc.Descendants() {
+			if has(n, "data-status") && !has(n, "hidden") {
+				got = append(got, attr(n, "data-status"))
+			}
+		}
+		if d := cmp.Diff(shown, got); d != "" {
+			t.Errorf("%s: %s", query, d)
+		}
+		v.wants(t, 200, fmt.Sprintf("%d shown", len(shown)))
+	}
+}
+
+func TestScan_damagedResults(t *testing.T) {
+	w := newWorld(t, east())
+	s := w.create(t, "")
+	w.complete(t)
+	err := filepath.WalkDir(filepath.Join(w.dir, "blobs"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return os.Truncate(path, 10)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.view(t, pki.Viewer, "/scans/"+string(s.ID)).wants(t, 500, "its log says why")
+}
+
+func TestScans(t *testing.T) {
+	w := newWorld(t, east())
+	first := w.create(t, "")
+	w.complete(t)
+	for range 50 {
+		w.create(t, "")
+	}
+	v := w.view(t, pki.Scanner, "/scans")
+	v.wants(t, 200, "Next page", "p 1.0.0", "none: every control must pass or be skipped", "moderate", "strict", "east: k8s-container")
+	if strings.Contains(v.text, "First page") || v.has("href", "/scans/"+string(first.ID)) {
+		t.Error("the first page has what is for the second")
+	}
+	for _, field := range []string{"target.agent", "target.namespace", "target.pod", "target.container", "target.uri", "scan.profile", "scan.threshold"} {
+		if !v.has("name", field) {
+			t.Errorf("the form lacks %s", field)
+		}
+	}
+	var next string
+	for _, href := range v.all("href") {
+		if strings.HasPrefix(href, "?before=") {
+			next = href
+		}
+	}
+	v = w.view(t, pki.Viewer, "/scans"+next)
+	v.wants(t, 200, "First page")
+	if !v.has("href", "/scans/"+string(first.ID)) || strings.Contains(v.text, "Next page") {
+		t.Errorf("second page %q: %s", next, v.text)
+	}
+	if v.has("name", "target.pod") {
+		t.Error("a viewer is offered a scan")
+	}
+	v = w.view(t, pki.Viewer, "/scans?status=completed&agent=east")
+	if rows := strings.Count(v.text, "web-app"); rows != 1 {
+		t.Errorf("%d completed scans: %s", rows, v.text)
+	}
+	w.view(t, pki.Viewer, "/scans?agent=nowhere").wants(t, 200, "There are no such scans")
+}
+
+func TestInsights(t *testing.T) {
+	w := newWorld(t, east())
+	env := insight.Environment{ID: 3, Project: "shop", Name: "main", Namespace: "shop-main"}
+	service := insight.NewService(w.store, insight.Limits{}, slog.New(slog.DiscardHandler))
+	var facts insight.Facts
+	for i := range 30 {
+		facts = append(facts, insight.Fact{Name: fmt.Sprintf("fact-%02d", i), Value: hostile, Source: "s"})
+	}
+	for i, c := range []insight.Content{
+		facts,
+		insight.Problems{
+			{Identifier: "CVE-1", Source: "s", Severity: "HIGH", AssociatedPackage: "zlib", Version: "1", FixedVersion: "2", Links: "https://cve.example/1", Description: hostile},
+			{Identifier: "CVE-2", Source: "s", Links: "javascript:alert(1)"},
+		},
+		insight.Document{Kind: insight.KindSBOM, Service: "nginx", Data: []byte(`{"bomFormat":"CycloneDX","specVersion":"1.5","metadata":{"component":{"type":"container","name":"shop/nginx","version":"7"}},
+			"components":[{"type":"library","name":"zlib","version":"1.3","purl":"pkg:deb/debian/zlib@1.3"},{"type":"library","name":"openssl","version":"3.5"}]}`)},
+	} {
+		if err := service.Accept(t.Context(), insight.Item{ID: insight.ItemID(fmt.Sprint(i)), Cluster: "east", Environment: env, Content: c}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := service.Quarantine(t.Context(), insight.Poison{Cluster: "east", Item: "bad", Reason: hostile}); err != nil {
+		t.Fatal(err)
+	}
+	v := w.view(t, pki.Viewer, "/insights")
+	v.wants(t, 200, "shop/nginx 7 2 east / shop-main", "CVE-1", "HIGH", "zlib 1 fixed in 2", "CVE-2", "fact-00", "shop", "What couldn't be taken", "bad east "+hostile, "More")
+	if strings.Contains(v.text, "fact-25") || !v.has("href", "https://cve.example/1") || !v.has("href", "/insights?list=facts") {
+		t.Errorf("links %v in %s", v.all("href"), v.text)
+	}
+	w.view(t, pki.Viewer, "/insights?list=facts&agent=east").wants(t, 200, "fact-29")
+	var sbom string
+	for _, href := range v.all("href") {
+		if strings.HasPrefix(href, "/insights?sbom=") {
+			sbom = href
+		}
+	}
+	w.view(t, pki.Viewer, sbom).wants(t, 200, "Packages of one SBOM", "zlib", "openssl")
+	v = w.view(t, pki.Viewer, "/insights?q=zlib&agent=east")
+	v.wants(t, 200, "Packages that match", "pkg:deb/debian/zlib@1.3", "nginx")
+	if strings.Contains(v.text, "openssl 3.5") || strings.Contains(v.text, "fact-00") {
+		t.Errorf("found too much: %s", v.text)
+	}
+	w.view(t, pki.Viewer, "/insights?q="+url.QueryEscape(hostile)).wants(t, 200, "No current SBOM lists such a package", hostile)
+	newWorld(t).view(t, pki.Viewer, "/insights").wants(t, 200, "No agent has sent an SBOM yet", "No problem is known", "No fact is known")
+}
+
+// refusing is a sink that takes nothing.
+type refusing struct{}
+
+func (refusing) Deliver(context.Context, alert.Alert) error {
+	return &alert.Error{Class: alert.Permanent, Err: errors.New("unknown owner " + hostile)}
+}
+
+func TestAlerts(t *testing.T) {
+	w := newWorld(t, east())
+	s := w.create(t, "")
+	w.complete(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	worker := alert.NewWorker(alert.Config{Store: w.store, Sinks: map[string]alert.Sink{"sink": refusing{}}, Holder: "test", Logger: slog.New(slog.DiscardHandler)})
+	go func() { done <- worker.Run(ctx) }()
+	var dead []alert.Alert
+	for len(dead) == 0 {
+		var err error
+		if dead, err = w.store.Alerts(t.Context(), alert.Filter{State: alert.Dead, Limit: 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	<-done
+
+	v := w.view(t, pki.Admin, "/alerts?state=dead&sink=sink")
+	v.wants(t, 200, "east/default", "web-app/web", "dead", "unknown owner "+hostile, "Replay", "Skip")
+	if !v.has("href", "/scans/"+string(s.ID)) {
+		t.Error("the alert doesn't lead to its scan")
+	}
+	if v := w.view(t, pki.Scanner, "/alerts"); strings.Contains(v.text, "Replay") {
+		t.Error("one who isn't an administrator is offered to replay")
+	}
+	for _, post := range v.all("data-post") {
+		if !strings.HasPrefix(post, "/api/v1/alerts/") {
+			continue
+		}
+		for site, status := range map[string]int{"cross-site": 403, "same-origin": 200} {
+			rec := w.answer(t, "POST", post, "Cookie", "__Host-reeve-session="+w.role[pki.Admin], "Sec-Fetch-Site", site)
+			if rec.Code != status {
+				t.Errorf("%s from %s: %d %s", post, site, rec.Code, rec.Body)
+			}
+		}
+	}
+	w.view(t, pki.Viewer, "/alerts?state=skipped").wants(t, 200, "skipped")
+	w.view(t, pki.Viewer, "/alerts?state=delivered").wants(t, 200, "There are no such alerts")
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t, east())
+	for _, path := range []string{"/", "/scans", "/scans/x", "/insights", "/alerts", "/nothing"} {
+		v := read(t, w.answer(t, "GET", path))
+		v.wants(t, 401, "Log in", "reeve demo", "https://example.com/api/v1/login-links")
+		if strings.Contains(v.text, "Your login has ended") || strings.Contains(v.text, "Fleet") {
+			t.Errorf("%s: %s", path, v.text)
+		}
+	}
+	read(t, w.answer(t, "GET", "/scans", "Cookie", "__Host-reeve-session="+w.role[pki.Admin][:20])).wants(t, 401, "Your login has ended")
+	for path, want := range map[string]struct {
+		status int
+		says   string
+	}{
+		"/nothing": {404, "no such page"},
+		"/scans/x": {404, "UUID"},
+		"/scans/01a20073-a698-7910-b811-90d5f730e373": {404, "not found"},
+		"/scans/..%2Fagents":                          {404, "UUID"},
+		"/scans?status=lost":                          {422, "query.status"},
+		"/alerts?state=lost":                          {422, "query.state"},
+		"/insights?list=facts&before=x":               {422, "before"},
+	} {
+		w.view(t, pki.Viewer, path).wants(t, want.status, want.says, "Fleet")
+	}
+}
+
+func TestAssets(t *testing.T) {
+	w := newWorld(t)
+	v := read(t, w.answer(t, "GET", "/"))
+	got := map[string]string{}
+	for _, p := range append(v.all("href"), v.all("src")...) {
+		if !strings.HasPrefix(p, "/assets/") {
+			continue
+		}
+		rec := w.answer(t, "GET", p)
+		if rec.Code != 200 || rec.Body.Len() == 0 || !strings.Contains(rec.Header().Get("Cache-Control"), "immutable") {
+			t.Errorf("%s: %d %v", p, rec.Code, rec.Header())
+		}
+		got[filepath.Ext(p)], _, _ = strings.Cut(rec.Header().Get("Content-Type"), ";")
+	}
+	if d := cmp.Diff(map[string]string{".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}, got); d != "" {
+		t.Error(d)
+	}
+}
