@@ -148,8 +148,8 @@ func loadDir(dir string, depth int) (*Profile, error) {
 	}
 	defer root.Close()
 	files := newFileSet()
-	if err := files.walk(root.FS(), "."); err != nil {
-		return nil, fmt.Errorf("profile %s: %w", dir, err)
+	if err := files.folder(root.FS(), ".", dir); err != nil {
+		return nil, err
 	}
 	return files.profile(dir, func(rel string) (*Profile, error) {
 		if depth >= maxDepth {
@@ -164,8 +164,8 @@ func loadDir(dir string, depth int) (*Profile, error) {
 
 func loadFS(fsys fs.FS, dir, name string, depth int) (*Profile, error) {
 	files := newFileSet()
-	if err := files.walk(fsys, dir); err != nil {
-		return nil, fmt.Errorf("profile %s: %w", name, err)
+	if err := files.folder(fsys, dir, name); err != nil {
+		return nil, err
 	}
 	return files.profile(name, func(rel string) (*Profile, error) {
 		if depth >= maxDepth {
@@ -212,6 +212,22 @@ func hidden(p string) bool {
 		}
 	}
 	return false
+}
+
+// folder gathers the files of a folder, which must have an inspec.yml: a
+// folder that hasn't, such as / by mistake, isn't searched.
+func (s *fileSet) folder(fsys fs.FS, dir, name string) error {
+	if _, err := fs.Stat(fsys, path.Join(dir, "inspec.yml")); err != nil {
+		return notProfile(name)
+	}
+	if err := s.walk(fsys, dir); err != nil {
+		return fmt.Errorf("profile %s: %w", name, err)
+	}
+	return nil
+}
+
+func notProfile(name string) error {
+	return fmt.Errorf("profile %s: %w (an inspec.yml with at least `name: …` makes a folder a profile)", name, ErrNotProfile)
 }
 
 func (s *fileSet) walk(fsys fs.FS, dir string) error {
@@ -323,7 +339,7 @@ func (s *fileSet) profile(name string, dep func(rel string) (*Profile, error)) (
 		}
 	}
 	if !found {
-		return nil, fmt.Errorf("profile %s: %w (an inspec.yml with at least `name: …` makes a folder a profile)", name, ErrNotProfile)
+		return nil, notProfile(name)
 	}
 	p := &Profile{files: map[string][]byte{}}
 	for f, data := range s.files {

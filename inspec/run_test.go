@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/inspec"
@@ -395,6 +396,34 @@ func TestRun_sameEachTime(t *testing.T) {
 	one, two := ids(), ids()
 	if len(one) != 2 || one[0] == one[1] || !slices.Equal(one, two) {
 		t.Errorf("ids %v, then %v", one, two)
+	}
+}
+
+// A profile is shared by runs side by side, as in an agent with two scans.
+func TestRun_sideBySide(t *testing.T) {
+	p, err := inspec.Load("testdata/probe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tgt := smallTarget(t)
+	var g errgroup.Group
+	counts := make([]hdf.Counts, 4)
+	for i := range counts {
+		g.Go(func() error {
+			doc, err := inspec.Run(t.Context(), p, tgt, inspec.Options{Controls: []string{"/^[mfi]-/"}})
+			if err == nil {
+				counts[i] = doc.Counts()
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range counts {
+		if n != counts[0] || n.Passed == 0 {
+			t.Errorf("runs of one profile differ: %+v", counts)
+		}
 	}
 }
 
