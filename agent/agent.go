@@ -105,36 +105,35 @@ func (a *Agent) MetricsAddr() net.Addr { return address(a.health) }
 
 // Run joins the hub and works until ctx is done, and then returns nil. An
 // error is one that trying again can't heal, such as a join token that was
-// used before.
+// used before. Until it has joined, workloads can hand in already what they
+// have.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.close()
-	identity, err := a.enrol(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	a.identity = identity
-	a.log.InfoContext(ctx, "agent starts", "agent", identity.Agent(), "instance", a.instance, "certificateUntil", identity.NotAfter())
-
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return a.link(ctx) })
-	group.Go(func() error { return a.worker.Run(ctx) })
-	group.Go(func() error { return a.insights.Drain(ctx, a.clients.Send) })
-	group.Go(func() error { identity.RenewLoop(ctx, a.component("pki"), a.renew); return nil })
-	group.Go(func() error { return a.watchCluster(ctx) })
+	group, work := errgroup.WithContext(ctx)
 	if a.ingest != nil {
-		group.Go(func() error { return a.serveIngest(ctx) })
+		group.Go(func() error { return a.serveIngest(work) })
 	}
 	if a.health != nil {
-		group.Go(func() error { return serve(ctx, a.health, a.healthHandler()) })
+		group.Go(func() error { return serve(work, a.health, a.healthHandler()) })
 	}
-	err = group.Wait()
-	if errors.Is(err, context.Canceled) {
+	group.Go(func() error { return a.watchCluster(work) })
+	group.Go(func() error {
+		identity, err := a.enrol(work)
+		if err != nil {
+			return err
+		}
+		a.identity = identity
+		a.log.InfoContext(work, "agent starts", "agent", identity.Agent(), "instance", a.instance, "certificateUntil", identity.NotAfter())
+		group.Go(func() error { return a.link(work) })
+		group.Go(func() error { return a.worker.Run(work) })
+		group.Go(func() error { return a.insights.Drain(work, a.clients.Send) })
+		group.Go(func() error { identity.RenewLoop(work, a.component("pki"), a.renew); return nil })
 		return nil
+	})
+	if err := group.Wait(); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // enrol answers the identity in the data directory, or gets one with the join
@@ -160,10 +159,15 @@ func (a *Agent) enrol(ctx context.Context) (*pki.Enroller, error) {
 		}
 		return nil, fmt.Errorf("%s: make a join token (reeve token create --kind join --agent NAME) and hand it over in %s or hub.joinTokenFile", why, a.cfg.Hub.JoinTokenEnv)
 	}
+	refused := err
 	err = a.persist(ctx, func() (err error) {
 		identity, err = pki.Enroll(ctx, a.cfg.Hub.URL, token, dir, "")
 		return err
 	})
+	if err != nil && !errors.Is(refused, fs.ErrNotExist) {
+		// The token is likely the one that the agent joined with long ago.
+		err = fmt.Errorf("%w; it needs a token since its certificate is of no use any more: %w", err, refused)
+	}
 	return identity, err
 }
 
@@ -313,7 +317,7 @@ func address(l net.Listener) net.Addr {
 
 // serve answers HTTP on l until ctx is done.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Minute, IdleTimeout: 2 * time.Minute}
 	stopped := make(chan error, 1)
 	go func() {
 		<-ctx.Done()

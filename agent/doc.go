@@ -4,8 +4,9 @@
 //
 // # States
 //
-// An agent without a certificate enrols with its one-time join token. Then it
-// keeps a link to the hub: while there is none, forwarding is down, scans that
+// An agent without a certificate enrols with its one-time join token; one
+// whose certificate has ended renews it, as long as the hub takes it. Then it
+// keeps a link to the hub. While there is none, forwarding is down, scans that
 // run go on, and whatever is finished or handed in waits on the disk.
 //
 // # What a crash costs
