@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"reeve.dev/reeve/inspec/ruby"
 )
 
 func same(t *testing.T, want, got any) {
@@ -108,6 +110,26 @@ tcp6  0 0 :::80 :::* LISTEN 0 1 -
    1: 0100007F:0016 0100007F:9999 01 0
 `, "tcp"))
 	same(t, []socket{{port: 53, address: "::1", protocol: "udp6"}}, parseProcNet("header\n 0: 00000000000000000000000001000000:0035 0:0 07\n", "udp6"))
+}
+
+func TestAuditRows(t *testing.T) {
+	in := ruby.New(ruby.Limits{})
+	for line, want := range map[string]string{
+		"-w /etc/passwd -p wa -k identity": `{"file"=>"/etc/passwd", "key"=>"identity", "permissions"=>["w", "a"]}`,
+		"-a always,exit -F arch=b64 -S chmod,fchmod -F auid>=1000 -F key=perm_mod": `{"action"=>"always", "list"=>"exit", "key"=>"perm_mod", "arch"=>"b64", "path"=>nil, "permissions"=>nil, "exit"=>nil, ` +
+			`"fields"=>["arch=b64", "auid>=1000", "key=perm_mod"], "fields_nokey"=>["arch=b64", "auid>=1000"], "syscall"=>"fchmod"}`,
+		"-a always,exit -F path=/bin/su -F perm=x -k privileged": `{"action"=>"always", "list"=>"exit", "key"=>nil, "arch"=>nil, "path"=>"/bin/su", "permissions"=>["x"], "exit"=>nil, ` +
+			`"fields"=>["path=/bin/su", "perm=x", "-k", "privileged"], "fields_nokey"=>["path=/bin/su", "perm=x", "-k", "privileged"], "file"=>"/bin/su"}`,
+	} {
+		rows := auditRows(line)
+		if len(rows) == 0 {
+			t.Errorf("%s: no rule", line)
+			continue
+		}
+		if got := in.Inspect(rows[len(rows)-1]); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", line, got, want)
+		}
+	}
 }
 
 // FuzzParse feeds every parser of what a target says; none may panic.

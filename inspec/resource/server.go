@@ -55,21 +55,41 @@ func (s *Set) includes(first string, allowEmpty bool, read func(name, text strin
 }
 
 // glob lists the files that a pattern matches, a directory standing for the
-// files in it. Only names within a directory are matched.
+// files in it.
 func (s *Set) glob(pattern string) ([]string, error) {
-	if info, ok, err := (&fileRes{s, pattern}).stat(true); err != nil {
+	found, err := s.expand(pattern)
+	if err != nil {
 		return nil, err
-	} else if ok && info.Type == target.File {
-		return []string{pattern}, nil
-	} else if ok && info.Type == target.Directory {
-		pattern = path.Join(pattern, "*")
 	}
-	dirs := []string{path.Dir(pattern)}
-	if strings.ContainsAny(dirs[0], "*?[") {
-		var err error
-		if dirs, err = s.glob(dirs[0]); err != nil {
+	var out []string
+	for _, name := range found {
+		info, ok, err := (&fileRes{s, name}).stat(true)
+		if err != nil {
 			return nil, err
 		}
+		switch {
+		case ok && info.Type == target.File:
+			out = append(out, name)
+		case ok && info.Type == target.Directory && name == pattern:
+			more, err := s.glob(path.Join(name, "*"))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, more...)
+		}
+	}
+	return out, nil
+}
+
+// expand lists what a pattern could match, element by element; names that
+// begin with a dot are matched only by one.
+func (s *Set) expand(pattern string) ([]string, error) {
+	if !strings.ContainsAny(pattern, "*?[") {
+		return []string{pattern}, nil
+	}
+	dirs, err := s.expand(path.Dir(pattern))
+	if err != nil {
+		return nil, err
 	}
 	var out []string
 	for _, dir := range dirs {
@@ -81,14 +101,10 @@ func (s *Set) glob(pattern string) ([]string, error) {
 		if err != nil {
 			return nil, s.problem(err)
 		}
+		last := path.Base(pattern)
 		for _, n := range names {
-			if ok, err := path.Match(path.Base(pattern), n); err == nil && ok && !strings.HasPrefix(n, ".") {
-				full := path.Join(dir, n)
-				if info, there, err := (&fileRes{s, full}).stat(true); err != nil {
-					return nil, err
-				} else if there && info.Type == target.File {
-					out = append(out, full)
-				}
+			if ok, err := path.Match(last, n); err == nil && ok && strings.HasPrefix(n, ".") == strings.HasPrefix(last, ".") {
+				out = append(out, path.Join(dir, n))
 			}
 		}
 	}
