@@ -66,8 +66,8 @@ type parser struct {
 	noPipe  int // | ends a block's parameters
 	inLoop  bool
 	inDef   bool
-	frozen  bool // # frozen_string_literal: true
-	defined bool
+	frozen  bool         // # frozen_string_literal: true
+	masgns  map[int]bool // answers of masgnAhead, by offset
 }
 
 // Parse parses a source file. The error is a *SyntaxError.
@@ -79,7 +79,7 @@ func Parse(file string, src []byte) (prog *Program, err error) {
 	if !utf8.ValidString(text) {
 		return nil, &SyntaxError{file, 1 + strings.Count(text[:invalidUTF8(text)], "\n"), "invalid multibyte char (UTF-8)"}
 	}
-	p := &parser{lexer: newLexer(file, text), scope: &scope{}}
+	p := &parser{lexer: newLexer(file, text), scope: &scope{}, masgns: map[int]bool{}}
 	p.prog = &Program{File: file, src: text, lines: p.lines}
 	p.isLocal = func(name string) bool {
 		_, _, ok := p.scope.lookup(name)
@@ -340,9 +340,15 @@ func (p *parser) mlhsAhead() bool {
 // masgnAhead reports whether what follows a comma at tok, on this line, leads to
 // an equals sign, as in a, b = 1, 2.
 func (p *parser) masgnAhead() bool {
+	if ok, known := p.masgns[p.tok.pos]; known {
+		return ok
+	}
 	s := p.save()
 	defer p.restore(s)
 	ok := true
+	// What is looked at twice holds blocks that hold such statements, so
+	// without a memory nesting would double the work at each level.
+	defer func() { p.masgns[s.tok.pos] = ok }()
 	func() {
 		defer func() {
 			if r := recover(); r != nil {

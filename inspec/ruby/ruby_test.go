@@ -136,6 +136,20 @@ func TestParse_errors(t *testing.T) {
 	}
 }
 
+// TestParse_linear nests what the parser looks ahead over.
+func TestParse_linear(t *testing.T) {
+	for _, unit := range []string{"a, b { ", "a, b[", "(a, b { ", "x ? (a, b { ", "a, *b { "} {
+		began := time.Now()
+		_, err := Parse("t.rb", []byte(strings.Repeat(unit, 60)))
+		if err == nil {
+			t.Errorf("%q repeated is not Ruby, but parsed", unit)
+		}
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("%q repeated took %v", unit, d)
+		}
+	}
+}
+
 // TestLimits shows that each bound ends an evaluation, and that Ruby code can
 // neither rescue it nor go on in an ensure.
 func TestLimits(t *testing.T) {
