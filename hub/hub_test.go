@@ -583,6 +583,32 @@ func TestHub_renews(t *testing.T) {
 	}
 }
 
+func TestHub_page(t *testing.T) {
+	h := start(t, config(t))
+	stranger := h.client(t, nil)
+	for path, want := range map[string]string{
+		"/": "401 text/html; charset=utf-8", "/scans": "401 text/html; charset=utf-8", "/api/v1/scans": "401 application/problem+json",
+		"/api/nothing": "404 application/problem+json", "/openapi.json": "200 application/openapi+json", "/login": "401 text/plain; charset=utf-8",
+	} {
+		resp, err := stranger.Get(h.URL() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Content-Type")); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	resp, err := h.admin.Get(h.URL() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(text), "No agent has joined yet") {
+		t.Errorf("%s %s, %v", resp.Status, text, err)
+	}
+}
+
 func TestHub_metrics(t *testing.T) {
 	h := start(t, config(t))
 	for path, says := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": "reeve_hub_links 0"} {

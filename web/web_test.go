@@ -397,7 +397,7 @@ func TestScans(t *testing.T) {
 		w.create(t, "")
 	}
 	v := w.view(t, pki.Scanner, "/scans")
-	v.wants(t, 200, "Next page", "p 1.0.0", "none: every control must pass or be skipped", "moderate", "strict", "east: k8s-container")
+	v.wants(t, 200, "Next page", "p 1.0.0", "none: all must pass or be skipped", "moderate", "strict", "east: k8s-container")
 	if strings.Contains(v.text, "First page") || v.has("href", "/scans/"+string(first.ID)) {
 		t.Error("the first page has what is for the second")
 	}
