@@ -32,7 +32,8 @@ type Options struct {
 	// Progress is called after each control, in order, by the goroutine that
 	// called Run.
 	Progress func(Progress)
-	// Limits bound each control by itself.
+	// Limits bound each control by itself; Limits.Time counts waiting for the
+	// target, too, and is 15 minutes where it is zero.
 	Limits ruby.Limits
 	Logger *slog.Logger
 }
@@ -94,6 +95,11 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 	return doc, nil
 }
 
+// controlTime is how long one control may take where Options say nothing. It
+// counts waiting for the target, whose commands have a limit of their own
+// (target.CommandTimeout); what a profile computes is bounded by the steps.
+const controlTime = 15 * time.Minute
+
 // run is one run of one profile.
 type run struct {
 	p       *Profile
@@ -109,7 +115,11 @@ type run struct {
 // install readies the interpreter: resources and the profile's libraries. It
 // reports whether the profile supports the platform.
 func (r *run) install(ctx context.Context, t target.Target) (bool, error) {
-	r.in = ruby.New(r.opt.Limits)
+	limits := r.opt.Limits
+	if limits.Time == 0 {
+		limits.Time = controlTime
+	}
+	r.in = ruby.New(limits)
 	if _, err := r.in.Run(ctx, empty, nil); err != nil {
 		return false, err
 	}
