@@ -329,6 +329,8 @@ func (h *Hub) recovered(name string, next http.Handler) http.Handler {
 	})
 }
 
+var errNoServiceCredential = fmt.Errorf("%w: no credential: present a client certificate of a service, or a service token as Authorization: Bearer or as the password of Basic", forward.ErrUnauthenticated)
+
 // caller tells forward who sends a request, and which service it may reach. A
 // certificate comes first; who has one may send a service an Authorization,
 // if only to have it taken off.
@@ -337,7 +339,7 @@ func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
 	if errors.Is(err, pki.ErrNoCertificate) {
 		token, ok := forward.Token(r)
 		if !ok {
-			return forward.Caller{}, forward.ErrUnauthenticated
+			return forward.Caller{}, errNoServiceCredential
 		}
 		id, err = h.ca.VerifyServiceToken(token)
 	}
