@@ -436,6 +436,10 @@ func (in *Interp) arraysEqual(fr *frame, x, y *Array, ok *bool) error {
 	}
 	return in.deeper(func() error {
 		for i := range x.Elems {
+			// An object is its own equal here, whatever its == says.
+			if o, isObject := x.Elems[i].(*Object); isObject && y.Elems[i] == Value(o) {
+				continue
+			}
 			eq, err := in.equal(fr, x.Elems[i], y.Elems[i])
 			if !eq || err != nil {
 				*ok = false
