@@ -252,6 +252,13 @@ func (in *Interp) bootSet() {
 	s.DefN("count", 0, 1, count)
 	s.DefN("empty?", 0, 0, func(c *Call) (Value, error) { return self(c).Len() == 0, nil })
 	s.DefN("to_a", 0, 0, func(c *Call) (Value, error) { return c.In.newArray(self(c).Keys()) })
+	s.DefN("join", 0, 1, func(c *Call) (Value, error) {
+		a, err := c.In.newArray(self(c).Keys())
+		if err != nil {
+			return nil, err
+		}
+		return c.In.Call(a, "join", c.Args, nil)
+	})
 	s.DefN("to_set", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
 	combine := func(keep func(inA, inB bool) bool) native {
 		return func(c *Call) (Value, error) {
