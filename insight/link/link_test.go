@@ -64,7 +64,6 @@ func deliver(t *testing.T, srv *httptest.Server, messages ...[2]string) spool.St
 	last := messages[len(messages)-1][0]
 	s.Drain(ctx, func(ctx context.Context, it spool.Item) error {
 		err := client.Send(ctx, it)
-		s.Wake()
 		if it.ID == last && (err == nil || spool.IsPermanent(err)) {
 			cancel()
 		}

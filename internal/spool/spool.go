@@ -125,7 +125,6 @@ type Spool struct {
 	cfg  Config
 	lock io.Closer
 	put  chan struct{} // has room for one: a document came
-	wake chan struct{} // has room for one: Wake was called
 
 	commit sync.Mutex // held from the choice of a sequence number until the folder is synced
 	drain  sync.Mutex
@@ -160,7 +159,7 @@ func Open(dir string, cfg Config) (*Spool, error) {
 	}
 	s := &Spool{
 		dir: dir, cfg: cfg, lock: lock,
-		put: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		put:     make(chan struct{}, 1),
 		writing: map[string]chan struct{}{},
 	}
 	if err := s.recover(); err != nil {
@@ -454,29 +453,19 @@ func (s *Spool) Drain(ctx context.Context, send func(context.Context, Item) erro
 			break
 		}
 		s.cfg.Logger.Warn("delivery failed, will retry", "id", it.ID, "kind", it.Kind, "error", err)
-		if s.pause(ctx, pause/2+rand.N(pause/2)) {
-			pause = minPause
-		} else {
-			pause = min(2*pause, maxPause)
-		}
+		sleep(ctx, pause/2+rand.N(pause/2))
+		pause = min(2*pause, maxPause)
 	}
 	return context.Cause(ctx)
 }
 
-// Wake ends the pause after a failed delivery; for when the way to the
-// receiver is known to be open again.
-func (s *Spool) Wake() { notify(s.wake) }
-
-func (s *Spool) pause(ctx context.Context, d time.Duration) (woken bool) {
+func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 	case <-ctx.Done():
-	case <-s.wake:
-		return true
 	}
-	return false
 }
 
 // List gives the waiting documents, oldest first.

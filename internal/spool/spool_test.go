@@ -253,25 +253,6 @@ func TestSpool_Drain(t *testing.T) {
 			}
 		})
 	})
-	t.Run("Wake ends a pause", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			s := open(t, t.TempDir(), spool.Config{})
-			put(t, s, "a", "")
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			start, n := time.Now(), 0
-			s.Drain(ctx, func(context.Context, spool.Item) error {
-				if n++; n == 2 {
-					cancel()
-				}
-				s.Wake()
-				return errors.New("hub is away")
-			})
-			if d := time.Since(start); d != 0 {
-				t.Errorf("paused for %s", d)
-			}
-		})
-	})
 	t.Run("a permanent refusal goes to rejected with its reason", func(t *testing.T) {
 		dir := t.TempDir()
 		s := open(t, dir, spool.Config{})
