@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -10,18 +11,22 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/scan"
 )
 
-// profiles is scan.Profiles in memory. It doesn't change.
+// listTime bounds the listing of one profile's controls.
+const listTime = 30 * time.Second
+
+// profileSet is scan.Profiles in memory. It doesn't change.
 type profileSet map[string]scan.Profile
 
 // openProfiles loads each folder of shipped, and each folder and archive of
 // dir unless that is empty, which take precedence. One that isn't a profile is
 // an error that names it.
-func openProfiles(shipped fs.FS, dir string) (profileSet, error) {
+func openProfiles(ctx context.Context, shipped fs.FS, dir string) (profileSet, error) {
 	set := profileSet{}
 	entries, err := fs.ReadDir(shipped, ".")
 	if err != nil {
@@ -36,7 +41,7 @@ func openProfiles(shipped fs.FS, dir string) (profileSet, error) {
 			return nil, fmt.Errorf("profiles: %w", err)
 		}
 		p, err := inspec.LoadFS(sub)
-		if err := set.add(p, err); err != nil {
+		if err := set.add(ctx, p, err); err != nil {
 			return nil, fmt.Errorf("profiles: %s: %w", e.Name(), err)
 		}
 	}
@@ -51,14 +56,14 @@ func openProfiles(shipped fs.FS, dir string) (profileSet, error) {
 			continue
 		}
 		p, err := inspec.Load(filepath.Join(dir, e.Name()))
-		if err := set.add(p, err); err != nil {
+		if err := set.add(ctx, p, err); err != nil {
 			return nil, fmt.Errorf("profiles: %w", err)
 		}
 	}
 	return set, nil
 }
 
-func (set profileSet) add(p *inspec.Profile, err error) error {
+func (set profileSet) add(ctx context.Context, p *inspec.Profile, err error) error {
 	if err != nil {
 		return err
 	}
@@ -67,10 +72,20 @@ func (set profileSet) add(p *inspec.Profile, err error) error {
 		return err
 	}
 	sum := sha256.Sum256(b.Bytes())
+	ctx, cancel := context.WithTimeoutCause(ctx, listTime, fmt.Errorf("profile %s: its controls aren't listed after %v", p.Name(), listTime))
+	defer cancel()
+	controls, err := p.Controls(ctx)
+	if err != nil {
+		return fmt.Errorf("list the controls of %s: %w", p.Name(), err)
+	}
 	m := p.Metadata()
+	list := make([]scan.ProfileControl, len(controls))
+	for i, c := range controls {
+		list[i] = scan.ProfileControl{ID: c.ID, Title: c.Title, Impact: c.Impact}
+	}
 	set[m.Name] = scan.Profile{
 		Name: m.Name, Version: m.Version, Title: m.Title, Summary: m.Summary,
-		Digest: "sha256:" + hex.EncodeToString(sum[:]), Archive: b.Bytes(),
+		Controls: list, Digest: "sha256:" + hex.EncodeToString(sum[:]), Archive: b.Bytes(),
 	}
 	return nil
 }

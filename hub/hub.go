@@ -94,7 +94,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if h.ca, err = pki.LoadCA(cfg.CADir); err != nil {
 		return nil, err
 	}
-	profiles, err := openProfiles(shipped.FS, cfg.Profiles.Dir)
+	profiles, err := openProfiles(ctx, shipped.FS, cfg.Profiles.Dir)
 	if err != nil {
 		return nil, err
 	}

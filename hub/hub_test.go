@@ -345,6 +345,12 @@ func TestHub_wholePath(t *testing.T) {
 				}
 			}
 
+			var profile struct{ Controls []struct{ ID string } }
+			h.call(t, "GET", "/api/v1/profiles/p", nil, http.StatusOK, &profile)
+			if len(profile.Controls) != 1 || profile.Controls[0].ID != "one" {
+				t.Errorf("profile: %+v", profile)
+			}
+
 			var s scanAnswer
 			resp := h.call(t, "POST", "/api/v1/scans", scanRequest(), http.StatusAccepted, &s)
 			if s.Status != "queued" || s.Target.Agent != "east" || resp.Header.Get("Location") != "/api/v1/scans/"+s.ID {
