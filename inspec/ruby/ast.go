@@ -86,6 +86,11 @@ type (
 		paren    bool
 		line     int
 	}
+	// matchNode is /(?<a>…)/ =~ x, which sets locals.
+	matchNode struct {
+		call   *callNode
+		locals []*lvar
+	}
 	superNode struct {
 		args     []node
 		bare     bool // super: the method's own arguments
@@ -223,10 +228,6 @@ type params struct {
 	comma bool
 
 	hasRest, hasKwrest bool
-	names              map[string]string
-	restName           string
-	kwrestName         string
-	blockName          string
 }
 
 func (p *params) required() int { return len(p.req) + len(p.post) }

@@ -1,7 +1,5 @@
 package ruby
 
-import "sort"
-
 type visibility uint8
 
 const (
@@ -253,14 +251,5 @@ func (c *Class) Methods() []string {
 			names = append(names, n)
 		}
 	}
-	return names
-}
-
-func sortedNames(m map[string]bool) []string {
-	names := make([]string, 0, len(m))
-	for n := range m {
-		names = append(names, n)
-	}
-	sort.Strings(names)
 	return names
 }

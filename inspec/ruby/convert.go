@@ -483,7 +483,6 @@ type (
 		class *Class
 		s     string
 	}
-	floatKey float64
 )
 
 // hashKey returns a comparable value, the same for keys that are eql?.

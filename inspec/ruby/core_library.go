@@ -831,7 +831,7 @@ func (in *Interp) yamlScalar(n *yaml.Node) Value {
 	if s[0] == ':' && len(s) > 1 && isIdentStart(s[1]) {
 		return Symbol(s[1:])
 	}
-	if strings.Trim(s, "0123456789+-_,xobabcdefABCDEF") == "" && strings.ContainsAny(s, "0123456789") {
+	if strings.Trim(s, "0123456789+-_,xoabcdefABCDEF") == "" && strings.ContainsAny(s, "0123456789") {
 		clean := strings.NewReplacer("_", "", ",", "").Replace(s)
 		if b, ok := new(big.Int).SetString(clean, 0); ok && len(clean) < 1000 {
 			return normBig(b)

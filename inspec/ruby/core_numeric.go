@@ -295,8 +295,7 @@ func (in *Interp) bootNumeric() {
 					return f, nil
 				}
 				if c.Name == "round" {
-					r, _ := strconv.ParseFloat(strconv.FormatFloat(f, 'f', int(digits), 64), 64)
-					return r, nil
+					return roundHalfUp(f, math.Pow(10, float64(digits))), nil
 				}
 				p := math.Pow(10, float64(digits))
 				return fn(f*p) / p, nil
@@ -477,6 +476,21 @@ func (in *Interp) bootNumeric() {
 			return fn(f), nil
 		})
 	}
+}
+
+// roundHalfUp rounds x to a multiple of 1/s as MRI does, which corrects for
+// what multiplying loses.
+func roundHalfUp(x, s float64) float64 {
+	f := math.Round(x * s)
+	if x > 0 && (f+0.5)/s <= x {
+		f++
+	} else if x < 0 && (f-0.5)/s >= x {
+		f--
+	}
+	if math.IsInf(f, 0) {
+		return x
+	}
+	return f / s
 }
 
 // format is Kernel#format.

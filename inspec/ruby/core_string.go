@@ -1366,13 +1366,7 @@ func (in *Interp) split(c *Call, s string) (Value, error) {
 				return errStop
 			}
 			a, b := m.loc[0], m.loc[1]
-			if a == b && (a == 0 && from == 0 || a >= len(s)) {
-				if a != 0 || len(s) == 0 {
-					return nil
-				}
-				return nil
-			}
-			if a == b && a == from {
+			if a == b && (a == from || a >= len(s)) {
 				return nil
 			}
 			if err := add(s[from:a]); err != nil {

@@ -845,6 +845,21 @@ func (n *callNode) eval(fr *frame) (Value, error) {
 	return v, err
 }
 
+func (n *matchNode) eval(fr *frame) (Value, error) {
+	at, err := n.call.eval(fr)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range n.locals {
+		var v Value
+		if m := fr.home.match; at != nil && m != nil {
+			v, _ = m.named(l.name)
+		}
+		l.set(fr, v)
+	}
+	return at, nil
+}
+
 // vcall calls a method by a bare name; when there is none, the message allows
 // for a variable having been meant.
 func (in *Interp) vcall(fr *frame, recv Value, name string) (Value, error) {

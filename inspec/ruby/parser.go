@@ -22,7 +22,6 @@ type scope struct {
 	names  map[string]int
 	n      int
 	outer  *scope // of a block
-	method bool   // inside def
 	maxNum int    // highest numbered parameter used, _1 …
 	params bool
 }
@@ -65,7 +64,6 @@ type parser struct {
 	noDo    int // do belongs to a while or an outer command call
 	noPipe  int // | ends a block's parameters
 	inLoop  bool
-	inDef   bool
 	frozen  bool         // # frozen_string_literal: true
 	masgns  map[int]bool // answers of masgnAhead, by offset
 }
@@ -643,10 +641,35 @@ func (p *parser) binary(least int) node {
 		case "||":
 			n = &orNode{n, p.operand(next)}
 		default:
-			n = &callNode{recv: n, name: name, args: []node{p.binary(next)}, line: line}
+			c := &callNode{recv: n, name: name, args: []node{p.binary(next)}, line: line}
+			if re, ok := n.(*regexNode); ok && name == "=~" && re.parts == nil {
+				n = p.namedCaptures(c, re)
+			} else {
+				n = c
+			}
 		}
 	}
 	return n
+}
+
+// namedCaptures makes locals of the named groups of a literal regexp on the
+// left side of =~.
+func (p *parser) namedCaptures(c *callNode, re *regexNode) node {
+	m := &matchNode{call: c}
+	for src := re.source; ; {
+		i := strings.Index(src, "(?<")
+		if i < 0 {
+			break
+		}
+		src = src[i+3:]
+		if j := strings.IndexByte(src, '>'); j > 0 && isIdentStart(src[0]) && (src[0] < 'A' || src[0] > 'Z') {
+			m.locals = append(m.locals, p.declare(src[:j]))
+		}
+	}
+	if m.locals == nil {
+		return c
+	}
+	return m
 }
 
 // operand is the right side of && or ||, which may also be a jump or an
@@ -807,14 +830,14 @@ func (p *parser) postfix(n node) node {
 				continue
 			case "{":
 				if c := p.blockTaker(n); c != nil {
-					*c = p.braceBlock()
+					*c = p.block()
 					continue
 				}
 			}
 		}
 		if p.kw("do") && p.noDo == 0 {
 			if c := p.blockTaker(n); c != nil {
-				*c = p.doBlock()
+				*c = p.block()
 				continue
 			}
 		}
@@ -942,9 +965,9 @@ func (p *parser) commandArgs(c *callNode) {
 	p.noDo--
 	p.ternary = ternary
 	if p.op("{") && c.blockArg == nil {
-		c.block = p.braceBlock()
+		c.block = p.block()
 	} else if p.kw("do") && p.noDo == 0 && c.blockArg == nil {
-		c.block = p.doBlock()
+		c.block = p.block()
 	}
 }
 
@@ -1212,15 +1235,12 @@ func (p *parser) identifier() node {
 		return &lvar{t.s, slot, hops}
 	}
 	p.advance()
-	switch t.s {
-	case "block_given?":
+	if t.s == "block_given?" {
 		if p.op("(") && !p.tok.space {
 			p.advance()
 			p.expectOp(")")
 		}
 		return &blockGiven{}
-	case "lambda", "proc":
-		// as any other call
 	}
 	c := &callNode{name: t.s, line: line, vcall: !strings.HasSuffix(t.s, "?") && !strings.HasSuffix(t.s, "!")}
 	if p.op("(") && !p.tok.space {
@@ -1253,7 +1273,7 @@ func (p *parser) lambda() node {
 func (p *parser) blockScope(b *blockNode, fn func()) {
 	defer p.nest()()
 	outer, inLoop := p.scope, p.inLoop
-	p.scope, p.inLoop = &scope{outer: outer, method: outer.method}, false
+	p.scope, p.inLoop = &scope{outer: outer}, false
 	fn()
 	if n := p.scope.maxNum; n > 0 && b.params == nil {
 		b.params = &params{rest: -1, kwrest: -1, block: -1}
@@ -1317,9 +1337,6 @@ func (p *parser) blockBody(b *blockNode) {
 	}
 }
 
-func (p *parser) braceBlock() *blockNode { return p.block() }
-func (p *parser) doBlock() *blockNode    { return p.block() }
-
 func (p *parser) block() *blockNode {
 	b := &blockNode{prog: p.prog, line: p.here(), start: p.tok.pos}
 	p.blockScope(b, func() { p.blockBody(b) })
@@ -1358,7 +1375,7 @@ func (p *parser) params(closing string) *params {
 	}
 	for {
 		if closing != "" {
-			p.skipParamSpace(closing)
+			p.skipParamSpace()
 		}
 		if ends() {
 			return q
@@ -1371,8 +1388,7 @@ func (p *parser) params(closing string) *params {
 			}
 			q.hasRest = true
 			if p.tok.kind == tIdent {
-				q.restName = name()
-				q.rest = p.scope.declare(q.restName)
+				q.rest = p.scope.declare(name())
 			} else {
 				q.rest = p.scope.declare("*")
 			}
@@ -1383,16 +1399,14 @@ func (p *parser) params(closing string) *params {
 			}
 			q.hasKwrest = true
 			if p.tok.kind == tIdent {
-				q.kwrestName = name()
-				q.kwrest = p.scope.declare(q.kwrestName)
+				q.kwrest = p.scope.declare(name())
 			} else {
 				q.kwrest = p.scope.declare("**")
 			}
 		case p.op("&"):
 			p.advance()
 			if p.tok.kind == tIdent {
-				q.blockName = name()
-				q.block = p.scope.declare(q.blockName)
+				q.block = p.scope.declare(name())
 			} else {
 				q.block = p.scope.declare("&")
 			}
@@ -1431,7 +1445,7 @@ func (p *parser) params(closing string) *params {
 			}
 		}
 		if closing != "" {
-			p.skipParamSpace(closing)
+			p.skipParamSpace()
 		}
 		if p.tok.kind == tNewline && p.tok.s == ";" && closing != "" {
 			// |a; b, c|: locals of the block.
@@ -1454,7 +1468,7 @@ func (p *parser) params(closing string) *params {
 	}
 }
 
-func (p *parser) skipParamSpace(closing string) {
+func (p *parser) skipParamSpace() {
 	for p.tok.kind == tNewline && p.tok.s == "\n" {
 		p.advance()
 	}
@@ -1826,8 +1840,8 @@ func (p *parser) def() node {
 	default:
 		p.unexpectedFor("a method's name")
 	}
-	outer, inLoop, inDef := p.scope, p.inLoop, p.inDef
-	p.scope, p.inLoop, p.inDef = &scope{method: true}, false, true
+	outer, inLoop := p.scope, p.inLoop
+	p.scope, p.inLoop = &scope{}, false
 	p.state = stEnd
 	p.advance()
 	p.fresh(func() {
@@ -1852,7 +1866,7 @@ func (p *parser) def() node {
 		}
 	})
 	d.nvars = p.scope.n
-	p.scope, p.inLoop, p.inDef = outer, inLoop, inDef
+	p.scope, p.inLoop = outer, inLoop
 	return d
 }
 

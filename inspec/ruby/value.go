@@ -308,5 +308,3 @@ func normBig(b *big.Int) Value {
 	}
 	return b
 }
-
-func (s *String) isFrozen() bool { return s.frozen }
