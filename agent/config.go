@@ -47,7 +47,7 @@ type HubConfig struct {
 // ScanConfig says what the cluster's owner allows the hub to scan.
 type ScanConfig struct {
 	// Targets are kinds: k8s-container, dir, chroot, local, shell. The last
-	// two let the hub's callers run commands as the agent.
+	// three let the hub's callers run commands as the agent.
 	Targets []string `yaml:"targets"`
 	// Jobs is how many scans run at once.
 	Jobs int `yaml:"jobs"`

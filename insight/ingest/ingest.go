@@ -58,7 +58,7 @@ type Config struct {
 // Handler serves /facts, /problems, /sboms and /images.
 func Handler(cfg Config) (http.Handler, error) {
 	if len(cfg.Secret) == 0 {
-		return nil, errors.New("insights: the secret of the namespaces' tokens is empty; set INSIGHTS_TOKEN_SECRET or its file")
+		return nil, errors.New("insights: the secret of the namespaces' tokens is empty: fill what insights.tokenSecretFile or insights.tokenSecretEnv names")
 	}
 	if cfg.MaxBody <= 0 {
 		cfg.MaxBody = DefaultMaxBody

@@ -36,7 +36,7 @@ type TokenMaker struct{ cfg TokenConfig }
 // NewTokenMaker makes a TokenMaker.
 func NewTokenMaker(cfg TokenConfig) (*TokenMaker, error) {
 	if len(cfg.Secret) == 0 {
-		return nil, errors.New("insights: the secret of the namespaces' tokens is empty; set INSIGHTS_TOKEN_SECRET or its file")
+		return nil, errors.New("insights: the secret of the namespaces' tokens is empty: fill what insights.tokenSecretFile or insights.tokenSecretEnv names")
 	}
 	return &TokenMaker{cfg}, nil
 }
