@@ -11,7 +11,7 @@ help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 build: ## build ./reeve
-	CGO_ENABLED=0 $(GO) build -trimpath -o reeve ./cmd/reeve
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o reeve ./cmd/reeve
 
 demo: ## see Reeve do its job on this machine, with nothing installed
 	$(GO) run ./cmd/reeve demo

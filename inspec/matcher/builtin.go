@@ -1250,7 +1250,7 @@ func (m *cover) judge(actual ruby.Value, want bool) (bool, error) {
 
 func (m *cover) Matches(actual ruby.Value) (bool, error)      { return m.judge(actual, true) }
 func (m *cover) DoesNotMatch(actual ruby.Value) (bool, error) { return m.judge(actual, false) }
-func (m *cover) Description() (string, error) { return "cover" + m.kit.listOf(m.expected), nil }
+func (m *cover) Description() (string, error)                 { return "cover" + m.kit.listOf(m.expected), nil }
 
 func (m *cover) FailureMessage() (string, error) { return m.kit.expectedTo(m.actual, m, "") }
 

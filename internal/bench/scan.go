@@ -75,7 +75,7 @@ func starting(ctx context.Context, opt options, report *Report) error {
 	}
 	defer d.close()
 	bin := filepath.Join(d.dir, "reeve")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "reeve.dev/reeve/cmd/reeve").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "reeve.dev/reeve/cmd/reeve").CombinedOutput(); err != nil {
 		return fmt.Errorf("build reeve: %w: %s", err, out)
 	}
 	var up, memory, nothing, nothingMemory []float64
@@ -109,6 +109,7 @@ type deployment struct {
 	dir    string
 	hub    *hub.Hub
 	client *http.Client
+	ctx    context.Context // ends with the deployment
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -136,8 +137,8 @@ func newDeployment(ctx context.Context) (*deployment, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.CertPEM())
 	d.client = &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Certificates: []tls.Certificate{pair}}}}
-	ctx, d.stop = context.WithCancel(ctx)
-	d.done.Go(func() { d.hub.Run(ctx) })
+	d.ctx, d.stop = context.WithCancel(ctx)
+	d.done.Go(func() { d.hub.Run(d.ctx) })
 	return d, nil
 }
 
@@ -217,7 +218,7 @@ func (d *deployment) runAgent(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	d.done.Go(func() { a.Run(ctx) })
+	d.done.Go(func() { a.Run(d.ctx) })
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return d.connected(ctx, name)
@@ -230,13 +231,24 @@ func (d *deployment) scan(ctx context.Context, agent, root string) error {
 	if err := d.call(ctx, http.MethodPost, "/scans", body, &s); err != nil {
 		return err
 	}
-	return await(ctx, func() (bool, error) {
-		err := d.call(ctx, http.MethodGet, "/scans/"+s.ID, nil, &s)
-		if s.Status == "error" {
-			return false, errors.New(s.Reason)
-		}
-		return s.Status == "completed", err
-	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.hub.URL()+"/api/v1/scans/"+s.ID+"/events", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := d.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	// The stream of events ends with the scan.
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return err
+	}
+	err = d.call(ctx, http.MethodGet, "/scans/"+s.ID, nil, &s)
+	if err == nil && s.Status != "completed" {
+		err = fmt.Errorf("scan %s: %s", s.Status, s.Reason)
+	}
+	return err
 }
 
 // startAgent runs an agent as a process of its own, and answers how long it

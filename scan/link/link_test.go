@@ -663,8 +663,11 @@ type anyQueue struct{ link.Queue }
 func (anyQueue) Lease(context.Context, fleet.Peer, []string, []scan.ID) (*scan.Job, error) {
 	return nil, nil
 }
+
 func (anyQueue) Progress(context.Context, fleet.Peer, scan.ID, int, scan.Progress) error { return nil }
-func (anyQueue) Fail(context.Context, fleet.Peer, scan.ID, int, string) error            { return nil }
+
+func (anyQueue) Fail(context.Context, fleet.Peer, scan.ID, int, string) error { return nil }
+
 func (anyQueue) Complete(_ context.Context, _ fleet.Peer, _ scan.ID, _ int, r io.Reader) error {
 	_, err := io.Copy(io.Discard, r)
 	return err

@@ -262,8 +262,10 @@ func leasesToOne(t *testing.T, s *store.Store) {
 }
 
 func renewal(id scan.ID, attempt int) scan.Renewal {
-	return scan.Renewal{ID: id, Agent: "edge", Instance: "i1", Attempt: attempt, LeaseFor: leaseFor,
-		Progress: scan.Progress{Done: 2, Total: 9, Control: "c-2"}}
+	return scan.Renewal{
+		ID: id, Agent: "edge", Instance: "i1", Attempt: attempt, LeaseFor: leaseFor,
+		Progress: scan.Progress{Done: 2, Total: 9, Control: "c-2"},
+	}
 }
 
 func renews(t *testing.T, s *store.Store) {
