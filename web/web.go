@@ -162,8 +162,8 @@ func (h *handler) view(build func(*request) (*page, error)) http.Handler {
 
 // failed is the page that says what went wrong and what to do.
 func (h *handler) failed(r *request, err error) *page {
-	p, ok := err.(*problem)
-	if !ok {
+	var p *problem
+	if !errors.As(err, &p) {
 		h.cfg.Logger.ErrorContext(r.Context(), "make a page", "path", r.URL.Path, "error", err)
 		p = &problem{Status: http.StatusInternalServerError, Title: "Internal Server Error", Detail: "The hub couldn't do it; its log says why."}
 	}

@@ -207,7 +207,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.zip.Read(p)
 	r.sum.Write(p[:n])
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		if got := prefix + hex.EncodeToString(r.sum.Sum(nil)); got != string(r.want) {
 			return n, fmt.Errorf("%s: %w: its content is %s", r.want, ErrCorrupt, got)
 		}
