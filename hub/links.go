@@ -55,6 +55,9 @@ type link struct {
 	remote    string
 	connected time.Time
 	transport *http.Transport
+	// end closes the link when the agent's certificate ends, unless that is
+	// renewed before.
+	end *time.Timer
 
 	mu       sync.Mutex
 	instance fleet.InstanceID // guarded by mu; empty until it has registered
@@ -85,7 +88,7 @@ func (ls *links) load(ctx context.Context) error {
 
 // Why the hub ends a link.
 var (
-	errCertificateOver = errors.New("the certificate that opened the link has expired")
+	errCertificateOver = errors.New("the agent's certificate has expired")
 	errStopping        = errors.New("the hub is stopping")
 )
 
@@ -120,8 +123,6 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 		ls.log.WarnContext(ctx, "carrier refused", "remote", s.RemoteAddr().String(), "error", err)
 		return
 	}
-	ctx, release := context.WithDeadlineCause(ctx, cert.NotAfter, errCertificateOver)
-	defer release()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if !ls.begin() {
@@ -130,6 +131,8 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 	defer ls.serving.Done()
 	defer context.AfterFunc(ls.stopped, func() { cancel(errStopping) })()
 	l := &link{agent: agent, session: rand.Text(), remote: s.RemoteAddr().String(), connected: time.Now().UTC(), transport: tunnel.Transport(s)}
+	l.end = time.AfterFunc(time.Until(cert.NotAfter), func() { cancel(errCertificateOver) })
+	defer l.end.Stop()
 	defer l.transport.CloseIdleConnections()
 	log := ls.log.With("agent", agent, "session", l.session)
 	log.InfoContext(ctx, "link up", "remote", l.remote)
@@ -206,6 +209,7 @@ func (ls *links) renew(w http.ResponseWriter, r *http.Request, l *link) {
 		http.Error(w, "the hub couldn't sign the certificate; its log says why", http.StatusInternalServerError)
 		return
 	}
+	l.end.Reset(ls.life)
 	ls.log.InfoContext(r.Context(), "certificate renewed", "agent", l.agent)
 	w.Header().Set("Content-Type", "application/x-pem-file")
 	w.Write(chain)

@@ -301,7 +301,9 @@ type Verdict struct {
 }
 
 // judge comes to the verdict on a sealed document. Findings are what the
-// threshold says, if there is one.
+// threshold says, if there is one; without one every control must pass or be
+// skipped, and at least one pass. A document without controls never passes:
+// nothing was judged.
 func judge(doc *hdf.Results, threshold bool, findings []string) Verdict {
 	v := Verdict{Outcome: Passed, Counts: doc.Counts(), Findings: findings}
 	for _, p := range doc.Profiles {
@@ -311,7 +313,13 @@ func judge(doc *hdf.Results, threshold bool, findings []string) Verdict {
 			}
 		}
 	}
-	if len(findings) > 0 || !threshold && len(v.Bad) > 0 {
+	switch n := v.Counts; {
+	case n == hdf.Counts{}:
+		v.Findings = append(v.Findings, "no control was run: the profile has none for this target, or doesn't support its platform")
+	case !threshold && n.Passed == 0 && len(v.Bad) == 0:
+		v.Findings = append(v.Findings, fmt.Sprintf("nothing could be judged: all %d controls were skipped", n.Skipped))
+	}
+	if len(v.Findings) > 0 || !threshold && len(v.Bad) > 0 {
 		v.Outcome = Failed
 	}
 	return v
