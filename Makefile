@@ -5,7 +5,7 @@ GO ?= go
 TOOL := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-e2e check lint generate bench deps cluster fuzz tidy
+.PHONY: help build demo test test-unit test-e2e check lint generate bench parity deps cluster fuzz tidy
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ generate: ## write generated code again
 
 bench: ## speed and memory, beside the floor or the peer that each row names
 	$(GO) run ./internal/bench
+
+parity: ## hold the profile engine against the real InSpec's verdicts (as root; the first run makes the targets)
+	$(GO) run ./internal/parity
 
 fuzz: ## fuzz every parser of foreign bytes, FUZZTIME each (default 30s)
 	./internal/ci/fuzz
