@@ -1,11 +1,16 @@
 package ruby
 
+import (
+	"hash/maphash"
+	"math/bits"
+)
+
 // hashLinear is the number of entries up to which a Hash is searched in order.
 const hashLinear = 8
 
 type hashEntry struct {
 	key, value Value
-	hk         any // comparable form of key
+	sum        uint32 // hash of key
 	deleted    bool
 }
 
@@ -13,12 +18,12 @@ type hashEntry struct {
 // eql?. The zero value is an empty hash.
 type Hash struct {
 	entries []hashEntry
-	index   map[any]int
+	index   []int32 // open addressing: 1 + the entry, 0 where there is none
 	live    int
+	walks   int // Each calls under way, during which entries stay in place
 	frozen  bool
 	byID    bool
 	kw      bool // keyword arguments of a call
-	walks   int  // Each calls under way, during which entries stay in place
 
 	Default     Value
 	DefaultProc *Proc
@@ -27,7 +32,7 @@ type Hash struct {
 
 // NewHash returns a hash of the pairs: key, value, key, value, …
 func NewHash(pairs ...Value) *Hash {
-	h := &Hash{}
+	h := &Hash{entries: make([]hashEntry, 0, len(pairs)/2)}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		h.Set(pairs[i], pairs[i+1])
 	}
@@ -37,15 +42,51 @@ func NewHash(pairs ...Value) *Hash {
 // Len returns the number of entries.
 func (h *Hash) Len() int { return h.live }
 
-func (h *Hash) find(hk any) int {
-	if h.index != nil {
-		if i, ok := h.index[hk]; ok {
-			return i
+// hashSeed keeps a profile from choosing keys that collide.
+var hashSeed = maphash.MakeSeed()
+
+// sum is the hash of a key.
+func (h *Hash) sum(key Value) uint32 {
+	if !h.byID {
+		switch k := key.(type) {
+		case *String:
+			return uint32(maphash.String(hashSeed, k.s))
+		case Symbol:
+			return ^uint32(maphash.String(hashSeed, string(k)))
+		}
+	}
+	return uint32(maphash.Comparable(hashSeed, h.hashKey(key)))
+}
+
+// same reports whether two keys with the same hash are one.
+func (h *Hash) same(a, b Value) bool {
+	if !h.byID {
+		switch a := a.(type) {
+		case *String:
+			b, ok := b.(*String)
+			return ok && a.s == b.s
+		case Symbol:
+			b, ok := b.(Symbol)
+			return ok && a == b
+		}
+	}
+	return h.hashKey(a) == h.hashKey(b)
+}
+
+// find returns the entry of key, or -1.
+func (h *Hash) find(key Value, sum uint32) int {
+	if h.index == nil {
+		for i := range h.entries {
+			if e := &h.entries[i]; e.sum == sum && !e.deleted && h.same(e.key, key) {
+				return i
+			}
 		}
 		return -1
 	}
-	for i := range h.entries {
-		if e := &h.entries[i]; !e.deleted && e.hk == hk {
+	mask := uint32(len(h.index) - 1)
+	for at := sum & mask; h.index[at] != 0; at = (at + 1) & mask {
+		i := int(h.index[at]) - 1
+		if e := &h.entries[i]; e.sum == sum && !e.deleted && h.same(e.key, key) {
 			return i
 		}
 	}
@@ -55,7 +96,10 @@ func (h *Hash) find(hk any) int {
 // Get returns the value of key and whether there is one. It knows nothing of
 // defaults.
 func (h *Hash) Get(key Value) (Value, bool) {
-	if i := h.find(h.hashKey(key)); i >= 0 {
+	if h.live == 0 {
+		return nil, false
+	}
+	if i := h.find(key, h.sum(key)); i >= 0 {
 		return h.entries[i].value, true
 	}
 	return nil, false
@@ -71,21 +115,32 @@ func (h *Hash) GetSym(name string) (Value, bool) {
 
 // Set stores value under key. A string key is copied and frozen, as Ruby does.
 func (h *Hash) Set(key, value Value) {
-	hk := h.hashKey(key)
-	if i := h.find(hk); i >= 0 {
+	sum := h.sum(key)
+	if i := h.find(key, sum); i >= 0 {
 		h.entries[i].value = value
 		return
 	}
 	if s, ok := key.(*String); ok && !s.frozen && !h.byID {
 		key = &String{s: s.s, frozen: true}
 	}
-	h.entries = append(h.entries, hashEntry{key: key, value: value, hk: hk})
+	h.entries = append(h.entries, hashEntry{key: key, value: value, sum: sum})
 	h.live++
-	if h.index != nil {
-		h.index[hk] = len(h.entries) - 1
-	} else if len(h.entries) > hashLinear {
-		h.reindex()
+	if n := len(h.entries); n > hashLinear {
+		if 2*n > len(h.index) {
+			h.reindex()
+		} else {
+			h.link(n - 1)
+		}
 	}
+}
+
+func (h *Hash) link(i int) {
+	mask := uint32(len(h.index) - 1)
+	at := h.entries[i].sum & mask
+	for h.index[at] != 0 {
+		at = (at + 1) & mask
+	}
+	h.index[at] = int32(i + 1)
 }
 
 func (h *Hash) compact() {
@@ -100,29 +155,25 @@ func (h *Hash) compact() {
 	h.reindex()
 }
 
+// reindex builds an index that is at most a quarter full.
 func (h *Hash) reindex() {
 	h.index = nil
 	if len(h.entries) > hashLinear {
-		h.index = make(map[any]int, 2*len(h.entries))
+		h.index = make([]int32, 1<<bits.Len(uint(4*len(h.entries)-1)))
 		for i := range h.entries {
-			if !h.entries[i].deleted {
-				h.index[h.entries[i].hk] = i
-			}
+			h.link(i)
 		}
 	}
 }
 
 // Delete removes key and returns its value and whether it was there.
 func (h *Hash) Delete(key Value) (Value, bool) {
-	i := h.find(h.hashKey(key))
+	i := h.find(key, h.sum(key))
 	if i < 0 {
 		return nil, false
 	}
 	v := h.entries[i].value
-	if h.index != nil {
-		delete(h.index, h.entries[i].hk)
-	}
-	h.entries[i] = hashEntry{deleted: true}
+	h.entries[i] = hashEntry{sum: h.entries[i].sum, deleted: true}
 	h.live--
 	if h.walks == 0 && len(h.entries) > 32 && h.live < len(h.entries)/2 {
 		h.compact()

@@ -108,7 +108,7 @@ type lexer struct {
 }
 
 func newLexer(file, src string) *lexer {
-	l := &lexer{file: file, src: src, lines: []int{0}, skips: map[int]int{}, docs: map[int]*heredoc{}}
+	l := &lexer{file: file, src: src, lines: make([]int, 1, 1+strings.Count(src, "\n"))}
 	for i := 0; i < len(src); i++ {
 		if src[i] == '\n' {
 			l.lines = append(l.lines, i+1)
@@ -548,6 +548,9 @@ func (l *lexer) heredoc(t *token) bool {
 			break
 		}
 		at = resume
+	}
+	if l.skips == nil {
+		l.skips, l.docs = map[int]int{}, map[int]*heredoc{}
 	}
 	l.skips[nl] = d.resume
 	l.docs[start] = d

@@ -104,8 +104,21 @@ func (p *parser) scan(t token, regexp bool) []node {
 		case c == '\r' && p.at(p.pos+1) == '\n':
 			p.pos++
 		default:
-			out.b.WriteByte(c)
-			p.pos++
+			end := p.pos + 1
+			for end < len(p.src) {
+				c := p.src[end]
+				if c == t.close || c == t.open || c == '\\' || c == '#' || c == '\r' || c == '\n' && len(p.skips) > 0 {
+					break
+				}
+				end++
+			}
+			// The common text without an escape is a part of the source.
+			if end < len(p.src) && p.src[end] == t.close && nesting == 0 && out.b.Len() == 0 {
+				out.parts = append(out.parts, &strNode{s: p.src[p.pos:end]})
+			} else {
+				out.b.WriteString(p.src[p.pos:end])
+			}
+			p.pos = end
 		}
 	}
 }
@@ -174,7 +187,8 @@ func (p *parser) interpolation(out *textBuilder) bool {
 // embedded parses the statements of an interpolation at pos, up to and with
 // its closing brace.
 func (p *parser) embedded() node {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	tok, prevEnd, state := p.tok, p.prevEnd, p.state
 	var n node
 	p.fresh(func() {
@@ -321,8 +335,12 @@ func (p *parser) heredocBody(d *heredoc) []node {
 				p.pos++
 				continue
 			}
-			out.b.WriteByte(c)
-			p.pos++
+			end := p.pos + 1
+			for end < d.end && src[end] != '\n' && src[end] != '\\' && src[end] != '#' && src[end] != '\r' {
+				end++
+			}
+			out.b.WriteString(src[p.pos:end])
+			p.pos = end
 		}
 	}
 	out.flush()

@@ -77,7 +77,7 @@ func Parse(file string, src []byte) (prog *Program, err error) {
 	if !utf8.ValidString(text) {
 		return nil, &SyntaxError{file, 1 + strings.Count(text[:invalidUTF8(text)], "\n"), "invalid multibyte char (UTF-8)"}
 	}
-	p := &parser{lexer: newLexer(file, text), scope: &scope{}, masgns: map[int]bool{}}
+	p := &parser{lexer: newLexer(file, text), scope: &scope{}}
 	p.prog = &Program{File: file, src: text, lines: p.lines}
 	p.isLocal = func(name string) bool {
 		_, _, ok := p.scope.lookup(name)
@@ -198,13 +198,15 @@ func (p *parser) unexpectedFor(want string) {
 	p.fail(p.tok.pos, "syntax error, unexpected %s, expecting %s", p.describe(), want)
 }
 
-func (p *parser) nest() func() {
+// nest goes one level deeper, and unnest back.
+func (p *parser) nest() {
 	p.depth++
 	if p.depth > maxNesting {
 		p.fail(p.tok.pos, "nested too deeply")
 	}
-	return func() { p.depth-- }
 }
+
+func (p *parser) unnest() { p.depth-- }
 
 func (p *parser) here() int { return p.line(p.tok.pos) }
 
@@ -272,7 +274,8 @@ func (p *parser) endsStmts() bool {
 }
 
 func (p *parser) stmt() node {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	n := p.exprStmt()
 	for p.tok.kind == tKeyword {
 		switch p.tok.s {
@@ -346,7 +349,12 @@ func (p *parser) masgnAhead() bool {
 	ok := true
 	// What is looked at twice holds blocks that hold such statements, so
 	// without a memory nesting would double the work at each level.
-	defer func() { p.masgns[s.tok.pos] = ok }()
+	defer func() {
+		if p.masgns == nil {
+			p.masgns = map[int]bool{}
+		}
+		p.masgns[s.tok.pos] = ok
+	}()
 	func() {
 		defer func() {
 			if r := recover(); r != nil {
@@ -402,7 +410,8 @@ func (p *parser) declare(name string) *lvar {
 }
 
 func (p *parser) mlhsItem() node {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	if p.op("*") {
 		p.advance()
 		if p.op(",") || p.op("=") || p.op(")") || p.op("|") || p.kw("in") {
@@ -477,7 +486,8 @@ func (p *parser) rhsList() node {
 
 // expr is an expression with not, and, or.
 func (p *parser) expr() node {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	n := p.notExpr()
 	for links := 0; p.tok.kind == tKeyword; links++ {
 		p.checkChain(links)
@@ -503,7 +513,8 @@ func (p *parser) checkChain(links int) {
 
 func (p *parser) notExpr() node {
 	if p.kw("not") {
-		defer p.nest()()
+		p.nest()
+		defer p.unnest()
 		p.advance()
 		return &notNode{p.notExpr()}
 	}
@@ -521,7 +532,8 @@ var assignOps = map[string]string{
 }
 
 func (p *parser) assignment(list bool) node {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	n := p.ternaryExpr()
 	if p.tok.kind != tOp {
 		return n
@@ -601,7 +613,8 @@ var binops = map[string]binop{
 
 // binary parses operators that bind at least as tightly as least.
 func (p *parser) binary(least int) node {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	var n node
 	if (p.op("..") || p.op("...")) && p.tok.prefix {
 		n = literal{nil}
@@ -708,7 +721,8 @@ func (p *parser) endsRange() bool {
 func (p *parser) unary() node {
 	if p.tok.kind == tKeyword && p.tok.s == "defined?" {
 		p.advance()
-		defer p.nest()()
+		p.nest()
+		defer p.unnest()
 		if p.op("(") && !p.tok.space {
 			p.advance()
 			p.skipNewlines()
@@ -725,11 +739,13 @@ func (p *parser) unary() node {
 	line := p.here()
 	switch p.tok.s {
 	case "!":
-		defer p.nest()()
+		p.nest()
+		defer p.unnest()
 		p.advance()
 		return &notNode{p.unary()}
 	case "-":
-		defer p.nest()()
+		p.nest()
+		defer p.unnest()
 		adjacent := isDigit(p.at(p.tok.end))
 		p.advance()
 		if adjacent {
@@ -746,11 +762,13 @@ func (p *parser) unary() node {
 		}
 		return &callNode{recv: p.binary(130), name: "-@", line: line}
 	case "+":
-		defer p.nest()()
+		p.nest()
+		defer p.unnest()
 		p.advance()
 		return &callNode{recv: p.binary(130), name: "+@", line: line}
 	case "~":
-		defer p.nest()()
+		p.nest()
+		defer p.unnest()
 		p.advance()
 		return &callNode{recv: p.unary(), name: "~", line: line}
 	case "&":
@@ -947,7 +965,8 @@ func (p *parser) commandArgsAhead() bool {
 }
 
 func (p *parser) commandArgs(c *callNode) {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	c.vcall = false
 	if p.op("(") {
 		// name (…): parentheses around all arguments, unless it goes on.
@@ -1093,7 +1112,8 @@ func (p *parser) stringLabel(n node) (node, bool) {
 }
 
 func (p *parser) primary() node {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	t := p.tok
 	line := p.line(t.pos)
 	switch t.kind {
@@ -1271,7 +1291,8 @@ func (p *parser) lambda() node {
 
 // blockScope runs fn in a scope of its own and completes b by it.
 func (p *parser) blockScope(b *blockNode, fn func()) {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	outer, inLoop := p.scope, p.inLoop
 	p.scope, p.inLoop = &scope{outer: outer}, false
 	fn()
@@ -1476,7 +1497,8 @@ func (p *parser) skipParamSpace() {
 
 // mlhsParams is the inside of a parameter (a, (b, *c)).
 func (p *parser) mlhsParams() *mlhsNode {
-	defer p.nest()()
+	p.nest()
+	defer p.unnest()
 	m := &mlhsNode{splat: -1}
 	for {
 		switch {
