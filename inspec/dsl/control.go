@@ -24,6 +24,7 @@ type Control struct {
 	Line         int
 
 	suite     *Suite
+	tagged    ruby.Hash // Tags as tag returns them
 	size      int // checks so far
 	impactSet bool
 	checks    []check
@@ -268,22 +269,22 @@ func (k *Language) ruleClass(rule *ruby.Class) {
 		return nil, nil
 	})
 	rule.Def("tag", func(c *ruby.Call) (ruby.Value, error) {
-		tags := of(c).Tags
+		ctl := of(c)
+		set := func(name string, v ruby.Value) {
+			ctl.Tags[name] = plainValue(c.In, v)
+			ctl.tagged.Set(ruby.NewString(name), v)
+		}
 		for _, a := range c.Args {
 			if h, ok := a.(*ruby.Hash); ok {
 				_ = h.Each(func(key, v ruby.Value) error {
-					tags[c.In.ToS(key)] = plainValue(c.In, v)
+					set(c.In.ToS(key), v)
 					return nil
 				})
-			} else if name := c.In.ToS(a); tags[name] == nil {
-				tags[name] = nil
+			} else if name := c.In.ToS(a); ctl.Tags[name] == nil {
+				set(name, nil)
 			}
 		}
-		out := &ruby.Hash{}
-		for name, v := range tags {
-			out.Set(ruby.NewString(name), rubyValue(v, false))
-		}
-		return out, nil
+		return &ctl.tagged, nil
 	})
 	rule.DefN("id", 0, -1, func(c *ruby.Call) (ruby.Value, error) { return ruby.NewString(of(c).ID), nil })
 	rule.Def("to_s", func(c *ruby.Call) (ruby.Value, error) { return ruby.NewString(of(c).ID), nil })
