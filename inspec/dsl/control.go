@@ -25,7 +25,7 @@ type Control struct {
 
 	suite     *Suite
 	tagged    ruby.Hash // Tags as tag returns them
-	size      int // checks so far
+	size      int       // checks so far
 	impactSet bool
 	checks    []check
 	skipped   bool
