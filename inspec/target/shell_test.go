@@ -270,7 +270,7 @@ func stream(t *testing.T, words []string, cfg target.ShellConfig) target.Target 
 // TestFiles asks the same of every maker: a directory that is read directly
 // and the same directory seen by a shell.
 func TestFiles(t *testing.T) {
-	root := t.TempDir()
+	root := filepath.Join(t.TempDir(), "one", "two") // ../.. is ours too
 	write := func(name, text string, mode fs.FileMode) {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
