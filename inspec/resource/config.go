@@ -182,7 +182,12 @@ func defineParseConfig(s *Set) {
 	text(k, func(*parsedRes) string { return "Parse Config " }, func(d *parsedRes) string { return d.content })
 	def(k, "content", func(c *ruby.Call, d *parsedRes) (ruby.Value, error) { return str(d.content), nil })
 	for _, method := range []string{"params", "read_params"} {
-		def(k, method, func(c *ruby.Call, d *parsedRes) (ruby.Value, error) { return dig(c, d.params) })
+		k.Def(method, func(c *ruby.Call) (ruby.Value, error) {
+			if d, ok := c.Self.(*ruby.Object).Data.(*parsedRes); ok {
+				return dig(c, d.params)
+			}
+			return dig(c, ruby.NewHash()) // nothing was read
+		})
 	}
 	def(k, "[]", func(c *ruby.Call, d *parsedRes) (ruby.Value, error) {
 		name, _ := argString(c, 0)

@@ -26,6 +26,7 @@ func defineTables(s *Set) {
 		{"etc_hosts_allow", "EtcHostsAllow", "hosts.allow Configuration", "/etc/hosts.allow", []string{"daemon", "client_list", "options"}, wrapperRows},
 		{"etc_hosts_deny", "EtcHostsDeny", "hosts.deny Configuration", "/etc/hosts.deny", []string{"daemon", "client_list", "options"}, wrapperRows},
 		{"postgres_hba_conf", "PostgresHbaConf", "Postgres Hba Config ", "", []string{"type", "database", "user", "address", "auth_method", "auth_params"}, hbaRows},
+		{"postgres_ident_conf", "PostgresIdentConf", "PostgreSQL Ident Config ", "", []string{"map_name", "system_username", "pg_username"}, identRows},
 	} {
 		k := s.define(r.name, r.class, nil, func(c *ruby.Call) (any, error) {
 			if err := s.arity(c, 0, 1); err != nil {
@@ -36,7 +37,15 @@ func defineTables(s *Set) {
 				path = given
 			}
 			if path == "" {
-				return nil, s.fail("name the file: %s('PATH')", r.name)
+				found, err := s.findPostgres()
+				if err != nil {
+					return nil, err
+				}
+				if found.confDir == "" {
+					return nil, s.skip("Seems like PostgreSQL is not installed on your system")
+				}
+				path = found.confDir + "/" + strings.Replace(strings.TrimPrefix(r.name, "postgres"), "_", "pg_", 1)
+				path = strings.TrimSuffix(path, "_conf") + ".conf"
 			}
 			content, err := s.readFile(path, false)
 			if err != nil {
@@ -135,6 +144,18 @@ func hbaRows(text string) []*ruby.Hash {
 			h.Set(str("address"), str(""))
 		}
 		out = append(out, h)
+	}
+	return out
+}
+
+// identRows reads pg_ident.conf.
+func identRows(text string) []*ruby.Hash {
+	var out []*ruby.Hash
+	for _, line := range lines(text) {
+		if t := strings.TrimSpace(line); line == "" || strings.HasPrefix(t, "#") {
+			continue
+		}
+		out = append(out, textRow([]string{"map_name", "system_username", "pg_username"}, fields(blanks.ReplaceAllString(line, " "), " ")))
 	}
 	return out
 }
