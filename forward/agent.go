@@ -207,6 +207,10 @@ func (u *upstream) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody is there to be told
 	}
+	if errors.Is(err, ErrForbidden) {
+		problem(w, r, u.Type, http.StatusForbidden, err.Error())
+		return
+	}
 	u.log.Warn("service gave no answer", "error", err)
 	problem(w, r, u.Type, http.StatusBadGateway, fmt.Sprintf("service %s %s; the agent's log has the details", target(u.Type, u.Name), explain(err)))
 }

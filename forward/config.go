@@ -149,10 +149,11 @@ func oneOf(file, env, key string, want bool, typ string) error {
 	return nil
 }
 
-// climbs reports whether a decoded path has a step upwards in it.
+// climbs reports whether a decoded path has a step upwards in it, also for a
+// server that cuts parameters off each step (RFC 3986, 3.3), as servlets do.
 func climbs(path string) bool {
 	for step := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
-		if step == ".." {
+		if step, _, _ = strings.Cut(step, ";"); step == ".." {
 			return true
 		}
 	}

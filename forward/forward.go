@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"reeve.dev/reeve/fleet"
@@ -18,6 +19,12 @@ const ServiceHeader = "Reeve-Service"
 
 // tokenHeader is where Birger's callers may put their token.
 const tokenHeader = "X-Opsmx-Token"
+
+// hubCookies is how the names of the hub's own cookies begin. Browsers don't
+// keep cookies of one host's ports apart: without a filter a service would be
+// shown the session of whoever opens it in the browser that the hub's page is
+// open in, and could put another one in its place.
+const hubCookies = "__Host-reeve-"
 
 var (
 	// ErrUnauthenticated says that a request has no credential or a bad one.
@@ -83,17 +90,52 @@ func Token(r *http.Request) (token string, ok bool) {
 	return password, ok && password != ""
 }
 
-// scrub takes off what is Reeve's, or claims to be a proxy's.
+// scrub takes off a request what is Reeve's, or claims to be a proxy's.
 func scrub(h http.Header) {
 	for name := range h {
-		lower := strings.ToLower(name)
-		if strings.HasPrefix(lower, "reeve-") || strings.HasPrefix(lower, "x-forwarded-") || lower == "forwarded" {
+		// CGI and its heirs don't tell one from the other.
+		lower := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		if strings.HasPrefix(lower, "reeve-") || strings.HasPrefix(lower, "x-forwarded-") || lower == "forwarded" || lower == "x-real-ip" {
 			delete(h, name)
 		}
 	}
 	h.Del("Authorization")
 	h.Del(tokenHeader)
+	withoutHubCookies(h)
+	// HTTP/2 in clear text would hide from here on which paths are asked for.
+	// A server may ignore an Upgrade, so the request goes on without it.
+	for proto := range strings.SplitSeq(h.Get("Upgrade"), ",") {
+		if strings.EqualFold(strings.TrimSpace(proto), "h2c") {
+			h.Del("Upgrade")
+			h.Del("Connection")
+			h.Del("Http2-Settings")
+		}
+	}
 }
+
+// withoutHubCookies takes the hub's cookies off a request.
+func withoutHubCookies(h http.Header) {
+	lines := h["Cookie"]
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, hubCookies) }) {
+		return
+	}
+	var kept []string
+	for _, line := range lines {
+		for c := range strings.SplitSeq(line, ";") {
+			if c = strings.TrimSpace(c); c != "" && !strings.HasPrefix(c, hubCookies) {
+				kept = append(kept, c)
+			}
+		}
+	}
+	h.Del("Cookie")
+	if len(kept) > 0 {
+		h.Set("Cookie", strings.Join(kept, "; "))
+	}
+}
+
+// setsHubCookie reports whether a Set-Cookie sets one of the hub's. A cookie
+// without a name comes back as its value alone, which may look like one.
+func setsHubCookie(v string) bool { return strings.HasPrefix(strings.TrimLeft(v, "= \t"), hubCookies) }
 
 // carried is a request's context: what the handlers of one proxy share.
 type carried[T any] struct{}

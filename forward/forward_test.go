@@ -154,6 +154,8 @@ func TestForward_request_arrives_as_it_was_sent(t *testing.T) {
 		"Reeve-Anything":    {"1"},
 		"X-Forwarded-For":   {"6.6.6.6"},
 		"X-Forwarded-User":  {"admin"},
+		"X_Forwarded_User":  {"admin"},
+		"X-Real-Ip":         {"6.6.6.6"},
 		"Forwarded":         {"for=6.6.6.6"},
 		"Connection":        {"Reeve-Service, X-Forwarded-For, X-Hop"},
 		"X-Hop":             {"for the first proxy only"},
@@ -184,6 +186,61 @@ func TestForward_request_arrives_as_it_was_sent(t *testing.T) {
 	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("request at the service (-want +got):\n%s", d)
+	}
+}
+
+// Browsers send and take cookies for a host, whatever the port: the hub's own
+// must not reach a service, and a service must not set them.
+func TestForward_keeps_the_cookies_of_the_hub_to_itself(t *testing.T) {
+	var got []string
+	b := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header["Cookie"]
+		for _, c := range []string{"__Host-reeve-session=evil; Path=/; Secure", "=__Host-reeve-session=evil", "own=1; Path=/"} {
+			w.Header().Add("Set-Cookie", c)
+		}
+	}))
+	for cookie, want := range map[string][]string{
+		"a=b; __Host-reeve-session=reeve-session_x_y; c=d": {"a=b; c=d"},
+		"__Host-reeve-session=reeve-session_x_y":           nil,
+		"a=b;c=__Host-reeved":                              {"a=b;c=__Host-reeved"},
+	} {
+		r := request(t, "GET", b.URL, nil)
+		r.Header.Set("Cookie", cookie)
+		resp, _ := do(t, b.client, r)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("cookies at the service (-want +got):\n%s", d)
+		}
+		if d := cmp.Diff([]string{"own=1; Path=/"}, resp.Header["Set-Cookie"]); d != "" {
+			t.Errorf("cookies at the caller (-want +got):\n%s", d)
+		}
+	}
+}
+
+// An Upgrade to clear-text HTTP/2 would be a tunnel past every check of paths.
+func TestForward_passes_no_Upgrade_to_h2c(t *testing.T) {
+	var got http.Header
+	b := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
+	resp := raw(t, b, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: foo, h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
+	resp.Body.Close()
+	if resp.StatusCode != 200 || got == nil || got.Get("Upgrade") != "" || got.Get("Http2-Settings") != "" {
+		t.Errorf("%s; at the service: %v", resp.Status, got)
+	}
+}
+
+func TestForward_path_stays_below_the_configured_one(t *testing.T) {
+	uri := ""
+	b := start(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { uri = r.RequestURI }),
+		func(o *forwardtest.Options) { o.Upstreams[0].URL += "/team/a" })
+	for path, want := range map[string]string{
+		"/x;v=1/y": "/team/a/x;v=1/y", "/..a": "/team/a/..a",
+		"/../b": "", "/%2e%2e/b": "", "/x%2f..%2f..%2fb": "", `/..%5cb`: "", "/..;/b": "", "/..%3bx=1/b": "",
+	} {
+		uri = ""
+		resp := raw(t, b, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		resp.Body.Close()
+		if refused := resp.StatusCode == http.StatusBadRequest; uri != want || refused != (want == "") {
+			t.Errorf("%s: %s, at the service %q, want %q", path, resp.Status, uri, want)
+		}
 	}
 }
 
@@ -838,6 +895,50 @@ users: [{name: u, user: {token: agents-token}}]
 	var s metav1.Status
 	if err := json.Unmarshal([]byte(body), &s); err != nil || s.Kind != "Status" || s.Code != 502 || !strings.Contains(s.Message, "isn't connected") {
 		t.Errorf("agent away: %s", body)
+	}
+	api.CloseClientConnections()
+}
+
+// A kubeconfig that acts as a user of few rights isn't a caller's to override.
+func TestForward_Kubernetes_impersonation(t *testing.T) {
+	var got http.Header
+	api := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
+	t.Cleanup(api.Close)
+	config := func(name, as string) string {
+		return write(t, name, fmt.Sprintf(`
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: %q, certificate-authority: %q}}]
+users: [{name: u, user: {token: agents-token%s}}]
+`, api.URL, caFile(t, api), as))
+	}
+	b := start(t, http.NotFoundHandler(), func(o *forwardtest.Options) {
+		o.Upstreams = append(o.Upstreams,
+			forward.Upstream{Type: fleet.Kubernetes, Name: "fixed", KubeConfig: config("fixed", ", as: reader")},
+			forward.Upstream{Type: fleet.Kubernetes, Name: "free", KubeConfig: config("free", "")})
+	})
+	for _, tt := range []struct {
+		service, header string
+		status          int
+		user            string
+	}{
+		{"fixed", "", 200, "reader"},
+		{"fixed", "Impersonate-User", 403, ""},
+		{"fixed", "Impersonate-Group", 403, ""},
+		{"fixed", "impersonate-extra-scopes", 403, ""},
+		{"free", "Impersonate-User", 200, "admin"}, // the cluster's own rules decide
+	} {
+		got = nil
+		r := request(t, "GET", b.URL+"/api/v1/pods", nil)
+		if tt.header != "" {
+			r.Header.Set(tt.header, "admin")
+		}
+		resp, body := do(t, b.as(t, fleet.Kubernetes, tt.service), r)
+		if resp.StatusCode != tt.status || got.Get("Impersonate-User") != tt.user {
+			t.Errorf("%s with %q: %s %s, at the API as %q, want %d, %q", tt.service, tt.header, resp.Status, body, got.Get("Impersonate-User"), tt.status, tt.user)
+		}
 	}
 	api.CloseClientConnections()
 }

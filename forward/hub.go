@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,9 +49,15 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 	}
 	h := &Hub{cfg: cfg, metrics: m}
 	h.proxy = &httputil.ReverseProxy{
-		Rewrite:      h.rewrite,
-		Transport:    roundTripperFunc(func(r *http.Request) (*http.Response, error) { return carriedBy[*call](r).rt.RoundTrip(r) }),
-		BufferPool:   newBuffers(),
+		Rewrite:    h.rewrite,
+		Transport:  roundTripperFunc(func(r *http.Request) (*http.Response, error) { return carriedBy[*call](r).rt.RoundTrip(r) }),
+		BufferPool: newBuffers(),
+		ModifyResponse: func(resp *http.Response) error {
+			if c := resp.Header["Set-Cookie"]; slices.ContainsFunc(c, setsHubCookie) {
+				resp.Header["Set-Cookie"] = slices.DeleteFunc(c, setsHubCookie)
+			}
+			return nil
+		},
 		ErrorHandler: h.failed,
 		ErrorLog:     slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}

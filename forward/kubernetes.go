@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -32,12 +33,30 @@ func kubernetes(kubeConfig string) (*url.URL, http.RoundTripper, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	acts := cfg.Impersonate.UserName != ""
 	return base, roundTripperFunc(func(r *http.Request) (*http.Response, error) {
+		if acts && impersonates(r.Header) {
+			return nil, errImpersonates
+		}
 		if r.Header.Get("Upgrade") != "" {
 			return upgrade.RoundTrip(r)
 		}
 		return plain.RoundTrip(r)
 	}), nil
+}
+
+var errImpersonates = fmt.Errorf("%w: this service acts as a fixed user of the cluster; call it without --as and --as-group", ErrForbidden)
+
+// impersonates reports whether a caller asks to act as somebody else. Where
+// the kubeconfig says itself as whom, client-go would let the caller's word
+// stand, or add the caller's groups to it.
+func impersonates(h http.Header) bool {
+	for name := range h {
+		if strings.HasPrefix(name, "Impersonate-") {
+			return true
+		}
+	}
+	return false
 }
 
 func kubeClient(kubeConfig string) (*rest.Config, error) {
