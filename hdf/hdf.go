@@ -151,16 +151,14 @@ func StatusOf(results []Result) Status {
 // Seal sets what is derived from the results: each control's status and the
 // document's count of controls that failed or could not be judged.
 func (r *Results) Seal() {
-	r.FailureCount = 0
 	for i := range r.Profiles {
 		for j := range r.Profiles[i].Controls {
 			c := &r.Profiles[i].Controls[j]
 			c.Status = StatusOf(c.Results)
-			if c.Status == Failed || c.Status == Error {
-				r.FailureCount++
-			}
 		}
 	}
+	n := r.Counts()
+	r.FailureCount = n.Failed + n.Error
 }
 
 // Counts tallies controls by status over all profiles.
@@ -171,21 +169,20 @@ type Counts struct {
 	Error   int `json:"error"`
 }
 
-// Counts tallies the controls of a sealed document.
+// Counts tallies the controls of a sealed document, those that overlays share
+// once.
 func (r *Results) Counts() Counts {
 	var n Counts
-	for _, p := range r.Profiles {
-		for _, c := range p.Controls {
-			switch c.Status {
-			case Passed:
-				n.Passed++
-			case Failed:
-				n.Failed++
-			case Skipped:
-				n.Skipped++
-			default:
-				n.Error++
-			}
+	for _, f := range r.Findings() {
+		switch f.Control.Status {
+		case Passed:
+			n.Passed++
+		case Failed:
+			n.Failed++
+		case Skipped:
+			n.Skipped++
+		default:
+			n.Error++
 		}
 	}
 	return n

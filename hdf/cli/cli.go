@@ -93,17 +93,8 @@ func (p *printer) control(c *hdf.Control) {
 		if res.Message != "" {
 			msg += "\n" + res.Message
 		}
-		p.line(statusOf(res), 5, msg)
+		p.line(res.Verdict(), 5, msg)
 	}
-}
-
-// statusOf is a result's status, with InSpec's way of writing errors: failed
-// with a backtrace.
-func statusOf(res hdf.Result) hdf.Status {
-	if len(res.Backtrace) > 0 {
-		return hdf.Error
-	}
-	return res.Status
 }
 
 func (p *printer) line(s hdf.Status, indent int, text string) {
@@ -128,7 +119,7 @@ func (p *printer) summary(r *hdf.Results) {
 				count(&controls, c.Status)
 			}
 			for _, res := range c.Results {
-				count(&tests, statusOf(res))
+				count(&tests, res.Verdict())
 			}
 		}
 	}
