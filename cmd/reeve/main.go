@@ -58,7 +58,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "required flag(s)") {
+		err = fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())
+	}
 	var exit *exitError
 	switch {
 	case err == nil:
@@ -84,23 +87,63 @@ collects SBOMs, facts and problems, and tells other systems every outcome.
 
 Try it:             reeve demo
 Scan with no hub:   reeve scan dir:/ --profile container-baseline
-Run a hub:          reeve ca init && reeve hub`,
+Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       versionText(),
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(
-		newDemo(), newHub(), newAgent(),
-		newScan(), newProfile(), newThreshold(),
-		newCA(), newToken(), newKubeconfig(), newGet(), newAlerts(),
-		newVersion(),
-	)
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newProfile(), newThreshold()}},
+		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newCA()}},
+		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newAlerts(), newKubeconfig(), newToken(), newLogin()}},
+		{"", "", []*cobra.Command{newVersion()}},
+	} {
+		if g.id != "" {
+			root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		}
+		for _, cmd := range g.commands {
+			cmd.GroupID = g.id
+			root.AddCommand(cmd)
+		}
+	}
+	explainArgs(root)
 	return root
+}
+
+// explainArgs makes cmd, and all below it, say what to do about arguments that
+// they don't take. A command that only has others below it shows its help.
+func explainArgs(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		explainArgs(c)
+	}
+	if cmd.HasSubCommands() {
+		cmd.SuggestionsMinimumDistance = 2
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			near := ""
+			if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
+				near = "did you mean " + strings.Join(names, " or ") + "? "
+			}
+			return fmt.Errorf("%s has no command %q; %ssee: %s --help", cmd.CommandPath(), args[0], near, cmd.CommandPath())
+		}
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		return
+	}
+	takes := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if takes(cmd, args) == nil {
+			return nil
+		}
+		return fmt.Errorf("%d arguments given; it is used so: %s; see: %s --help", len(args), cmd.UseLine(), cmd.CommandPath())
+	}
 }
 
 func newVersion() *cobra.Command {

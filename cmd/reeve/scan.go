@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,8 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"reeve.dev/reeve/hdf"
-	"reeve.dev/reeve/hdf/cli"
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/profiles"
@@ -68,7 +63,8 @@ skipped; 2 if the scan couldn't be made.`,
 	flags.StringArrayVar(&s.inputs, "input", nil, "`name=value` of an input; may be repeated")
 	flags.StringArrayVar(&s.inputFiles, "input-file", nil, "YAML `file` with inputs; may be repeated")
 	flags.StringArrayVar(&s.controls, "controls", nil, "`id` or /regular expression/ of the controls to run; may be repeated")
-	flags.StringArrayVar(&s.reporters, "reporter", nil, "`reporter`: cli, json or json:FILE; several may follow")
+	flags.StringArrayVar(&s.reporters, "reporter", nil, "`reporter`: "+reporterNames()+", or FORMAT:FILE; several may follow")
+	s.account.flags(flags)
 	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
 	flags.StringVar(&s.context, "context", "", "`name` of the kubeconfig's context")
 	if err := cmd.MarkFlagRequired("profile"); err != nil {
@@ -82,12 +78,13 @@ type scanCommand struct {
 	inputs, inputFiles  []string
 	controls, reporters []string
 	kubeconfig, context string
+	account             awsAccount
 }
 
 func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) error {
 	// Everything that can be wrong with the request is found before the
 	// target is touched.
-	reporters, err := parseReporters(s.reporters)
+	reporters, err := parseReporters(s.reporters, s.account)
 	if err != nil {
 		return err
 	}
@@ -219,59 +216,4 @@ func inputValue(text string) (any, error) {
 		return v, err
 	}
 	return text, nil
-}
-
-// reporter writes results in one format to a file, or to standard output.
-type reporter struct{ format, file string }
-
-func parseReporters(specs []string) ([]reporter, error) {
-	if len(specs) == 0 {
-		specs = []string{"cli"}
-	}
-	var list []reporter
-	stdout := 0
-	for _, spec := range specs {
-		format, file, _ := strings.Cut(spec, ":")
-		if format != "cli" && format != "json" {
-			return nil, fmt.Errorf("--reporter %q: it must be cli, json or json:FILE", spec)
-		}
-		if file == "-" {
-			file = ""
-		}
-		if file == "" {
-			stdout++
-		}
-		list = append(list, reporter{format, file})
-	}
-	if stdout > 1 {
-		return nil, errors.New("--reporter: only one can go to standard output; give the others a file, as in json:FILE")
-	}
-	return list, nil
-}
-
-func (r reporter) write(out io.Writer, results *hdf.Results) error {
-	if r.file == "" {
-		return r.encode(out, results, colour(out))
-	}
-	f, err := os.CreateTemp(filepath.Dir(r.file), ".reeve-*")
-	if err != nil {
-		return fmt.Errorf("--reporter %s: %w", r.format, err)
-	}
-	defer os.Remove(f.Name())
-	err = r.encode(f, results, false)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), r.file)
-	}
-	if err != nil {
-		return fmt.Errorf("--reporter %s:%s: %w", r.format, r.file, err)
-	}
-	return nil
-}
-
-func (r reporter) encode(w io.Writer, results *hdf.Results, colour bool) error {
-	if r.format == "cli" {
-		return cli.Write(w, results, colour)
-	}
-	return json.NewEncoder(w).Encode(results)
 }

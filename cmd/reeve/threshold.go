@@ -3,17 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
-	"reeve.dev/reeve/hdf"
-	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/threshold"
 )
 
 func newThreshold() *cobra.Command {
-	cmd := &cobra.Command{Use: "threshold", Short: "Judge results by a threshold", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "threshold", Short: "Judge results by a threshold"}
 	cmd.AddCommand(newThresholdCheck())
 	return cmd
 }
@@ -30,7 +27,7 @@ func newThresholdCheck() *cobra.Command {
   reeve threshold check out.json -T threshold.yaml --compat saf`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			results, err := readResults(args[0])
+			results, err := readResults(args[0], cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
@@ -62,6 +59,7 @@ func newThresholdCheck() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&name, "threshold", "T", "moderate", "`name` of a shipped threshold, or a file")
 	cmd.Flags().StringVar(&compat, "compat", "", "saf: judge as the SAF CLI does")
+	complete(cmd, "compat", "saf")
 	return cmd
 }
 
@@ -75,17 +73,4 @@ func verdict(out, errs io.Writer, findings []threshold.Finding) error {
 		fmt.Fprintf(errs, "threshold: %s\n", f.Message)
 	}
 	return &exitError{code: exitNo}
-}
-
-func readResults(path string) (*hdf.Results, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("results: %w", err)
-	}
-	defer f.Close()
-	results, err := hdf.Decode(io.LimitReader(f, scan.MaxResults))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return results, nil
 }

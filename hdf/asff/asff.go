@@ -102,10 +102,18 @@ type compliance struct {
 	RelatedRequirements []string `json:",omitempty"`
 }
 
-// Write writes results. The error is ErrAccount where a is not an account.
-func Write(w io.Writer, r *hdf.Results, a Account) error {
+// Validate returns nil or ErrAccount.
+func (a Account) Validate() error {
 	if !accountID.MatchString(a.ID) || !regionID.MatchString(a.Region) {
 		return ErrAccount
+	}
+	return nil
+}
+
+// Write writes results. The error is ErrAccount where a is not an account.
+func Write(w io.Writer, r *hdf.Results, a Account) error {
+	if err := a.Validate(); err != nil {
+		return err
 	}
 	start, end := r.Span()
 	if start.IsZero() {
