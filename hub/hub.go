@@ -75,6 +75,12 @@ const (
 	requestGrace = 2 * time.Second
 	headerTime   = 10 * time.Second
 	idleTime     = 2 * time.Minute
+	// bodyTime is for the body of a request, unless its handler knows better
+	// once it knows the caller.
+	bodyTime = 30 * time.Second
+	// linkStreams is how many requests of its own an agent may have under way
+	// on one link; it bounds what its unread bodies take.
+	linkStreams = 256
 )
 
 // New opens everything that a hub needs and listens, so that whatever is
@@ -177,7 +183,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 
 	h.serve("metrics", metricsListener, nil, h.metricsMux(metrics))
 	page := web.Handler(web.Config{API: h.api, Version: version, Logger: logger.With("component", "web")})
-	session := tunnel.Config{Logger: logger.With("component", "tunnel")}
+	session := tunnel.Config{Streams: linkStreams, Logger: logger.With("component", "tunnel")}
 	apiServer := h.serve("api", apiListener, tlsConfig, h.apiMux(page, session, cfg.Certificates))
 	apiServer.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){tunnel.ALPN: tunnel.NextProto(session, h.links.serve)}
 	apiServer.TLSConfig.NextProtos = []string{"h2", "http/1.1", tunnel.ALPN}
@@ -298,7 +304,7 @@ func (h *Hub) metricsMux(reg *prometheus.Registry) http.Handler {
 func (h *Hub) serve(name string, l net.Listener, tlsConfig *tls.Config, handler http.Handler) *http.Server {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &http.Server{
-		Handler:           h.recovered(name, handler),
+		Handler:           h.recovered(name, inTime(handler)),
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -309,6 +315,18 @@ func (h *Hub) serve(name string, l net.Listener, tlsConfig *tls.Config, handler 
 	}
 	h.servers = append(h.servers, &server{name, s, l, stop})
 	return s
+}
+
+// inTime bounds the wait for a request's body. Also who never got past the
+// credential's check can promise a body and not send it, for which net/http
+// would wait before it ends the request.
+func inTime(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // recovered logs a handler's panic, which net/http would only tell its
@@ -336,6 +354,8 @@ var errNoServiceCredential = fmt.Errorf("%w: no credential: present a client cer
 // if only to have it taken off.
 func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
 	id, _, err := h.peers.Peer(r.TLS)
+	_, _, basic := r.BasicAuth()
+	ambient := err == nil || basic
 	if errors.Is(err, pki.ErrNoCertificate) {
 		token, ok := forward.Token(r)
 		if !ok {
@@ -346,7 +366,22 @@ func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
 	if err != nil {
 		return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)
 	}
+	if ambient && crossSite(r) {
+		return forward.Caller{}, fmt.Errorf("%w: another site asked a browser for this call", forward.ErrForbidden)
+	}
 	return callerOf(id)
+}
+
+// crossSite reports whether another site had a browser ask for something that
+// isn't only reading. Browsers show certificates and passwords by themselves,
+// for whatever site makes them call; and a WebSocket, by which a command runs
+// in a container, begins with a GET.
+func crossSite(r *http.Request) bool {
+	method := r.Method
+	if r.Header.Get("Upgrade") != "" {
+		method = http.MethodPost
+	}
+	return new(http.CrossOriginProtection).Check(&http.Request{Method: method, Header: r.Header, Host: r.Host, URL: r.URL}) != nil
 }
 
 func callerOf(id pki.Identity) (forward.Caller, error) {

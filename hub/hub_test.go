@@ -426,12 +426,36 @@ func forwards(t *testing.T, h *running) {
 		status int
 		says   string
 	}{
-		"bearer":          {h.client(t, nil), bearer(token), 200, "GET /a/b?c=d"},
-		"basic":           {h.client(t, nil), func(r *http.Request) { r.SetBasicAuth("x", token) }, 200, "GET /a/b?c=d"},
-		"certificate":     {h.client(t, &pair), func(*http.Request) {}, 200, "GET /a/b?c=d"},
-		"nothing":         {h.client(t, nil), func(*http.Request) {}, 401, "no credential"},
-		"no token of us":  {h.client(t, nil), bearer("a.b.c"), 401, "not a JWT"},
-		"control":         {h.admin, func(*http.Request) {}, 403, "get one for a service"},
+		"bearer":         {h.client(t, nil), bearer(token), 200, "GET /a/b?c=d"},
+		"basic":          {h.client(t, nil), func(r *http.Request) { r.SetBasicAuth("x", token) }, 200, "GET /a/b?c=d"},
+		"certificate":    {h.client(t, &pair), func(*http.Request) {}, 200, "GET /a/b?c=d"},
+		"nothing":        {h.client(t, nil), func(*http.Request) {}, 401, "no credential"},
+		"no token of us": {h.client(t, nil), bearer("a.b.c"), 401, "not a JWT"},
+		"control":        {h.admin, func(*http.Request) {}, 403, "get one for a service"},
+		"a page of another site by certificate": {h.client(t, &pair), func(r *http.Request) {
+			r.Method = "POST"
+			r.Header.Set("Origin", "https://evil.example")
+		}, 403, "another site"},
+		"a WebSocket of another site by Basic": {h.client(t, nil), func(r *http.Request) {
+			r.SetBasicAuth("x", token)
+			r.Header.Set("Connection", "Upgrade")
+			r.Header.Set("Upgrade", "websocket")
+			r.Header.Set("Origin", "https://evil.example")
+		}, 403, "another site"},
+		"a neighbour port's page": {h.client(t, &pair), func(r *http.Request) {
+			r.Method = "POST"
+			r.Header.Set("Sec-Fetch-Site", "same-site")
+		}, 403, "another site"},
+		"the service's own page": {h.client(t, &pair), func(r *http.Request) {
+			r.Method = "POST"
+			r.Header.Set("Origin", base)
+			r.Header.Set("Sec-Fetch-Site", "same-origin")
+		}, 200, "POST /a/b?c=d"},
+		"a token that no browser adds": {h.client(t, nil), func(r *http.Request) {
+			r.Method = "POST"
+			bearer(token)(r)
+			r.Header.Set("Origin", "https://another.example")
+		}, 200, "POST /a/b?c=d"},
 		"unknown service": {h.client(t, nil), bearer(other), 404, "gone"},
 		"unknown agent":   {h.client(t, nil), bearer(away), 404, "west"},
 	} {

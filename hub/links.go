@@ -44,6 +44,7 @@ type links struct {
 	serving sync.WaitGroup
 
 	mu    sync.Mutex
+	open  map[fleet.AgentName]int                        // guarded by mu; links, registered or not
 	here  map[fleet.AgentName]map[fleet.InstanceID]*link // guarded by mu
 	known map[fleet.AgentName]bool                       // guarded by mu; ever joined
 }
@@ -61,6 +62,8 @@ type link struct {
 
 	mu       sync.Mutex
 	instance fleet.InstanceID // guarded by mu; empty until it has registered
+
+	over bool // guarded by links.mu; it is never in the table again
 }
 
 func (l *link) peer() fleet.Peer {
@@ -78,6 +81,7 @@ func (ls *links) load(ctx context.Context) error {
 	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
+	ls.open = map[fleet.AgentName]int{}
 	ls.here = map[fleet.AgentName]map[fleet.InstanceID]*link{}
 	ls.known = map[fleet.AgentName]bool{}
 	for _, a := range agents {
@@ -90,7 +94,12 @@ func (ls *links) load(ctx context.Context) error {
 var (
 	errCertificateOver = errors.New("the agent's certificate has expired")
 	errStopping        = errors.New("the hub is stopping")
+	errTooMany         = fmt.Errorf("the agent has %d links already", maxLinks)
 )
+
+// maxLinks is how many links an agent may have at a time: far more than its
+// processes need, and few enough that one agent can't use up the hub.
+const maxLinks = 64
 
 // agentOf is the agent that a TLS connection is from.
 func (ls *links) agentOf(state *tls.ConnectionState) (fleet.AgentName, *x509.Certificate, error) {
@@ -125,10 +134,11 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if !ls.begin() {
+	if err := ls.begin(agent); err != nil {
+		ls.log.WarnContext(ctx, "carrier refused", "agent", agent, "remote", s.RemoteAddr().String(), "error", err)
 		return
 	}
-	defer ls.serving.Done()
+	defer ls.done(agent)
 	defer context.AfterFunc(ls.stopped, func() { cancel(errStopping) })()
 	l := &link{agent: agent, session: rand.Text(), remote: s.RemoteAddr().String(), connected: time.Now().UTC(), transport: tunnel.Transport(s)}
 	l.end = time.AfterFunc(time.Until(cert.NotAfter), func() { cancel(errCertificateOver) })
@@ -137,7 +147,7 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 	log := ls.log.With("agent", agent, "session", l.session)
 	log.InfoContext(ctx, "link up", "remote", l.remote)
 	err = tunnel.Serve(ctx, s, ls.handler(l))
-	ls.remove(l)
+	ls.drop(l)
 	log.InfoContext(ctx, "link down", "reason", err)
 	ls.see(context.WithoutCancel(ctx), l)
 }
@@ -218,24 +228,33 @@ func (ls *links) renew(w http.ResponseWriter, r *http.Request, l *link) {
 // add puts l into the table, in the place of an older link of the same
 // process: that one is dying, and is left to it.
 func (ls *links) add(l *link, instance fleet.InstanceID) {
-	ls.remove(l) // it may have registered before, as another process
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.known[l.agent] = true
+	if l.over { // it went down while it registered
+		return
+	}
+	ls.takeOut(l) // it may have registered before, as another process
 	l.mu.Lock()
 	l.instance = instance
 	l.mu.Unlock()
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
 	if ls.here[l.agent] == nil {
 		ls.here[l.agent] = map[fleet.InstanceID]*link{}
 	}
 	ls.here[l.agent][instance] = l
-	ls.known[l.agent] = true
 }
 
-func (ls *links) remove(l *link) {
-	instance := l.peer().Instance
+// drop takes a link out of the table for good.
+func (ls *links) drop(l *link) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if ls.here[l.agent][instance] == l {
+	l.over = true
+	ls.takeOut(l)
+}
+
+// takeOut is called with mu held.
+func (ls *links) takeOut(l *link) {
+	if instance := l.peer().Instance; ls.here[l.agent][instance] == l {
 		delete(ls.here[l.agent], instance)
 	}
 }
@@ -301,14 +320,28 @@ func (ls *links) Members(ctx context.Context) ([]api.Member, error) {
 }
 
 // begin counts a link in, unless no more may begin.
-func (ls *links) begin() bool {
+func (ls *links) begin(agent fleet.AgentName) error {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if ls.stopped.Err() != nil {
-		return false
+	switch {
+	case ls.stopped.Err() != nil:
+		return errStopping
+	case ls.open[agent] >= maxLinks:
+		return errTooMany
 	}
+	ls.open[agent]++
 	ls.serving.Add(1)
-	return true
+	return nil
+}
+
+// done counts a link out.
+func (ls *links) done(agent fleet.AgentName) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.open[agent]--; ls.open[agent] == 0 {
+		delete(ls.open, agent)
+	}
+	ls.serving.Done()
 }
 
 // end ends every link and lets none begin.

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,12 +10,69 @@ import (
 	"encoding/pem"
 	"log/slog"
 	"net/http/httptest"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/store/sqlite"
 )
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// A link that goes down while it registers isn't in the table afterwards:
+// nothing would ever take it out.
+func TestLinks_register_of_a_link_that_went_down(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	l := &link{agent: "a"}
+	ls := &links{store: db, log: quiet}
+	ls.release = func(context.Context, fleet.AgentName, fleet.InstanceID, []string) error {
+		ls.drop(l)
+		return nil
+	}
+	if err := ls.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	ls.register(w, httptest.NewRequest("POST", "/v1/register", strings.NewReader(`{"agent":"a","instance":"i"}`)), l)
+	if w.Code != 200 {
+		t.Fatalf("register: %d %s", w.Code, w.Body)
+	}
+	if ls.connected("a") {
+		t.Error("the link is in the table although it is down")
+	}
+}
+
+func TestLinks_begin(t *testing.T) {
+	ls := &links{open: map[fleet.AgentName]int{}}
+	ls.stopped, ls.stop = context.WithCancel(t.Context())
+	for range maxLinks {
+		if err := ls.begin("a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ls.begin("a"); err != errTooMany {
+		t.Errorf("one link too many: %v", err)
+	}
+	if err := ls.begin("b"); err != nil {
+		t.Errorf("another agent: %v", err)
+	}
+	ls.done("a")
+	if err := ls.begin("a"); err != nil {
+		t.Errorf("after one has ended: %v", err)
+	}
+	ls.end()
+	if err := ls.begin("c"); err != errStopping {
+		t.Errorf("a hub that stops: %v", err)
+	}
+}
 
 // A link lives as long as the agent's newest certificate, so that what is
 // forwarded by it isn't cut once a day.
@@ -34,7 +92,7 @@ func TestLinks_renew(t *testing.T) {
 		}
 		ended := false
 		l := &link{agent: "a", end: time.AfterFunc(time.Hour, func() { ended = true })}
-		ls := &links{ca: ca, life: 24 * time.Hour, log: slog.New(slog.DiscardHandler)}
+		ls := &links{ca: ca, life: 24 * time.Hour, log: quiet}
 
 		time.Sleep(50 * time.Minute)
 		w := httptest.NewRecorder()
