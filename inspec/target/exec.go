@@ -19,6 +19,7 @@ import (
 // Each command is a process of its own, so several may run side by side.
 type machine struct {
 	*files
+	*pool
 	uri      string
 	chroot   string
 	env      []string
@@ -51,7 +52,7 @@ func openChroot(uri, name string) (Target, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if _, err := m.Run(ctx, ":"); err != nil {
-		f.root.Close()
+		m.Close()
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			return nil, fmt.Errorf("target %q: running commands in it needs root; run as root, or use dir:%s, which only reads files", uri, name)
@@ -64,18 +65,52 @@ func openChroot(uri, name string) (Target, error) {
 }
 
 func newMachine(m *machine) *machine {
+	m.pool = newPool(&processes{m}, func(context.Context) (lane, error) { return &processes{m}, nil })
 	m.platform = sync.OnceValues(func() (Platform, error) { return detect(context.Background(), m) })
 	return m
 }
 
 func (m *machine) URI() string                                { return m.uri }
 func (m *machine) Platform(context.Context) (Platform, error) { return m.platform() }
-func (m *machine) Close() error                               { return m.root.Close() }
+func (m *machine) Close() error                               { return errors.Join(m.pool.close(), m.root.Close()) }
 
 func (m *machine) Run(ctx context.Context, command string) (CommandResult, error) {
-	if strings.ContainsRune(command, 0) {
-		return CommandResult{}, errNUL(command)
+	q := question{op: opRun, what: command}
+	if err := m.refuse(q); err != nil {
+		return CommandResult{}, err
 	}
+	c := m.ask(ctx, q)
+	return c.result, c.err
+}
+
+// takes reports that files are looked at without the pool.
+func (m *machine) takes(q question) bool { return q.op == opRun }
+
+func (m *machine) refuse(q question) error {
+	if strings.ContainsRune(q.what, 0) {
+		return errNUL(q.what)
+	}
+	return nil
+}
+
+func (m *machine) answer(c *call) (any, error) { return c.result, c.err }
+
+// roundTrips is none: what is run is a process of this machine.
+func (m *machine) roundTrips() int { return 0 }
+
+// processes runs one process after another.
+type processes struct{ m *machine }
+
+func (p *processes) close() error { return nil }
+
+func (p *processes) do(calls []*call) {
+	for _, c := range calls {
+		c.result, c.err = p.m.process(c.ctx, c.what)
+		c.answered(c)
+	}
+}
+
+func (m *machine) process(ctx context.Context, command string) (CommandResult, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, CommandTimeout, &TimeoutError{Command: command, After: CommandTimeout})
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,17 +30,39 @@ type ShellConfig struct {
 	// Close ends what provides the streams; afterwards reads from them must
 	// return. It may be nil.
 	Close func() error
+	// More opens another shell in the same place, so that commands can run
+	// side by side; nil when there is but one.
+	More func(ctx context.Context) (Streams, error)
+}
+
+// Streams are those of one shell.
+type Streams struct {
+	Stdin          io.Writer
+	Stdout, Stderr io.Reader
+	Close          func() error // as ShellConfig.Close
+}
+
+// shells is a target of one or several shells in the same place.
+type shells struct {
+	*pool
+	uri      string
+	platform func() (Platform, error)
+	mu       sync.Mutex
+	all      []*shell // guarded by mu; all that were ever opened
 }
 
 // shell is one /bin/sh that reads commands from its standard input.
 //
 // Flow. The shell itself never runs what it is asked to: for each batch it
-// starts a subshell in the background, which runs the commands one after
-// another, each in a /bin/sh of its own with empty standard input, and after
-// each writes a frame to both streams:
+// starts a subshell in the background, which works off the questions one after
+// another, and after each writes a frame to both streams:
 //
 //	stdout: LF marker SP sequence SP status LF
 //	stderr: LF marker SP sequence LF
+//
+// A command is run by a /bin/sh of its own with empty standard input. Looks at
+// files are functions of the subshell, which fork for no more than stat, head
+// and readlink; all that a batch wants to have stat'ed is one question.
 //
 // The marker is random, so no output holds it by accident. What lies before a
 // frame is the command's output, byte for byte. The shell's own standard error
@@ -55,7 +79,7 @@ type ShellConfig struct {
 type shell struct {
 	cfg      ShellConfig
 	marker   []byte // LF, 32 hexadecimal digits, SP
-	calls    chan *call
+	calls    chan []*call
 	events   chan event
 	lines    chan string
 	closing  chan struct{}
@@ -63,15 +87,7 @@ type shell struct {
 	err      error
 	once     sync.Once
 	closeErr error
-	platform func() (Platform, error)
-}
-
-type call struct {
-	ctx    context.Context
-	cmd    string
-	result CommandResult
-	err    error
-	done   chan struct{}
+	trips    atomic.Int64 // batches sent
 }
 
 // event is what a reader or the writer reports to the loop.
@@ -96,53 +112,118 @@ func NewShell(ctx context.Context, stdin io.Writer, stdout, stderr io.Reader, cf
 	if cfg.Hello == 0 {
 		cfg.Hello = 30 * time.Second
 	}
+	first, err := startShell(ctx, stdin, stdout, stderr, cfg)
+	if err != nil {
+		return nil, err
+	}
+	t := &shells{uri: cfg.URI, all: []*shell{first}}
+	var more func(ctx context.Context) (lane, error)
+	if cfg.More != nil {
+		more = func(ctx context.Context) (lane, error) { return t.another(ctx, cfg) }
+	}
+	t.pool = newPool(first, more)
+	t.platform = sync.OnceValues(func() (Platform, error) { return detect(context.Background(), t) })
+	return t, nil
+}
+
+func (t *shells) another(ctx context.Context, cfg ShellConfig) (lane, error) {
+	streams, err := cfg.More(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Close = streams.Close
+	s, err := startShell(ctx, streams.Stdin, streams.Stdout, streams.Stderr, cfg)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = append(t.all, s)
+	return s, nil
+}
+
+func (t *shells) URI() string                                { return t.uri }
+func (t *shells) Platform(context.Context) (Platform, error) { return t.platform() }
+func (t *shells) Close() error                               { return t.close() }
+
+func (t *shells) Run(ctx context.Context, cmd string) (CommandResult, error) {
+	return answerOf[CommandResult](t, ctx, question{op: opRun, what: cmd})
+}
+
+func answerOf[T any](t *shells, ctx context.Context, q question) (T, error) {
+	if err := t.refuse(q); err != nil {
+		var none T
+		return none, err
+	}
+	v, err := t.answer(t.ask(ctx, q))
+	value, _ := v.(T)
+	return value, err
+}
+
+// roundTrips is how many batches the shell that got most of them was sent:
+// those follow one another, while other shells work beside it.
+func (t *shells) roundTrips() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	most := int64(0)
+	for _, s := range t.all {
+		most = max(most, s.trips.Load())
+	}
+	return int(most)
+}
+
+// startShell takes the streams, and closes them when no shell answers.
+func startShell(ctx context.Context, stdin io.Writer, stdout, stderr io.Reader, cfg ShellConfig) (*shell, error) {
 	var random [16]byte
 	rand.Read(random[:])
 	s := &shell{
 		cfg:     cfg,
 		marker:  []byte("\n" + hex.EncodeToString(random[:]) + " "),
-		calls:   make(chan *call),
+		calls:   make(chan []*call),
 		events:  make(chan event),
 		lines:   make(chan string, 4),
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
 	}
-	s.platform = sync.OnceValues(func() (Platform, error) { return detect(context.Background(), s) })
 	go s.read(0, stdout)
 	go s.read(1, stderr)
 	go s.write(stdin)
 	if err := s.hello(ctx); err != nil {
 		close(s.ended)
-		s.Close()
+		s.close()
 		return nil, err
 	}
 	go s.loop()
 	return s, nil
 }
 
-func (s *shell) URI() string                                { return s.cfg.URI }
-func (s *shell) Platform(context.Context) (Platform, error) { return s.platform() }
-
-func (s *shell) Run(ctx context.Context, cmd string) (CommandResult, error) {
-	if strings.ContainsRune(cmd, 0) {
-		return CommandResult{}, errNUL(cmd)
+// do hands calls to the loop, which always answers, also when a context ends
+// or the stream does.
+func (s *shell) do(calls []*call) {
+	var wg sync.WaitGroup
+	wg.Add(len(calls))
+	for _, c := range calls {
+		answered := c.answered
+		c.answered = func(c *call) {
+			c.answered = answered
+			answered(c)
+			wg.Done()
+		}
 	}
-	c := &call{ctx: ctx, cmd: cmd, done: make(chan struct{})}
 	select {
-	case s.calls <- c:
-	case <-ctx.Done():
-		return CommandResult{}, context.Cause(ctx)
+	case s.calls <- calls:
 	case <-s.ended:
-		return CommandResult{}, s.err
+		for _, c := range calls {
+			c.err = s.err
+			c.answered(c)
+		}
 	}
-	// The loop always answers, also when ctx ends or the stream does.
-	<-c.done
-	return c.result, c.err
+	wg.Wait()
 }
 
-// Close ends the shell, with the command that is still running in it, and
+// close ends the shell, with the command that is still running in it, and
 // waits for what was started here.
-func (s *shell) Close() error {
+func (s *shell) close() error {
 	s.once.Do(func() {
 		select {
 		case s.lines <- "reeve_abort; exit\n":
@@ -200,7 +281,7 @@ done
 done
 wait
 }
-`
+` + fileFunctions
 
 func (s *shell) hello(ctx context.Context) error {
 	mark := strings.TrimSpace(string(s.marker))
@@ -337,21 +418,41 @@ func (s *shell) loop() {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	finish := func(c *call, err error) {
-		c.err = err
-		close(c.done)
+		if c.members == nil {
+			c.err = err
+			c.answered(c)
+			return
+		}
+		waiting = append(waiting, c.resolve(err)...)
 	}
 	lost := func(err error) {
 		s.err = err
-		for _, c := range append(sent, waiting...) {
-			finish(c, err)
-		}
 		close(s.ended)
+		for _, c := range append(sent, waiting...) {
+			for _, m := range append(c.members, c) {
+				if m.answered != nil {
+					finish(m, err)
+				}
+			}
+		}
 	}
 	for {
 		if len(sent) == 0 && ending == nil && len(waiting) > 0 {
 			n := min(len(waiting), batchSize)
-			sent, waiting = waiting[:n:n], waiting[n:]
-			s.lines <- s.script(sent, seq)
+			batch := waiting[:n:n]
+			waiting = waiting[n:]
+			batch = slices.DeleteFunc(batch, func(c *call) bool {
+				over := c.ctx.Err() != nil
+				if over {
+					finish(c, context.Cause(c.ctx))
+				}
+				return over
+			})
+			if sent = together(batch); len(sent) > 0 {
+				s.trips.Add(1)
+				s.lines <- s.script(sent, seq)
+			}
+			continue
 		}
 		var cancelled <-chan struct{}
 		switch {
@@ -374,8 +475,8 @@ func (s *shell) loop() {
 		}
 
 		select {
-		case c := <-s.calls:
-			waiting = append(waiting, c)
+		case calls := <-s.calls:
+			waiting = append(waiting, calls...)
 		case <-s.closing:
 			lost(ErrClosed)
 			return
@@ -384,7 +485,7 @@ func (s *shell) loop() {
 				lost(&LostError{URI: s.cfg.URI, Reason: "a command could not be ended: " + ending.err.Error()})
 				return
 			}
-			stop(sent[0], &TimeoutError{Command: sent[0].cmd, After: s.cfg.Timeout})
+			stop(sent[0], &TimeoutError{Command: sent[0].what, After: s.cfg.Timeout})
 		case <-cancelled:
 			stop(sent[0], context.Cause(sent[0].ctx))
 		case ev := <-s.events:
@@ -394,7 +495,7 @@ func (s *shell) loop() {
 				return
 			case ev.over:
 				if i := have[ev.stream]; ending == nil && i < len(sent) {
-					stop(sent[i], &OutputError{What: fmt.Sprintf("command %q", short(sent[i].cmd)), Limit: MaxOutput})
+					stop(sent[i], &OutputError{What: fmt.Sprintf("command %q", short(sent[i].what)), Limit: MaxOutput})
 				}
 			case len(ev.words) == 1 && ev.words[0] == "abort":
 				if ending != nil {
@@ -452,13 +553,17 @@ func stderrTail(ev event) string {
 	return short(strings.TrimSpace(string(ev.data)))
 }
 
-// script is what the shell reads to run calls, numbered from seq.
+// script is what the shell reads to work off calls, numbered from seq.
 func (s *shell) script(calls []*call, seq int) string {
 	mark := strings.TrimSpace(string(s.marker))
 	var b strings.Builder
 	b.WriteString("(\n")
 	for i, c := range calls {
-		fmt.Fprintf(&b, "(exec /bin/sh -c %s </dev/null 2>&3 3>&-)\n", Quote(c.cmd))
+		if c.op == opRun {
+			fmt.Fprintf(&b, "(exec /bin/sh -c %s </dev/null 2>&3 3>&-)\n", Quote(c.what))
+		} else {
+			fmt.Fprintf(&b, "%s </dev/null 2>&3 3>&-\n", c.function())
+		}
 		fmt.Fprintf(&b, "printf '\\n%s %d %%d\\n' $?; printf '\\n%s %d\\n' >&3\n", mark, seq+i, mark, seq+i)
 	}
 	b.WriteString(") & reeve_p=$!\n")
@@ -476,44 +581,50 @@ func openShell(ctx context.Context, uri, command string) (Target, error) {
 	if strings.TrimSpace(command) == "" {
 		return nil, fmt.Errorf("target %q: the command is missing; write one that gives a shell, such as shell:docker exec -i NAME sh", uri)
 	}
+	more := func(context.Context) (Streams, error) { return startCommand(command) }
+	first, err := more(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("target %q: %w", uri, err)
+	}
+	return NewShell(ctx, first.Stdin, first.Stdout, first.Stderr, ShellConfig{URI: uri, Close: first.Close, More: more})
+}
+
+func startCommand(command string) (Streams, error) {
 	cmd := exec.Command("/bin/sh", "-c", command)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, err
+		return Streams{}, err
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return Streams{}, err
 	}
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
-		return nil, err
+		return Streams{}, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("target %q: %w", uri, err)
+		return Streams{}, err
 	}
-	return NewShell(ctx, stdin, stdout, stderr, ShellConfig{
-		URI: uri,
-		Close: func() error {
-			// A client such as docker's must carry the shell's last line over
-			// before it may be killed.
-			ended := make(chan error, 1)
-			go func() { ended <- cmd.Wait() }()
-			var late bool
-			select {
-			case <-ended:
-			case <-time.After(2 * time.Second):
-				late = true
-			}
-			err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			if late {
-				<-ended // its status says only that it was killed
-			}
-			if errors.Is(err, syscall.ESRCH) {
-				return nil
-			}
-			return err
-		},
-	})
+	return Streams{Stdin: stdin, Stdout: stdout, Stderr: stderr, Close: func() error {
+		// A client such as docker's must carry the shell's last line over
+		// before it may be killed.
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		var late bool
+		select {
+		case <-ended:
+		case <-time.After(2 * time.Second):
+			late = true
+		}
+		err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		if late {
+			<-ended // its status says only that it was killed
+		}
+		if errors.Is(err, syscall.ESRCH) {
+			return nil
+		}
+		return err
+	}}, nil
 }

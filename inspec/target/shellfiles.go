@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// The scripts that read files through a shell use builtins but for stat,
-// readlink and head, and end with these statuses.
+// The functions that look at files end with these statuses.
 const (
 	statusMissing = 90 + iota
 	statusForbidden
@@ -24,105 +23,223 @@ const (
 	statusNotDirectory
 )
 
-// locate ends the script when $p isn't there: with statusForbidden when the
-// nearest directory above it may not be searched.
-const locate = `if [ ! -e "$p" ] && [ ! -L "$p" ]; then
-d=$p
-while d=${d%/*}; [ -n "$d" ]; do
-if [ -d "$d" ]; then [ -x "$d" ] || exit 91; break; fi
+// fileFunctions look at $p, or at their arguments, by builtins as far as they
+// can. reeve_at says whether the path is there: forbidden when the nearest
+// directory above it may not be searched. reeve_stats prints a status for each
+// of its arguments, and then what stat says of those that are there.
+const fileFunctions = `reeve_at() {
+if [ -e "$p" ] || [ -L "$p" ]; then return 0; fi
+reeve_d=$p
+while reeve_d=${reeve_d%/*}; [ -n "$reeve_d" ]; do
+if [ -d "$reeve_d" ]; then [ -x "$reeve_d" ] || return 91; break; fi
 done
-exit 90
+return 90
+}
+reeve_stats() {
+command -v stat >/dev/null || return 92
+reeve_l=$1
+shift
+reeve_n=$#
+for p do
+if reeve_at; then
+if [ -z "$reeve_l" ] || [ -e "$p" ]; then echo 0; set -- "$@" "$p"; else echo 90; fi
+else echo $?
 fi
-`
-
-const statFormat = `'%f %u %g %s %Y %U %G'`
-
-func (s *shell) Stat(ctx context.Context, name string, follow bool) (FileInfo, error) {
-	flag := ""
-	check := ""
-	if follow {
-		flag = "-L "
-		check = "[ -e \"$p\" ] || exit 90\n"
-	}
-	out, err := s.fileScript(ctx, "stat", name, check+"command -v stat >/dev/null || exit 92\nstat "+flag+"-c "+statFormat+` "$p"`)
-	if err != nil {
-		return FileInfo{}, err
-	}
-	info, err := parseStat(string(out))
-	if err != nil {
-		return FileInfo{}, pathError("stat", name, err)
-	}
-	return info, nil
+done
+shift $reeve_n
+[ $# -eq 0 ] || stat $reeve_l -c '%f %u %g %s %Y %U %G' "$@"
 }
-
-func (s *shell) ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
-	script := fmt.Sprintf(`[ -e "$p" ] || exit 90
-[ ! -d "$p" ] || exit 93
-[ -f "$p" ] || exit 94
-[ -r "$p" ] || exit 91
-if command -v head >/dev/null; then exec head -c %d "$p"; fi
-command -v cat >/dev/null || exit 92
-exec cat "$p"`, limit+1)
-	data, err := s.fileScript(ctx, "read", name, script)
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, &OutputError{What: "file " + name, Limit: limit}
-	}
-	return data, nil
+reeve_read() {
+reeve_at || return
+[ -e "$p" ] || return 90
+[ ! -d "$p" ] || return 93
+[ -f "$p" ] || return 94
+[ -r "$p" ] || return 91
+if command -v head >/dev/null; then head -c $1 "$p"; return; fi
+command -v cat >/dev/null || return 92
+cat "$p"
 }
-
-func (s *shell) ReadDir(ctx context.Context, name string) ([]string, error) {
-	data, err := s.fileScript(ctx, "list", name, `[ -d "$p" ] || exit 95
-[ -r "$p" ] || exit 91
-cd "$p" || exit 91
+reeve_list() {
+reeve_at || return
+[ -d "$p" ] || return 95
+[ -r "$p" ] || return 91
+(cd "$p" || exit 91
 for f in * .*; do
 case $f in .|..) continue;; esac
 if [ -e "$f" ] || [ -L "$f" ]; then printf '%s\0' "$f"; fi
-done`)
-	if err != nil {
-		return nil, err
+done)
+}
+reeve_readlink() {
+reeve_at || return
+[ -L "$p" ] || return 94
+command -v readlink >/dev/null || return 92
+readlink "$p"
+}
+`
+
+// function is the call of one of fileFunctions that answers c.
+func (c *call) function() string {
+	switch c.op {
+	case opStat, opLstat:
+		flag, words := "-L", []string{}
+		if c.op == opLstat {
+			flag = ""
+		}
+		for _, m := range append(c.members, c) {
+			if m.what != "" {
+				words = append(words, Quote(m.what))
+			}
+		}
+		return "reeve_stats '" + flag + "' " + strings.Join(words, " ")
+	case opRead:
+		return fmt.Sprintf("p=%s; reeve_read %d", Quote(c.what), c.limit+1)
+	case opList:
+		return "p=" + Quote(c.what) + "; reeve_list"
 	}
-	var names []string
-	for name := range bytes.SplitSeq(data, []byte{0}) {
-		if len(name) > 0 {
-			names = append(names, string(name))
+	return "p=" + Quote(c.what) + "; reeve_readlink"
+}
+
+// together makes one question of all looks at files by stat, since one process
+// can answer them.
+func together(calls []*call) []*call {
+	var out []*call
+	groups := map[string]*call{}
+	for _, c := range calls {
+		if c.apart || c.members != nil || c.op != opStat && c.op != opLstat {
+			out = append(out, c)
+			continue
+		}
+		g := groups[c.op]
+		if g == nil {
+			g = &call{question: question{op: c.op}, ctx: c.ctx}
+			groups[c.op] = g
+			out = append(out, g)
+		}
+		g.members = append(g.members, c)
+	}
+	return out
+}
+
+// resolve gives the members of a group their answers and returns those that
+// must be asked by themselves: all of them when what stat printed doesn't tell
+// which line is whose, or when it hung.
+func (c *call) resolve(err error) (apart []*call) {
+	lines := strings.Split(strings.TrimSuffix(string(c.result.Stdout), "\n"), "\n")
+	n := len(c.members)
+	there := 0
+	for i := 0; i < n && i < len(lines); i++ {
+		if lines[i] == "0" {
+			there++
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	if err != nil || c.result.ExitStatus != 0 || len(lines) != n+there {
+		for _, m := range c.members {
+			m.apart = true
+		}
+		return c.members
+	}
+	rest := lines[n:]
+	for i, m := range c.members {
+		if lines[i] == "0" {
+			m.result.Stdout = []byte("0\n" + rest[0])
+			rest = rest[1:]
+		} else {
+			m.result.Stdout = []byte(lines[i])
+		}
+		m.answered(m)
+	}
+	return nil
 }
 
-func (s *shell) Readlink(ctx context.Context, name string) (string, error) {
-	data, err := s.fileScript(ctx, "readlink", name, `[ -L "$p" ] || exit 94
-command -v readlink >/dev/null || exit 92
-exec readlink "$p"`)
-	if err != nil {
-		return "", err
+func (t *shells) Stat(ctx context.Context, name string, follow bool) (FileInfo, error) {
+	op := opLstat
+	if follow {
+		op = opStat
 	}
-	return strings.TrimSuffix(string(data), "\n"), nil
+	return answerOf[FileInfo](t, ctx, question{op: op, what: name})
 }
 
-// fileScript runs script with the path as $p and turns its status into an
-// error.
-func (s *shell) fileScript(ctx context.Context, op, name, script string) ([]byte, error) {
-	if !strings.HasPrefix(name, "/") {
-		return nil, pathError(op, name, errors.New("a path in a target must begin with /"))
+func (t *shells) ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
+	return answerOf[[]byte](t, ctx, question{op: opRead, what: name, limit: limit})
+}
+
+func (t *shells) ReadDir(ctx context.Context, name string) ([]string, error) {
+	return answerOf[[]string](t, ctx, question{op: opList, what: name})
+}
+
+func (t *shells) Readlink(ctx context.Context, name string) (string, error) {
+	return answerOf[string](t, ctx, question{op: opReadlink, what: name})
+}
+
+// takes reports that every question goes through the shells.
+func (t *shells) takes(question) bool { return true }
+
+// refuse says why q can't be asked, if it can't.
+func (t *shells) refuse(q question) error {
+	switch {
+	case q.op == opRun && strings.ContainsRune(q.what, 0):
+		return errNUL(q.what)
+	case q.op == opRun:
+		return nil
+	case !strings.HasPrefix(q.what, "/"):
+		return pathError(q.verb(), q.what, errors.New("a path in a target must begin with /"))
+	case strings.ContainsRune(q.what, 0):
+		return pathError(q.verb(), q.what, syscall.EINVAL)
 	}
-	out, err := s.Run(ctx, "p="+Quote(name)+"\n"+locate+script)
-	if err != nil {
-		return nil, err
+	return nil
+}
+
+// verb is what errors call a question about a file.
+func (q question) verb() string {
+	if q.op == opLstat {
+		return opStat
 	}
-	switch out.ExitStatus {
-	case 0:
-		return out.Stdout, nil
+	return q.op
+}
+
+// answer reads what a shell said to c.
+func (t *shells) answer(c *call) (any, error) {
+	if c.err != nil {
+		return c.result, c.err
+	}
+	out, status := c.result, c.result.ExitStatus
+	if c.op == opRun {
+		return out, nil
+	}
+	text := strings.TrimSuffix(string(out.Stdout), "\n")
+	if c.op == opStat || c.op == opLstat {
+		first, rest, _ := strings.Cut(text, "\n")
+		if n, err := strconv.Atoi(first); err == nil && n != 0 {
+			status = n
+		}
+		text = rest
+	}
+	if status == 0 {
+		switch c.op {
+		case opRead:
+			if int64(len(out.Stdout)) > c.limit {
+				return nil, &OutputError{What: "file " + c.what, Limit: c.limit}
+			}
+			return out.Stdout, nil
+		case opList:
+			return listed(out.Stdout), nil
+		case opReadlink:
+			return text, nil
+		}
+		info, err := parseStat(text)
+		if err != nil {
+			return nil, pathError(c.verb(), c.what, err)
+		}
+		return info, nil
+	}
+	var err error
+	switch status {
 	case statusMissing:
 		err = fs.ErrNotExist
 	case statusForbidden:
 		err = fs.ErrPermission
 	case statusNoTool:
-		err = fmt.Errorf("the target has no %s program, which is needed for this", map[string]string{"stat": "stat", "readlink": "readlink", "read": "cat"}[op])
+		err = fmt.Errorf("the target has no %s program, which is needed for this", map[string]string{opStat: "stat", opLstat: "stat", opReadlink: "readlink", opRead: "cat"}[c.op])
 	case statusDirectory:
 		err = syscall.EISDIR
 	case statusNotRegular:
@@ -130,12 +247,24 @@ func (s *shell) fileScript(ctx context.Context, op, name, script string) ([]byte
 	case statusNotDirectory:
 		err = syscall.ENOTDIR
 	default:
-		err = fmt.Errorf("status %d: %s", out.ExitStatus, short(strings.TrimSpace(string(out.Stderr))))
+		err = fmt.Errorf("status %d: %s", status, short(strings.TrimSpace(string(out.Stderr))))
 	}
-	return nil, pathError(op, name, err)
+	return nil, pathError(c.verb(), c.what, err)
 }
 
-// parseStat reads one line in statFormat.
+// listed splits names that end with a NUL each.
+func listed(data []byte) []string {
+	var names []string
+	for name := range bytes.SplitSeq(data, []byte{0}) {
+		if len(name) > 0 {
+			names = append(names, string(name))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// parseStat reads one line of stat.
 func parseStat(line string) (FileInfo, error) {
 	f := strings.Fields(line)
 	if len(f) < 5 {

@@ -1,0 +1,301 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"sync"
+)
+
+// What may be asked of a target.
+const (
+	opRun      = "run"
+	opStat     = "stat"
+	opLstat    = "lstat"
+	opRead     = "read"
+	opList     = "list"
+	opReadlink = "readlink"
+)
+
+// A question is one thing that is asked of a target: a command, or something
+// about a path.
+type question struct {
+	op, what string
+	limit    int64 // of opRead
+}
+
+// A call is a question under way. Whoever works on it sets result or err and
+// calls answered, once.
+type call struct {
+	question
+	ctx      context.Context
+	kind     kind
+	result   CommandResult
+	err      error
+	answered func(*call)
+	members  []*call // of several looks at files in one
+	apart    bool    // is no longer to be put together with others
+}
+
+func newCall(ctx context.Context, q question) (*call, chan struct{}) {
+	done := make(chan struct{})
+	return &call{question: q, ctx: ctx, answered: func(*call) { close(done) }}, done
+}
+
+// kind says what may run beside a command, and how it is to be scheduled.
+type kind int
+
+const (
+	light   kind = iota
+	heavy        // takes long: started early, and not all of them at once
+	holder       // takes a lock that others of its kind would find taken
+	watcher      // sees processes, and must not see those of other commands
+	kinds
+)
+
+// The words by which a command is known. A word too many costs some time; one
+// that is missing could change an answer.
+var (
+	watches = regexp.MustCompile(`\b(ps|pgrep|pidof|pkill|pstree|top|htop|lsof|fuser|vmstat|initctl)\b|(^|[^.\w])service\s|/proc/[*?\[0-9$]|/proc([^/\w]|$)`)
+	locks   = regexp.MustCompile(`\b(ip6?tables[-a-z0-9]*|ufw|nft|yum|dnf|microdnf|tdnf|zypper|apt|apt-get|apt-mark|aptitude|pacman|apk|snap|semanage|semodule|authselect|aide|lvs|vgs|pvs|subscription-manager|needs-restarting)\b`)
+	lasts   = regexp.MustCompile(`\b(find|for|while|rpm -V\w*|rpm --verify|debsums|dpkg -V|aide|openssl|grep -\w*[rR]\w*|du)\b`)
+)
+
+func kindOf(q question) kind {
+	switch {
+	case q.op != opRun:
+		return light
+	case watches.MatchString(q.what):
+		return watcher
+	case locks.MatchString(q.what):
+		return holder
+	case lasts.MatchString(q.what):
+		return heavy
+	}
+	return light
+}
+
+// A lane works off calls one after another.
+type lane interface {
+	// do returns when each of calls was answered.
+	do(calls []*call)
+	close() error
+}
+
+// pool spreads calls over up to jobs lanes of one target. More lanes than the
+// first are opened when there is work for them; a target that gives no more
+// is worked through those that there are.
+type pool struct {
+	first lane // that the target began with
+	open  func(ctx context.Context) (lane, error)
+	ctx   context.Context // of what is opened; ended by close
+	stop  context.CancelFunc
+	wg    sync.WaitGroup // what is being opened
+
+	mu      sync.Mutex // guards what follows
+	jobs    int
+	opening int
+	lanes   []lane
+	idle    []lane
+	waiting [kinds][]*call
+	busy    [kinds]int // lanes at work, by kind
+	closed  bool
+}
+
+func newPool(first lane, open func(ctx context.Context) (lane, error)) *pool {
+	p := &pool{first: first, open: open, jobs: 1, lanes: []lane{first}, idle: []lane{first}}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p
+}
+
+// setJobs bounds how many commands run side by side.
+func (p *pool) setJobs(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open != nil {
+		p.jobs = max(1, n)
+	}
+}
+
+// add takes calls and returns at once.
+func (p *pool) add(calls ...*call) {
+	p.mu.Lock()
+	closed := p.closed
+	if !closed {
+		for _, c := range calls {
+			if c.kind = kindOf(c.question); p.jobs == 1 {
+				c.kind = light // one after another in any case
+			}
+			p.waiting[c.kind] = append(p.waiting[c.kind], c)
+		}
+		p.dispatch()
+	}
+	p.mu.Unlock()
+	if closed {
+		go abandon(calls)
+	}
+}
+
+func abandon(calls []*call) {
+	for _, c := range calls {
+		c.err = ErrClosed
+		c.answered(c)
+	}
+}
+
+// ask takes one call and waits for its answer.
+func (p *pool) ask(ctx context.Context, q question) *call {
+	c, done := newCall(ctx, q)
+	p.add(c)
+	select {
+	case <-done:
+	case <-ctx.Done():
+		p.mu.Lock()
+		i := slices.Index(p.waiting[c.kind], c)
+		if i >= 0 {
+			p.waiting[c.kind] = slices.Delete(p.waiting[c.kind], i, i+1)
+		}
+		p.mu.Unlock()
+		if i >= 0 {
+			c.err = context.Cause(ctx)
+		} else {
+			<-done // its lane sees to it
+		}
+	}
+	return c
+}
+
+// dispatch gives work to idle lanes. mu is held.
+func (p *pool) dispatch() {
+	for !p.closed && len(p.idle) > 0 {
+		k, calls := p.next()
+		if calls == nil {
+			return
+		}
+		l := p.idle[0]
+		p.idle = p.idle[1:]
+		p.busy[k]++
+		go p.work(l, k, calls)
+	}
+	more := 0
+	for k := range p.waiting[:watcher] {
+		more += len(p.waiting[k])
+	}
+	for ; !p.closed && more > 0 && len(p.lanes)+p.opening < p.jobs; more-- {
+		p.opening++
+		p.wg.Go(p.another)
+	}
+}
+
+// next takes what an idle lane is to do out of what is waiting. A lane gets
+// several at a time, since to hand out each by itself would cost the way to
+// the target each time; fewer when little is left, so that all end together.
+func (p *pool) next() (kind, []*call) {
+	if p.busy[watcher] > 0 {
+		return 0, nil
+	}
+	take := func(k kind, n int) (kind, []*call) {
+		n = min(n, len(p.waiting[k]))
+		calls := p.waiting[k][:n:n]
+		p.waiting[k] = p.waiting[k][n:]
+		return k, calls
+	}
+	share := func(k kind, parts int) int { return (len(p.waiting[k]) + parts - 1) / parts }
+	lights, heavies := len(p.waiting[light]), len(p.waiting[heavy])
+	switch {
+	case p.jobs == 1 && lights > 0:
+		return take(light, lights)
+	case len(p.waiting[holder]) > 0 && p.busy[holder] == 0:
+		return take(holder, len(p.waiting[holder]))
+	case heavies > 0 && (lights == 0 || p.busy[heavy]+p.busy[holder] < max(1, p.jobs/2)):
+		return take(heavy, share(heavy, p.jobs))
+	case lights > 0:
+		return take(light, max(8, share(light, 2*p.jobs)))
+	case len(p.waiting[watcher]) > 0 && p.busy == [kinds]int{} && len(p.waiting[holder]) == 0:
+		return take(watcher, len(p.waiting[watcher]))
+	}
+	return 0, nil
+}
+
+// work has a lane do calls. What an additional lane leaves undone because it
+// was lost is done by another one.
+func (p *pool) work(l lane, k kind, calls []*call) {
+	var again []*call
+	var mu sync.Mutex
+	for _, c := range calls {
+		if l == p.first {
+			break
+		}
+		answered := c.answered
+		c.answered = func(c *call) {
+			var lost *LostError
+			if errors.As(c.err, &lost) {
+				c.err, c.result, c.answered = nil, CommandResult{}, answered
+				mu.Lock()
+				again = append(again, c)
+				mu.Unlock()
+				return
+			}
+			answered(c)
+		}
+	}
+	l.do(calls)
+	p.mu.Lock()
+	p.busy[k]--
+	if len(again) > 0 {
+		p.lanes = slices.DeleteFunc(p.lanes, func(x lane) bool { return x == l })
+		p.jobs = len(p.lanes)
+		p.waiting[k] = append(p.waiting[k], again...)
+	} else {
+		p.idle = append(p.idle, l)
+	}
+	p.dispatch()
+	p.mu.Unlock()
+	if len(again) > 0 {
+		l.close()
+	}
+}
+
+// another opens one more lane.
+func (p *pool) another() {
+	l, err := p.open(p.ctx)
+	p.mu.Lock()
+	p.opening--
+	switch {
+	case err != nil:
+		p.jobs = max(1, len(p.lanes)+p.opening)
+	case p.closed:
+	default:
+		p.lanes, p.idle = append(p.lanes, l), append(p.idle, l)
+		l = nil
+		p.dispatch()
+	}
+	p.mu.Unlock()
+	if err == nil && l != nil {
+		l.close()
+	}
+}
+
+// close ends all lanes; what waits is answered with ErrClosed.
+func (p *pool) close() error {
+	p.mu.Lock()
+	p.closed = true
+	lanes := p.lanes
+	var left []*call
+	for k := range p.waiting {
+		left = append(left, p.waiting[k]...)
+		p.waiting[k] = nil
+	}
+	p.mu.Unlock()
+	p.stop()
+	abandon(left)
+	errs := make([]error, len(lanes))
+	var wg sync.WaitGroup
+	for i, l := range lanes {
+		wg.Go(func() { errs[i] = l.close() })
+	}
+	wg.Wait()
+	p.wg.Wait()
+	return errors.Join(errs...)
+}

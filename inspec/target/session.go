@@ -1,0 +1,351 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"sync"
+	"time"
+)
+
+// ErrPending says that an answer isn't there yet. Only Session.Ahead's target
+// returns it.
+var ErrPending = errors.New("the target has not answered yet")
+
+const (
+	// maxCached bounds one answer that is kept for good.
+	maxCached = 1 << 20
+	// firstBatch is how many questions are collected before the target is
+	// given something to do for the first time.
+	firstBatch = 24
+)
+
+// Stats say what a session asked of its target.
+type Stats struct {
+	// Commands were run, Files are other questions that went to the target.
+	Commands, Files int
+	// RoundTrips is how many batches of questions were sent, one after
+	// another; none where each command is a process of this machine.
+	RoundTrips int
+	// Waiting is how long nothing could be done for want of an answer.
+	Waiting time.Duration
+}
+
+// asker is a target that takes many questions at once and works off several
+// side by side.
+type asker interface {
+	takes(q question) bool
+	refuse(q question) error
+	add(calls ...*call)
+	answer(c *call) (any, error)
+	setJobs(n int)
+	roundTrips() int
+}
+
+// Session is what one run asks of a target. As in InSpec, each command and
+// each look at a file happens once in it; what two ask at the same time is
+// found out once, too. Large outputs aren't kept, nor is anything that a limit
+// or a lost target cut short.
+//
+// What a run will ask can be found out by running it on Ahead's target first,
+// or meanwhile: that target never waits. It answers what is known, notes what
+// isn't, and returns ErrPending. So many questions can be on their way
+// together, and when Target is asked the answers are there.
+//
+// The order in which a target is asked isn't the order of a profile, then.
+// Commands that see processes run while no other does, and of those that take
+// locks one at a time, so that no answer depends on it.
+type Session struct {
+	t    Target
+	many asker // nil when t answers at once
+	ctx  context.Context
+
+	mu          sync.Mutex // guards what follows
+	answers     map[question]*answer
+	held        bool    // questions are collected
+	first       bool    // no batch was sent yet
+	queue       []*call // collected
+	outstanding int     // questions on their way
+	settled     chan struct{}
+	stats       Stats
+	waiters     int // goroutines without an answer
+	since       time.Time
+}
+
+// answer is to one question; value and err are set before done is closed.
+type answer struct {
+	ctx   context.Context // of the one who asked
+	done  chan struct{}
+	value any
+	err   error
+	once  bool // is forgotten when it was asked for
+}
+
+// NewSession makes a session of t in which up to jobs commands run side by
+// side. ctx ends what was asked ahead.
+func NewSession(ctx context.Context, t Target, jobs int) *Session {
+	s := &Session{t: t, ctx: ctx, answers: map[question]*answer{}, first: true, settled: make(chan struct{}, 1)}
+	if many, ok := t.(asker); ok {
+		s.many = many
+		many.setJobs(jobs)
+	}
+	return s
+}
+
+// Target is the session's target, which waits for answers.
+func (s *Session) Target() Target { return &cache{Target: s.t, s: s} }
+
+// Ahead is the target that never waits; false when there is nothing to gain,
+// since t answers at once.
+func (s *Session) Ahead() (Target, bool) {
+	return &cache{Target: s.t, s: s, ahead: true}, s.many != nil
+}
+
+// Hold begins to collect questions, of Target, too.
+func (s *Session) Hold() {
+	s.mu.Lock()
+	s.held = true
+	s.mu.Unlock()
+}
+
+// Release sends what was collected, and from now on each question at once. It
+// reports whether any answer is still to come.
+func (s *Session) Release() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = false
+	s.send()
+	return s.outstanding > 0
+}
+
+// Wait returns when half of the answers that were to come are there.
+func (s *Session) Wait(ctx context.Context) {
+	s.mu.Lock()
+	enough := s.outstanding / 2
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		left := s.outstanding
+		s.mu.Unlock()
+		if left <= enough {
+			return
+		}
+		select {
+		case <-s.settled:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Stats says what was asked so far.
+func (s *Session) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats := s.stats
+	if s.many != nil {
+		stats.RoundTrips = s.many.roundTrips()
+	}
+	return stats
+}
+
+// send hands over what was collected. mu is held.
+func (s *Session) send() {
+	if len(s.queue) > 0 {
+		s.many.add(s.queue...)
+		s.queue, s.first = nil, false
+	}
+}
+
+// put asks q, which nobody has asked before. mu is held.
+func (s *Session) put(ctx context.Context, q question) *answer {
+	a := &answer{ctx: ctx, done: make(chan struct{})}
+	s.answers[q] = a
+	if q.op == opRun {
+		s.stats.Commands++
+	} else {
+		s.stats.Files++
+	}
+	if s.many == nil || !s.many.takes(q) {
+		return a
+	}
+	if err := s.many.refuse(q); err != nil {
+		s.settle(q, a, nil, err)
+		return a
+	}
+	s.outstanding++
+	s.queue = append(s.queue, &call{question: q, ctx: ctx, answered: func(c *call) {
+		v, err := s.many.answer(c)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.outstanding--
+		s.settle(q, a, v, err)
+	}})
+	if !s.held || s.first && len(s.queue) >= firstBatch {
+		s.send()
+	}
+	return a
+}
+
+// settle makes the answer known. mu is held.
+func (s *Session) settle(q question, a *answer, v any, err error) {
+	a.value, a.err = v, err
+	if errors.Is(err, ErrNoCommands) {
+		s.stats.Commands--
+	}
+	var pathErr *fs.PathError
+	if keep := err == nil || errors.Is(err, ErrNoCommands) || errors.As(err, &pathErr); !keep || size(v) > maxCached {
+		a.once = true
+	}
+	close(a.done)
+	select {
+	case s.settled <- struct{}{}:
+	default:
+	}
+}
+
+func size(v any) int {
+	switch v := v.(type) {
+	case CommandResult:
+		return len(v.Stdout) + len(v.Stderr)
+	case []byte:
+		return len(v)
+	case []string:
+		return 64 * len(v)
+	}
+	return 0
+}
+
+// ask answers q; direct is how it is done without a pool.
+func (s *Session) ask(ctx context.Context, q question, direct func() (any, error)) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		a, known := s.answers[q]
+		if !known {
+			a = s.put(ctx, q)
+			if s.many == nil || !s.many.takes(q) {
+				s.wait()
+				s.mu.Unlock()
+				v, err := direct()
+				s.mu.Lock()
+				s.waited()
+				s.settle(q, a, v, err)
+			}
+		}
+		if !a.known() {
+			s.wait()
+			s.mu.Unlock()
+			select {
+			case <-a.done:
+			case <-ctx.Done():
+			}
+			s.mu.Lock()
+			s.waited()
+		}
+		if (a.once || !a.known()) && s.answers[q] == a {
+			delete(s.answers, q)
+		}
+		switch {
+		case !a.known():
+			return nil, context.Cause(ctx)
+		case a.err != nil && known && a.ctx.Err() != nil && ctx.Err() == nil:
+			continue // the one who asked gave up
+		}
+		return a.value, a.err
+	}
+}
+
+func (a *answer) known() bool {
+	select {
+	case <-a.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait and waited count the time in which someone waits. mu is held.
+func (s *Session) wait() {
+	if s.waiters++; s.waiters == 1 {
+		s.since = time.Now()
+	}
+}
+
+func (s *Session) waited() {
+	if s.waiters--; s.waiters == 0 {
+		s.stats.Waiting += time.Since(s.since)
+	}
+}
+
+// askAhead answers what is known. A command with a time limit of its own is
+// left to the one who means it.
+func (s *Session) askAhead(ctx context.Context, q question, direct func() (any, error)) (any, error) {
+	if s.many == nil || !s.many.takes(q) {
+		return s.ask(ctx, q, direct)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.answers[q]
+	if a == nil {
+		own, limited := ctx.Deadline()
+		if all, ok := s.ctx.Deadline(); limited && (!ok || own.Before(all)) {
+			return nil, ErrPending
+		}
+		a = s.put(s.ctx, q)
+	}
+	if !a.known() {
+		return nil, ErrPending
+	}
+	return a.value, a.err
+}
+
+// Cache is the target of a session of its own, without anything ahead; one
+// that belongs to a session is returned as it is.
+func Cache(t Target) Target {
+	if c, ok := t.(*cache); ok {
+		return c
+	}
+	return NewSession(context.Background(), t, 1).Target()
+}
+
+// cache is a session's target.
+type cache struct {
+	Target
+	s     *Session
+	ahead bool
+}
+
+func answered[T any](c *cache, ctx context.Context, q question, direct func() (T, error)) (T, error) {
+	ask := c.s.ask
+	if c.ahead {
+		ask = c.s.askAhead
+	}
+	v, err := ask(ctx, q, func() (any, error) { return direct() })
+	value, _ := v.(T)
+	return value, err
+}
+
+func (c *cache) Run(ctx context.Context, cmd string) (CommandResult, error) {
+	return answered(c, ctx, question{op: opRun, what: cmd}, func() (CommandResult, error) { return c.Target.Run(ctx, cmd) })
+}
+
+func (c *cache) Stat(ctx context.Context, path string, follow bool) (FileInfo, error) {
+	q := question{op: opLstat, what: path}
+	if follow {
+		q.op = opStat
+	}
+	return answered(c, ctx, q, func() (FileInfo, error) { return c.Target.Stat(ctx, path, follow) })
+}
+
+func (c *cache) ReadFile(ctx context.Context, path string, limit int64) ([]byte, error) {
+	return answered(c, ctx, question{op: opRead, what: path, limit: limit}, func() ([]byte, error) { return c.Target.ReadFile(ctx, path, limit) })
+}
+
+func (c *cache) ReadDir(ctx context.Context, path string) ([]string, error) {
+	return answered(c, ctx, question{op: opList, what: path}, func() ([]string, error) { return c.Target.ReadDir(ctx, path) })
+}
+
+func (c *cache) Readlink(ctx context.Context, path string) (string, error) {
+	return answered(c, ctx, question{op: opReadlink, what: path}, func() (string, error) { return c.Target.Readlink(ctx, path) })
+}
