@@ -9,9 +9,9 @@ import (
 )
 
 func newAlerts() *cobra.Command {
-	cmd := &cobra.Command{Use: "alerts", Short: "List, replay and skip alerts", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "alerts", Short: "List, replay and skip alerts"}
 	cmd.AddCommand(
-		newList("list", "List the alerts, newest first", "/alerts", alertRows),
+		newList(alertList("list")),
 		newAlertAct("replay", "Deliver an alert again, now"),
 		newAlertAct("skip", "Give an alert up, so that the ones behind it are delivered"),
 	)

@@ -11,7 +11,7 @@ import (
 )
 
 func newCA() *cobra.Command {
-	cmd := &cobra.Command{Use: "ca", Short: "Make the certificate authority of a hub", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "ca", Short: "Make the certificate authority of a hub"}
 	cmd.AddCommand(newCAInit())
 	return cmd
 }
@@ -59,5 +59,6 @@ next: reeve hub with caDir: %[1]s, and for the API
 	cmd.Flags().StringVar(&dir, "dir", "ca", "`folder` for the PEM files")
 	cmd.Flags().StringVar(&name, "name", host, "`name` of the hub, for people")
 	cmd.Flags().StringVar(&format, "format", "pem", "pem or secret")
+	complete(cmd, "format", "pem", "secret")
 	return cmd
 }

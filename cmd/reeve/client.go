@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,7 @@ type client struct {
 
 func (f *hubFlags) client() (*client, error) {
 	if f.url == "" {
-		return nil, errors.New("no hub named: give --hub https://HOST:8443 or set REEVE_HUB")
+		return nil, errors.New("no hub is named: give --hub https://HOST:8443 or set REEVE_HUB")
 	}
 	base, err := url.Parse(f.url)
 	if err != nil || base.Scheme != "https" || base.Host == "" {
@@ -66,6 +67,9 @@ func (f *hubFlags) client() (*client, error) {
 			return nil, fmt.Errorf("API token: %w", err)
 		}
 		c.token = strings.TrimSpace(string(text))
+	}
+	if (f.cert == "") != (f.key == "") {
+		return nil, errors.New("a control certificate and its key belong together: give both --cert and --key, or REEVE_CERT and REEVE_KEY")
 	}
 	if f.cert != "" {
 		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
@@ -97,8 +101,17 @@ func (p *problem) Error() string {
 	if text == "" {
 		text = p.Title
 	}
+	var members []string
 	for _, e := range p.Errors {
-		text += fmt.Sprintf("\n  %s: %s", e.Location, e.Message)
+		where := strings.TrimPrefix(strings.TrimPrefix(e.Location, "body."), "query.")
+		members = append(members, where+": "+e.Message)
+	}
+	switch {
+	case len(members) == 0:
+	case text == "validation failed" || strings.HasSuffix(text, p.Errors[0].Message):
+		text = strings.Join(members, "\n  ") // the detail says no more
+	default:
+		text += "\n  " + strings.Join(members, "\n  ")
 	}
 	return fmt.Sprintf("the hub answered %d: %s", p.Status, text)
 }
@@ -142,7 +155,7 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, explainTLS(err)
+		return nil, explain(err, c.base)
 	}
 	if resp.StatusCode/100 == 2 {
 		return resp, nil
@@ -156,10 +169,17 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 	return nil, p
 }
 
-func explainTLS(err error) error {
+// explain adds what to do to an error of a connection to the hub at base.
+func explain(err error, base *url.URL) error {
 	var unknown x509.UnknownAuthorityError
-	if errors.As(err, &unknown) {
+	var name x509.HostnameError
+	switch {
+	case errors.As(err, &unknown):
 		return fmt.Errorf("%w; give the hub's CA by --ca or REEVE_CA (ca.pem of `reeve ca init`)", err)
+	case errors.As(err, &name):
+		return fmt.Errorf("%w; reach the hub by a name that its certificate has, or add %s to names in the hub's configuration", err, base.Hostname())
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w; is the hub running, and is %s its API port (listen.api)?", err, base.Port())
 	}
 	return err
 }

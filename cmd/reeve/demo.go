@@ -257,15 +257,40 @@ func (d *demo) do(ctx context.Context, begin time.Time) error {
 	if err := d.call(ctx, http.MethodPost, "/login-links", map[string]string{"name": "demo", "role": "admin"}, &link); err != nil {
 		return err
 	}
-	caDir := filepath.Join(d.dir, "ca")
+	env, err := d.writeEnv()
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(d.out, `
 Web page    %s
 Log in      %s   (works once)
-Try         export REEVE_HUB=%s REEVE_CA=%s REEVE_CERT=%s REEVE_KEY=%s
-            reeve get agents
+Try         . %s && %s get scans     (in another terminal)
+
 The browser will warn: the demo's authority is its own. Ctrl-C ends the demo.
-`, d.hub.URL(), link.URL, d.hub.URL(), filepath.Join(caDir, "ca.pem"), filepath.Join(caDir, "control.pem"), filepath.Join(caDir, "control-key.pem"))
+`, d.hub.URL(), link.URL, env, invocation())
 	return nil
+}
+
+// writeEnv makes a file that a shell reads to talk to the demo's hub.
+func (d *demo) writeEnv() (path string, err error) {
+	dir, err := filepath.Abs(d.dir)
+	if err != nil {
+		return "", err
+	}
+	ca := filepath.Join(dir, "ca")
+	text := fmt.Sprintf("export REEVE_HUB=%s\nexport REEVE_CA='%s'\nexport REEVE_CERT='%s'\nexport REEVE_KEY='%s'\n",
+		d.hub.URL(), filepath.Join(ca, "ca.pem"), filepath.Join(ca, "control.pem"), filepath.Join(ca, "control-key.pem"))
+	path = filepath.Join(dir, "env")
+	return path, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// invocation is how this program can be called again: `go run` removes what
+// it built.
+func invocation() string {
+	if self, err := os.Executable(); err != nil || strings.Contains(self, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/reeve"
+	}
+	return os.Args[0]
 }
 
 // join waits until the hub sees the agent.

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	"reeve.dev/reeve/api"
 )
 
 func newKubeconfig() *cobra.Command {
@@ -36,6 +41,9 @@ func newKubeconfig() *cobra.Command {
 			if err := json.Unmarshal(data, &cred); err != nil {
 				return fmt.Errorf("the hub's answer: %w", err)
 			}
+			if err := c.checkService(cmd.Context(), agent, service); err != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "reeve: note: %v\n", err)
+			}
 			text, err := yaml.Marshal(cred.kubeconfig(agent + "-" + service))
 			if err != nil {
 				return err
@@ -50,12 +58,39 @@ func newKubeconfig() *cobra.Command {
 	flags.StringVar(&service, "service", "", "`name` of its service of type kubernetes")
 	flags.StringVar(&kind, "kind", "certificate", "credential: certificate or token")
 	flags.StringVar(&life, "expires-in", "", "`duration` such as 720h; 2160h if left out")
+	complete(cmd, "kind", "certificate", "token")
 	for _, required := range []string{"agent", "service"} {
 		if err := cmd.MarkFlagRequired(required); err != nil {
 			panic(err) // the flag is defined above
 		}
 	}
 	return cmd
+}
+
+// checkService says what a credential for a cluster can't do yet: it may be
+// made before its agent joins.
+func (c *client) checkService(ctx context.Context, agent, service string) error {
+	raw, _, err := c.list(ctx, "/services", url.Values{}, false, 0)
+	if err != nil {
+		return err
+	}
+	offered, err := decodeItems[api.AgentService](raw)
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, s := range offered {
+		if s.Type == "kubernetes" && string(s.Agent) == agent {
+			if string(s.Name) == service {
+				return nil
+			}
+			others = append(others, string(s.Name))
+		}
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("agent %s offers no cluster %q now; it offers %s", agent, service, strings.Join(others, ", "))
+	}
+	return fmt.Errorf("agent %s offers no cluster now; reeve get services lists what agents offer", agent)
 }
 
 // serviceCredential is the hub's answer to POST /credentials/service.

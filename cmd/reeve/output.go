@@ -17,7 +17,14 @@ type output struct{ format string }
 
 func (o *output) flag(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&o.format, "output", "o", "table", "`format`: table, json or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(cmd, "output", "table", "json", "yaml")
+}
+
+// complete lets the shell complete the values of a flag of cmd, and no files.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag isn't defined, or this is its second completion
+	}
 }
 
 // print writes data, which is the hub's JSON, in the format asked for; table

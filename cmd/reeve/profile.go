@@ -11,7 +11,7 @@ import (
 )
 
 func newProfile() *cobra.Command {
-	cmd := &cobra.Command{Use: "profile", Short: "Check, list and pack profiles", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "profile", Short: "Check, list and pack profiles"}
 	cmd.AddCommand(newProfileCheck(), newProfileList(), newProfileArchive())
 	return cmd
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,15 +14,17 @@ import (
 	"reeve.dev/reeve/api"
 )
 
+// roles that a credential can have, each with the rights of those before it.
+var roles = []string{"viewer", "scanner", "admin"}
+
 func newToken() *cobra.Command {
-	cmd := &cobra.Command{Use: "token", Short: "Make, list and revoke join tokens and API tokens", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "token", Short: "Make, list and revoke join tokens and API tokens"}
 	cmd.AddCommand(newTokenCreate(), newTokenList(), newTokenRevoke())
 	return cmd
 }
 
 func newTokenCreate() *cobra.Command {
 	var hub hubFlags
-	body := map[string]string{}
 	var kind, agent, name, role, life string
 	cmd := &cobra.Command{
 		Use:   "create",
@@ -33,6 +37,10 @@ func newTokenCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if kind == "join" && agent == "" {
+				return errors.New("a join token is for one agent: name it with --agent")
+			}
+			body := map[string]string{}
 			for key, value := range map[string]string{"kind": kind, "agent": agent, "name": name, "role": role, "expiresIn": life} {
 				if value != "" {
 					body[key] = value
@@ -56,22 +64,22 @@ func newTokenCreate() *cobra.Command {
 	flags.StringVar(&agent, "agent", "", "`name` of the agent that may join")
 	flags.StringVar(&name, "name", "", "who or what holds an API token")
 	flags.StringVar(&role, "role", "", "viewer, scanner or admin, of an API token")
-	flags.StringVar(&life, "expires-in", "", "`duration` such as 1h")
+	flags.StringVar(&life, "expires-in", "", "`duration` such as 720h; 1h for a join token and no end for an API token if left out")
+	complete(cmd, "kind", "join", "api")
+	complete(cmd, "role", roles...)
 	return cmd
 }
 
 func newTokenList() *cobra.Command {
-	return newList("list", "List the tokens, without their secrets", "/tokens", func(w io.Writer, list []api.Token) error {
-		row(w, "ID", "KIND", "FOR", "ROLE", "CREATED", "EXPIRES", "USED")
-		for _, t := range list {
-			holder := t.Name
-			if t.Agent != "" {
-				holder = string(t.Agent)
-			}
-			row(w, t.ID, t.Kind, holder, orDash(string(t.Role)), ago(t.Created), when(t.Expires), when(t.UsedAt))
-		}
-		return nil
-	})
+	return newList(list[api.Token]{use: "list", short: "List the tokens, without their secrets", path: "/tokens", rows: tokenRows})
+}
+
+func tokenRows(w io.Writer, list []api.Token) error {
+	row(w, "ID", "KIND", "FOR", "ROLE", "CREATED", "EXPIRES", "USED")
+	for _, t := range list {
+		row(w, t.ID, t.Kind, cmp.Or(string(t.Agent), t.Name), orDash(string(t.Role)), ago(t.Created), when(t.Expires), when(t.UsedAt))
+	}
+	return nil
 }
 
 func newTokenRevoke() *cobra.Command {
