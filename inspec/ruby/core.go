@@ -30,7 +30,8 @@ func (in *Interp) bootstrap() {
 	in.cString.Include(in.cComparable)
 	in.cSymbol.Include(in.cComparable)
 	in.cArray, in.cHash, in.cRange = top("Array"), top("Hash"), top("Range")
-	in.cRegexp, in.cMatchData, in.cProc, in.cMethod = top("Regexp"), top("MatchData"), top("Proc"), top("Method")
+	in.cRegexp, in.cMatchData, in.cProc = top("Regexp"), top("MatchData"), top("Proc")
+	in.cMethod, in.cUnbound = top("Method"), top("UnboundMethod")
 	in.cEnumerator, in.cStruct, in.cSet = top("Enumerator"), top("Struct"), top("Set")
 	for _, k := range []*Class{in.cArray, in.cHash, in.cRange, in.cEnumerator, in.cStruct, in.cSet} {
 		k.Include(in.cEnumerable)
@@ -55,7 +56,7 @@ func (in *Interp) bootstrap() {
 		in.singletonClass(k).Undef("new")
 	}
 	for _, k := range []*Class{
-		in.cNil, in.cTrue, in.cFalse, in.cInteger, in.cFloat, in.cSymbol, in.cMatchData, in.cMethod, in.cEnumerator,
+		in.cNil, in.cTrue, in.cFalse, in.cInteger, in.cFloat, in.cSymbol, in.cMatchData, in.cMethod, in.cUnbound, in.cEnumerator,
 		in.cRange, in.cRegexp, in.cProc, in.cStruct, in.cTime, in.cDate, in.cDateTime, in.cClass, in.cModule,
 	} {
 		k.noAlloc = true
@@ -524,14 +525,37 @@ func (in *Interp) bootObject() {
 	})
 	m.DefN("name", 0, 0, func(c *Call) (Value, error) { return Symbol(bound(c).name), nil })
 	m.DefN("receiver", 0, 0, func(c *Call) (Value, error) { return bound(c).recv, nil })
-	m.DefN("unbind", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
-	m.DefN("bind", 1, 1, func(c *Call) (Value, error) {
+	m.DefN("unbind", 0, 0, func(c *Call) (Value, error) {
+		b := *bound(c)
+		b.recv = nil
+		return &Object{Class: c.In.cUnbound, Data: &b}, nil
+	})
+	// bind is the method for the receiver in the first argument.
+	bind := func(c *Call) (*boundMethod, error) {
 		b := *bound(c)
 		b.recv = c.Args[0]
 		if b.m != nil && !b.m.owner.module && !c.In.IsA(b.recv, b.m.owner) {
 			return nil, c.In.Raise(c.In.eType, "bind argument must be an instance of %s", c.In.className(b.m.owner))
 		}
-		return &Object{Class: c.In.cMethod, Data: &b}, nil
+		return &b, nil
+	}
+	u := in.cUnbound
+	u.DefN("bind", 1, 1, func(c *Call) (Value, error) {
+		b, err := bind(c)
+		if err != nil {
+			return nil, err
+		}
+		return &Object{Class: c.In.cMethod, Data: b}, nil
+	})
+	u.DefN("bind_call", 1, -1, func(c *Call) (Value, error) {
+		b, err := bind(c)
+		if err != nil {
+			return nil, err
+		}
+		if b.m == nil {
+			return c.In.send(c.fr, b.recv, b.name, c.Args[1:], c.Block, true)
+		}
+		return c.In.invoke(c.fr, b.m, b.recv, b.name, c.Args[1:], c.Block)
 	})
 	m.DefN("owner", 0, 0, func(c *Call) (Value, error) {
 		if b := bound(c); b.m != nil {
@@ -558,6 +582,24 @@ func (in *Interp) bootObject() {
 		}
 		return nil, nil
 	})
+	for _, name := range []string{"name", "owner", "arity", "source_location"} {
+		f := *m.methods[name]
+		u.define(&f)
+	}
+	for _, k := range []*Class{m, u} {
+		k.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
+			b, of := bound(c), c.In.ClassOf(bound(c).recv)
+			where := "(*)"
+			if b.m != nil {
+				of = b.m.owner
+				if d := b.m.def; d != nil {
+					where = fmt.Sprintf("(%s) %s:%d", strings.Repeat("_, ", d.params.required()), d.prog.File, d.line)
+					where = strings.Replace(where, ", )", ")", 1)
+				}
+			}
+			return NewString("#<" + c.Self.(*Object).Class.Name + ": " + c.In.className(of) + "#" + b.name + where + ">"), nil
+		})
+	}
 
 	n := in.cNil
 	n.DefN("to_s", 0, 0, func(c *Call) (Value, error) { return &String{frozen: true}, nil })
@@ -937,7 +979,7 @@ func (in *Interp) bootModule() {
 		if f == nil {
 			return nil, c.In.Raise(c.In.eName, "undefined method `%s' for class `%s'", name, c.In.className(self(c)))
 		}
-		return &Object{Class: c.In.cMethod, Data: &boundMethod{nil, name, f}}, nil
+		return &Object{Class: c.In.cUnbound, Data: &boundMethod{nil, name, f}}, nil
 	})
 	m.DefN("const_get", 1, 2, func(c *Call) (Value, error) {
 		name, err := c.In.methodName(c.Args[0])

@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -97,6 +98,7 @@ func (in *Interp) bootLibrary() {
 	in.bootVersion()
 	in.bootData()
 	in.bootMash()
+	in.bootREXML()
 }
 
 func (in *Interp) bootFile() {
@@ -942,12 +944,25 @@ func (in *Interp) bootMash() {
 	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
 		var b strings.Builder
 		b.WriteString("#<Hashie::Mash")
+		type pair struct {
+			key   string
+			value Value
+		}
+		var pairs []pair
+		_ = self(c).Each(func(k, v Value) error {
+			pairs = append(pairs, pair{c.In.ToS(k), v})
+			return nil
+		})
+		slices.SortStableFunc(pairs, func(x, y pair) int { return strings.Compare(x.key, y.key) })
 		err := c.In.guarded(c.Self, func() error {
-			return self(c).Each(func(k, v Value) error {
-				s, err := c.In.inspect(v)
-				b.WriteString(" " + c.In.ToS(k) + "=" + s)
-				return err
-			})
+			for _, p := range pairs {
+				s, err := c.In.inspect(p.value)
+				if err != nil {
+					return err
+				}
+				b.WriteString(" " + p.key + "=" + s)
+			}
+			return nil
 		})
 		return NewString(b.String() + ">"), err
 	})

@@ -34,7 +34,7 @@ type Interp struct {
 	cNil, cTrue, cFalse, cNumeric, cInteger, cFloat, cString, cSymbol         *Class
 	cArray, cHash, cRange, cRegexp, cMatchData, cProc, cMethod, cEnumerator   *Class
 	cException, cStruct, cSet, cTime, cDate, cDateTime, cIPAddr, cPathname    *Class
-	cVersion, cMash                                                           *Class
+	cVersion, cMash, cUnbound                                                 *Class
 
 	eStandard, eArgument, eType, eName, eNoMethod, eZeroDiv, eRange, eIndex *Class
 	eKey, eStopIteration, eRuntime, eFrozen, eRegexp, eLocalJump            *Class
