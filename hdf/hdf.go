@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -87,8 +88,10 @@ type Control struct {
 	Code           string         `json:"code,omitempty"`
 	SourceLocation SourceLocation `json:"source_location"`
 	WaiverData     map[string]any `json:"waiver_data,omitempty"`
-	Results        []Result       `json:"results"`
-	Status         Status         `json:"status"`
+	// AttestationData is what someone vouches for, as the SAF tools write it.
+	AttestationData map[string]any `json:"attestation_data,omitempty"`
+	Results         []Result       `json:"results"`
+	Status          Status         `json:"status"`
 }
 
 // Description is one labelled text of a control, such as its fix.
@@ -148,8 +151,9 @@ func StatusOf(results []Result) Status {
 	return Error
 }
 
-// Seal sets what is derived from the results: each control's status and the
-// document's count of controls that failed or could not be judged.
+// Seal sets what is derived from the results: each control's status, which an
+// overlay's control has from the one that it lists again, and the document's
+// count of controls that failed or could not be judged.
 func (r *Results) Seal() {
 	for i := range r.Profiles {
 		for j := range r.Profiles[i].Controls {
@@ -157,8 +161,28 @@ func (r *Results) Seal() {
 			c.Status = StatusOf(c.Results)
 		}
 	}
+	r.sealOverlays()
 	n := r.Counts()
 	r.FailureCount = n.Failed + n.Error
+}
+
+func (r *Results) sealOverlays() {
+	if !slices.ContainsFunc(r.Profiles, func(p Profile) bool { return p.ParentProfile != "" }) {
+		return
+	}
+	type key struct{ outermost, id string }
+	judged := map[key]Status{}
+	for _, f := range r.Findings() {
+		judged[key{r.outermost(f.Profile), f.Control.ID}] = f.Control.Status
+	}
+	for i := range r.Profiles {
+		outermost := r.outermost(&r.Profiles[i])
+		for j := range r.Profiles[i].Controls {
+			if c := &r.Profiles[i].Controls[j]; len(c.Results) == 0 {
+				c.Status = judged[key{outermost, c.ID}]
+			}
+		}
+	}
 }
 
 // Counts tallies controls by status over all profiles.
