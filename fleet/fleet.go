@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // AgentName is the name under which an agent is addressed. It is a DNS label
@@ -120,8 +121,13 @@ type Outcome struct {
 }
 
 // Retention of free-form text from outside: the most bytes that one
-// annotation's value may have.
-const MaxAnnotation = 4096
+// annotation's value may have, and any other text; and how many annotations,
+// services or kinds of target there may be.
+const (
+	MaxAnnotation = 4096
+	maxText       = 255
+	maxItems      = 1000
+)
 
 // Validate reports the first thing that is wrong with a registration.
 func (r Registration) Validate() error {
@@ -130,6 +136,19 @@ func (r Registration) Validate() error {
 	}
 	if r.Instance == "" {
 		return fmt.Errorf("registration of agent %q: instance is missing", r.Agent)
+	}
+	for name, text := range map[string]string{"instance": string(r.Instance), "version": r.Version, "hostname": r.Hostname} {
+		if err := validText(text, maxText); err != nil {
+			return fmt.Errorf("registration of agent %q: %s: %w", r.Agent, name, err)
+		}
+	}
+	if n := max(len(r.Services), len(r.ScanTargets)); n > maxItems {
+		return fmt.Errorf("registration of agent %q: %d services or kinds of target are more than the %d allowed", r.Agent, n, maxItems)
+	}
+	for i, k := range r.ScanTargets {
+		if err := validText(k, maxText); err != nil {
+			return fmt.Errorf("registration of agent %q: scanTargets[%d]: %w", r.Agent, i, err)
+		}
 	}
 	if err := validAnnotations(r.Annotations); err != nil {
 		return fmt.Errorf("registration of agent %q: %w", r.Agent, err)
@@ -156,14 +175,40 @@ func (s Service) Validate() error {
 	if err := s.Name.Validate(); err != nil {
 		return err
 	}
+	if len(s.Namespaces) > maxItems {
+		return fmt.Errorf("%d namespaces are more than the %d allowed", len(s.Namespaces), maxItems)
+	}
+	for i, n := range s.Namespaces {
+		if err := validText(n, maxText); err != nil {
+			return fmt.Errorf("namespaces[%d]: %w", i, err)
+		}
+	}
 	return validAnnotations(s.Annotations)
 }
 
 func validAnnotations(m map[string]string) error {
+	if len(m) > maxItems {
+		return fmt.Errorf("%d annotations are more than the %d allowed", len(m), maxItems)
+	}
 	for k, v := range m {
-		if len(v) > MaxAnnotation {
-			return fmt.Errorf("annotation %q: %d bytes are more than the %d allowed", k, len(v), MaxAnnotation)
+		if err := validText(k, maxText); err != nil {
+			return fmt.Errorf("an annotation's name: %w", err)
 		}
+		if err := validText(v, MaxAnnotation); err != nil {
+			return fmt.Errorf("annotation %q: %w", k, err)
+		}
+	}
+	return nil
+}
+
+// validText refuses what is too long to keep, and what would do something to
+// the terminal of whoever has it printed.
+func validText(s string, most int) error {
+	if len(s) > most {
+		return fmt.Errorf("%d bytes are more than the %d allowed", len(s), most)
+	}
+	if i := strings.IndexFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }); i >= 0 {
+		return fmt.Errorf("byte %d begins a control character", i)
 	}
 	return nil
 }

@@ -268,7 +268,7 @@ func linkMux(scans, insights http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/scans/", scans)
 	mux.Handle("/v1/profiles/", scans)
-	mux.Handle(insightlink.Path, insights)
+	mux.Handle(insightlink.Path, newMessages(insights))
 	return mux
 }
 
