@@ -53,6 +53,7 @@ type CA struct {
 	cert   *x509.Certificate
 	key    crypto.Signer
 	jwtKey ed25519.PrivateKey
+	tokens tokenCache
 }
 
 // NewCA makes a CA with new keys, in memory. name goes into its subject.
