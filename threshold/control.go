@@ -84,17 +84,7 @@ func SeverityOf(c hdf.Control) Severity {
 			return Severity(s)
 		}
 	}
-	switch {
-	case c.Impact < 0.1:
-		return None
-	case c.Impact < 0.4:
-		return Low
-	case c.Impact < 0.7:
-		return Medium
-	case c.Impact < 0.9:
-		return High
-	}
-	return Critical
+	return Severity(hdf.SeverityOf(&c))
 }
 
 // truthy is JavaScript's notion of true for a value from JSON.

@@ -18,8 +18,9 @@
 // the document count, and every bound that isn't met is found. SAF itself
 // ignores what it doesn't know, lets an empty threshold pass, skips a
 // compliance bound of 0, looks at the first profile only and stops at the
-// first failure; ParseSAF and CheckSAF do exactly that, with SAF's messages,
-// for pipelines that must not change.
+// first failure; ParseSAF and SAF.Check do exactly that, with SAF's messages,
+// for pipelines that must not change. Generate makes a threshold of what
+// results are now, for either.
 package threshold
 
 import (

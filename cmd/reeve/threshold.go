@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -11,7 +12,7 @@ import (
 
 func newThreshold() *cobra.Command {
 	cmd := &cobra.Command{Use: "threshold", Short: "Judge results by a threshold"}
-	cmd.AddCommand(newThresholdCheck())
+	cmd.AddCommand(newThresholdCheck(), newThresholdGenerate())
 	return cmd
 }
 
@@ -59,6 +60,48 @@ func newThresholdCheck() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&name, "threshold", "T", "moderate", "`name` of a shipped threshold, or a file")
 	cmd.Flags().StringVar(&compat, "compat", "", "saf: judge as the SAF CLI does")
+	complete(cmd, "compat", "saf")
+	return cmd
+}
+
+func newThresholdGenerate() *cobra.Command {
+	var opt threshold.GenerateOptions
+	var file, compat string
+	cmd := &cobra.Command{
+		Use:   "generate RESULTS",
+		Short: "Make a threshold that results meet as they are",
+		Long: `Makes the threshold that a results file (HDF; - is standard input) meets as it
+is, so that later results must be as good or better: at least as many controls
+passed, and at most as many of everything else, by severity.`,
+		Example: `  reeve threshold generate out.json -o threshold.yaml
+  reeve threshold generate out.json --controls --exact`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			results, err := readResults(args[0], cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			if opt.SAF = compat == "saf"; compat != "" && !opt.SAF {
+				return fmt.Errorf("--compat %q: it must be saf, or left out", compat)
+			}
+			text, err := threshold.Generate(results, opt)
+			if err != nil {
+				return err
+			}
+			if file == "" {
+				_, err = cmd.OutOrStdout().Write(text)
+				return err
+			}
+			if err := os.WriteFile(file, text, 0o644); err != nil {
+				return fmt.Errorf("--output: %w", err)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&opt.Exact, "exact", "e", false, "ask for exactly these counts")
+	cmd.Flags().BoolVarP(&opt.Controls, "controls", "c", false, "list the ids of the controls, so that each must stay what it is")
+	cmd.Flags().StringVarP(&file, "output", "o", "", "`file` to write; standard output if left out")
+	cmd.Flags().StringVar(&compat, "compat", "", "saf: count as the SAF CLI does, the first profile alone")
 	complete(cmd, "compat", "saf")
 	return cmd
 }
