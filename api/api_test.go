@@ -291,6 +291,24 @@ func TestScans_lifeOfOne(t *testing.T) {
 	if a := do(t, w.admin, "GET", w.url+s.Links.Results, "", "Accept-Encoding", "gzip;q=0"); a.text != doc {
 		t.Errorf("results for one who takes no gzip: %q", a.text)
 	}
+	for format, want := range map[string][2]string{
+		"summary": {"application/json", `"failure_count": 1`},
+		"sarif":   {"application/sarif+json", `"ruleId": "one"`},
+		"junit":   {"application/xml", `classname="p.one"`},
+		"csv":     {"text/csv; charset=utf-8", ",Failed,one,"},
+		"html":    {"text/html; charset=utf-8", `<article class="failed">`},
+		"oscal":   {"application/oscal+json", `"state": "not-satisfied"`},
+		"ckl":     {"application/xml", "<STATUS>Open</STATUS>"},
+	} {
+		a := w.do(t, "GET", s.Links.Results+"?format="+format, "")
+		if a.status != http.StatusOK || a.header.Get("Content-Type") != want[0] || !strings.Contains(a.text, want[1]) ||
+			!strings.Contains(a.header.Get("Content-Security-Policy"), "default-src 'none'") {
+			t.Errorf("results as %s: %d %v %s", format, a.status, a.header, a.text)
+		}
+	}
+	if a := w.do(t, "GET", s.Links.Results+"?format=docx", ""); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("results as docx: %d %s", a.status, a.text)
+	}
 	if a := w.do(t, "POST", s.Links.Self+"/cancel", ""); a.status != http.StatusConflict {
 		t.Errorf("cancel of a completed scan: %d %s", a.status, a.text)
 	}
@@ -654,19 +672,32 @@ func TestTokens(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, "east")
 	for name, tc := range map[string]struct{ body, location string }{
-		"bad agent": {`{"agent":"A","type":"kubernetes","name":"n","kind":"token"}`, "body.agent"},
-		"bad type":  {`{"agent":"a","type":"K","name":"n","kind":"token"}`, "body.type"},
-		"bad name":  {`{"agent":"a","type":"kubernetes","name":"-","kind":"token"}`, "body.name"},
-		"bad CSR":   {`{"agent":"a","type":"kubernetes","name":"n","kind":"certificate","csr":"x"}`, "body.csr"},
-		"odd CSR":   {`{"agent":"a","type":"kubernetes","name":"n","kind":"token","csr":"x"}`, "body.csr"},
+		"bad agent":       {`{"agent":"A","type":"kubernetes","name":"n","kind":"token"}`, "body.agent"},
+		"bad type":        {`{"agent":"a","type":"K","name":"n","kind":"token"}`, "body.type"},
+		"bad name":        {`{"agent":"a","type":"kubernetes","name":"-","kind":"token"}`, "body.name"},
+		"bad CSR":         {`{"agent":"east","type":"x-wiki","name":"wiki","kind":"certificate","csr":"x"}`, "body.csr"},
+		"odd CSR":         {`{"agent":"east","type":"x-wiki","name":"wiki","kind":"token","csr":"x"}`, "body.csr"},
+		"no such agent":   {`{"agent":"west","type":"x-wiki","name":"wiki","kind":"token"}`, "body.agent"},
+		"no such service": {`{"agent":"east","type":"x-wiki","name":"n","kind":"token"}`, "body.name"},
 	} {
 		if a := w.do(t, "POST", "/api/v1/credentials/service", tc.body); a.status != 422 || a.Errors[0].Location != tc.location {
 			t.Errorf("%s: %d %s; want the location %s", name, a.status, a.text, tc.location)
 		}
 	}
-	made := decode[api.Credential](t, w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"a","type":"kubernetes","name":"n","kind":"token","expiresIn":"1h"}`), http.StatusCreated)
+	if a := w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"east","type":"x-wiki","name":"n","kind":"token"}`); !strings.Contains(a.text, "it offers: x-wiki/wiki") {
+		t.Errorf("an unknown service: %s", a.text)
+	}
+	if a := w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"west","type":"x-wiki","name":"n","kind":"token"}`); !strings.Contains(a.text, "there are: east") {
+		t.Errorf("an unknown agent: %s", a.text)
+	}
+	decode[api.Credential](t, w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"east","type":"x-wiki","name":"wiki","kind":"token"}`), http.StatusCreated)
+	long := decode[api.Credential](t, w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"east","type":"x-wiki","name":"wiki","kind":"certificate","expiresIn":"1000000h"}`), http.StatusCreated)
+	if time.Until(long.Expires) > pki.CALife {
+		t.Errorf("a certificate said to be good until %v", long.Expires)
+	}
+	made := decode[api.Credential](t, w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"a","type":"kubernetes","name":"n","kind":"token","expiresIn":"1h","force":true}`), http.StatusCreated)
 	id, err := w.ca.VerifyServiceToken(made.Token)
 	if want := (pki.Identity{Purpose: pki.Service, Agent: "a", Type: "kubernetes", Name: "n"}); err != nil || id != want {
 		t.Errorf("the token is for %+v, %v", id, err)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/hdf/format"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
 )
@@ -239,13 +241,18 @@ func (a *API) scan(ctx context.Context, in *ScanID) (scan.Scan, error) {
 func (a *API) results() {
 	type input struct {
 		ScanID
-		Format string `query:"format" enum:"json" default:"json"`
+		Format string `query:"format" enum:"json,summary,sarif,junit,csv,html,oscal,ckl" default:"json" doc:"json is HDF, the Heimdall Data Format; the others are made of it"`
 	}
-	op := operation(pki.Viewer, http.MethodGet, "/scans/{id}/results", "get-results", "A completed scan's results, in the Heimdall Data Format", http.StatusNotFound, http.StatusConflict)
-	op.Responses = map[string]*huma.Response{"200": {
-		Description: "HDF version 1 (InSpec exec-json)",
-		Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}},
-	}}
+	op := operation(pki.Viewer, http.MethodGet, "/scans/{id}/results", "get-results", "A completed scan's results, in the Heimdall Data Format or another", http.StatusNotFound, http.StatusConflict)
+	ok := &huma.Response{Description: "HDF version 1 (InSpec exec-json), or what format asks for", Content: map[string]*huma.MediaType{}}
+	for _, f := range format.All {
+		kind := huma.TypeString
+		if strings.HasSuffix(f.ContentType, "json") {
+			kind = huma.TypeObject
+		}
+		ok.Content[f.ContentType] = &huma.MediaType{Schema: &huma.Schema{Type: kind}}
+	}
+	op.Responses = map[string]*huma.Response{"200": ok}
 	huma.Register(a.huma, op, func(ctx context.Context, in *input) (*huma.StreamResponse, error) {
 		id, err := in.parse()
 		if err != nil {
@@ -255,8 +262,30 @@ func (a *API) results() {
 		if err != nil {
 			return nil, a.problem(ctx, "get results", err)
 		}
-		return a.document(doc, "application/json"), nil
+		f, _ := format.ByName(in.Format)
+		if in.Format != "json" {
+			if doc, err = convert(doc, f); err != nil {
+				return nil, a.problem(ctx, "convert results", err)
+			}
+		}
+		return a.document(doc, f.ContentType), nil
 	})
+}
+
+// convert writes stored results in another format, and closes them. It is
+// made whole before it is sent, so that what goes wrong can be answered.
+func convert(doc io.ReadCloser, f format.Format) (io.ReadCloser, error) {
+	defer doc.Close()
+	results, err := hdf.Decode(doc)
+	if err != nil {
+		return nil, err
+	}
+	results.Seal()
+	var out bytes.Buffer
+	if err := f.Write(&out, results); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	return io.NopCloser(&out), nil
 }
 
 // document streams a document, compressed where the caller takes that, and
@@ -266,6 +295,7 @@ func (a *API) document(doc io.ReadCloser, contentType string) *huma.StreamRespon
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		defer doc.Close()
 		ctx.SetHeader("Content-Type", contentType)
+		ctx.SetHeader("Content-Security-Policy", documentPolicy)
 		ctx.SetHeader("Vary", "Accept-Encoding")
 		w := ctx.BodyWriter()
 		finish := func() error { return nil }
@@ -283,6 +313,10 @@ func (a *API) document(doc io.ReadCloser, contentType string) *huma.StreamRespon
 		finish() // only a caller that went away makes it fail
 	}}
 }
+
+// documentPolicy lets a browser show a document, which others wrote, but do
+// nothing on its behalf.
+const documentPolicy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 // acceptsGzip reads an Accept-Encoding (RFC 9110, 12.5.3).
 func acceptsGzip(header string) bool {

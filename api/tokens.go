@@ -2,8 +2,13 @@ package api
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -64,6 +69,7 @@ type (
 		Kind      string `json:"kind" enum:"certificate,token" doc:"A client certificate, or a JWT for Bearer or Basic"`
 		CSR       string `json:"csr,omitempty" doc:"Certificate request in PEM, if the key is to stay with you"`
 		ExpiresIn life   `json:"expiresIn,omitempty" doc:"2160h (90 days) if left out"`
+		Force     bool   `json:"force,omitempty" doc:"Make it also while no agent of that name has joined, or the agent doesn't offer the service"`
 	}
 	Credential struct {
 		Agent       string    `json:"agent"`
@@ -146,6 +152,7 @@ func (a *API) tokens() {
 func (a *API) credentials() {
 	type output struct{ Body Credential }
 	op := operation(pki.Admin, http.MethodPost, "/credentials/service", "create-service-credential", "Make a credential for a service of an agent")
+	op.Description += " An agent that never joined, and a service that the agent didn't offer when it was last there, are refused, unless force says that they will come."
 	op.DefaultStatus = http.StatusCreated
 	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body CredentialRequest }) (*output, error) {
 		b := in.Body
@@ -156,6 +163,11 @@ func (a *API) credentials() {
 		}{{"agent", agent.Validate()}, {"type", typ.Validate()}, {"name", name.Validate()}} {
 			if c.err != nil {
 				return nil, invalidMember(c.path, c.err.Error())
+			}
+		}
+		if !b.Force {
+			if err := a.offered(ctx, agent, typ, name); err != nil {
+				return nil, err
 			}
 		}
 		d := b.ExpiresIn.or(pki.ServiceLife)
@@ -181,8 +193,49 @@ func (a *API) credentials() {
 		if err != nil {
 			return nil, a.problem(ctx, "create a service credential", err)
 		}
+		if block, _ := pem.Decode(cert); block != nil {
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, a.problem(ctx, "create a service credential", err)
+			}
+			o.Expires = c.NotAfter // not beyond the CA's
+		}
 		o.Certificate, o.Key = string(cert), string(key)
 		a.cfg.Logger.InfoContext(ctx, "service credential created", "agent", agent, "service", string(typ)+"/"+b.Name, "kind", b.Kind, "by", callerOf(ctx).String())
 		return out, nil
 	})
+}
+
+// offered refuses a service that no agent offers, and names those that are
+// offered.
+func (a *API) offered(ctx context.Context, agent fleet.AgentName, typ fleet.ServiceType, name fleet.ServiceName) error {
+	members, err := a.cfg.Fleet.Members(ctx)
+	if err != nil {
+		return a.problem(ctx, "list agents", err)
+	}
+	agents, services := map[string]bool{}, map[string]bool{}
+	for _, m := range members {
+		agents[string(m.Agent)] = true
+		if m.Agent != agent {
+			continue
+		}
+		for _, s := range m.Services {
+			if s.Type == typ && s.Name == name {
+				return nil
+			}
+			services[string(s.Type)+"/"+string(s.Name)] = true
+		}
+	}
+	if !agents[string(agent)] {
+		return invalidMember("agent", fmt.Sprintf("no agent %q has joined; there are: %s. With force the credential is made beforehand", agent, names(agents)))
+	}
+	return invalidMember("name", fmt.Sprintf("agent %q doesn't offer %s/%s; it offers: %s. With force the credential is made beforehand", agent, typ, name, names(services)))
+}
+
+// names lists the keys of a set for a person.
+func names(set map[string]bool) string {
+	if len(set) == 0 {
+		return "none"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(set)), ", ")
 }
