@@ -32,11 +32,11 @@ func newGet() *cobra.Command {
 	cmd.AddCommand(
 		newList(list[api.Agent]{
 			use: "agents", short: "List the agents that ever joined", path: "/agents", rows: agentRows,
-			name: func(a api.Agent) string { return string(a.Name) },
+			arg: "NAME", name: func(a api.Agent) string { return string(a.Name) },
 		}),
 		newList(list[api.AgentService]{use: "services", short: "List the services of all agents", path: "/services", rows: serviceRows}),
 		newList(list[api.Scan]{
-			use: "scans", short: "List the scans, newest first", path: "/scans", rows: scanRows, paged: true, single: true,
+			use: "scans", short: "List the scans, newest first", path: "/scans", rows: scanRows, paged: true, arg: "ID",
 			filters: []filter{{name: "status", usage: "only those with this `status`", values: []string{"queued", "running", "completed", "error", "cancelled"}}, ofAgent},
 		}),
 		newResults(),
@@ -54,8 +54,8 @@ func newGet() *cobra.Command {
 		}),
 		newList(alertList("alerts")),
 		newList(list[api.Sink]{use: "sinks", short: "Show how the outbox of each sink stands", path: "/sinks", rows: sinkRows}),
-		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", path: "/profiles", rows: profileRows, single: true}),
-		newList(list[api.Threshold]{use: "thresholds", short: "List the thresholds that scans can ask for", path: "/thresholds", rows: thresholdRows, single: true}),
+		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", path: "/profiles", rows: profileRows, arg: "NAME"}),
+		newList(list[api.Threshold]{use: "thresholds", short: "List the thresholds that scans can ask for", path: "/thresholds", rows: thresholdRows, arg: "NAME"}),
 	)
 	return cmd
 }
@@ -67,10 +67,10 @@ type list[T any] struct {
 	filters          []filter
 	// paged lists take limit and before.
 	paged bool
-	// One item can be asked for by an argument: single lists have it at a path
-	// of its own; in others it is the one whose name it is.
-	single bool
-	name   func(T) string
+	// arg names the argument that asks for one item; empty if there is none.
+	// The item has a path of its own, unless name finds it in the list.
+	arg  string
+	name func(T) string
 }
 
 // filter is a flag that becomes a parameter of the request.
@@ -119,8 +119,8 @@ func newList[T any](l list[T]) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if len(args) == 1 && l.single {
-				return l.printOne(cmd, c, &out, args[0])
+			if len(args) == 1 {
+				return l.one(cmd, c, &out, args[0])
 			}
 			params := url.Values{}
 			for name, value := range query {
@@ -131,11 +131,6 @@ func newList[T any](l list[T]) *cobra.Command {
 			raw, more, err := c.list(cmd.Context(), l.path, params, l.paged, limit)
 			if err != nil {
 				return err
-			}
-			if len(args) == 1 {
-				if raw, err = l.only(raw, args[0]); err != nil {
-					return err
-				}
 			}
 			items, err := decodeItems[T](raw)
 			if err != nil {
@@ -157,8 +152,8 @@ func newList[T any](l list[T]) *cobra.Command {
 	if cmd.Aliases[0] == l.use {
 		cmd.Aliases = nil
 	}
-	if l.single || l.name != nil {
-		cmd.Use, cmd.Args = l.use+" [NAME]", cobra.MaximumNArgs(1)
+	if l.arg != "" {
+		cmd.Use, cmd.Args = l.use+" ["+l.arg+"]", cobra.MaximumNArgs(1)
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
@@ -172,9 +167,9 @@ func newList[T any](l list[T]) *cobra.Command {
 	return cmd
 }
 
-// printOne prints the item that the API has at a path of its own.
-func (l list[T]) printOne(cmd *cobra.Command, c *client, out *output, name string) error {
-	data, err := c.do(cmd.Context(), http.MethodGet, l.path+"/"+url.PathEscape(name), nil)
+// one prints the item that an argument names.
+func (l list[T]) one(cmd *cobra.Command, c *client, out *output, name string) error {
+	data, err := l.get(cmd.Context(), c, name)
 	if err != nil {
 		return err
 	}
@@ -185,8 +180,14 @@ func (l list[T]) printOne(cmd *cobra.Command, c *client, out *output, name strin
 	return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return l.rows(w, items) })
 }
 
-// only picks the item with a name.
-func (l list[T]) only(raw []json.RawMessage, name string) ([]json.RawMessage, error) {
+func (l list[T]) get(ctx context.Context, c *client, name string) (json.RawMessage, error) {
+	if l.name == nil {
+		return c.do(ctx, http.MethodGet, l.path+"/"+url.PathEscape(name), nil)
+	}
+	raw, _, err := c.list(ctx, l.path, url.Values{}, l.paged, 0)
+	if err != nil {
+		return nil, err
+	}
 	items, err := decodeItems[T](raw)
 	if err != nil {
 		return nil, err
@@ -195,7 +196,7 @@ func (l list[T]) only(raw []json.RawMessage, name string) ([]json.RawMessage, er
 	if i < 0 {
 		return nil, fmt.Errorf("%s: there is no %q; reeve get %s lists those that there are", l.use, name, l.use)
 	}
-	return raw[i : i+1], nil
+	return raw[i], nil
 }
 
 func decodeItems[T any](raw []json.RawMessage) ([]T, error) {
@@ -220,7 +221,11 @@ func (c *client) list(ctx context.Context, path string, params url.Values, paged
 			}
 			params.Set("limit", strconv.Itoa(size))
 		}
-		data, err := c.do(ctx, http.MethodGet, path+"?"+params.Encode(), nil)
+		at := path
+		if len(params) > 0 {
+			at += "?" + params.Encode()
+		}
+		data, err := c.do(ctx, http.MethodGet, at, nil)
 		if err != nil {
 			return nil, false, err
 		}

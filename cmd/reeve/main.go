@@ -142,7 +142,11 @@ func explainArgs(cmd *cobra.Command) {
 		if takes(cmd, args) == nil {
 			return nil
 		}
-		return fmt.Errorf("%d arguments given; it is used so: %s; see: %s --help", len(args), cmd.UseLine(), cmd.CommandPath())
+		wrong := "an argument is missing"
+		if len(args) > 0 {
+			wrong = fmt.Sprintf("unexpected argument %q", args[len(args)-1])
+		}
+		return fmt.Errorf("%s; use: %s; see: %s --help", wrong, cmd.UseLine(), cmd.CommandPath())
 	}
 }
 

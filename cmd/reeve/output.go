@@ -12,11 +12,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// output is the -o flag of a command that prints data.
+// output is the -o flag of a command that prints data. Left out it is a table
+// for people on a terminal, and the same rows parted by tabs anywhere else.
 type output struct{ format string }
 
 func (o *output) flag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&o.format, "output", "o", "table", "`format`: table, json or yaml")
+	cmd.Flags().StringVarP(&o.format, "output", "o", "", "`format`: table, json or yaml; if left out a table on a terminal, else rows parted by tabs")
 	complete(cmd, "output", "table", "json", "yaml")
 }
 
@@ -31,7 +32,10 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 // makes the rows for people from it.
 func (o *output) print(w io.Writer, data json.RawMessage, table func(io.Writer) error) error {
 	switch o.format {
-	case "table":
+	case "table", "":
+		if o.format == "" && !terminal(w) {
+			return table(w)
+		}
 		t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
 		if err := table(t); err != nil {
 			return err
