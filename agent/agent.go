@@ -48,6 +48,7 @@ type Agent struct {
 	clients  insightlink.Client
 	// listeners are those of insights.listen and metrics; nil where off.
 	ingest, health net.Listener
+	collect        http.Handler // of ingest
 	closers        []func() error
 }
 
@@ -70,7 +71,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if a.instance, err = instanceID(filepath.Join(cfg.DataDir, "instance")); err != nil {
 		return nil, fmt.Errorf("dataDir: %w", err)
 	}
-	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: a.component("forward"), Registerer: a.metrics}); err != nil {
+	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.upstreams(), Logger: a.component("forward"), Registerer: a.metrics}); err != nil {
 		return nil, err
 	}
 	results, err := a.spool("scans")
@@ -93,6 +94,11 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if a.ingest, err = a.listen("insights.listen", cfg.Insights.Listen); err != nil {
 		return nil, err
 	}
+	if a.ingest != nil {
+		if a.collect, err = a.collector(); err != nil {
+			return nil, err
+		}
+	}
 	a.health, err = a.listen("metrics", cfg.Metrics)
 	return a, err
 }
@@ -111,7 +117,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.close()
 	group, work := errgroup.WithContext(ctx)
 	if a.ingest != nil {
-		group.Go(func() error { return a.serveIngest(work) })
+		group.Go(func() error { return serve(work, a.ingest, a.collect) })
 	}
 	if a.health != nil {
 		group.Go(func() error { return serve(work, a.health, a.healthHandler()) })
@@ -184,6 +190,9 @@ func (a *Agent) persist(ctx context.Context, try func() error) error {
 				return err
 			}
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		a.log.WarnContext(ctx, "can't join the hub yet", "hub", a.cfg.Hub.URL, "again", pause, "error", err)
 		select {
 		case <-ctx.Done():
@@ -234,16 +243,13 @@ func (a *Agent) registration() fleet.Registration {
 	return r
 }
 
-func (a *Agent) serveIngest(ctx context.Context) error {
+// collector takes what workloads hand in.
+func (a *Agent) collector() (http.Handler, error) {
 	key, err := a.cfg.Insights.secret()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	handler, err := ingest.Handler(ingest.Config{Secret: key, Spool: a.insights, Logger: a.component("ingest")})
-	if err != nil {
-		return err
-	}
-	return serve(ctx, a.ingest, handler)
+	return ingest.Handler(ingest.Config{Secret: key, Spool: a.insights, Logger: a.component("ingest")})
 }
 
 func (a *Agent) healthHandler() http.Handler {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/internal/config"
 	"reeve.dev/reeve/tunnel"
@@ -143,6 +144,18 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("log.format %q: it must be text or json", f))
 	}
 	return errors.Join(errs...)
+}
+
+// upstreams are the services; a cluster without a kubeconfig of its own has
+// the agent's.
+func (c Config) upstreams() []forward.Upstream {
+	out := slices.Clone(c.Services)
+	for i := range out {
+		if out[i].Type == fleet.Kubernetes && out[i].KubeConfig == "" {
+			out[i].KubeConfig = c.Kubeconfig
+		}
+	}
+	return out
 }
 
 // secret is what the namespaces' tokens are signed with.

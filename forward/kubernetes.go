@@ -64,7 +64,7 @@ func kubeClient(kubeConfig string) (*rest.Config, error) {
 	var err error
 	if kubeConfig == "" {
 		if cfg, err = rest.InClusterConfig(); err != nil {
-			return nil, fmt.Errorf("no kubeConfig is set and this isn't a pod with a service account: %w", err)
+			return nil, fmt.Errorf("this isn't a pod with a service account: give kubeConfig, or the agent's kubeconfig (%w)", err)
 		}
 	} else if cfg, err = clientcmd.BuildConfigFromFlags("", kubeConfig); err != nil {
 		return nil, fmt.Errorf("kubeConfig %s: %w", kubeConfig, err)
