@@ -14,7 +14,8 @@ build: ## build ./reeve
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o reeve ./cmd/reeve
 
 demo: ## see Reeve do its job on this machine, with nothing installed
-	$(GO) run ./cmd/reeve demo
+	$(GO) build -o reeve ./cmd/reeve # go run would end with an error on Ctrl-C
+	@./reeve demo
 
 test: deps ## every test: unit, integration, end to end; installs what they need when it is root
 	./internal/ci/test
