@@ -13,7 +13,7 @@ import (
 // target is shown as far as it can be read without one.
 func (p *Profile) Controls(ctx context.Context) ([]hdf.Control, error) {
 	r := &run{p: p, ungated: true}
-	if _, err := r.install(ctx, nowhere{}); err != nil {
+	if err := r.install(ctx, nowhere{}); err != nil {
 		return nil, err
 	}
 	suite, err := r.load(ctx)

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"math"
 	"regexp"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-)
 
-var inputTypes = []string{"String", "Numeric", "Regexp", "Array", "Hash", "Boolean", "Any"}
+	"reeve.dev/reeve/inspec/dsl"
+)
 
 // parseMetadata reads inspec.yml. Keys that no engine needs are let pass, as
 // InSpec does; what is there must have its right type.
@@ -137,19 +136,23 @@ func (m *metaReader) depends(n *yaml.Node) []Dependency {
 	}
 	var out []Dependency
 	for _, e := range n.Content {
-		var d Dependency
+		d := Dependency{line: e.Line}
 		for key, v := range pairs(e) {
 			switch key.Value {
 			case "name":
 				d.Name = m.text(key, v)
 			case "path":
 				d.Path = m.text(key, v)
-			case "url", "git", "supermarket", "compliance", "gem":
-				m.bad(key, "depends by %s is not supported: put the profile into this one's folder and name its `path:`", key.Value)
+			case "git":
+				d.Git = m.text(key, v)
+			case "url":
+				d.URL = m.text(key, v)
+			case "supermarket", "compliance", "gem":
+				d.other = key.Value
 			}
 		}
-		if d.Name == "" || d.Path == "" {
-			m.bad(e, "depends: each entry needs `name:` and `path:`")
+		if d.Path == "" && d.Name == "" {
+			m.bad(e, "depends: each entry needs `path:`, or the `name:` of a profile below vendor/")
 		}
 		out = append(out, d)
 	}
@@ -187,6 +190,8 @@ func (m *metaReader) inputs(n *yaml.Node) []Input {
 				if err := v.Decode(&in.Priority); err != nil {
 					m.bad(v, "input %s: priority must be a number", in.Name)
 				}
+			case "profile":
+				in.Profile = m.text(key, v)
 			case "value", "default":
 				if key.Value == "default" && in.HasValue {
 					continue
@@ -195,7 +200,7 @@ func (m *metaReader) inputs(n *yaml.Node) []Input {
 				if err != nil {
 					m.bad(v, "input %s: %v", in.Name, err)
 				}
-				in.Value, in.HasValue = value, true
+				in.Value, in.HasValue, in.written = plain(value), true, value
 			}
 		}
 		if in.Name == "" {
@@ -220,29 +225,43 @@ func (m *metaReader) boolean(key, n *yaml.Node) bool {
 }
 
 func (m *metaReader) inputType(n *yaml.Node) string {
-	t, ok := normalType(n.Value)
+	t, ok := dsl.InputType(n.Value)
 	if n.Kind != yaml.ScalarNode || !ok {
-		m.bad(n, "input type %q is not known: it is one of %s", n.Value, strings.Join(inputTypes, ", "))
+		m.bad(n, "input type %q is not known: it is one of %s", n.Value, dsl.InputTypes())
 	}
 	return t
 }
 
-func normalType(s string) (string, bool) {
-	if s == "" {
-		return "", true
+// priority is that of the input's value, where kind is what it has unless
+// inspec.yml says otherwise.
+func (in Input) priority(kind int) int {
+	if in.Priority != 0 {
+		return in.Priority
 	}
-	t := strings.ToUpper(s[:1]) + strings.ToLower(s[1:])
-	switch t {
-	case "Num":
-		t = "Numeric"
-	case "Regex":
-		t = "Regexp"
+	return kind
+}
+
+// plain turns what yamlValue decodes into what JSON has.
+func plain(v any) any {
+	switch v := v.(type) {
+	case dsl.Map:
+		out := make(map[string]any, len(v))
+		for _, e := range v {
+			out[fmt.Sprint(e.Key)] = plain(e.Value)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = plain(v[i])
+		}
+		return out
 	}
-	return t, slices.Contains(inputTypes, t)
+	return v
 }
 
 // yamlValue decodes into nil, bool, int64, float64, string, []any and
-// map[string]any. Dates and anchors stay as they are written; the depth is
+// dsl.Map. Dates and anchors stay as they are written; the depth is
 // limited, since aliases could make it endless.
 func yamlValue(n *yaml.Node, depth int) (any, error) {
 	if depth > 32 {
@@ -262,13 +281,17 @@ func yamlValue(n *yaml.Node, depth int) (any, error) {
 		}
 		return out, nil
 	case yaml.MappingNode:
-		out := map[string]any{}
+		out := dsl.Map{}
 		for k, e := range pairs(n) {
+			key, err := yamlValue(k, depth+1)
+			if err != nil {
+				return nil, err
+			}
 			v, err := yamlValue(e, depth+1)
 			if err != nil {
 				return nil, err
 			}
-			out[k.Value] = v
+			out = append(out, dsl.Entry{Key: key, Value: v})
 		}
 		return out, nil
 	}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"reeve.dev/reeve/inspec/dsl"
 	"reeve.dev/reeve/inspec/ruby"
 )
 
@@ -56,6 +57,9 @@ type Profile struct {
 	programs map[string]*ruby.Program
 	digest   string
 	deps     []*Profile // in the order of meta.Depends
+
+	unread       []dsl.Broken             // controls that can't be read
+	badLibraries map[string]*ProfileError // libraries that can't be read
 }
 
 // Metadata is what inspec.yml says.
@@ -67,9 +71,14 @@ type Metadata struct {
 	Inputs                                    []Input
 }
 
-// Dependency is another profile, found by its path from this one's root.
+// Dependency is another profile: a folder or an archive, found by its path
+// from this one's root, or else below vendor/ by its name. One by URL or git
+// must be there, too: nothing is fetched.
 type Dependency struct {
-	Name, Path string
+	Name, Path, URL, Git string
+
+	other string // a kind of source that isn't known here
+	line  int
 }
 
 // Input is one value that a profile asks for.
@@ -83,7 +92,12 @@ type Input struct {
 	Value     any
 	HasValue  bool
 	Priority  int
-	Line      int
+	// Profile is the name of a profile that this one depends on, when it is
+	// there that the value is set.
+	Profile string
+	Line    int
+
+	written any // Value, with its hashes as dsl.Map
 }
 
 // Load reads the profile at p: a folder, or a .tar.gz, .tgz, .tar or .zip
@@ -98,24 +112,63 @@ func Load(p string) (*Profile, error) {
 		return nil, fmt.Errorf("profile: %w", err)
 	}
 	if st.IsDir() {
-		return loadDir(p, 0)
+		return new(loader).dir(p, 0)
 	}
-	f, err := os.Open(p)
-	if err != nil {
-		return nil, fmt.Errorf("profile: %w", err)
-	}
-	defer f.Close()
-	return Read(f, p)
+	return new(loader).file(p, 0)
 }
 
 // Read reads the archive of a profile: tar, compressed or not, or zip, told
 // by its first bytes. Name stands for it in errors.
 func Read(r io.Reader, name string) (*Profile, error) {
+	return new(loader).archive(r, name, 0)
+}
+
+// LoadFS reads the profile whose root is the root of fsys. Dependencies by
+// path are looked for inside fsys.
+func LoadFS(fsys fs.FS) (*Profile, error) { return new(loader).fs(fsys, ".", "given", 0) }
+
+// The most that profiles may depend on each other.
+const (
+	maxDepth        = 8
+	maxDependencies = 64
+)
+
+// A loader reads a profile and what it depends on.
+type loader struct {
+	profiles int
+	bytes    int // unpacked from archives
+}
+
+// enter counts one more profile, depth profiles below the first.
+func (l *loader) enter(depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("more than %d profiles depend on each other: is there a circle?", maxDepth)
+	}
+	if l.profiles++; l.profiles > maxDependencies {
+		return fmt.Errorf("more than %d profiles: is there a circle?", maxDependencies)
+	}
+	return nil
+}
+
+func (l *loader) file(name string, depth int) (*Profile, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	defer f.Close()
+	return l.archive(f, name, depth)
+}
+
+func (l *loader) archive(r io.Reader, name string, depth int) (*Profile, error) {
+	if err := l.enter(depth); err != nil {
+		return nil, err
+	}
 	data, err := readLimited(r, MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", name, err)
 	}
 	files := newFileSet()
+	files.bytes = l.bytes
 	switch {
 	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
 		err = files.zip(data)
@@ -129,19 +182,17 @@ func Read(r io.Reader, name string) (*Profile, error) {
 	default:
 		err = errors.New("not an archive that is known here: give a folder, .tar.gz or .zip")
 	}
+	l.bytes = files.bytes
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", name, err)
 	}
-	return files.profile(name, nil)
+	return l.profile(files, name, depth, nil)
 }
 
-// LoadFS reads the profile whose root is the root of fsys. Dependencies by
-// path are looked for inside fsys.
-func LoadFS(fsys fs.FS) (*Profile, error) { return loadFS(fsys, ".", "given", 0) }
-
-const maxDepth = 8 // of dependencies
-
-func loadDir(dir string, depth int) (*Profile, error) {
+func (l *loader) dir(dir string, depth int) (*Profile, error) {
+	if err := l.enter(depth); err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("profile: %w", err)
@@ -151,27 +202,31 @@ func loadDir(dir string, depth int) (*Profile, error) {
 	if err := files.folder(root.FS(), ".", dir); err != nil {
 		return nil, err
 	}
-	return files.profile(dir, func(rel string) (*Profile, error) {
-		if depth >= maxDepth {
-			return nil, fmt.Errorf("more than %d profiles depend on each other: is there a circle?", maxDepth)
-		}
+	return l.profile(files, dir, depth, func(rel string) (*Profile, error) {
 		if !path.IsAbs(rel) {
 			rel = dir + "/" + rel
 		}
-		return loadDir(rel, depth+1)
+		st, err := os.Stat(rel)
+		if err != nil {
+			return nil, err
+		}
+		if st.IsDir() {
+			return l.dir(rel, depth+1)
+		}
+		return l.file(rel, depth+1)
 	})
 }
 
-func loadFS(fsys fs.FS, dir, name string, depth int) (*Profile, error) {
+func (l *loader) fs(fsys fs.FS, dir, name string, depth int) (*Profile, error) {
+	if err := l.enter(depth); err != nil {
+		return nil, err
+	}
 	files := newFileSet()
 	if err := files.folder(fsys, dir, name); err != nil {
 		return nil, err
 	}
-	return files.profile(name, func(rel string) (*Profile, error) {
-		if depth >= maxDepth {
-			return nil, fmt.Errorf("more than %d profiles depend on each other: is there a circle?", maxDepth)
-		}
-		return loadFS(fsys, path.Join(dir, rel), rel, depth+1)
+	return l.profile(files, name, depth, func(rel string) (*Profile, error) {
+		return l.fs(fsys, path.Join(dir, rel), rel, depth+1)
 	})
 }
 
@@ -322,7 +377,9 @@ func readLimited(r io.Reader, limit int) ([]byte, error) {
 
 // profile makes the Profile of the files: its root is the folder of the
 // inspec.yml nearest to the top, since archives often wrap all in one folder.
-func (s *fileSet) profile(name string, dep func(rel string) (*Profile, error)) (*Profile, error) {
+// Outside finds a profile by its path from the root, where there is an
+// outside.
+func (l *loader) profile(s *fileSet, name string, depth int, outside func(rel string) (*Profile, error)) (*Profile, error) {
 	root, found := "", false
 	for f := range s.files {
 		if path.Base(f) != "inspec.yml" {
@@ -341,15 +398,8 @@ func (s *fileSet) profile(name string, dep func(rel string) (*Profile, error)) (
 	if !found {
 		return nil, notProfile(name)
 	}
-	p := &Profile{files: map[string][]byte{}}
-	for f, data := range s.files {
-		if root != "." {
-			var ok bool
-			if f, ok = strings.CutPrefix(f, root+"/"); !ok {
-				continue
-			}
-		}
-		p.files[f] = data
+	p := &Profile{files: s.below(root).files}
+	for f := range p.files {
 		p.names = append(p.names, f)
 	}
 	slices.Sort(p.names)
@@ -362,32 +412,94 @@ func (s *fileSet) profile(name string, dep func(rel string) (*Profile, error)) (
 		return nil, &ProfileError{Profile: p.meta.Name, File: "controls/", Msg: "there is no file controls/*.rb: a profile holds its controls there"}
 	}
 	for _, d := range p.meta.Depends {
-		// An archive carries what it depends on inside itself.
-		sub := newFileSet()
-		for f, data := range p.files {
-			if rest, ok := strings.CutPrefix(f, path.Clean(d.Path)+"/"); ok {
-				sub.files[rest] = data
-			}
-		}
-		var dp *Profile
-		var err error
-		switch {
-		case len(sub.files) > 0:
-			dp, err = sub.profile(d.Path, nil)
-		case dep != nil:
-			dp, err = dep(d.Path)
-		default:
-			err = fmt.Errorf("the archive does not hold %s", d.Path)
-		}
+		dp, err := l.dependency(p, d, depth, outside)
 		if err != nil {
-			return nil, &ProfileError{Profile: p.meta.Name, File: "inspec.yml", Msg: fmt.Sprintf("depends on %s: %v", d.Name, err)}
+			return nil, &ProfileError{Profile: p.meta.Name, File: "inspec.yml", Line: d.line, Msg: fmt.Sprintf("depends on %s: %v", d, err)}
 		}
 		p.deps = append(p.deps, dp)
 	}
-	if err := p.parseAll(); err != nil {
-		return nil, err
-	}
+	p.parseAll()
 	return p, nil
+}
+
+// String names the dependency for errors.
+func (d Dependency) String() string {
+	if d.Name != "" {
+		return d.Name
+	}
+	return d.Path
+}
+
+// below is the files in the folder dir, by their paths from there.
+func (s *fileSet) below(dir string) *fileSet {
+	if dir == "." {
+		return s
+	}
+	sub := newFileSet()
+	for f, data := range s.files {
+		if rest, ok := strings.CutPrefix(f, dir+"/"); ok {
+			sub.files[rest] = data
+		}
+	}
+	return sub
+}
+
+const vendored = "vendor"
+
+// dependency reads a profile that p depends on. An archive carries it inside
+// itself: at its path, or below vendor/.
+func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(rel string) (*Profile, error)) (*Profile, error) {
+	own := &fileSet{files: p.files}
+	inside := func(at string) (*Profile, error) {
+		at = path.Clean(at)
+		if data, ok := p.files[at]; ok {
+			return l.archive(bytes.NewReader(data), at, depth+1)
+		}
+		if _, ok := p.files[at+"/inspec.yml"]; !ok || at == "." {
+			return nil, nil
+		}
+		if err := l.enter(depth + 1); err != nil {
+			return nil, err
+		}
+		return l.profile(own.below(at), at, depth+1, nil)
+	}
+	if d.Path != "" {
+		if dp, err := inside(d.Path); dp != nil || err != nil {
+			return dp, err
+		}
+	}
+	if d.Name != "" {
+		for _, end := range []string{"", ".tar.gz", ".tgz", ".zip"} {
+			if dp, err := inside(path.Join(vendored, path.Join("/", d.Name)) + end); dp != nil || err != nil {
+				return dp, err
+			}
+		}
+		for _, f := range p.names {
+			// as `inspec vendor` names them, by a digest
+			at := path.Dir(f)
+			if path.Base(f) != "inspec.yml" || path.Dir(at) != vendored {
+				continue
+			}
+			if meta, err := parseMetadata(at, p.files[f]); err == nil && meta.Name == d.Name {
+				return inside(at)
+			}
+		}
+	}
+	if d.Path != "" && outside != nil {
+		return outside(d.Path)
+	}
+	at := path.Join(vendored, d.Name)
+	switch {
+	case d.Git != "":
+		return nil, fmt.Errorf("nothing is fetched here: put it into the profile with `git clone %s %s`, or as %s.tar.gz", d.Git, at, at)
+	case d.URL != "":
+		return nil, fmt.Errorf("nothing is fetched here: put it into the profile by unpacking %s into %s, or as %s.tar.gz", d.URL, at, at)
+	case d.other != "":
+		return nil, fmt.Errorf("depends by %s is not supported: put the profile into %s, or there as %s.tar.gz", d.other, at, at)
+	case d.Path != "":
+		return nil, fmt.Errorf("it isn't there: %s", d.Path)
+	}
+	return nil, fmt.Errorf("it has neither path, git nor url, and there is no %s", at)
 }
 
 // sum is the SHA-256 over the names and contents of the files.
@@ -448,14 +560,33 @@ func (p *Profile) archive(tw *tar.Writer, prefix string, seen map[string]bool) e
 	}
 	for i, d := range p.meta.Depends {
 		at := path.Join(prefix, d.Path)
-		if path.IsAbs(d.Path) || strings.HasPrefix(at, "..") {
-			return fmt.Errorf("it depends on %s, which lies outside of it (%s): move it inside", d.Name, d.Path)
+		if d.Path == "" || path.IsAbs(d.Path) || strings.HasPrefix(path.Clean(d.Path), "..") {
+			name := d.Name
+			if name == "" {
+				name = p.deps[i].meta.Name
+			}
+			at = path.Join(prefix, vendored, path.Join("/", name))
+		}
+		if seen[at] || seen[at+".tar.gz"] || seen[at+".tgz"] || seen[at+".zip"] || p.vendors(d) {
+			continue // it is among the files, as an archive
 		}
 		if err := p.deps[i].archive(tw, at, seen); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// vendors reports whether the dependency is below vendor/ under a name of its
+// own.
+func (p *Profile) vendors(d Dependency) bool {
+	return slices.ContainsFunc(p.names, func(f string) bool {
+		if path.Base(f) != "inspec.yml" || path.Dir(path.Dir(f)) != vendored {
+			return false
+		}
+		meta, err := parseMetadata(f, p.files[f])
+		return err == nil && meta.Name == d.Name
+	})
 }
 
 // sources lists the Ruby files below a folder, in order.

@@ -137,9 +137,9 @@ func TestLoad_malformed(t *testing.T) {
 		"no name":            {with("inspec.yml", "title: x\n"), []string{"inspec.yml", "name is missing"}},
 		"unknown type":       {with("inspec.yml", "name: x\ninputs:\n  - name: a\n    type: Strang\n"), []string{"inspec.yml:4", "Strang", "Numeric"}},
 		"value of no type":   {with("inspec.yml", "name: x\ninputs:\n  - name: a\n    type: Numeric\n    value: many\n"), []string{"inspec.yml:3", "input a", "Numeric"}},
-		"depends by git":     {with("inspec.yml", "name: x\ndepends:\n  - name: y\n    git: https://example.com/y\n"), []string{"inspec.yml:4", "depends by git", "path:"}},
+		"depends by git":     {with("inspec.yml", "name: x\ndepends:\n  - name: y\n    git: https://example.com/y\n"), []string{"inspec.yml:3", "git clone https://example.com/y vendor/y", "vendor/y.tar.gz"}},
 		"missing dependency": {with("inspec.yml", "name: x\ndepends:\n  - name: y\n    path: nowhere\n"), []string{"depends on y", "nowhere"}},
-		"not Ruby":           {with("controls/b.rb", "control 'b' do\n  title 'x\nend\n"), []string{"controls/b.rb:"}},
+		"a circle":           {with("inspec.yml", "name: x\ndepends:\n  - name: y\n    path: .\n"), []string{"depends on y", "circle"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := inspec.Load(write(t, tc.files))

@@ -2,15 +2,12 @@ package inspec
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"path"
 	"regexp"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"reeve.dev/reeve/hdf"
@@ -25,8 +22,13 @@ type Options struct {
 	// Inputs go before the values that the profile gives itself. Values are
 	// what JSON or YAML decode into.
 	Inputs map[string]any
-	// Controls limits the run to these ids; /…/ is a regular expression.
-	Controls []string
+	// Controls limits the run to these ids; /…/ is a regular expression. Tags
+	// are names and values of tags, likewise: of both, a control that either
+	// names is run.
+	Controls, Tags []string
+	// Waivers and Attestations are what people decided about controls.
+	Waivers      Waivers
+	Attestations Attestations
 	// Version is written into the results as the version of the engine.
 	Version string
 	// Progress is called after each control, in order, by the goroutine that
@@ -36,6 +38,11 @@ type Options struct {
 	// target, too, and is 15 minutes where it is zero.
 	Limits ruby.Limits
 	Logger *slog.Logger
+	// Jobs is how many commands run on the target side by side; zero means
+	// Jobs, one that they run in the order of the profile.
+	Jobs int
+	// Stats, if there is one, is told what the run cost.
+	Stats *Stats
 }
 
 // Progress tells which control just ended, and how.
@@ -59,6 +66,10 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 	start := time.Now()
 	wanted, err := selection(opt.Controls)
 	if err != nil {
+		return nil, fmt.Errorf("controls: %w", err)
+	}
+	tagged, err := tagSelection(opt.Tags)
+	if err != nil {
 		return nil, err
 	}
 	given, err := p.given(opt.Inputs)
@@ -73,25 +84,34 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 	if doc.Version == "" {
 		doc.Version = buildVersion()
 	}
-	out := p.describe(given)
-	r := &run{p: p, opt: opt, given: given, wanted: wanted}
-	supported, err := r.install(ctx, t)
-	if err != nil {
+	r := &run{p: p, opt: opt, given: given, wanted: wanted, tagged: tagged, waivers: opt.Waivers.suite()}
+	jobs := opt.Jobs
+	if jobs == 0 {
+		jobs = Jobs
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	session := target.NewSession(ctx, t, jobs)
+	if jobs > 1 {
+		defer r.ahead(ctx, session)()
+	}
+	if err := r.install(ctx, session.Target()); err != nil {
 		return nil, err
 	}
-	if !supported {
-		out.Status = "skipped"
-		out.StatusMessage = fmt.Sprintf("Skipping profile: '%s' on unsupported platform: '%s/%s'.", p.meta.Name, platform.Name, platform.Release)
-		out.SkipMessage = out.StatusMessage
-	} else {
-		out.Status = "loaded"
-		if err := r.judge(ctx, &out); err != nil {
+	results := map[*dsl.Control][]hdf.Result{}
+	if r.supports(p) {
+		if results, err = r.judge(ctx); err != nil {
 			return nil, err
 		}
 	}
-	doc.Profiles = []hdf.Profile{out}
+	doc.Profiles = r.profiles(doc.Platform, results)
+	opt.Attestations.apply(doc, start)
 	doc.Statistics.Duration = time.Since(start).Seconds()
 	doc.Seal()
+	if opt.Stats != nil {
+		opt.Stats.Stats, opt.Stats.Wall = session.Stats(), time.Since(start)
+		opt.Stats.Own = opt.Stats.Wall - opt.Stats.Waiting
+	}
 	return doc, nil
 }
 
@@ -106,152 +126,69 @@ type run struct {
 	opt     Options
 	given   map[string]any
 	wanted  func(id string) bool
+	tagged  func(tag string) bool
+	waivers map[string]dsl.Waiver
 	ungated bool
+	suites  map[*Profile]*dsl.Suite
+	broken  brokenLibraries
 	in      *ruby.Interp
 	set     *resource.Set
 	lang    *dsl.Language
 }
 
-// install readies the interpreter: resources and the profile's libraries. It
-// reports whether the profile supports the platform.
-func (r *run) install(ctx context.Context, t target.Target) (bool, error) {
+// install readies the interpreter and the resources.
+func (r *run) install(ctx context.Context, t target.Target) error {
 	limits := r.opt.Limits
 	if limits.Time == 0 {
 		limits.Time = controlTime
 	}
 	r.in = ruby.New(limits)
 	if _, err := r.in.Run(ctx, empty, nil); err != nil {
-		return false, err
+		return err
 	}
 	var err error
 	if r.set, err = resource.Install(r.in, t, resource.Options{Logger: r.opt.Logger}); err != nil {
-		return false, fmt.Errorf("target %s: %w", t.URI(), err)
+		return fmt.Errorf("target %s: %w", t.URI(), err)
 	}
 	r.lang = dsl.Install(r.in, resources{r.set})
-	return r.supported(), nil
+	return nil
 }
 
 // empty is run to give the interpreter its context.
 var empty, _ = ruby.Parse("", nil)
 
-func (r *run) supported() bool {
-	return len(r.p.meta.Supports) == 0 || slices.ContainsFunc(r.p.meta.Supports, func(entry map[string]any) bool {
+// supports reports whether p is meant for the target's platform.
+func (r *run) supports(p *Profile) bool {
+	return len(p.meta.Supports) == 0 || slices.ContainsFunc(p.meta.Supports, func(entry map[string]any) bool {
 		criteria := &ruby.Hash{}
-		for _, k := range slices.Sorted(maps.Keys(entry)) {
+		for _, k := range sortedKeys(entry) {
 			criteria.Set(ruby.NewString(k), ruby.NewString(fmt.Sprint(entry[k])))
 		}
 		return r.set.Supports(criteria)
 	})
 }
 
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
 // judge loads the controls and judges them one after another.
-func (r *run) judge(ctx context.Context, out *hdf.Profile) error {
+func (r *run) judge(ctx context.Context) (map[*dsl.Control][]hdf.Result, error) {
 	suite, err := r.load(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	controls := suite.Controls()
+	out := make(map[*dsl.Control][]hdf.Result, len(controls))
 	for i, c := range controls {
 		results, err := suite.Run(ctx, c)
 		if err != nil {
-			return fmt.Errorf("control %s: %w", c.ID, err)
+			return nil, fmt.Errorf("control %s: %w", c.ID, err)
 		}
-		h := c.HDF()
-		h.Results = append(h.Results, results...)
-		h.Status = hdf.StatusOf(h.Results)
-		out.Controls = append(out.Controls, h)
+		out[c] = results
 		if r.opt.Progress != nil {
-			r.opt.Progress(Progress{Done: i + 1, Total: len(controls), Control: c.ID, Title: c.Title, Impact: c.Impact, Status: h.Status})
+			r.opt.Progress(Progress{Done: i + 1, Total: len(controls), Control: c.ID, Title: c.Title, Impact: c.Impact, Status: hdf.StatusOf(results)})
 		}
 	}
-	out.Groups = groups(controls, r.p.meta.Name+"/")
-	return nil
-}
-
-func (r *run) load(ctx context.Context) (*dsl.Suite, error) {
-	if err := r.libraries(ctx, r.p); err != nil {
-		return nil, err
-	}
-	cfg, files := r.config(r.p)
-	cfg.Wanted = r.wanted
-	suite := dsl.New(r.lang, cfg)
-	if err := suite.Load(ctx, files); err != nil {
-		return nil, fmt.Errorf("profile %s: %w", r.p.meta.Name, err)
-	}
-	return suite, nil
-}
-
-func (r *run) config(p *Profile) (dsl.Config, []*ruby.Program) {
-	cfg := dsl.Config{
-		Profile: p.meta.Name, Version: p.meta.Version,
-		Ungated: r.ungated,
-		Given:   r.given, Inputs: map[string]dsl.Input{}, File: p.File,
-		Dependency: func(name string) (dsl.Config, []*ruby.Program, error) {
-			for i, d := range p.meta.Depends {
-				if d.Name == name || p.deps[i].meta.Name == name {
-					cfg, files := r.config(p.deps[i])
-					return cfg, files, nil
-				}
-			}
-			return dsl.Config{}, nil, fmt.Errorf("profile %s is not listed as a dependency of %s: add it to depends in inspec.yml", name, p.meta.Name)
-		},
-	}
-	for _, in := range p.meta.Inputs {
-		cfg.Inputs[in.Name] = dsl.Input{Value: in.Value, HasValue: in.HasValue, Required: in.Required, Check: in.Check}
-	}
-	var files []*ruby.Program
-	for _, name := range p.sources("controls/") {
-		files = append(files, p.programs[name])
-	}
-	return cfg, files
-}
-
-// libraries runs the libraries of p, those that it depends on first. Files
-// in a folder below libraries/ are run when another one requires them.
-func (r *run) libraries(ctx context.Context, p *Profile) error {
-	for _, d := range p.deps {
-		if err := r.libraries(ctx, d); err != nil {
-			return err
-		}
-	}
-	done := map[string]bool{}
-	load := func(name string) error {
-		if done[name] {
-			return nil
-		}
-		done[name] = true
-		r.in.Reset()
-		_, err := r.in.Run(ctx, p.programs[name], nil)
-		return err
-	}
-	r.in.DefKernel("require", func(c *ruby.Call) (ruby.Value, error) {
-		want := strings.TrimSuffix(c.In.ToS(c.Arg(0)), ".rb") + ".rb"
-		if name := path.Join("libraries", want); p.programs[name] != nil {
-			return true, load(name)
-		}
-		return true, nil
-	})
-	r.in.DefKernel("require_relative", func(c *ruby.Call) (ruby.Value, error) {
-		want := strings.TrimSuffix(c.In.ToS(c.Arg(0)), ".rb") + ".rb"
-		here := strings.TrimPrefix(c.File, p.meta.Name+"/")
-		if name := path.Join(path.Dir(here), want); p.programs[name] != nil {
-			return true, load(name)
-		}
-		return true, nil
-	})
-	for _, name := range p.sources("libraries/") {
-		if path.Dir(name) != "libraries" {
-			continue
-		}
-		if err := load(name); err != nil {
-			var e *ruby.Exception
-			if errors.As(err, &e) && e.File != "" {
-				return &ProfileError{Profile: p.meta.Name, File: strings.TrimPrefix(e.File, p.meta.Name+"/"), Line: e.Line, Msg: e.Class.Name + ": " + e.Message}
-			}
-			return &ProfileError{Profile: p.meta.Name, File: name, Msg: err.Error()}
-		}
-	}
-	return nil
+	return out, nil
 }
 
 // resources joins the resource set to the language.
@@ -272,7 +209,7 @@ func selection(controls []string) (func(id string) bool, error) {
 		if len(c) > 1 && c[0] == '/' && c[len(c)-1] == '/' {
 			re, err := regexp.Compile(c[1 : len(c)-1])
 			if err != nil {
-				return nil, fmt.Errorf("controls: %s is not a regular expression: %w", c, err)
+				return nil, fmt.Errorf("%s is not a regular expression: %w", c, err)
 			}
 			patterns = append(patterns, re)
 			continue
@@ -282,6 +219,16 @@ func selection(controls []string) (func(id string) bool, error) {
 	return func(id string) bool {
 		return ids[id] || slices.ContainsFunc(patterns, func(re *regexp.Regexp) bool { return re.MatchString(id) })
 	}, nil
+}
+
+// tagSelection reads --tags: names and values of tags, and /regular
+// expressions/ of them. Without any it is nil.
+func tagSelection(tags []string) (func(tag string) bool, error) {
+	pick, err := selection(tags)
+	if err != nil {
+		return nil, fmt.Errorf("tags: %w", err)
+	}
+	return pick, nil
 }
 
 // given checks the values from outside against what the profile declares.
@@ -299,75 +246,6 @@ func (p *Profile) given(inputs map[string]any) (map[string]any, error) {
 		out[name] = v
 	}
 	return out, nil
-}
-
-// describe is the profile as results hold it, without controls.
-func (p *Profile) describe(given map[string]any) hdf.Profile {
-	m := p.meta
-	out := hdf.Profile{
-		Name: m.Name, Version: m.Version, SHA256: p.digest, Title: m.Title, Maintainer: m.Maintainer, Summary: m.Summary,
-		License: m.License, Copyright: m.Copyright, CopyrightEmail: m.CopyrightEmail,
-		Supports: m.Supports, Attributes: []map[string]any{}, Groups: []hdf.Group{}, Controls: []hdf.Control{},
-	}
-	if out.Supports == nil {
-		out.Supports = []map[string]any{}
-	}
-	for _, in := range m.Inputs {
-		opts := map[string]any{"required": in.Required}
-		for key, v := range map[string]string{"type": in.Type, "title": in.Title, "description": in.Description} {
-			if v != "" {
-				opts[key] = v
-			}
-		}
-		v, ok := given[in.Name]
-		if !ok {
-			v, ok = in.Value, in.HasValue
-		}
-		switch {
-		case in.Sensitive:
-			opts["sensitive"] = true
-		case ok:
-			opts["value"] = v
-		}
-		out.Attributes = append(out.Attributes, map[string]any{"name": in.Name, "options": opts})
-	}
-	for _, d := range m.Depends {
-		out.Depends = append(out.Depends, map[string]any{"name": d.Name, "path": d.Path})
-	}
-	return out
-}
-
-// groups lists the control files.
-func groups(controls []*dsl.Control, prefix string) []hdf.Group {
-	out := []hdf.Group{}
-	for _, c := range controls {
-		id := strings.TrimPrefix(c.File, prefix)
-		i := slices.IndexFunc(out, func(g hdf.Group) bool { return g.ID == id })
-		if i < 0 {
-			out = append(out, hdf.Group{ID: id, Title: c.FileTitle})
-			i = len(out) - 1
-		}
-		out[i].Controls = append(out[i].Controls, c.ID)
-	}
-	return out
-}
-
-// parseAll parses every Ruby file once, so that a malformed profile is
-// refused when it is loaded.
-func (p *Profile) parseAll() error {
-	p.programs = map[string]*ruby.Program{}
-	for _, name := range append(p.sources("controls/"), p.sources("libraries/")...) {
-		prog, err := ruby.Parse(path.Join(p.meta.Name, name), p.files[name])
-		var syntax *ruby.SyntaxError
-		if errors.As(err, &syntax) {
-			return &ProfileError{Profile: p.meta.Name, File: name, Line: syntax.Line, Msg: syntax.Msg}
-		}
-		if err != nil {
-			return &ProfileError{Profile: p.meta.Name, File: name, Msg: err.Error()}
-		}
-		p.programs[name] = prog
-	}
-	return nil
 }
 
 // buildVersion is the version of the module that this is built from.

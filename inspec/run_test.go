@@ -364,17 +364,6 @@ control('b-3') { describe(1) { it { should eq 2 } } }
 	}
 }
 
-func TestRun_libraryRaises(t *testing.T) {
-	_, err := run(t, map[string]string{
-		"controls/a.rb":       "control('a') { describe(1) { it { should eq 1 } } }\n",
-		"libraries/broken.rb": "\nraise 'no way'\n",
-	}, inspec.Options{})
-	var bad *inspec.ProfileError
-	if !errors.As(err, &bad) || bad.File != "libraries/broken.rb" || bad.Line != 2 {
-		t.Errorf("error %v, want one at libraries/broken.rb:2", err)
-	}
-}
-
 func TestRun_inspecProfile(t *testing.T) {
 	doc := mustRun(t, map[string]string{
 		"controls/a.rb":  "control('a') { describe(inspec.profile.file('list.txt').lines.map(&:strip)) { it { should eq %w(x y) } } }\n",

@@ -17,8 +17,10 @@ type Language struct {
 	kit                                         *matcher.Kit
 	context, rule, one, expect, example, target *ruby.Class
 	operator, input, noValue, skip, notMet      *ruby.Class
+	invalid, required                           *ruby.Class            // errors of inputs
 	groups                                      map[*ruby.Class]*group // that are open
 	current                                     *Suite                 // whose code runs
+	including                                   []*Suite               // innermost last
 }
 
 // suiteOf finds the suite behind any receiver of the language's words.
@@ -154,6 +156,9 @@ func (k *Language) contextClass(context *ruby.Class) {
 		if !s.wanted(id) {
 			return nil, nil
 		}
+		if s.over != nil {
+			s.named[id] = true
+		}
 		ctl, err := s.newControl(id, c, func(rule *ruby.Object) error {
 			if c.Block == nil {
 				return nil
@@ -161,7 +166,7 @@ func (k *Language) contextClass(context *ruby.Class) {
 			_, err := c.In.InstanceExec(rule, c.Block)
 			return err
 		})
-		if err == nil {
+		if err == nil && (s.admitted(ctl) || s.byID[id] != nil) {
 			s.register(ctl)
 		}
 		return nil, err
@@ -175,7 +180,7 @@ func (k *Language) contextClass(context *ruby.Class) {
 			line = c.Block.Line()
 		}
 		id := s.generatedID(c.File, line)
-		if !s.wanted(id) {
+		if s.cfg.Tagged == nil && !s.wanted(id) {
 			return nil, nil
 		}
 		var out ruby.Value
@@ -188,6 +193,20 @@ func (k *Language) contextClass(context *ruby.Class) {
 			s.register(ctl)
 		}
 		return out, err
+	})
+	context.DefN("require_resource", 0, 1, func(c *ruby.Call) (ruby.Value, error) {
+		name, ok := options(c).GetSym("resource")
+		if !ok || name == nil {
+			return nil, c.In.Raise(nil, "You must specify a specific resource name when calling require_resource()")
+		}
+		as, _ := options(c).GetSym("as")
+		if as == nil {
+			return nil, nil
+		}
+		k.resources.Def(c.In.ToS(as), func(call *ruby.Call) (ruby.Value, error) {
+			return k.res.New(call, call.In.ToS(name), call.Args)
+		})
+		return nil, nil
 	})
 	context.DefN("only_if", 0, 1, func(c *ruby.Call) (ruby.Value, error) {
 		s := of(c)
@@ -220,4 +239,14 @@ func (k *Language) contextClass(context *ruby.Class) {
 			return of(c).include(c, name[0] == 'i')
 		})
 	}
+}
+
+// options is the hash that a call ends with, or an empty one.
+func options(c *ruby.Call) *ruby.Hash {
+	if n := len(c.Args); n > 0 {
+		if h, ok := c.Args[n-1].(*ruby.Hash); ok {
+			return h
+		}
+	}
+	return &ruby.Hash{}
 }

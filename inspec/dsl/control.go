@@ -23,15 +23,22 @@ type Control struct {
 	FileTitle    string
 	Line         int
 
-	suite     *Suite
-	tagged    ruby.Hash // Tags as tag returns them
-	size      int       // checks so far
+	suite     *Suite     // of the profile that it belongs to
+	origin    *Suite     // of the profile that it is written in: an overlay, perhaps
+	merged    []*Control // what was laid over it, first one first
+	tagged    ruby.Hash  // Tags as tag returns them
+	size      int        // checks so far
 	impactSet bool
 	checks    []check
 	skipped   bool
 	skipSet   bool // an only_if was there
 	skipText  string
-	skipMsg   bool // skipText was given
+	skipMsg   bool           // skipText was given
+	skipType  string         // empty: only_if
+	waiver    map[string]any // what results tell of it
+	na        bool           // not applicable: an only_applicable_if said so
+	naText    string
+	naMsg     bool // naText was given
 }
 
 type checkKind int
@@ -77,13 +84,30 @@ func (c *Control) grow(in *ruby.Interp) error {
 }
 
 func (c *Control) skip(msg string) {
-	c.skipped, c.skipSet, c.skipText, c.skipMsg = true, true, msg, msg != ""
+	c.skipped, c.skipSet, c.skipText, c.skipMsg, c.skipType = true, true, msg, msg != "", ""
+}
+
+// Suite is that of the profile which the control belongs to.
+func (c *Control) Suite() *Suite { return c.suite }
+
+// CodeIn is the control's source as far as it is written in the profile of s:
+// what an overlay says of a control of the profile beneath it.
+func (c *Control) CodeIn(s *Suite) string {
+	if c.origin == s {
+		return c.Code
+	}
+	for _, m := range c.merged {
+		if m.origin == s && m.Code != "" {
+			return m.Code
+		}
+	}
+	return ""
 }
 
 // merge lays a control of the same id over c, as InSpec does: checks replace
 // checks, texts replace texts.
 func (c *Control) merge(o *Control) {
-	if o.impactSet {
+	if o.impactSet && !c.na {
 		c.Impact, c.impactSet = o.Impact, true
 	}
 	if o.Title != "" {
@@ -100,8 +124,9 @@ func (c *Control) merge(o *Control) {
 		c.checks = o.checks
 	}
 	if o.skipSet {
-		c.skipped, c.skipSet, c.skipText, c.skipMsg = o.skipped, true, o.skipText, o.skipMsg
+		c.skipped, c.skipSet, c.skipText, c.skipMsg, c.skipType = o.skipped, true, o.skipText, o.skipMsg, o.skipType
 	}
+	c.merged = append(c.merged, o)
 }
 
 func (c *Control) describeAs(label, text string) {
@@ -132,8 +157,8 @@ func (c *Control) Desc() string {
 // HDF is the control as results hold it, without results.
 func (c *Control) HDF() hdf.Control {
 	out := hdf.Control{
-		ID: c.ID, Title: c.Title, Desc: c.Desc(), Descriptions: c.Descriptions, Impact: c.Impact,
-		Refs: c.Refs, Tags: c.Tags, Code: c.Code, Results: []hdf.Result{},
+		ID: c.ID, Title: c.Title, Desc: c.Desc(), Descriptions: c.Descriptions, Impact: min(max(c.Impact, 0), 1),
+		WaiverData: c.waiver, Refs: c.Refs, Tags: c.Tags, Code: c.Code, Results: []hdf.Result{},
 		SourceLocation: hdf.SourceLocation{Line: c.Line, Ref: c.File},
 	}
 	if out.Refs == nil {
@@ -148,6 +173,9 @@ func (c *Control) HDF() hdf.Control {
 var impacts = map[string]float64{"none": 0, "low": 0.1, "medium": 0.4, "high": 0.7, "critical": 0.9}
 
 func (c *Control) setImpact(in *ruby.Interp, v ruby.Value) error {
+	if c.na {
+		return nil
+	}
 	switch v := v.(type) {
 	case nil:
 		return nil
@@ -174,7 +202,10 @@ func (c *Control) setImpact(in *ruby.Interp, v ruby.Value) error {
 // newControl evaluates a control's block. It returns nil with the error when
 // the block ended by a jump, which takes the control with it.
 func (s *Suite) newControl(id string, c *ruby.Call, body func(rule *ruby.Object) error) (*Control, error) {
-	ctl := &Control{ID: id, Impact: 0.5, Tags: map[string]any{}, File: c.File, Line: c.Line, suite: s}
+	ctl := &Control{ID: id, Impact: 0.5, Tags: map[string]any{}, File: c.File, Line: c.Line, suite: s, origin: s}
+	if s.over != nil {
+		ctl.origin = s.over
+	}
 	if c.Block != nil {
 		ctl.File, ctl.Line = c.Block.File(), c.Block.Line()
 		if p := c.Block.Program(); p != nil {
@@ -204,6 +235,10 @@ func (s *Suite) newControl(id string, c *ruby.Call, body func(rule *ruby.Object)
 		}
 		ctl.checks = append(ctl.checks, check{kind: broken, file: ctl.File, line: ctl.Line, err: err})
 	}
+	if s.cfg.Spoiled != nil {
+		ctl.checks = append(ctl.checks, check{kind: broken, file: ctl.File, line: ctl.Line, err: s.cfg.Spoiled})
+	}
+	s.waive(ctl)
 	return ctl, nil
 }
 
@@ -317,6 +352,22 @@ func (k *Language) ruleClass(rule *ruby.Class) {
 		ctl.skipSet, ctl.skipMsg, ctl.skipText = true, message != nil, ""
 		if message != nil {
 			ctl.skipText = c.In.ToS(message)
+		}
+		return nil, nil
+	})
+	rule.DefN("only_applicable_if", 0, 1, func(c *ruby.Call) (ruby.Value, error) {
+		ctl := of(c)
+		if c.Block == nil || ctl.suite.cfg.Ungated {
+			return nil, nil
+		}
+		v, err := c.In.Yield(c.Block)
+		if err != nil || ruby.Truthy(v) {
+			return nil, err
+		}
+		ctl.Impact, ctl.impactSet, ctl.na = 0, true, true
+		ctl.naMsg, ctl.naText = c.Arg(0) != nil, ""
+		if ctl.naMsg {
+			ctl.naText = c.In.ToS(c.Arg(0))
 		}
 		return nil, nil
 	})

@@ -282,6 +282,13 @@ const (
 // not met, error for all else.
 func (s *Suite) fail(res *hdf.Result, err error, file string, line int) {
 	at := fmt.Sprintf("%s:%d", file, line)
+	defer func() {
+		if s.cfg.Explain != nil && res.Status == hdf.Error {
+			if why := s.cfg.Explain(err); why != "" {
+				res.Message += "\n" + why
+			}
+		}
+	}()
 	e := exception(err)
 	if e == nil {
 		res.Status, res.Message, res.Backtrace = hdf.Error, err.Error(), []string{at}

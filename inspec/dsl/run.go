@@ -19,11 +19,21 @@ func (s *Suite) Run(ctx context.Context, c *Control) ([]hdf.Result, error) {
 	}
 	s.in.Reset()
 	if c.skipped {
-		text := "Skipped control due to only_if condition."
-		if c.skipMsg {
-			text = "Skipped control due to only_if condition: " + c.skipText
+		kind := c.skipType
+		if kind == "" {
+			kind = "only_if"
 		}
+		text := condition("Skipped control due to "+kind+" condition", c.skipMsg, c.skipText)
 		return []hdf.Result{{Status: hdf.Skipped, CodeDesc: "No-op", SkipMessage: text, StartTime: hdf.Time(time.Now())}}, nil
+	}
+	if c.na {
+		// InSpec tells what isn't applicable as a resource that failed, at
+		// impact 0.
+		return []hdf.Result{{
+			Status: hdf.Error, CodeDesc: "No-op ", StartTime: hdf.Time(time.Now()),
+			Message:   condition("N/A control due to only_applicable_if condition", c.naMsg, c.naText),
+			Exception: resourceFailed, Backtrace: []string{fmt.Sprintf("%s:%d", c.File, c.Line)},
+		}}, nil
 	}
 	r := &runner{s: c.suite, control: c}
 	s.lang.current = c.suite
@@ -35,6 +45,16 @@ func (s *Suite) Run(ctx context.Context, c *Control) ([]hdf.Result, error) {
 	}
 	return r.results, nil
 }
+
+func condition(what string, given bool, text string) string {
+	if given {
+		return what + ": " + text
+	}
+	return what + "."
+}
+
+// resourceFailed is the name of the exception of a resource that failed.
+const resourceFailed = "Inspec::Exceptions::ResourceFailed"
 
 type runner struct {
 	s       *Suite
@@ -111,7 +131,7 @@ func (r *runner) unfit(ch check) (hdf.Result, bool) {
 		return res, true
 	}
 	res.Status, res.CodeDesc, res.Message = hdf.Error, g.full+" ", msg
-	res.Exception, res.Backtrace = "Inspec::Exceptions::ResourceFailed", []string{fmt.Sprintf("%s:%d", ch.file, ch.line)}
+	res.Exception, res.Backtrace = resourceFailed, []string{fmt.Sprintf("%s:%d", ch.file, ch.line)}
 	return res, true
 }
 

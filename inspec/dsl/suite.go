@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"path"
 	"runtime/debug"
 	"slices"
@@ -46,31 +45,54 @@ const (
 type Config struct {
 	Profile string // its name
 	Version string
-	// Inputs are those that the profile declares; Given are values from
-	// outside, which win.
-	Inputs map[string]Input
-	Given  map[string]any
+	// Inputs are those that the profile declares, with the values that its own
+	// metadata, profiles above it and the caller give.
+	Inputs []Input
 	// File returns a file of the profile, for inspec.profile.file.
 	File func(name string) ([]byte, bool)
-	// Wanted limits the controls that are evaluated; nil is all.
+	// Wanted limits the controls that are evaluated; nil is all. Tagged admits
+	// more of them, by the names and values of their tags; nil is none.
 	Wanted func(id string) bool
+	Tagged func(tag string) bool
 	// Ungated evaluates no only_if, as when a profile's controls are listed.
 	Ungated bool
-	// Dependency returns the control files of a profile that this one depends
-	// on, with its suite's configuration.
-	Dependency func(name string) (Config, []*ruby.Program, error)
+	// Waivers are by control.
+	Waivers map[string]Waiver
+	// Files are the control files, in order.
+	Files []*ruby.Program
+	// Broken are controls that could not be read.
+	Broken []Broken
+	// Spoiled is set when something went wrong that may concern any control,
+	// which makes each of them an error.
+	Spoiled error
+	// Explain gives the reason behind an error, as when a name is unknown
+	// because the library that defines it could not be read.
+	Explain func(err error) string
+	// Dependency returns the suite of a profile that this one depends on; nil
+	// when that one doesn't support the target.
+	Dependency func(name string) (*Suite, error)
 }
 
-// Input is a declared input.
-type Input struct {
-	Value    any
-	HasValue bool
-	Required bool
-	// Check reports why a value doesn't fit.
-	Check func(v any) error
+// Broken is a control that could not be read.
+type Broken struct {
+	ID   string // empty: what is broken is no control
+	File string
+	Line int // of the control
+	Err  error
 }
 
-// A Suite is one profile's controls, evaluated.
+// Waiver says that a control's findings are accepted.
+type Waiver struct {
+	// Skip keeps the control from being judged.
+	Skip          bool
+	Justification string
+	// Data is what results tell of the waiver.
+	Data map[string]any
+}
+
+// A Suite is one profile's controls, evaluated. Those that it includes from
+// other profiles stay in their suites, so that two profiles may have controls
+// of the same id.
 type Suite struct {
 	cfg      Config
 	in       *ruby.Interp
@@ -78,30 +100,44 @@ type Suite struct {
 	self     *ruby.Object // the control files' self
 	order    []*Control
 	byID     map[string]*Control
-	inputs   map[string]Input
-	file     string // being loaded
-	title    string // of that file
+	included []*Suite
+	over     *Suite // whose include block is being evaluated
+	loaded   bool
+	inputs   map[string]*Input
+	asked    []*Input // in the order in which they were first named
+	file     string   // being loaded
+	title    string   // of that file
 	skipFile bool
 	skipMsg  string
-	begun    int // controls of the file
+	begun    int             // controls of the file
+	named    map[string]bool // by the include block
 }
 
 // New makes the suite of a profile; its libraries must have been run in the
 // interpreter before.
 func New(k *Language, cfg Config) *Suite {
 	k.learn()
-	s := &Suite{cfg: cfg, in: k.in, lang: k, byID: map[string]*Control{}, inputs: map[string]Input{}}
-	maps.Copy(s.inputs, cfg.Inputs)
+	s := &Suite{cfg: cfg, in: k.in, lang: k, byID: map[string]*Control{}, inputs: map[string]*Input{}}
+	for _, in := range cfg.Inputs {
+		s.declare(in)
+	}
 	s.self = s.in.NewObject(s.lang.context, s)
 	return s
 }
 
-// Load evaluates control files in order.
-func (s *Suite) Load(ctx context.Context, files []*ruby.Program) error {
-	for _, f := range files {
+// Load evaluates the control files. The second time it does nothing.
+func (s *Suite) Load(ctx context.Context) error {
+	if s.loaded {
+		return nil
+	}
+	s.loaded = true
+	for _, f := range s.cfg.Files {
 		if err := s.load(ctx, f); err != nil {
 			return err
 		}
+	}
+	for _, b := range s.cfg.Broken {
+		s.broken(b)
 	}
 	return nil
 }
@@ -131,10 +167,28 @@ func (s *Suite) load(ctx context.Context, f *ruby.Program) error {
 	if e := exception(err); e != nil && e.File == f.File {
 		line = e.Line
 	}
-	c := &Control{ID: s.generatedID(f.File, line), File: f.File, Line: line, Code: f.Source(line, line), FileTitle: s.title, Impact: 0.5, suite: s}
-	c.checks = []check{{kind: broken, file: f.File, line: line, err: err}}
-	s.register(c)
+	s.broken(Broken{File: f.File, Line: line, Err: err})
 	return nil
+}
+
+// broken registers a control that is an error and nothing else.
+func (s *Suite) broken(b Broken) {
+	id := b.ID
+	if id == "" {
+		id = s.generatedID(b.File, b.Line)
+	}
+	if id == b.ID && !s.wanted(id) {
+		return
+	}
+	c := &Control{ID: id, File: b.File, Line: b.Line, FileTitle: s.title, Impact: 0.5, Tags: map[string]any{}, suite: s, origin: s}
+	for _, f := range s.cfg.Files {
+		if f.File == b.File {
+			c.Code = f.Source(b.Line, b.Line)
+		}
+	}
+	c.checks = []check{{kind: broken, file: b.File, line: b.Line, err: b.Err}}
+	s.waive(c)
+	s.register(c)
 }
 
 // fatal is the error that ends a run, if err is one.
@@ -201,63 +255,118 @@ func (s *Suite) register(c *Control) {
 	s.order = append(s.order, c)
 }
 
-// Controls lists the controls in the order of files and lines.
-func (s *Suite) Controls() []*Control { return s.order }
+// Controls lists the controls in the order of files and lines, then those of
+// the profiles that it includes.
+func (s *Suite) Controls() []*Control {
+	all := slices.Clone(s.order)
+	for _, sub := range s.included {
+		all = append(all, sub.Controls()...)
+	}
+	return all
+}
 
 // wanted reports whether the control is to be evaluated at all.
-func (s *Suite) wanted(id string) bool { return s.cfg.Wanted == nil || s.cfg.Wanted(id) }
+func (s *Suite) wanted(id string) bool {
+	return s.cfg.Wanted == nil || s.cfg.Tagged != nil || s.cfg.Wanted(id)
+}
+
+// admitted reports whether a control that was evaluated is to be judged.
+func (s *Suite) admitted(c *Control) bool {
+	if s.cfg.Tagged == nil || s.cfg.Wanted != nil && s.cfg.Wanted(c.ID) {
+		return true
+	}
+	for name, v := range c.Tags {
+		if s.cfg.Tagged(name) || slices.ContainsFunc(texts(v), s.cfg.Tagged) {
+			return true
+		}
+	}
+	return false
+}
+
+// texts are the values of a tag.
+func texts(v any) []string {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case []any:
+		var out []string
+		for _, e := range v {
+			out = append(out, texts(e)...)
+		}
+		return out
+	}
+	return []string{fmt.Sprint(v)}
+}
 
 // include is include_controls and require_controls.
 func (s *Suite) include(c *ruby.Call, all bool) (ruby.Value, error) {
 	name := c.In.ToS(c.Arg(0))
-	if s.cfg.Dependency == nil {
-		return nil, c.In.Raise(nil, "Cannot load '%s' since it is not listed as a dependency of %s.", name, s.cfg.Profile)
-	}
-	cfg, files, err := s.cfg.Dependency(name)
+	sub, err := s.cfg.Dependency(name)
 	if err != nil {
 		return nil, c.In.Raise(nil, "%s", err.Error())
 	}
-	cfg.Given, cfg.Wanted = s.cfg.Given, s.cfg.Wanted
-	sub := New(s.lang, cfg)
-	if err := sub.Load(c.In.Context(), files); err != nil {
+	if sub == nil {
+		return nil, nil
+	}
+	if slices.Contains(s.lang.including, sub) {
+		return nil, c.In.Raise(nil, "Profile %s includes itself.", name)
+	}
+	s.lang.including = append(s.lang.including, sub)
+	file, title := sub.file, sub.title
+	defer func() {
+		s.lang.including = s.lang.including[:len(s.lang.including)-1]
+		sub.file, sub.title, sub.over = file, title, nil
+		s.lang.current = s
+	}()
+	if err := sub.Load(c.In.Context()); err != nil {
 		return nil, err
 	}
-	s.lang.current = s
-	// What the block defines is laid over the controls of the same id.
-	over := New(s.lang, cfg)
+	// The block is evaluated as if it stood in the included profile: what it
+	// defines is laid over the controls there.
+	s.lang.current, sub.over, sub.named, sub.skipFile = sub, s, map[string]bool{}, false
+	sub.file, sub.title = s.file, s.title
 	if c.Block != nil {
-		if _, err := c.In.InstanceExec(over.self, c.Block); err != nil {
+		if _, err := c.In.InstanceExec(sub.self, c.Block); err != nil {
 			return nil, err
 		}
 	}
-	for _, ctl := range sub.order {
-		o := over.byID[ctl.ID]
-		if (o == nil && !all) || slices.Contains(over.dropped(), ctl.ID) {
-			continue
-		}
-		if o != nil {
-			ctl.merge(o)
-		}
-		ctl.suite = sub
-		s.register(ctl)
+	if !all {
+		sub.keep(func(id string) bool { return sub.named[id] })
+	}
+	if !slices.Contains(s.included, sub) {
+		s.included = append(s.included, sub)
 	}
 	return nil, nil
 }
 
-func (s *Suite) dropped() []string {
-	var ids []string
-	for id, c := range s.byID {
-		if c == nil {
-			ids = append(ids, id)
+// keep drops the controls whose id isn't ok, here and in what is included.
+func (s *Suite) keep(ok func(id string) bool) {
+	s.order = slices.DeleteFunc(s.order, func(c *Control) bool {
+		if ok(c.ID) {
+			return false
 		}
+		delete(s.byID, c.ID)
+		return true
+	})
+	for _, sub := range s.included {
+		sub.keep(ok)
 	}
-	return ids
 }
 
 // drop is skip_control: the control is as if it had not been written.
-func (s *Suite) drop(id string) {
-	s.order = slices.DeleteFunc(s.order, func(c *Control) bool { return c.ID == id })
-	s.byID[id] = nil
+func (s *Suite) drop(id string) { s.keep(func(have string) bool { return have != id }) }
+
+// waive applies the waiver for the control, if there is one.
+func (s *Suite) waive(c *Control) {
+	w, ok := s.cfg.Waivers[c.ID]
+	if !ok {
+		return
+	}
+	c.waiver = w.Data
+	if w.Skip {
+		c.skip(w.Justification)
+		c.skipType = "waiver"
+	}
 }
 
 // unindent takes away the indentation that all lines share, as InSpec does

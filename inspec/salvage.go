@@ -1,0 +1,109 @@
+package inspec
+
+import (
+	"bytes"
+	"errors"
+	"path"
+	"regexp"
+	"strings"
+
+	"reeve.dev/reeve/inspec/dsl"
+	"reeve.dev/reeve/inspec/ruby"
+)
+
+// parseAll parses every Ruby file once. One that isn't Ruby doesn't end the
+// profile: of a control file those controls are lost that can't be read, of a
+// library what uses it; each becomes an error when the profile is run.
+func (p *Profile) parseAll() {
+	p.programs, p.badLibraries = map[string]*ruby.Program{}, map[string]*ProfileError{}
+	for _, name := range p.sources("libraries/") {
+		prog, err := ruby.Parse(path.Join(p.meta.Name, name), p.files[name])
+		if err != nil {
+			p.badLibraries[name] = p.syntaxError(name, err)
+			continue
+		}
+		p.programs[name] = prog
+	}
+	for _, name := range p.sources("controls/") {
+		prog, err := ruby.Parse(path.Join(p.meta.Name, name), p.files[name])
+		if err != nil {
+			prog = p.salvage(name, p.syntaxError(name, err))
+		}
+		if prog != nil {
+			p.programs[name] = prog
+		}
+	}
+}
+
+func (p *Profile) syntaxError(name string, err error) *ProfileError {
+	var syntax *ruby.SyntaxError
+	if errors.As(err, &syntax) {
+		return &ProfileError{Profile: p.meta.Name, File: name, Line: syntax.Line, Msg: syntax.Msg}
+	}
+	return &ProfileError{Profile: p.meta.Name, File: name, Msg: err.Error()}
+}
+
+// Problems lists what can't be read of the profile's files and of those that
+// it depends on. The controls concerned are errors when it is run.
+func (p *Profile) Problems() []*ProfileError {
+	var out []*ProfileError
+	for _, l := range p.all() {
+		q := l.profile
+		for _, name := range q.names {
+			if bad := q.badLibraries[name]; bad != nil {
+				out = append(out, bad)
+			}
+			for _, b := range q.unread {
+				if bad, ok := b.Err.(*ProfileError); ok && b.File == path.Join(q.meta.Name, name) {
+					out = append(out, bad)
+				}
+			}
+		}
+	}
+	return out
+}
+
+var (
+	controlStart = regexp.MustCompile(`(?m)^[ \t]*(?:control|rule)[ \t(]+(?:'([^'\n]*)'|"([^"\n]*)")`)
+	notNewline   = regexp.MustCompile(`[^\n]`)
+)
+
+// salvage parses what is in order of a control file that isn't: the controls
+// that can't be read by themselves are blanked out, so that the lines of the
+// others stay, and are noted as broken.
+func (p *Profile) salvage(name string, bad *ProfileError) *ruby.Program {
+	text := bytes.Clone(p.files[name])
+	file := path.Join(p.meta.Name, name)
+	starts := controlStart.FindAllSubmatchIndex(text, -1)
+	var all, broken []dsl.Broken
+	for i, at := range starts {
+		end := len(text)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		line := 1 + bytes.Count(text[:at[0]], []byte("\n"))
+		b := dsl.Broken{File: file, Line: line, Err: bad}
+		for _, group := range [][2]int{{at[2], at[3]}, {at[4], at[5]}} {
+			if group[0] >= 0 {
+				b.ID = string(text[group[0]:group[1]])
+			}
+		}
+		all = append(all, b)
+		own := text[at[0]:end]
+		if _, err := ruby.Parse(file, append([]byte(strings.Repeat("\n", line-1)), own...)); err != nil {
+			b.Err = p.syntaxError(name, err)
+			broken = append(broken, b)
+			copy(own, notNewline.ReplaceAll(own, []byte(" ")))
+		}
+	}
+	prog, err := ruby.Parse(file, text)
+	if err == nil && len(broken) > 0 {
+		p.unread = append(p.unread, broken...)
+		return prog
+	}
+	if len(all) == 0 {
+		all = []dsl.Broken{{File: file, Line: max(bad.Line, 1), Err: bad}}
+	}
+	p.unread = append(p.unread, all...)
+	return nil
+}

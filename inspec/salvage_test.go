@@ -1,0 +1,144 @@
+package inspec_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/inspec"
+)
+
+// says checks that the first error of a control tells where and what.
+func says(t *testing.T, doc *hdf.Results, id string, want ...string) {
+	t.Helper()
+	for _, r := range control(t, doc, id).Results {
+		if r.Verdict() != hdf.Error {
+			continue
+		}
+		for _, w := range want {
+			if !strings.Contains(r.Message, w) {
+				t.Errorf("control %s: message %q doesn't say %q", id, r.Message, w)
+			}
+		}
+		return
+	}
+	t.Errorf("control %s has no error", id)
+}
+
+func TestRun_brokenLibrary(t *testing.T) {
+	controls := `
+control('plain') { describe(1) { it { should eq 1 } } }
+control('resource') { describe(shelf('x')) { its('n') { should eq 7 } } }
+control('matcher') { describe(1) { it { should be_on_the_shelf } } }
+control('class') { describe(1) { it { should eq Shelf.size } } }
+control('overridden') { describe(virtualization) { it { should exist } } }
+control('other') { describe(frobnicator) { it { should exist } } }
+`
+	broken := `
+require 'json'
+class Shelf < Inspec.resource(1)
+  name 'shelf'
+  def n = 7
+  def self.size = 1
+end
+class Virtual < Inspec.resource(1)
+  name 'virtualization'
+  def exist? = true
+end
+RSpec::Matchers.define :be_on_the_shelf do
+  match { true }
+end
+`
+	for name, tc := range map[string]struct {
+		text, where string
+	}{
+		"that isn't Ruby":         {broken + "class Unfinished\n", "libraries/broken.rb:"},
+		"that raises":             {broken + "raise 'no way'\n", "libraries/broken.rb:15: RuntimeError: no way"},
+		"that raises at the top":  {"raise 'no way'\n" + broken, "libraries/broken.rb:1: RuntimeError: no way"},
+		"that requires a bad one": {"require 'sub/bad'\n" + broken, "libraries/sub/bad.rb:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			doc := mustRun(t, map[string]string{"controls/a.rb": controls, "libraries/broken.rb": tc.text, "libraries/sub/bad.rb": "def ("}, inspec.Options{})
+			want := map[string]hdf.Status{"plain": hdf.Passed}
+			for _, id := range []string{"resource", "matcher", "class", "overridden", "other"} {
+				want[id] = hdf.Error
+			}
+			got := judged(doc)
+			if got["class"] == hdf.Passed && strings.HasPrefix(tc.text, "\n") {
+				delete(want, "class") // the library had made it before it raised
+				delete(got, "class")
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("statuses (-want +got):\n%s", diff)
+			}
+			for _, id := range []string{"resource", "matcher", "overridden"} {
+				says(t, doc, id, tc.where)
+			}
+			if msg := control(t, doc, "other").Results[0].Message; strings.Contains(msg, "libraries/") {
+				t.Errorf("control other has nothing to do with the library: %q", msg)
+			}
+		})
+	}
+	for name, text := range map[string]string{
+		"nothing that can be told": "raise 'no way'\n",
+		"a core class":             "class String\n  def eql?(o) = true\nend\nclass\n",
+	} {
+		t.Run("of "+name+", every control is concerned", func(t *testing.T) {
+			doc := mustRun(t, map[string]string{"controls/a.rb": controls, "libraries/broken.rb": text}, inspec.Options{})
+			for id, status := range judged(doc) {
+				if status != hdf.Error {
+					t.Errorf("control %s is %s", id, status)
+				}
+			}
+			says(t, doc, "plain", "libraries/broken.rb:")
+		})
+	}
+}
+
+func TestRun_controlFileThatIsNotRuby(t *testing.T) {
+	files := map[string]string{
+		"controls/a.rb": `limit = 2
+control 'first' do
+  describe(limit) { it { should eq 2 } }
+end
+
+control "second" do
+  title 'it's misquoted'
+  describe(1) { it { should eq 1 } }
+end
+
+control 'third' do
+  describe(1) { it { should eq 2 } }
+end
+
+control 'cut off' do
+  describe file('/etc/pass`,
+		"controls/b.rb": "foo(\n",
+		"controls/c.rb": "control('elsewhere') { describe(1) { it { should eq 1 } } }\n",
+	}
+	doc := mustRun(t, files, inspec.Options{})
+	got := map[string]hdf.Status{}
+	for id, status := range judged(doc) {
+		got[generatedID.ReplaceAllString(id, " *)")] = status
+	}
+	want := map[string]hdf.Status{
+		"first": hdf.Passed, "second": hdf.Error, "third": hdf.Failed, "cut off": hdf.Error, "elsewhere": hdf.Passed, "(generated from b.rb:2 *)": hdf.Error,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("statuses (-want +got):\n%s", diff)
+	}
+	says(t, doc, "second", "controls/a.rb:7")
+	says(t, doc, "cut off", "controls/a.rb:1")
+	if c := control(t, doc, "third"); c.SourceLocation.Line != 11 {
+		t.Errorf("control third is at line %d, want 11", c.SourceLocation.Line)
+	}
+	p, err := inspec.Load(write(t, files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(p.Problems()); n != 3 {
+		t.Errorf("%d problems, want 3: %v", n, p.Problems())
+	}
+}
