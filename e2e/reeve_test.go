@@ -191,7 +191,7 @@ type credential struct{ URL, CA, Certificate, Key, Username, Token string }
 func (w *world) credential(t *testing.T, typ, name, kind, life string) credential {
 	t.Helper()
 	var c credential
-	body := map[string]string{"agent": agentName, "type": typ, "name": name, "kind": kind, "expiresIn": life}
+	body := map[string]any{"agent": agentName, "type": typ, "name": name, "kind": kind, "expiresIn": life, "force": true}
 	if code, err := w.call(http.MethodPost, "/credentials/service", body, &c); err != nil || code != http.StatusCreated {
 		t.Fatalf("credential for %s/%s: %d, %v", typ, name, code, err)
 	}
@@ -256,6 +256,10 @@ func (w *world) forwardWeb(t *testing.T) {
 		if code != http.StatusUnauthorized || !strings.Contains(body, c.says) {
 			t.Errorf("%s: %d %s", name, code, body)
 		}
+	}
+	body := map[string]any{"agent": agentName, "type": "x-web", "name": "nowhere", "kind": "token"}
+	if code, _ := w.call(http.MethodPost, "/credentials/service", body, nil); code != http.StatusUnprocessableEntity {
+		t.Errorf("a credential for a service that isn't there: %d", code)
 	}
 	elsewhere := w.credential(t, "x-web", "nowhere", "token", "1h")
 	if code, body := ask(func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+elsewhere.Token) }); code != http.StatusNotFound {

@@ -1,23 +1,19 @@
 package main
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
-
-	"reeve.dev/reeve/api"
 )
 
 func newKubeconfig() *cobra.Command {
 	var hub hubFlags
 	var agent, service, kind, life string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "kubeconfig",
 		Short: "Print a kubeconfig that leads to a cluster through the hub",
@@ -29,7 +25,7 @@ func newKubeconfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body := map[string]string{"agent": agent, "type": "kubernetes", "name": service, "kind": kind}
+			body := map[string]any{"agent": agent, "type": "kubernetes", "name": service, "kind": kind, "force": force}
 			if life != "" {
 				body["expiresIn"] = life
 			}
@@ -40,9 +36,6 @@ func newKubeconfig() *cobra.Command {
 			var cred serviceCredential
 			if err := json.Unmarshal(data, &cred); err != nil {
 				return fmt.Errorf("the hub's answer: %w", err)
-			}
-			if err := c.checkService(cmd.Context(), agent, service); err != nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "reeve: note: %v\n", err)
 			}
 			text, err := yaml.Marshal(cred.kubeconfig(agent + "-" + service))
 			if err != nil {
@@ -58,6 +51,7 @@ func newKubeconfig() *cobra.Command {
 	flags.StringVar(&service, "service", "", "`name` of its service of type kubernetes")
 	flags.StringVar(&kind, "kind", "certificate", "credential: certificate or token")
 	flags.StringVar(&life, "expires-in", "", "`duration` such as 720h; 2160h if left out")
+	flags.BoolVar(&force, "force", false, "also while the agent hasn't joined or doesn't offer the cluster")
 	complete(cmd, "kind", "certificate", "token")
 	for _, required := range []string{"agent", "service"} {
 		if err := cmd.MarkFlagRequired(required); err != nil {
@@ -65,32 +59,6 @@ func newKubeconfig() *cobra.Command {
 		}
 	}
 	return cmd
-}
-
-// checkService says what a credential for a cluster can't do yet: it may be
-// made before its agent joins.
-func (c *client) checkService(ctx context.Context, agent, service string) error {
-	raw, _, err := c.list(ctx, "/services", url.Values{}, false, 0)
-	if err != nil {
-		return err
-	}
-	offered, err := decodeItems[api.AgentService](raw)
-	if err != nil {
-		return err
-	}
-	var others []string
-	for _, s := range offered {
-		if s.Type == "kubernetes" && string(s.Agent) == agent {
-			if string(s.Name) == service {
-				return nil
-			}
-			others = append(others, string(s.Name))
-		}
-	}
-	if len(others) > 0 {
-		return fmt.Errorf("agent %s offers no cluster %q now; it offers %s", agent, service, strings.Join(others, ", "))
-	}
-	return fmt.Errorf("agent %s offers no cluster now; reeve get services lists what agents offer", agent)
 }
 
 // serviceCredential is the hub's answer to POST /credentials/service.
