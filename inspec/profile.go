@@ -446,6 +446,22 @@ func (s *fileSet) below(dir string) *fileSet {
 
 const vendored = "vendor"
 
+// archives are how the names of a folder and of archives end.
+var archives = []string{"", ".tar.gz", ".tgz", ".zip"}
+
+// vendored is where the dependency is, below vendor/, unless it is at its
+// path.
+func (d Dependency) vendored() string {
+	name := d.Name
+	if name == "" {
+		name = path.Base(d.Path)
+		for _, end := range archives {
+			name = strings.TrimSuffix(name, end)
+		}
+	}
+	return path.Join(vendored, path.Join("/", name))
+}
+
 // dependency reads a profile that p depends on. An archive carries it inside
 // itself: at its path, or below vendor/.
 func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(rel string) (*Profile, error)) (*Profile, error) {
@@ -468,12 +484,12 @@ func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(re
 			return dp, err
 		}
 	}
-	if d.Name != "" {
-		for _, end := range []string{"", ".tar.gz", ".tgz", ".zip"} {
-			if dp, err := inside(path.Join(vendored, path.Join("/", d.Name)) + end); dp != nil || err != nil {
-				return dp, err
-			}
+	for _, end := range archives {
+		if dp, err := inside(d.vendored() + end); dp != nil || err != nil {
+			return dp, err
 		}
+	}
+	if d.Name != "" {
 		for _, f := range p.names {
 			// as `inspec vendor` names them, by a digest
 			at := path.Dir(f)
@@ -488,7 +504,7 @@ func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(re
 	if d.Path != "" && outside != nil {
 		return outside(d.Path)
 	}
-	at := path.Join(vendored, d.Name)
+	at := d.vendored()
 	switch {
 	case d.Git != "":
 		return nil, fmt.Errorf("nothing is fetched here: put it into the profile with `git clone %s %s`, or as %s.tar.gz", d.Git, at, at)
@@ -561,14 +577,10 @@ func (p *Profile) archive(tw *tar.Writer, prefix string, seen map[string]bool) e
 	for i, d := range p.meta.Depends {
 		at := path.Join(prefix, d.Path)
 		if d.Path == "" || path.IsAbs(d.Path) || strings.HasPrefix(path.Clean(d.Path), "..") {
-			name := d.Name
-			if name == "" {
-				name = p.deps[i].meta.Name
-			}
-			at = path.Join(prefix, vendored, path.Join("/", name))
+			at = path.Join(prefix, d.vendored())
 		}
-		if seen[at] || seen[at+".tar.gz"] || seen[at+".tgz"] || seen[at+".zip"] || p.vendors(d) {
-			continue // it is among the files, as an archive
+		if p.vendors(d) || slices.ContainsFunc(archives, func(end string) bool { return seen[at+end] }) {
+			continue // it is among the files already
 		}
 		if err := p.deps[i].archive(tw, at, seen); err != nil {
 			return err

@@ -166,7 +166,7 @@ func (k *Language) contextClass(context *ruby.Class) {
 			_, err := c.In.InstanceExec(rule, c.Block)
 			return err
 		})
-		if err == nil && (s.admitted(ctl) || s.byID[id] != nil) {
+		if err == nil && (s.admitted(ctl) || s.existing(id) != nil) {
 			s.register(ctl)
 		}
 		return nil, err

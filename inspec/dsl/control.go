@@ -219,6 +219,9 @@ func (s *Suite) newControl(id string, c *ruby.Call, body func(rule *ruby.Object)
 	s.in.Reset()
 	err := func() (err error) {
 		defer guard(&err)
+		if s.cfg.Around != nil {
+			defer s.cfg.Around(id)()
+		}
 		return body(rule)
 	}()
 	if isJump(err) {

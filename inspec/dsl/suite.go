@@ -56,6 +56,9 @@ type Config struct {
 	Tagged func(tag string) bool
 	// Ungated evaluates no only_if, as when a profile's controls are listed.
 	Ungated bool
+	// Around is called when the block of a control begins, and what it returns
+	// when the block ends; it may be nil.
+	Around func(id string) func()
 	// Waivers are by control.
 	Waivers map[string]Waiver
 	// Files are the control files, in order.
@@ -247,12 +250,26 @@ func (s *Suite) register(c *Control) {
 	if s.skipFile {
 		c.skip(s.skipMsg)
 	}
-	if old := s.byID[c.ID]; old != nil {
+	if old := s.existing(c.ID); old != nil {
 		old.merge(c)
 		return
 	}
 	s.byID[c.ID] = c
 	s.order = append(s.order, c)
+}
+
+// existing is the control of that id that a new one is laid over: one of this
+// profile, or, in an include block, also one that this profile includes.
+func (s *Suite) existing(id string) *Control {
+	if c := s.byID[id]; c != nil || s.over == nil {
+		return c
+	}
+	for _, c := range s.Controls() {
+		if c.ID == id {
+			return c
+		}
+	}
+	return nil
 }
 
 // Controls lists the controls in the order of files and lines, then those of
