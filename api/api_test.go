@@ -373,6 +373,43 @@ func follow(t *testing.T, w *world, path string) <-chan event {
 	return events
 }
 
+func TestScans_idempotencyKey(t *testing.T) {
+	w := newWorld(t, "east")
+	ask := func(c *http.Client, key, body string, header ...string) answer {
+		return do(t, c, "POST", w.url+"/api/v1/scans", body, append(header, "Idempotency-Key", key)...)
+	}
+	first := decode[api.Scan](t, ask(w.admin, "k", goodScan), http.StatusAccepted)
+	spaced := strings.ReplaceAll(goodScan, ",", " ,\n ")
+	again := ask(w.admin, "k", spaced)
+	if s := decode[api.Scan](t, again, http.StatusAccepted); s.ID != first.ID || again.header.Get("Location") != first.Links.Self {
+		t.Errorf("the same request made %s, and not %s again", s.ID, first.ID)
+	}
+	if a := ask(w.admin, "k", strings.Replace(goodScan, "300", "299", 1)); a.status != 422 || a.Errors[0].Location != "header.Idempotency-Key" {
+		t.Errorf("another request by the same key: %d %s", a.status, a.text)
+	}
+	if a := ask(w.admin, strings.Repeat("k", 300), goodScan); a.status != 422 || a.Errors[0].Location != "header.Idempotency-Key" {
+		t.Errorf("an endless key: %d %s", a.status, a.text)
+	}
+	_, token := w.token(t, pki.Scanner, time.Time{})
+	for name, other := range map[string]answer{
+		"another key":    ask(w.admin, "l", goodScan),
+		"no key":         w.do(t, "POST", "/api/v1/scans", goodScan),
+		"another caller": ask(w.client(t, nil), "k", goodScan, "Authorization", "Bearer "+token),
+	} {
+		if s := decode[api.Scan](t, other, http.StatusAccepted); s.ID == first.ID {
+			t.Errorf("%s: the same scan", name)
+		}
+	}
+	// A refused request keeps nothing: it can be put right under its key.
+	if a := ask(w.admin, "m", strings.Replace(goodScan, `"profile":"p"`, `"profile":"q"`, 1)); a.status != 422 {
+		t.Errorf("an unknown profile: %d %s", a.status, a.text)
+	}
+	decode[api.Scan](t, ask(w.admin, "m", goodScan), http.StatusAccepted)
+	if list := decode[page[api.Scan]](t, w.do(t, "GET", "/api/v1/scans", ""), http.StatusOK); len(list.Items) != 5 {
+		t.Errorf("%d scans, want 5", len(list.Items))
+	}
+}
+
 func TestScans_badRequests(t *testing.T) {
 	two := newWorld(t, "east", "west")
 	one := newWorld(t, "east")

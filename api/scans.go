@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -174,12 +178,27 @@ func (a *API) scans() {
 	}
 	op := operation(pki.Scanner, http.MethodPost, "/scans", "create-scan", "Ask for a scan", http.StatusRequestEntityTooLarge)
 	op.DefaultStatus = http.StatusAccepted
-	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body ScanRequest }) (*created, error) {
+	type createInput struct {
+		Key  string `header:"Idempotency-Key" maxLength:"255" doc:"A name of your choice for this request, such as a UUID: who asks again by it within a day, with the same body, gets the same scan; with another body it is refused"`
+		Body ScanRequest
+	}
+	huma.Register(a.huma, op, func(ctx context.Context, in *createInput) (*created, error) {
 		r := in.Body.request(callerOf(ctx))
+		if in.Key != "" {
+			digest, err := digestOf(in.Key, in.Body)
+			if err != nil {
+				return nil, a.problem(ctx, "create a scan", err)
+			}
+			r.Key = scan.Key{Caller: r.RequestedBy, Name: in.Key, Digest: digest}
+		}
 		if err := a.validCallback(r.Callback); err != nil {
 			return nil, err
 		}
 		s, err := a.cfg.Scans.Create(ctx, r)
+		if errors.Is(err, scan.ErrKeyUsed) {
+			return nil, huma.Error422UnprocessableEntity("Idempotency-Key: you named another request so within the last day; choose a new key for this one",
+				&huma.ErrorDetail{Location: "header.Idempotency-Key", Message: "is another request's"})
+		}
 		if err != nil {
 			return nil, a.problem(ctx, "create a scan", err)
 		}
@@ -224,6 +243,18 @@ func (a *API) scans() {
 	})
 	a.results()
 	a.events()
+}
+
+// digestOf tells requests apart. The key in it keeps equal requests, which may
+// hold secrets, from having equal digests.
+func digestOf(key string, body ScanRequest) (string, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return "", err
+	}
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write(text)
+	return hex.EncodeToString(mac.Sum(nil)), nil
 }
 
 func (a *API) scan(ctx context.Context, in *ScanID) (scan.Scan, error) {

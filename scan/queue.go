@@ -20,7 +20,13 @@ import (
 // once its change is durable. Now is given by the caller, so that one clock
 // decides.
 type Store interface {
+	// CreateScan keeps the scan and its request's Key, if it has one. It
+	// returns ErrKeyUsed, and keeps nothing, where the caller has a scan by
+	// that name already.
 	CreateScan(ctx context.Context, s Scan) error
+	// ScanByKey returns the scan that was created with k; ErrNotFound if
+	// there is none, ErrKeyUsed if it was for another request.
+	ScanByKey(ctx context.Context, k Key, now time.Time) (Scan, error)
 	// Scan returns ErrNotFound if there is none.
 	Scan(ctx context.Context, id ID) (Scan, error)
 	Scans(ctx context.Context, f Filter) ([]Scan, error)
@@ -189,7 +195,31 @@ func NewQueue(cfg Config) *Queue {
 
 // Create queues a scan. A request that can't be met is an *InvalidError and
 // changes nothing. A request without an agent is for the only one there is.
+// One that repeats another gives the scan that there is for it; one with the
+// key of another is ErrKeyUsed.
 func (q *Queue) Create(ctx context.Context, r Request) (Scan, error) {
+	if r.Key == (Key{}) {
+		return q.create(ctx, r)
+	}
+	s, err := q.repeated(ctx, r.Key)
+	if errors.Is(err, ErrNotFound) {
+		s, err = q.create(ctx, r)
+		if errors.Is(err, ErrKeyUsed) { // a moment ago; by this request, or another?
+			s, err = q.repeated(ctx, r.Key)
+		}
+	}
+	return s, err
+}
+
+func (q *Queue) repeated(ctx context.Context, k Key) (Scan, error) {
+	s, err := q.cfg.Store.ScanByKey(ctx, k, time.Now())
+	if err != nil {
+		return Scan{}, fmt.Errorf("scan by key: %w", err)
+	}
+	return q.explain(s), nil
+}
+
+func (q *Queue) create(ctx context.Context, r Request) (Scan, error) {
 	r.Target = r.Target.plain()
 	if err := q.fillAgent(ctx, &r); err != nil {
 		return Scan{}, err

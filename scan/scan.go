@@ -27,6 +27,8 @@ var (
 	ErrStale = errors.New("scan has passed to a later attempt")
 	// ErrNoResult says that a scan has no results, or none yet.
 	ErrNoResult = errors.New("scan has no results")
+	// ErrKeyUsed says that a caller has named another request by the key.
+	ErrKeyUsed = errors.New("the key was used for another request")
 	// ErrBadResult says that what an agent sent as results isn't; the scan
 	// is in error because of it.
 	ErrBadResult = errors.New("results are refused")
@@ -168,7 +170,21 @@ type Request struct {
 	Timeout     time.Duration
 	Callback    *Callback
 	RequestedBy string
+	// Key makes the request one that may be repeated; the zero value doesn't.
+	// It isn't kept with the scan.
+	Key Key
 }
+
+// Key is the name that a caller gave a request, so that it can ask again when
+// it got no answer and have one scan for it. It holds for KeyLife.
+type Key struct {
+	Caller, Name string
+	// Digest tells this request from others.
+	Digest string
+}
+
+// KeyLife is how long a Key is known.
+const KeyLife = 24 * time.Hour
 
 // maxText is the most bytes of what an agent says for a person to read.
 const maxText = 4096

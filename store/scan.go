@@ -88,6 +88,9 @@ func (s *Store) CreateScan(ctx context.Context, c scan.Scan) error {
 	}
 	r, t := c.Request, c.Request.Target
 	return s.update(ctx, func(tx *Tx) error {
+		if err := takeKey(ctx, tx, c); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, `
 			INSERT INTO scans (id, status, agent, kind, namespace, pod, container, uri,
 				profile, profile_version, profile_digest, threshold, inputs, timeout,
@@ -99,6 +102,46 @@ func (s *Store) CreateScan(ctx context.Context, c scan.Scan) error {
 		s.changed(tx, c)
 		return err
 	})
+}
+
+// takeKey notes the key of a new scan's request, and forgets old ones.
+func takeKey(ctx context.Context, tx *Tx, c scan.Scan) error {
+	k := c.Request.Key
+	if k == (scan.Key{}) {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM scan_keys WHERE created <= ?`, micros(c.Created.Add(-scan.KeyLife))); err != nil {
+		return err
+	}
+	n, err := affected(tx.Exec(ctx, `
+		INSERT INTO scan_keys (caller, name, digest, scan, created) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (caller, name) DO NOTHING`,
+		k.Caller, k.Name, k.Digest, c.ID, micros(c.Created)))
+	if err == nil && n == 0 {
+		err = scan.ErrKeyUsed
+	}
+	return err
+}
+
+// ScanByKey implements scan.Store.
+func (s *Store) ScanByKey(ctx context.Context, k scan.Key, now time.Time) (c scan.Scan, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		var id scan.ID
+		var digest string
+		err := tx.QueryRow(ctx, `SELECT scan, digest FROM scan_keys WHERE caller = ? AND name = ? AND created > ?`,
+			k.Caller, k.Name, micros(now.Add(-scan.KeyLife))).Scan(&id, &digest)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return scan.ErrNotFound
+		case err != nil:
+			return err
+		case digest != k.Digest:
+			return scan.ErrKeyUsed
+		}
+		c, err = scanByID(ctx, tx, id)
+		return err
+	})
+	return c, err
 }
 
 const scanColumns = `id, status, outcome, reason, agent, namespace, pod, container, uri,

@@ -29,6 +29,7 @@ const (
 var scanTests = map[string]func(*testing.T, *store.Store){
 	"keeps a scan whole":                        keepsWhole,
 	"lists by page":                             listsByPage,
+	"creates once by key":                       createsOnce,
 	"leases in order and by kind":               leasesInOrder,
 	"leases to one of many":                     leasesToOne,
 	"keeps a lease by its renewal":              renews,
@@ -58,6 +59,56 @@ func newScan(agent fleet.AgentName) scan.Scan {
 		Status: scan.Queued, Created: epoch, Expires: epoch.Add(queueFor),
 		ProfileDigest: "sha256:profile",
 	}
+}
+
+// createsOnce: what a key names is created once, for a day, even when many ask
+// at a time; and another caller's key of the same name is another key.
+func createsOnce(t *testing.T, s *store.Store) {
+	key := scan.Key{Caller: "token:ci", Name: "k", Digest: "one"}
+	if _, err := s.ScanByKey(t.Context(), key, epoch); !errors.Is(err, scan.ErrNotFound) {
+		t.Errorf("a new key: %v", err)
+	}
+	var mu sync.Mutex
+	var made []scan.ID
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			c := newScan("a")
+			c.Request.Key = key
+			err := s.CreateScan(t.Context(), c)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				made = append(made, c.ID)
+			} else if !errors.Is(err, scan.ErrKeyUsed) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if scans, err := s.Scans(t.Context(), scan.Filter{}); len(made) != 1 || len(scans) != 1 || err != nil {
+		t.Fatalf("%d made, %d there, %v", len(made), len(scans), err)
+	}
+	if c, err := s.ScanByKey(t.Context(), key, epoch.Add(time.Hour)); err != nil || c.ID != made[0] {
+		t.Errorf("again: %s, %v; want %s", c.ID, err, made[0])
+	}
+	other := key
+	other.Digest = "two"
+	if _, err := s.ScanByKey(t.Context(), other, epoch); !errors.Is(err, scan.ErrKeyUsed) {
+		t.Errorf("another request: %v", err)
+	}
+	theirs := other
+	theirs.Caller = "token:other"
+	if _, err := s.ScanByKey(t.Context(), theirs, epoch); !errors.Is(err, scan.ErrNotFound) {
+		t.Errorf("another caller: %v", err)
+	}
+	later := epoch.Add(scan.KeyLife)
+	if _, err := s.ScanByKey(t.Context(), key, later); !errors.Is(err, scan.ErrNotFound) {
+		t.Errorf("a day later: %v", err)
+	}
+	c := newScan("a")
+	c.Request.Key, c.Created = other, later
+	create(t, s, c)
 }
 
 func create(t *testing.T, s *store.Store, c scan.Scan) scan.Scan {
