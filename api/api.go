@@ -13,6 +13,7 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/internal/compress"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/threshold"
@@ -47,6 +48,7 @@ type API struct {
 	cfg  Config
 	huma huma.API
 	mux  *http.ServeMux
+	all  http.Handler // what ServeHTTP serves
 	csrf *http.CrossOriginProtection
 }
 
@@ -75,13 +77,16 @@ func New(cfg Config) *API {
 	a.insights()
 	a.alerts()
 	a.sessions()
+	a.all = compress.Handler(http.HandlerFunc(a.serve))
 	return a
 }
 
 // OpenAPI is the description of the API, as JSON.
 func (a *API) OpenAPI() ([]byte, error) { return a.huma.OpenAPI().MarshalJSON() }
 
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.all.ServeHTTP(w, r) }
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	h, pattern := a.mux.Handler(r)

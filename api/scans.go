@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -12,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -319,48 +317,25 @@ func convert(doc io.ReadCloser, f format.Format) (io.ReadCloser, error) {
 	return io.NopCloser(&out), nil
 }
 
-// document streams a document, compressed where the caller takes that, and
-// closes it. A document that turns out to be damaged breaks the connection,
-// so that no caller takes a part for the whole.
+// document streams a document and closes it. A document that turns out to be
+// damaged breaks the connection, so that no caller takes a part for the whole.
 func (a *API) document(doc io.ReadCloser, contentType string) *huma.StreamResponse {
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		defer doc.Close()
 		ctx.SetHeader("Content-Type", contentType)
 		ctx.SetHeader("Content-Security-Policy", documentPolicy)
-		ctx.SetHeader("Vary", "Accept-Encoding")
-		w := ctx.BodyWriter()
-		finish := func() error { return nil }
-		if acceptsGzip(ctx.Header("Accept-Encoding")) {
-			ctx.SetHeader("Content-Encoding", "gzip")
-			z := gzip.NewWriter(w)
-			w, finish = z, z.Close
-		}
-		if _, err := io.Copy(w, doc); err != nil {
+		if _, err := io.Copy(ctx.BodyWriter(), doc); err != nil {
 			if ctx.Context().Err() == nil {
 				a.cfg.Logger.ErrorContext(ctx.Context(), "send a document", "error", err)
 			}
 			panic(http.ErrAbortHandler)
 		}
-		finish() // only a caller that went away makes it fail
 	}}
 }
 
 // documentPolicy lets a browser show a document, which others wrote, but do
 // nothing on its behalf.
 const documentPolicy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-
-// acceptsGzip reads an Accept-Encoding (RFC 9110, 12.5.3).
-func acceptsGzip(header string) bool {
-	for part := range strings.SplitSeq(header, ",") {
-		coding, q, _ := strings.Cut(strings.TrimSpace(part), ";")
-		if strings.EqualFold(strings.TrimSpace(coding), "gzip") {
-			weight, given := strings.CutPrefix(strings.TrimSpace(q), "q=")
-			n, err := strconv.ParseFloat(weight, 64)
-			return !given || err == nil && n > 0
-		}
-	}
-	return false
-}
 
 // Intervals of a stream of events: a look at the scan although nothing
 // told of a change (another hub may have made it), and how long one write may

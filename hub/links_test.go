@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,8 +91,8 @@ func TestLinks_renew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ended := false
-		l := &link{agent: "a", end: time.AfterFunc(time.Hour, func() { ended = true })}
+		var ended atomic.Bool
+		l := &link{agent: "a", end: time.AfterFunc(time.Hour, func() { ended.Store(true) })}
 		ls := &links{ca: ca, life: 24 * time.Hour, log: quiet}
 
 		time.Sleep(50 * time.Minute)
@@ -103,12 +104,12 @@ func TestLinks_renew(t *testing.T) {
 		}
 		time.Sleep(23 * time.Hour)
 		synctest.Wait()
-		if ended {
+		if ended.Load() {
 			t.Error("the link ended with the certificate that was renewed")
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if !ended {
+		if !ended.Load() {
 			t.Error("the link outlives the agent's newest certificate")
 		}
 	})

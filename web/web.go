@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/internal/compress"
 )
 
 //go:embed static
@@ -66,14 +67,14 @@ func Handler(cfg Config) http.Handler {
 	mux.Handle("/", h.view(func(*request) (*page, error) {
 		return nil, &problem{Status: http.StatusNotFound, Title: "Not Found", Detail: "There is no such page."}
 	}))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return compress.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := w.Header()
 		head.Set("Content-Security-Policy", policy)
 		head.Set("X-Content-Type-Options", "nosniff")
 		head.Set("Referrer-Policy", "same-origin")
 		head.Set("Cross-Origin-Opener-Policy", "same-origin")
 		mux.ServeHTTP(w, r)
-	})
+	}))
 }
 
 type handler struct {
