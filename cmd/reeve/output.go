@@ -21,6 +21,13 @@ func (o *output) flag(cmd *cobra.Command) {
 	complete(cmd, "output", "table", "json", "yaml")
 }
 
+// suggest lets the shell complete the values of a flag of cmd, and files.
+func suggest(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveDefault)); err != nil {
+		panic(err) // as in complete
+	}
+}
+
 // complete lets the shell complete the values of a flag of cmd, and no files.
 func complete(cmd *cobra.Command, flag string, values ...string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {

@@ -63,6 +63,9 @@ skipped; 2 if the scan couldn't be made.`,
 	flags.StringArrayVar(&s.inputs, "input", nil, "`name=value` of an input; may be repeated")
 	flags.StringArrayVar(&s.inputFiles, "input-file", nil, "YAML `file` with inputs; may be repeated")
 	flags.StringArrayVar(&s.controls, "controls", nil, "`id` or /regular expression/ of the controls to run; may be repeated")
+	flags.StringArrayVar(&s.tags, "tags", nil, "`tag`: the name or a value of a tag, or a /regular expression/, of the controls to run; may be repeated")
+	flags.StringArrayVar(&s.waivers, "waiver-file", nil, "YAML, JSON or CSV `file` of waivers; may be repeated")
+	flags.StringArrayVar(&s.attestations, "attestation-file", nil, "YAML or JSON `file` of attestations, as the SAF tools write it; may be repeated")
 	flags.StringArrayVar(&s.reporters, "reporter", nil, "`reporter`: "+reporterNames()+", or FORMAT:FILE; several may follow")
 	s.account.flags(flags)
 	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
@@ -70,13 +73,19 @@ skipped; 2 if the scan couldn't be made.`,
 	if err := cmd.MarkFlagRequired("profile"); err != nil {
 		panic(err) // the flag is defined above
 	}
+	suggest(cmd, "profile", profiles.Names...)
+	suggestThresholds(cmd)
+	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"local:", "dir:/", "chroot:/", "shell:", "k8s-container://"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
 	return cmd
 }
 
 type scanCommand struct {
 	profile, threshold  string
 	inputs, inputFiles  []string
-	controls, reporters []string
+	controls, tags      []string
+	waivers             []string // files
+	attestations        []string // files
+	reporters           []string
 	kubeconfig, context string
 	account             awsAccount
 }
@@ -89,6 +98,14 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 		return err
 	}
 	inputs, err := readInputs(s.inputs, s.inputFiles)
+	if err != nil {
+		return err
+	}
+	waivers, err := inspec.ReadWaivers(s.waivers...)
+	if err != nil {
+		return err
+	}
+	attestations, err := inspec.ReadAttestations(s.attestations...)
 	if err != nil {
 		return err
 	}
@@ -109,12 +126,16 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 	defer t.Close()
 	progress := newProgress(errs)
 	results, err := inspec.Run(ctx, profile, t, inspec.Options{
-		Inputs: inputs, Controls: s.controls, Version: versionText(),
+		Inputs: inputs, Controls: s.controls, Tags: s.tags, Version: versionText(),
+		Waivers: waivers, Attestations: attestations,
 		Progress: func(p inspec.Progress) { progress.show(p.Done, p.Total, p.Control) },
 	})
 	progress.clear()
 	if err != nil {
 		return fmt.Errorf("scan of %s: %w", uri, err)
+	}
+	if len(s.controls)+len(s.tags) > 0 && total(results.Counts()) == 0 {
+		return fmt.Errorf("--controls, --tags: %s has no control that %s names", profile.Name(), strings.Join(append(s.controls, s.tags...), " or "))
 	}
 	for _, r := range reporters {
 		if err := r.write(out, results); err != nil {

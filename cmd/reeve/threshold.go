@@ -61,7 +61,17 @@ func newThresholdCheck() *cobra.Command {
 	cmd.Flags().StringVarP(&name, "threshold", "T", "moderate", "`name` of a shipped threshold, or a file")
 	cmd.Flags().StringVar(&compat, "compat", "", "saf: judge as the SAF CLI does")
 	complete(cmd, "compat", "saf")
+	suggestThresholds(cmd)
 	return cmd
+}
+
+// suggestThresholds lets the shell complete the shipped thresholds, and files.
+func suggestThresholds(cmd *cobra.Command) {
+	shipped, err := threshold.Open("")
+	if err != nil {
+		panic(err) // they are part of the program
+	}
+	suggest(cmd, "threshold", shipped.Names()...)
 }
 
 func newThresholdGenerate() *cobra.Command {

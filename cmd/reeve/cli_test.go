@@ -1,0 +1,295 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"reeve.dev/reeve/agent"
+	"reeve.dev/reeve/hub"
+	"reeve.dev/reeve/pki"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"reeve": main})
+}
+
+// TestAlone runs the transcripts of testdata/alone: what needs no hub.
+func TestAlone(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata/alone",
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"member": member, "exit": exit},
+		Setup: func(e *testscript.Env) error { return root(filepath.Join(e.WorkDir, "root")) },
+	})
+}
+
+// TestHub runs the transcripts of testdata/hub, each with a hub of its own at
+// $REEVE_HUB, whose folder is $WORK/hub.
+func TestHub(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:  "testdata/hub",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"member": member, "exit": exit},
+		Setup: func(e *testscript.Env) error {
+			cfg := hub.Defaults()
+			cfg.DataDir, cfg.CADir = filepath.Join(e.WorkDir, "hub", "data"), filepath.Join(e.WorkDir, "hub", "ca")
+			cfg.Listen = hub.ListenConfig{API: "127.0.0.1:0", Services: "127.0.0.1:0", Metrics: "127.0.0.1:0"}
+			if _, err := pki.Init(cfg.CADir, "test"); err != nil {
+				return err
+			}
+			h, err := hub.New(cfg, "test", slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			ctx, stop := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- h.Run(ctx) }()
+			e.Defer(func() {
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+			e.Setenv("REEVE_HUB", h.URL())
+			e.Setenv("REEVE_CA", filepath.Join(cfg.CADir, "ca.pem"))
+			e.Setenv("REEVE_CERT", filepath.Join(cfg.CADir, "control.pem"))
+			e.Setenv("REEVE_KEY", filepath.Join(cfg.CADir, "control-key.pem"))
+			return nil
+		},
+	})
+}
+
+// root makes a small root file system.
+func root(dir string) error {
+	for path, text := range map[string]string{
+		"etc/passwd":     "root:x:0:0:root:/root:/bin/sh\n",
+		"etc/os-release": "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n",
+		"etc/motd":       "hello\n",
+	} {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exit runs reeve, as exec does, and checks its exit code: exit CODE ARG…
+func exit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: exit CODE ARG…")
+	}
+	code := 0
+	err := ts.Exec("reeve", args[1:]...)
+	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
+		code = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// member checks a JSON document: member FILE PATH [VALUE]. A path is made of
+// names, indices and * for each one of a list; VALUE is what the last one
+// must be, as JSON.
+func member(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: [!] member FILE PATH [VALUE]")
+	}
+	var doc any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
+	err := look(doc, strings.Split(args[1], "."), args[2:])
+	if neg && err == nil {
+		ts.Fatalf("%s has %s", args[0], args[1])
+	}
+	if !neg && err != nil {
+		ts.Fatalf("%s: %s: %v", args[0], args[1], err)
+	}
+}
+
+func look(v any, path, want []string) error {
+	if len(path) == 0 {
+		got, err := json.Marshal(v)
+		if err != nil || len(want) == 0 || string(got) == want[0] {
+			return err
+		}
+		return fmt.Errorf("is %s, want %s", got, want[0])
+	}
+	switch in := v.(type) {
+	case map[string]any:
+		next, ok := in[path[0]]
+		if !ok {
+			return fmt.Errorf("no member %s", path[0])
+		}
+		return look(next, path[1:], want)
+	case []any:
+		if path[0] == "*" {
+			for i, next := range in {
+				if err := look(next, path[1:], want); err != nil {
+					return fmt.Errorf("[%d]: %w", i, err)
+				}
+			}
+			return nil
+		}
+		i, err := strconv.Atoi(path[0])
+		if err != nil || i >= len(in) {
+			return fmt.Errorf("no element %s of %d", path[0], len(in))
+		}
+		return look(in[i], path[1:], want)
+	}
+	return fmt.Errorf("%T has no members", v)
+}
+
+// TestExamples keeps the configuration files of examples/ true.
+func TestExamples(t *testing.T) {
+	if _, err := hub.LoadConfig("../../examples/hub.yaml"); err != nil {
+		t.Error(err)
+	}
+	if _, err := agent.LoadConfig("../../examples/agent.yaml"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConfigurationPage keeps docs/configuration.md true: it has each key of
+// hub and agent, and no other.
+func TestConfigurationPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text2, _ := strings.Cut(string(text), "## Hub")
+	hubs, agents, _ := strings.Cut(text2, "## Agent")
+	for _, tc := range []struct {
+		name, page string
+		config     any
+	}{{"hub", hubs, hub.Config{}}, {"agent", agents, agent.Config{}}} {
+		t.Run(tc.name, func(t *testing.T) {
+			want := keys(reflect.TypeOf(tc.config), "")
+			slices.Sort(want)
+			got := documented(tc.page)
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("keys (-the configuration +the page):\n%s", diff)
+			}
+		})
+	}
+}
+
+// keys lists what a configuration can hold, as the page writes it.
+func keys(t reflect.Type, prefix string) []string {
+	var list []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		ft, key := f.Type, prefix+name
+		if ft.Kind() == reflect.Pointer {
+			ft = ft.Elem()
+		}
+		if ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct {
+			ft, key = ft.Elem(), key+"[]"
+		}
+		switch {
+		case name == "-":
+		case strings.Contains(opts, "inline"):
+			list = append(list, keys(ft, prefix)...)
+		case ft.Kind() == reflect.Struct:
+			list = append(list, keys(ft, key+".")...)
+		default:
+			list = append(list, key)
+		}
+	}
+	return list
+}
+
+// documented lists the keys of the first column. A row may have several; they
+// share what comes before the last dot.
+func documented(page string) []string {
+	var list []string
+	for line := range strings.Lines(page) {
+		column, ok := strings.CutPrefix(line, "| `")
+		if !ok {
+			continue
+		}
+		column, _, _ = strings.Cut(column, "|")
+		first := ""
+		for name := range strings.SplitSeq(column, ",") {
+			name = strings.Trim(name, " `")
+			if first == "" {
+				first = name
+			}
+			if i := strings.LastIndex(first, "."); !strings.Contains(name, ".") {
+				name = first[:i+1] + name
+			}
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// calls finds those of reeve in a line for the shell.
+var calls = regexp.MustCompile(`(?:^|[|;(&)] *)reeve ([^|;()&>]*)`)
+
+// TestHelp walks every command: each says what it is for, and its examples
+// name commands and flags that there are.
+func TestHelp(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Short == "" {
+			t.Errorf("%s has no short help", cmd.CommandPath())
+		}
+		for line := range strings.Lines(cmd.Example) {
+			for _, call := range calls.FindAllStringSubmatch(strings.TrimSpace(line), -1) {
+				checkExample(t, cmd, strings.Fields(call[1]))
+			}
+		}
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(newRoot())
+}
+
+func checkExample(t *testing.T, of *cobra.Command, words []string) {
+	t.Helper()
+	cmd, _, err := newRoot().Find(words)
+	if err != nil || cmd == cmd.Root() {
+		t.Errorf("example of %s: %v: no such command (%v)", of.CommandPath(), words, err)
+		return
+	}
+	for _, w := range words {
+		if name, ok := strings.CutPrefix(w, "--"); ok {
+			name, _, _ = strings.Cut(name, "=")
+			if cmd.Flags().Lookup(name) == nil {
+				t.Errorf("example of %s: %s has no flag --%s", of.CommandPath(), cmd.CommandPath(), name)
+			}
+		}
+	}
+}
+
+// TestRow keeps what comes from outside from writing to a terminal.
+func TestRow(t *testing.T) {
+	var b strings.Builder
+	row(&b, "a\x1b[2Jb", "c\td", "e\nf\u009b", 3)
+	if diff := cmp.Diff("a [2Jb\tc d\te f \t3\n", b.String()); diff != "" {
+		t.Error(diff)
+	}
+}
