@@ -36,51 +36,69 @@ type Finding struct {
 // profiles that are overlays of each other is one control: the one that has
 // results, with the place of the first.
 func (r *Results) Findings() []Finding {
+	var out []Finding
+	for _, l := range r.layers() {
+		c := l.judged()
+		out = append(out, Finding{Control: c, Profile: l.profile, Status: Judge(c), Severity: SeverityOf(c)})
+	}
+	return out
+}
+
+// layered is one control in all profiles that are overlays of each other.
+type layered struct {
+	profile  *Profile // the first
+	controls []*Control
+}
+
+// judged is the first of the controls that has results.
+func (l layered) judged() *Control {
+	for _, c := range l.controls {
+		if len(c.Results) > 0 {
+			return c
+		}
+	}
+	return l.controls[0]
+}
+
+func (r *Results) layers() []layered {
 	type key struct{ outermost, id string }
 	at := map[key]int{}
-	var out []Finding
+	parents := map[string]string{}
+	for _, p := range r.Profiles {
+		if _, seen := parents[p.Name]; !seen {
+			parents[p.Name] = p.ParentProfile
+		}
+	}
+	var out []layered
 	for i := range r.Profiles {
 		p := &r.Profiles[i]
 		before := len(out)
-		outermost := r.outermost(p)
+		top := outermost(p.Name, parents)
 		for j := range p.Controls {
 			c := &p.Controls[j]
-			k := key{outermost, c.ID}
-			first, seen := at[k]
-			switch {
-			case !seen || first >= before: // ids repeated within one profile are several controls
-				at[k] = len(out)
-				out = append(out, Finding{Control: c, Profile: p})
-			case len(out[first].Control.Results) == 0:
-				out[first].Control = c
+			k := key{top, c.ID}
+			if first, seen := at[k]; seen && first < before {
+				out[first].controls = append(out[first].controls, c)
+				continue
 			}
+			// An id that is repeated within one profile is several controls.
+			at[k] = len(out)
+			out = append(out, layered{p, []*Control{c}})
 		}
-	}
-	for i := range out {
-		out[i].Status, out[i].Severity = Judge(out[i].Control), SeverityOf(out[i].Control)
 	}
 	return out
 }
 
 // outermost follows parent_profile to the name of the outermost overlay.
-func (r *Results) outermost(p *Profile) string {
-	for range r.Profiles { // a circle, which only a forged document has, ends
-		over := r.profile(p.ParentProfile)
-		if p.ParentProfile == "" || over == nil {
+func outermost(name string, parents map[string]string) string {
+	for range parents { // a circle, which only a forged document has, ends
+		over, ok := parents[name]
+		if _, listed := parents[over]; !ok || over == "" || !listed {
 			break
 		}
-		p = over
+		name = over
 	}
-	return p.Name
-}
-
-func (r *Results) profile(name string) *Profile {
-	for i := range r.Profiles {
-		if r.Profiles[i].Name == name {
-			return &r.Profiles[i]
-		}
-	}
-	return nil
+	return name
 }
 
 // Judge is a control's status as Heimdall has it: StatusOf, except that a

@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 )
 
@@ -151,38 +150,18 @@ func StatusOf(results []Result) Status {
 	return Error
 }
 
-// Seal sets what is derived from the results: each control's status, which an
-// overlay's control has from the one that it lists again, and the document's
-// count of controls that failed or could not be judged.
+// Seal sets what is derived from the results: each control's status, which is
+// the same in an overlay and its base, and the document's count of controls
+// that failed or could not be judged.
 func (r *Results) Seal() {
-	for i := range r.Profiles {
-		for j := range r.Profiles[i].Controls {
-			c := &r.Profiles[i].Controls[j]
-			c.Status = StatusOf(c.Results)
+	for _, l := range r.layers() {
+		status := StatusOf(l.judged().Results)
+		for _, c := range l.controls {
+			c.Status = status
 		}
 	}
-	r.sealOverlays()
 	n := r.Counts()
 	r.FailureCount = n.Failed + n.Error
-}
-
-func (r *Results) sealOverlays() {
-	if !slices.ContainsFunc(r.Profiles, func(p Profile) bool { return p.ParentProfile != "" }) {
-		return
-	}
-	type key struct{ outermost, id string }
-	judged := map[key]Status{}
-	for _, f := range r.Findings() {
-		judged[key{r.outermost(f.Profile), f.Control.ID}] = f.Control.Status
-	}
-	for i := range r.Profiles {
-		outermost := r.outermost(&r.Profiles[i])
-		for j := range r.Profiles[i].Controls {
-			if c := &r.Profiles[i].Controls[j]; len(c.Results) == 0 {
-				c.Status = judged[key{outermost, c.ID}]
-			}
-		}
-	}
 }
 
 // Counts tallies controls by status over all profiles.

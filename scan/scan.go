@@ -322,11 +322,9 @@ type Verdict struct {
 // nothing was judged.
 func judge(doc *hdf.Results, threshold bool, findings []string) Verdict {
 	v := Verdict{Outcome: Passed, Counts: doc.Counts(), Findings: findings}
-	for _, p := range doc.Profiles {
-		for _, c := range p.Controls {
-			if c.Status == hdf.Failed || c.Status == hdf.Error {
-				v.Bad = append(v.Bad, Control{ID: c.ID, Title: c.Title, Status: c.Status})
-			}
+	for _, f := range doc.Findings() {
+		if c := f.Control; c.Status == hdf.Failed || c.Status == hdf.Error {
+			v.Bad = append(v.Bad, Control{ID: c.ID, Title: c.Title, Status: c.Status})
 		}
 	}
 	switch n := v.Counts; {

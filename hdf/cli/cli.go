@@ -31,10 +31,11 @@ const generated = "(generated from "
 // can't drive the terminal.
 func Write(w io.Writer, r *hdf.Results, color bool) error {
 	p := printer{w: bufio.NewWriter(w), color: color}
+	findings := r.Findings()
 	for i := range r.Profiles {
-		p.profile(r, &r.Profiles[i])
+		p.profile(r, &r.Profiles[i], findings)
 	}
-	p.summary(r)
+	p.summary(findings)
 	return p.w.Flush()
 }
 
@@ -43,7 +44,16 @@ type printer struct {
 	color bool
 }
 
-func (p *printer) profile(r *hdf.Results, prof *hdf.Profile) {
+func (p *printer) profile(r *hdf.Results, prof *hdf.Profile, findings []hdf.Finding) {
+	var controls []*hdf.Control
+	for _, f := range findings {
+		if f.Profile == prof {
+			controls = append(controls, f.Control)
+		}
+	}
+	if len(controls) == 0 && prof.ParentProfile != "" && prof.Status != "skipped" {
+		return // its overlay has shown its controls
+	}
 	name := prof.Name
 	if prof.Title != "" {
 		name = prof.Title + " (" + prof.Name + ")"
@@ -63,13 +73,13 @@ func (p *printer) profile(r *hdf.Results, prof *hdf.Profile) {
 	}
 	// Checks outside any control come last, as InSpec prints them.
 	for _, anonymous := range []bool{false, true} {
-		for i := range prof.Controls {
-			if c := &prof.Controls[i]; strings.HasPrefix(c.ID, generated) == anonymous {
+		for _, c := range controls {
+			if strings.HasPrefix(c.ID, generated) == anonymous {
 				p.control(c)
 			}
 		}
 	}
-	if len(prof.Controls) == 0 {
+	if len(controls) == 0 {
 		fmt.Fprintf(p.w, "     No tests executed.\n")
 	}
 }
@@ -111,16 +121,14 @@ func (p *printer) line(s hdf.Status, indent int, text string) {
 	fmt.Fprintln(p.w, body)
 }
 
-func (p *printer) summary(r *hdf.Results) {
+func (p *printer) summary(findings []hdf.Finding) {
 	var controls, tests hdf.Counts
-	for _, prof := range r.Profiles {
-		for _, c := range prof.Controls {
-			if !strings.HasPrefix(c.ID, generated) {
-				count(&controls, c.Status)
-			}
-			for _, res := range c.Results {
-				count(&tests, res.Verdict())
-			}
+	for _, f := range findings {
+		if !strings.HasPrefix(f.Control.ID, generated) {
+			count(&controls, f.Control.Status)
+		}
+		for i := range f.Control.Results {
+			count(&tests, f.Control.Results[i].Verdict())
 		}
 	}
 	fmt.Fprintf(p.w, "\nProfile Summary: %s, %s, %s%s\n",

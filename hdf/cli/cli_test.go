@@ -93,3 +93,19 @@ func TestWrite_unsupportedPlatform(t *testing.T) {
 		t.Errorf("the reason is missing:\n%s", b.String())
 	}
 }
+
+// An overlay and its base are one profile to a reader.
+func TestWrite_overlay(t *testing.T) {
+	r := &hdf.Results{Version: "1", Profiles: []hdf.Profile{
+		{Name: "over", Controls: []hdf.Control{{ID: "a", Title: "good", Impact: 1}}},
+		{Name: "base", ParentProfile: "over", Controls: []hdf.Control{{ID: "a", Title: "good", Impact: 1, Results: []hdf.Result{{Status: hdf.Passed, CodeDesc: "x"}}}}},
+	}}
+	r.Seal()
+	var b strings.Builder
+	if err := cli.Write(&b, r, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); strings.Contains(got, "base") || !strings.Contains(got, "  ✔  a: good\n     ✔  x\n") || !strings.Contains(got, "Profile Summary: 1 successful control, 0 ") {
+		t.Errorf("printed\n%s", got)
+	}
+}

@@ -122,12 +122,7 @@ func (s *suite) add(p *hdf.Profile, f hdf.Finding) float64 {
 		if len(res.Backtrace) > 0 {
 			text.Text = said + "\n" + strings.Join(res.Backtrace, "\n")
 		}
-		status := res.Verdict()
-		if f.Status == hdf.NotApplicable && status == hdf.Failed {
-			status = hdf.Skipped
-			text.Message = "Not applicable, or waived: " + text.Message
-		}
-		s.put(testcase{Name: res.CodeDesc, ClassName: class, Time: seconds(res.RunTime)}, status, res.Exception, text)
+		s.put(testcase{Name: res.CodeDesc, ClassName: class, Time: seconds(res.RunTime)}, res.Verdict(), res.Exception, text)
 	}
 	return time
 }

@@ -49,6 +49,7 @@ type metadata struct {
 	LastModified string `json:"last-modified"`
 	Version      string `json:"version"`
 	OSCALVersion string `json:"oscal-version"`
+	Props        []prop `json:"props,omitempty"`
 }
 
 type href struct {
@@ -179,7 +180,8 @@ func Write(w io.Writer, r *hdf.Results) error {
 		UUID: d.root,
 		Metadata: metadata{
 			Title:        "Assessment of " + d.subjectName(),
-			LastModified: stamp(d.end), Version: cmp.Or(strings.TrimSpace(r.Version), "unknown"), OSCALVersion: Version,
+			LastModified: stamp(d.end), Version: stamp(d.end), OSCALVersion: Version,
+			Props: props("engine-version", r.Version),
 		},
 		ImportAP: href{Href: "#" + plan.String(), Remarks: "The assessment was planned by nothing but the profiles that were run."},
 		BackMatter: backMatter{[]resource{{

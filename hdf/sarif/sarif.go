@@ -45,6 +45,7 @@ type run struct {
 }
 
 type runProps struct {
+	Engine   string       `json:"engineVersion,omitempty"` // which needn't be Reeve's
 	Platform hdf.Platform `json:"platform"`
 	Profiles []profile    `json:"profiles"`
 }
@@ -61,7 +62,6 @@ type tool struct {
 
 type driver struct {
 	Name           string `json:"name"`
-	Version        string `json:"version,omitempty"`
 	InformationURI string `json:"informationUri"`
 	Rules          []rule `json:"rules"`
 }
@@ -147,10 +147,10 @@ type logical struct {
 // Write writes results.
 func Write(w io.Writer, r *hdf.Results) error {
 	out := run{
-		Tool:       tool{driver{Name: "Reeve", Version: r.Version, InformationURI: home, Rules: []rule{}}},
+		Tool:       tool{driver{Name: "Reeve", InformationURI: home, Rules: []rule{}}},
 		Results:    []result{},
 		ColumnKind: "unicodeCodePoints",
-		Properties: runProps{Platform: r.Platform, Profiles: []profile{}},
+		Properties: runProps{Engine: r.Version, Platform: r.Platform, Profiles: []profile{}},
 	}
 	inv := invocation{ExecutionSuccessful: true}
 	if start, end := r.Span(); !start.IsZero() {
