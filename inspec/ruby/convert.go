@@ -791,6 +791,8 @@ func (in *Interp) iterate(v Value, fn func(Value) error) error {
 				}
 			}
 			return nil
+		case *lazy:
+			return d.walk(in, fn)
 		}
 	}
 	blk := &Proc{arity: 1, native: func(c *Call) (Value, error) {

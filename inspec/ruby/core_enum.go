@@ -742,10 +742,14 @@ func (in *Interp) bootEnumerable() {
 	}
 	iter("chunk_while", 0, 0, chunk(false))
 	iter("slice_when", 0, 0, chunk(true))
-	e.DefN("lazy", 0, 0, toA)
 
 	n := in.cEnumerator
-	self := func(c *Call) *enumeration { return c.Self.(*Object).Data.(*enumeration) }
+	self := func(c *Call) *enumeration {
+		if e, ok := c.Self.(*Object).Data.(*enumeration); ok {
+			return e
+		}
+		return &enumeration{recv: c.Self, name: "each"} // of a lazy one
+	}
 	in.singletonClass(n).DefN("new", 0, 1, func(c *Call) (Value, error) {
 		return c.In.enumerator(&Object{Class: c.In.Class("Enumerator::Yielder"), Data: c.Block}, "each", nil), nil
 	})
@@ -838,4 +842,5 @@ func (in *Interp) bootEnumerable() {
 		return NewString(fmt.Sprintf("#<Enumerator: %s:%s%s>", c.In.Inspect(e.recv), e.name, args)), nil
 	})
 	n.alias("inspect", "to_s")
+	in.bootLazy()
 }

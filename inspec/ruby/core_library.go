@@ -3,9 +3,6 @@ package ruby
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"math/big"
 	"net/netip"
 	"path"
@@ -569,34 +566,19 @@ func (in *Interp) bootVersion() {
 
 func (in *Interp) bootData() {
 	j := in.DefineModule(nil, "JSON")
-	perr := in.DefineClass(j, "ParserError", in.DefineClass(j, "JSONError", in.eStandard))
+	in.DefineClass(j, "NestingError", in.DefineClass(j, "ParserError", in.DefineClass(j, "JSONError", in.eStandard)))
 	m := in.singletonClass(j)
 	m.DefN("parse", 1, 2, func(c *Call) (Value, error) {
 		s, err := c.strArg(0)
 		if err != nil {
 			return nil, err
 		}
-		sym := false
+		var sym, nan Value
 		if h, ok := c.Arg(1).(*Hash); ok {
-			v, _ := h.Get(Symbol("symbolize_names"))
-			sym = Truthy(v)
+			sym, _ = h.Get(Symbol("symbolize_names"))
+			nan, _ = h.Get(Symbol("allow_nan"))
 		}
-		if err := c.In.charge(8 * len(s)); err != nil {
-			return nil, err
-		}
-		d := json.NewDecoder(strings.NewReader(s))
-		d.UseNumber()
-		v, err := c.In.decodeJSON(d, sym, 0)
-		if err == nil {
-			if _, more := d.Token(); !errors.Is(more, io.EOF) {
-				err = errors.New("unexpected token after the value")
-			}
-		}
-		var limit *LimitError
-		if err != nil && !errors.As(err, &limit) {
-			return nil, c.In.Raise(perr, "%s", jsonError(s, err))
-		}
-		return v, err
+		return c.In.parseJSON(s, Truthy(sym), Truthy(nan))
 	})
 	m.alias("parse", "load", "parse!")
 	generate := func(c *Call) (Value, error) {
@@ -645,69 +627,6 @@ func (in *Interp) bootData() {
 	for _, n := range []string{"load", "safe_load", "unsafe_load"} {
 		ym.DefN(n, 1, -1, load)
 	}
-}
-
-// jsonError words a parse error as Ruby's json 2.6 does.
-func jsonError(s string, err error) string {
-	var se *json.SyntaxError
-	if errors.As(err, &se) && se.Offset > 0 {
-		return fmt.Sprintf("unexpected token at '%s'", s[min(int(se.Offset)-1, len(s)):])
-	}
-	return "unexpected token at ''"
-}
-
-func (in *Interp) decodeJSON(d *json.Decoder, sym bool, depth int) (Value, error) {
-	if depth > 100 {
-		return nil, errors.New("nesting is too deep")
-	}
-	t, err := d.Token()
-	if err != nil {
-		return nil, err
-	}
-	if err := in.charge(48); err != nil {
-		return nil, err
-	}
-	switch t := t.(type) {
-	case json.Delim:
-		if t == '[' {
-			a := &Array{}
-			for d.More() {
-				v, err := in.decodeJSON(d, sym, depth+1)
-				if err != nil {
-					return nil, err
-				}
-				a.Elems = append(a.Elems, v)
-			}
-			_, err := d.Token()
-			return a, err
-		}
-		h := &Hash{}
-		for d.More() {
-			k, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			v, err := in.decodeJSON(d, sym, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			if name, _ := k.(string); sym {
-				h.Set(Symbol(name), v)
-			} else {
-				h.Set(NewString(name), v)
-			}
-		}
-		_, err := d.Token()
-		return h, err
-	case json.Number:
-		if b, ok := new(big.Int).SetString(t.String(), 10); ok && len(t) < 10000 {
-			return normBig(b), nil
-		}
-		return t.Float64()
-	case string:
-		return NewString(t), nil
-	}
-	return t, nil
 }
 
 func (in *Interp) encodeJSON(b *bytes.Buffer, v Value) error {

@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 func isNumber(v Value) bool {
@@ -657,7 +658,10 @@ func (in *Interp) formatOne(verb byte, flags string, width, prec int, v Value) (
 			return pad(string(rune(n)), flags, width), nil
 		}
 		s, err := in.str(v)
-		return pad(string([]rune(s + " ")[:1]), flags, width), err
+		if err == nil && utf8.RuneCountInString(s) != 1 {
+			err = in.Raise(in.eArgument, "%s", "%c requires a character")
+		}
+		return pad(s, flags, width), err
 	case 'd', 'i', 'u', 'x', 'X', 'o', 'b', 'B':
 		if f, ok := v.(float64); ok {
 			v = math.Floor(f)
@@ -674,6 +678,10 @@ func (in *Interp) formatOne(verb byte, flags string, width, prec int, v Value) (
 		if base == 0 {
 			base = 10
 		}
+		signed := strings.ContainsAny(flags, "+ ")
+		if base != 10 && b.Sign() < 0 && !signed {
+			return twosComplement(b, verb, base, flags, width, prec), nil
+		}
 		s := new(big.Int).Abs(b).Text(base)
 		if prec > len(s) {
 			s = strings.Repeat("0", prec-len(s)) + s
@@ -686,7 +694,7 @@ func (in *Interp) formatOne(verb byte, flags string, width, prec int, v Value) (
 			prefix = map[byte]string{'x': "0x", 'X': "0X", 'o': "0", 'b': "0b", 'B': "0B"}[verb]
 		}
 		return padNumber(prefix, s, b.Sign() < 0, flags, width, prec < 0), nil
-	case 'f', 'e', 'E', 'g', 'G', 'a', 'A':
+	case 'f', 'e', 'E', 'g', 'G':
 		x, err := in.toFloat(v)
 		if err != nil {
 			return "", err
@@ -711,6 +719,32 @@ func (in *Interp) formatOne(verb byte, flags string, width, prec int, v Value) (
 		return padNumber("", s, f < 0 || math.Signbit(f), flags, width, true), nil
 	}
 	return "", in.Raise(in.eArgument, "malformed format string - %%%c", verb)
+}
+
+// twosComplement writes a negative number as Ruby does without a sign: as if
+// its leading digits, the highest of the base, went on for ever.
+func twosComplement(b *big.Int, verb byte, base int, flags string, width, prec int) string {
+	bits := map[int]uint{2: 1, 8: 3, 16: 4}[base]
+	n := (uint(b.BitLen())/bits + 2) * bits
+	s := new(big.Int).Add(b, new(big.Int).Lsh(big.NewInt(1), n)).Text(base)
+	top := strconv.FormatInt(int64(base-1), base)
+	s = top + strings.TrimLeft(s, top)
+	prefix := ""
+	if strings.Contains(flags, "#") {
+		prefix = map[byte]string{'x': "0x", 'X': "0X", 'o': "0", 'b': "0b", 'B': "0B"}[verb]
+	}
+	fill := prec
+	if prec < 0 && strings.Contains(flags, "0") && !strings.Contains(flags, "-") {
+		fill = width - len(prefix)
+	}
+	if fill-2 > len(s) {
+		s = strings.Repeat(top, fill-2-len(s)) + s
+	}
+	s = ".." + s
+	if verb == 'X' {
+		s = strings.ToUpper(s)
+	}
+	return pad(prefix+s, flags, width)
 }
 
 func padNumber(prefix, digits string, neg bool, flags string, width int, zeros bool) string {

@@ -2,9 +2,15 @@ package ruby
 
 import (
 	"fmt"
+	"math"
+	"regexp"
 	"strings"
 	"time"
 )
+
+// localZone is the zone of times that name none. The host's own isn't a
+// profile's business, so it is UTC; only the words are those of a local time.
+var localZone = time.FixedZone("UTC", 0)
 
 // strftime formats t as Ruby does.
 func strftime(t time.Time, f string) string {
@@ -88,7 +94,9 @@ func strftime(t time.Time, f string) string {
 		case 'b', 'h':
 			s = t.Month().String()[:3]
 		case 'p':
-			s = t.Format("PM")
+			if s = t.Format("PM"); flag == '#' {
+				s = strings.ToLower(s)
+			}
 		case 'P':
 			s = t.Format("pm")
 		case 'u':
@@ -105,6 +113,16 @@ func strftime(t time.Time, f string) string {
 			s = fmt.Sprint(t.Unix())
 		case 'F':
 			s = t.Format("2006-01-02")
+		case 'r':
+			s = t.Format("03:04:05 PM")
+		case 'U':
+			s = num((t.YearDay()+6-int(t.Weekday()))/7, 2)
+		case 'W':
+			s = num((t.YearDay()+6-(int(t.Weekday())+6)%7)/7, 2)
+		case 'v':
+			s = strings.ToUpper(t.Format("_2-Jan-2006"))
+		case '+':
+			s = t.Format("Mon Jan _2 15:04:05 MST 2006")
 		case 'T', 'X':
 			s = t.Format("15:04:05")
 		case 'R':
@@ -162,11 +180,29 @@ var timeLayouts = []string{
 	"Jan _2 15:04:05 2006 MST", "Mon Jan _2 15:04:05 2006", "Mon Jan _2 15:04:05 MST 2006", "Mon Jan _2 15:04:05 -0700 2006",
 	"Mon, _2 Jan 2006 15:04:05 -0700", "Mon, _2 Jan 2006 15:04:05 MST", "Mon, 02 Jan 2006", "Mon _2 Jan 2006 03:04:05 PM MST", "Mon _2 Jan 2006 15:04:05 MST",
 	"Mon _2 Jan 2006", "Mon Jan _2 2006", "Mon, Jan _2, 2006", "Mon, Jan _2 2006", "Monday, January _2, 2006", "_2 Jan 2006 15:04:05", "_2 Jan 2006", "_2-Jan-2006", "Jan _2, 2006", "Jan _2 2006", "January _2, 2006", "January _2 2006", "_2 January 2006",
-	"2006/01/02 15:04:05", "2006/01/02", "20060102T150405Z0700", "20060102150405", "20060102", "2006-1-2", "2006/1/2",
+	"2006/01/02 15:04:05", "2006/01/02", "20060102T150405Z0700", "20060102150405", "20060102", "2006-1-2", "2006/1/2", "2/1/2006", "2.1.2006",
 }
 
-func parseTime(s string, loc *time.Location) (time.Time, bool) {
-	s = strings.Join(strings.Fields(s), " ")
+// dayOrdinals are the endings of 1st, 2nd, 3rd, 4th.
+var dayOrdinals = regexp.MustCompile(`\b(\d{1,2})(?:st|nd|rd|th)\b`)
+
+// parseTime reads a date or a time in the forms that tools print; clock allows
+// a time of today.
+func parseTime(s string, loc *time.Location, clock bool) (time.Time, bool) {
+	s = strings.Join(strings.Fields(dayOrdinals.ReplaceAllString(s, "$1")), " ")
+	now := time.Now().In(loc)
+	if clock {
+		for _, l := range []string{"15:04", "15:04:05"} {
+			if t, err := time.ParseInLocation(l, s, loc); err == nil {
+				return time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), t.Second(), 0, loc), true
+			}
+		}
+	}
+	for _, l := range []string{"Jan _2", "January _2", "_2 Jan", "_2 January"} {
+		if t, err := time.ParseInLocation(l, s, loc); err == nil {
+			return t.AddDate(now.Year(), 0, 0), true
+		}
+	}
 	for _, l := range timeLayouts {
 		if t, err := time.ParseInLocation(l, s, loc); err == nil {
 			return t, true
@@ -178,6 +214,29 @@ func parseTime(s string, loc *time.Location) (time.Time, bool) {
 func (in *Interp) newTime(t time.Time) Value { return &Object{Class: in.cTime, Data: t} }
 func (in *Interp) newDate(t time.Time) Value {
 	return &Object{Class: in.cDate, Data: time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)}
+}
+
+// zone is what Time's methods take for one: +hh:mm, UTC, Z, or seconds.
+func (in *Interp) zone(v Value) (*time.Location, error) {
+	switch v := v.(type) {
+	case nil:
+		return localZone, nil
+	case int64:
+		if v > -86400 && v < 86400 {
+			return time.FixedZone("", int(v)), nil
+		}
+	case *String:
+		if v.s == "UTC" || v.s == "Z" {
+			return time.UTC, nil
+		}
+		for _, l := range []string{"-07:00", "-0700", "-07:00:00"} {
+			if t, err := time.Parse(l, v.s); err == nil {
+				_, off := t.Zone()
+				return time.FixedZone("", off), nil
+			}
+		}
+	}
+	return time.UTC, in.Raise(in.eArgument, "%s", `"+HH:MM", "-HH:MM", "UTC" or "A".."I","K".."Z" expected for utc_offset: `+in.ToS(v))
 }
 
 // seconds is a number as a duration.
@@ -210,12 +269,36 @@ func (in *Interp) bootTime() {
 		t, ok := o.Data.(time.Time)
 		return t, ok
 	}
+	// civil reads year, month, day, hour, minute and second; a negative day or
+	// month of a date counts from the end.
 	civil := func(c *Call, loc *time.Location) (time.Time, error) {
+		date := c.Self != Value(in.cTime)
+		wrong := func(what string) (time.Time, error) {
+			if date {
+				return time.Time{}, c.In.Raise(c.In.Class("Date::Error"), "invalid date")
+			}
+			return time.Time{}, c.In.Raise(c.In.eArgument, "%s", what+" out of range")
+		}
 		f := [6]int64{1970, 1, 1, 0, 0, 0}
+		if date {
+			f[0] = -4712
+		}
+		nanos := 0
 		for i := range min(len(c.Args), 6) {
-			if s, ok := c.Args[i].(*String); ok {
-				f[i], _ = leadingInt(s.s, 10).(int64)
+			switch a := c.Args[i].(type) {
+			case nil:
 				continue
+			case *String:
+				if at := strings.Index("janfebmaraprmayjunjulaugsepoctnovdec", strings.ToLower(a.s)); i == 1 && len(a.s) == 3 && at >= 0 {
+					f[i] = int64(at/3 + 1)
+				} else {
+					f[i], _ = leadingInt(a.s, 10).(int64)
+				}
+				continue
+			case float64:
+				if i == 5 {
+					nanos = int(math.Round((a - math.Floor(a)) * 1e9))
+				}
 			}
 			n, err := c.In.num(c.Args[i])
 			if err != nil {
@@ -223,38 +306,64 @@ func (in *Interp) bootTime() {
 			}
 			f[i] = n
 		}
-		if f[2] < 0 {
-			f[1], f[2] = f[1]+1, f[2]+1
-		}
 		if f[0] < -9999 || f[0] > 99999 {
-			return time.Time{}, c.In.Raise(c.In.eArgument, "argument out of range")
+			return wrong("argument")
 		}
-		t := time.Date(int(f[0]), time.Month(f[1]), int(f[2]), int(f[3]), int(f[4]), int(f[5]), 0, loc)
-		if c.Args != nil && f[2] > 0 && (int64(t.Month()) != f[1] || int64(t.Day()) != f[2]) && f[3] < 24 {
-			if c.Self == Value(in.cDate) || c.Self == Value(in.cDateTime) {
-				return t, c.In.Raise(c.In.Class("Date::Error"), "invalid date")
-			}
-			return t, c.In.Raise(c.In.eArgument, "argument out of range")
+		if date && f[1] < 0 {
+			f[1] += 13
 		}
-		return t, nil
+		if f[1] < 1 || f[1] > 12 {
+			return wrong("mon")
+		}
+		last := int64(time.Date(int(f[0]), time.Month(f[1]+1), 0, 0, 0, 0, 0, time.UTC).Day())
+		if date && f[2] < 0 {
+			f[2] += last + 1
+		}
+		if f[2] < 1 || f[2] > 31 || date && f[2] > last || f[3] < 0 || f[3] > 24 || f[4] < 0 || f[4] > 59 || f[5] < 0 || f[5] > 60 {
+			return wrong("argument")
+		}
+		return time.Date(int(f[0]), time.Month(f[1]), int(f[2]), int(f[3]), int(f[4]), int(f[5]), nanos, loc), nil
 	}
 	kindOf := func(c *Call) *Class { return c.Self.(*Class) }
 
 	tm := in.singletonClass(in.cTime)
-	tm.DefN("now", 0, 1, func(c *Call) (Value, error) { return c.In.newTime(time.Now().UTC()), nil })
+	tm.DefN("now", 0, 1, func(c *Call) (Value, error) { return c.In.newTime(time.Now().In(localZone)), nil })
 	tm.DefN("at", 1, 3, func(c *Call) (Value, error) {
 		if t, ok := timeOf(c.Args[0]); ok {
 			return c.In.newTime(t), nil
 		}
 		d, err := c.In.seconds(c.Args[0])
-		return c.In.newTime(time.Unix(0, 0).Add(d).UTC()), err
+		t := time.Unix(0, 0).Add(d).In(localZone)
+		if h, ok := c.Args[len(c.Args)-1].(*Hash); ok && err == nil {
+			zone, _ := h.Get(Symbol("in"))
+			loc, zerr := c.In.zone(zone)
+			return c.In.newTime(t.In(loc)), zerr
+		}
+		return c.In.newTime(t), err
 	})
 	for _, n := range []string{"new", "mktime", "local", "utc", "gm"} {
 		tm.Def(n, func(c *Call) (Value, error) {
 			if len(c.Args) == 0 {
-				return c.In.newTime(time.Now().UTC()), nil
+				return c.In.newTime(time.Now().In(localZone)), nil
 			}
-			t, err := civil(c, time.UTC)
+			loc := localZone
+			if c.Name == "utc" || c.Name == "gm" {
+				loc = time.UTC
+			}
+			if n := len(c.Args) - 1; c.Name == "new" {
+				var zone Value
+				if h, ok := c.Args[n].(*Hash); ok {
+					zone, _ = h.Get(Symbol("in"))
+					c.Args = c.Args[:n]
+				} else if n == 6 {
+					zone = c.Args[n]
+				}
+				var err error
+				if loc, err = c.In.zone(zone); err != nil {
+					return nil, err
+				}
+			}
+			t, err := civil(c, loc)
 			return c.In.newTime(t), err
 		})
 	}
@@ -263,7 +372,14 @@ func (in *Interp) bootTime() {
 		if err != nil {
 			return nil, err
 		}
-		t, ok := parseTime(s, time.UTC)
+		loc := time.UTC
+		if kindOf(c) == in.cTime {
+			loc = localZone
+		}
+		t, ok := parseTime(s, loc, kindOf(c) == in.cTime)
+		if ok && c.Name == "iso8601" && kindOf(c) == in.cTime && !strings.Contains(s, "T") {
+			return nil, c.In.Raise(c.In.eArgument, "%s", "invalid xmlschema format: "+inspectString(s))
+		}
 		if !ok {
 			if kindOf(c) == in.cTime {
 				return nil, c.In.Raise(c.In.eArgument, "%s", "no time information in "+inspectString(s))
@@ -289,10 +405,10 @@ func (in *Interp) bootTime() {
 		var t time.Time
 		if f == "%s" {
 			n, _ := leadingInt(s, 10).(int64)
-			t = time.Unix(n, 0).UTC()
+			t = time.Unix(n, 0).In(localZone)
 		} else if l := strptimeLayout(f); l == "" {
 			return nil, c.In.Raise(c.In.eArgument, "strptime format %q is not supported", f)
-		} else if t, err = time.Parse(l, strings.Join(strings.Fields(s), " ")); err != nil {
+		} else if t, err = time.ParseInLocation(l, strings.Join(strings.Fields(s), " "), localZone); err != nil {
 			if kindOf(c) == in.cTime {
 				return nil, c.In.Raise(c.In.eArgument, "%s", "invalid date or strptime format - `"+s+"' `"+f+"'")
 			}
@@ -310,7 +426,7 @@ func (in *Interp) bootTime() {
 		}
 		k.DefN("strptime", 1, 3, strptime)
 	}
-	dm.DefN("today", 0, 0, func(c *Call) (Value, error) { return c.In.newDate(time.Now().UTC()), nil })
+	dm.DefN("today", 0, 0, func(c *Call) (Value, error) { return c.In.newDate(time.Now().In(localZone)), nil })
 	in.singletonClass(in.cDateTime).DefN("now", 0, 0, func(c *Call) (Value, error) {
 		return &Object{Class: in.cDateTime, Data: time.Now().UTC()}, nil
 	})
@@ -361,7 +477,13 @@ func (in *Interp) bootTime() {
 			}
 			return nil, nil
 		})
-		k.DefN("to_time", 0, 0, func(c *Call) (Value, error) { return c.In.newTime(self(c)), nil })
+		k.DefN("to_time", 0, 0, func(c *Call) (Value, error) {
+			t := self(c)
+			if t.Location() == time.UTC && c.In.IsA(c.Self, in.cDate) {
+				t = t.In(localZone)
+			}
+			return c.In.newTime(t), nil
+		})
 		k.DefN("to_date", 0, 0, func(c *Call) (Value, error) { return c.In.newDate(self(c)), nil })
 		k.DefN("to_datetime", 0, 0, func(c *Call) (Value, error) { return &Object{Class: in.cDateTime, Data: self(c)}, nil })
 		k.DefN("iso8601", 0, 1, func(c *Call) (Value, error) {
@@ -387,24 +509,59 @@ func (in *Interp) bootTime() {
 		d, err := c.In.seconds(c.Args[0])
 		return c.In.newTime(self(c).Add(-d)), err
 	})
-	for _, n := range []string{"utc", "getutc", "gmtime", "getlocal", "localtime", "round"} {
+	for _, n := range []string{"utc", "getutc", "gmtime", "getgm"} {
+		t.DefN(n, 0, 0, func(c *Call) (Value, error) { return c.In.newTime(self(c).UTC()), nil })
+	}
+	for _, n := range []string{"getlocal", "localtime"} {
 		t.DefN(n, 0, 1, func(c *Call) (Value, error) {
-			if strings.HasSuffix(c.Name, "local") || c.Name == "localtime" {
-				return c.Self, nil
-			}
-			return c.In.newTime(self(c).UTC()), nil
+			loc, err := c.In.zone(c.Arg(0))
+			return c.In.newTime(self(c).In(loc)), err
 		})
 	}
+	for _, n := range []string{"round", "floor"} {
+		t.DefN(n, 0, 1, func(c *Call) (Value, error) {
+			digits, err := c.intArg(0, 0)
+			unit := time.Second
+			for range max(min(digits, 9), 0) {
+				unit /= 10
+			}
+			if c.Name == "floor" {
+				return c.In.newTime(self(c).Truncate(unit)), err
+			}
+			return c.In.newTime(self(c).Round(unit)), err
+		})
+	}
+	t.DefN("to_a", 0, 0, func(c *Call) (Value, error) {
+		t := self(c)
+		return NewArray(int64(t.Second()), int64(t.Minute()), int64(t.Hour()), int64(t.Day()), int64(t.Month()), int64(t.Year()),
+			int64(t.Weekday()), int64(t.YearDay()), false, NewString(t.Format("MST"))), nil
+	})
+	t.DefN("httpdate", 0, 0, func(c *Call) (Value, error) {
+		return NewString(self(c).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")), nil
+	})
+	t.DefN("rfc2822", 0, 0, func(c *Call) (Value, error) {
+		if self(c).Location() == time.UTC {
+			return NewString(self(c).Format("Mon, 02 Jan 2006 15:04:05 -0000")), nil
+		}
+		return NewString(self(c).Format("Mon, 02 Jan 2006 15:04:05 -0700")), nil
+	})
+	t.alias("rfc2822", "rfc822")
+	t.DefN("dst?", 0, 0, func(c *Call) (Value, error) { return false, nil })
 	t.DefN("utc?", 0, 0, func(c *Call) (Value, error) { return self(c).Location() == time.UTC, nil })
 	t.DefN("zone", 0, 0, func(c *Call) (Value, error) { return NewString(self(c).Format("MST")), nil })
 	t.DefN("utc_offset", 0, 0, func(c *Call) (Value, error) { _, off := self(c).Zone(); return int64(off), nil })
-	t.DefN("to_s", 0, 0, func(c *Call) (Value, error) {
-		if self(c).Location() == time.UTC {
-			return NewString(self(c).Format("2006-01-02 15:04:05 UTC")), nil
+	show := func(c *Call) (Value, error) {
+		layout := "2006-01-02 15:04:05"
+		if c.Name == "inspect" {
+			layout += ".999999999"
 		}
-		return NewString(self(c).Format("2006-01-02 15:04:05 -0700")), nil
-	})
-	t.alias("to_s", "inspect")
+		if self(c).Location() == time.UTC {
+			return NewString(self(c).Format(layout + " UTC")), nil
+		}
+		return NewString(self(c).Format(layout + " -0700")), nil
+	}
+	t.DefN("to_s", 0, 0, show)
+	t.DefN("inspect", 0, 0, show)
 
 	d := in.cDate
 	days := func(c *Call, n int64) Value {
@@ -447,6 +604,26 @@ func (in *Interp) bootTime() {
 		return int64(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC).Unix()/86400) + 2440588
 	}
 	d.DefN("jd", 0, 0, func(c *Call) (Value, error) { return julian(self(c)), nil })
+	d.DefN("cweek", 0, 0, func(c *Call) (Value, error) { _, w := self(c).ISOWeek(); return int64(w), nil })
+	d.DefN("cwyear", 0, 0, func(c *Call) (Value, error) { y, _ := self(c).ISOWeek(); return int64(y), nil })
+	leap := func(year int) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }
+	d.DefN("leap?", 0, 0, func(c *Call) (Value, error) { return leap(self(c).Year()), nil })
+	dm.DefN("leap?", 1, 1, func(c *Call) (Value, error) {
+		n, err := c.intArg(0, 0)
+		return leap(int(n)), err
+	})
+	dm.alias("leap?", "gregorian_leap?")
+	var months12, abbr, names, short []string
+	for m := time.January; m <= time.December; m++ {
+		months12, abbr = append(months12, m.String()), append(abbr, m.String()[:3])
+	}
+	for w := time.Sunday; w <= time.Saturday; w++ {
+		names, short = append(names, w.String()), append(short, w.String()[:3])
+	}
+	d.SetConst("MONTHNAMES", NewArray(append([]Value{nil}, Strings(months12).Elems...)...))
+	d.SetConst("ABBR_MONTHNAMES", NewArray(append([]Value{nil}, Strings(abbr).Elems...)...))
+	d.SetConst("DAYNAMES", Strings(names))
+	d.SetConst("ABBR_DAYNAMES", Strings(short))
 	d.DefN("cwday", 0, 0, func(c *Call) (Value, error) { return int64((self(c).Weekday()+6)%7 + 1), nil })
 	d.DefN("to_s", 0, 0, func(c *Call) (Value, error) {
 		if c.Self.(*Object).Class == in.cDateTime {
@@ -455,7 +632,10 @@ func (in *Interp) bootTime() {
 		return NewString(self(c).Format("2006-01-02")), nil
 	})
 	d.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
-		return NewString(fmt.Sprintf("#<%s: %s ((%dj,0s,0n),+0s,2299161j)>", c.In.className(c.Self.(*Object).Class), c.In.ToS(c.Self), julian(self(c)))), nil
+		_, off := self(c).Zone()
+		u := self(c).UTC()
+		return NewString(fmt.Sprintf("#<%s: %s ((%dj,%ds,%dn),+%ds,2299161j)>", c.In.className(c.Self.(*Object).Class), c.In.ToS(c.Self),
+			julian(u), u.Hour()*3600+u.Minute()*60+u.Second(), u.Nanosecond(), off)), nil
 	})
 	d.DefN("===", 1, 1, func(c *Call) (Value, error) {
 		o, ok := timeOf(c.Args[0])

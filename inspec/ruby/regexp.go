@@ -3,6 +3,7 @@ package ruby
 import (
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,7 @@ type Regexp struct {
 	names   []string       // of groups, in order; empty when they have none
 	linear  *regexp.Regexp // nil when the pattern needs backtracking
 	nullish bool           // may match the empty string
+	kept    bool           // holds \K, which is the group keepGroup
 	btSrc   string
 	bt      *regexp2.Regexp
 	in      *Interp
@@ -45,7 +47,10 @@ type MatchData struct {
 	loc []int // byte offsets, in pairs; -1 for a group that took no part
 }
 
-const maxPattern = 64 << 10
+const (
+	maxPattern = 64 << 10
+	keepGroup  = "keep"
+)
 
 // regexp returns the compiled expression.
 func (in *Interp) regexp(src string, opts regexpOptions) (*Regexp, error) {
@@ -68,7 +73,7 @@ func (in *Interp) regexp(src string, opts regexpOptions) (*Regexp, error) {
 	if msg := t.run(); msg != "" {
 		return nil, in.Raise(in.eRegexp, "%s", msg+": /"+src+"/")
 	}
-	re.names, re.btSrc = t.names, t.bt.String()
+	re.names, re.btSrc, re.kept = t.names, t.bt.String(), t.kept
 	if !t.backtrack {
 		if parsed, err := syntax.Parse(t.re2.String(), syntax.Perl); err == nil {
 			re.nullish = minLen(parsed) == 0
@@ -151,7 +156,7 @@ func (m *matcher) find(from int) (*MatchData, error) {
 			if loc == nil {
 				return nil, nil
 			}
-			return &MatchData{re, m.s, loc}, nil
+			return re.data(m.s, loc, re.linear.SubexpIndex), nil
 		}
 		return nil, nil
 	}
@@ -198,7 +203,19 @@ func (m *matcher) find(from int) (*MatchData, error) {
 		}
 		loc = append(loc, offset(g.Index), offset(g.Index+g.Length))
 	}
-	return &MatchData{re, m.s, loc}, nil
+	return re.data(m.s, loc, re.bt.GroupNumberFromName), nil
+}
+
+// data is the match of the groups in loc: with \K it begins there.
+func (re *Regexp) data(s string, loc []int, group func(name string) int) *MatchData {
+	if re.kept {
+		i := 2 * group(keepGroup)
+		if loc[i] >= 0 {
+			loc[0] = loc[i]
+		}
+		loc = slices.Delete(loc, i, i+2)
+	}
+	return &MatchData{re, s, loc}
 }
 
 // afterLastLine reports a match that begins with ^ behind the newline that
@@ -223,7 +240,7 @@ func (re *Regexp) all(s string, fn func(*MatchData) error) error {
 				return err
 			}
 			for _, loc := range locs[done:] {
-				if err := fn(&MatchData{re, s, loc}); err != nil {
+				if err := fn(re.data(s, loc, re.linear.SubexpIndex)); err != nil {
 					return err
 				}
 			}
@@ -244,8 +261,8 @@ func (re *Regexp) all(s string, fn func(*MatchData) error) error {
 		if err := fn(d); err != nil {
 			return err
 		}
-		from = d.loc[1]
-		if d.loc[1] == d.loc[0] {
+		empty := d.loc[1] == d.loc[0] && !(re.kept && d.loc[1] > from)
+		if from = d.loc[1]; empty {
 			_, n := utf8.DecodeRuneInString(s[from:])
 			from += max(n, 1)
 		}
@@ -395,6 +412,7 @@ type translator struct {
 	named     bool
 	names     []string
 	backtrack bool // Go's engine can't
+	kept      bool // \K was there
 	re2, bt   strings.Builder
 	depth     int
 	msg       string
@@ -779,7 +797,17 @@ func (t *translator) escape() {
 		t.i++
 		t.emit(`(?:\r\n|[\n\v\f\r\x85` + "\u2028\u2029" + `])`)
 		return
-	case 'K', 'X', 'g':
+	case 'K':
+		if t.kept {
+			t.msg = `a second \K is not supported`
+			return
+		}
+		t.i++
+		t.kept = true
+		t.re2.WriteString("(?P<" + keepGroup + ">)")
+		t.bt.WriteString("(?<" + keepGroup + ">)")
+		return
+	case 'X', 'g':
 		t.msg = `\` + string(c) + " is not supported"
 		return
 	case 'p', 'P':
