@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"reeve.dev/reeve/hdf"
-	"reeve.dev/reeve/inspec/dsl"
 	"reeve.dev/reeve/inspec/target"
 )
 
@@ -25,14 +24,14 @@ type Stats struct {
 }
 
 // passes bounds how often the profile is evaluated ahead.
-const passes = 8
+const passes = 10
 
-// ahead evaluates the profile ahead of the run, in an interpreter of its own
+// ahead evaluates the profile ahead of the run, in interpreters of their own
 // and on a target that never waits, so that the target is asked early, and
-// much at once, what the run will ask in its order. A control that needs an
-// answer which isn't there yet is an error here; it is evaluated again when
-// more answers came. Nothing of it reaches the results: a mistake costs time
-// and nothing else.
+// much at once, what the run will ask in its order. Where an answer isn't there
+// yet, the control goes on with a guess or is an error; it is evaluated again
+// when more answers came. Nothing of it reaches the results: a mistake costs
+// time and nothing else.
 //
 // The function that it returns ends it and waits until it has ended.
 func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) {
@@ -45,14 +44,9 @@ func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) 
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer session.Release()
-		scout := &run{p: r.p, opt: r.opt, given: r.given, wanted: r.wanted, tagged: r.tagged, waivers: r.waivers}
-		if err := scout.install(ctx, t); err != nil || !scout.supports(r.p) {
-			return
-		}
 		known := map[string]bool{}
-		scout.wanted = func(id string) bool { return !known[id] && (r.wanted == nil || r.wanted(id)) }
-		for pass := range passes {
-			again, err := scout.pass(ctx, pass == 0, known)
+		for range passes {
+			again, err := r.pass(ctx, t, session, known)
 			if err != nil || !session.Release() || !again {
 				return
 			}
@@ -67,23 +61,33 @@ func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) 
 }
 
 // pass evaluates all controls but the known ones, and notes which are known
-// now. It reports whether any isn't.
-func (r *run) pass(ctx context.Context, first bool, known map[string]bool) (again bool, err error) {
-	var suite *dsl.Suite
-	if first {
-		suite, err = r.load(ctx)
-	} else {
-		r.suites = map[*Profile]*dsl.Suite{}
-		suite = r.suite(r.p)
-		err = suite.Load(ctx)
+// now. It reports whether any isn't. Each pass is a run of its own, for what
+// resources and libraries remember may come from a guess.
+func (r *run) pass(ctx context.Context, t target.Target, session *target.Session, known map[string]bool) (again bool, err error) {
+	guessed := map[string]bool{}
+	note := func(id string) func() {
+		before := session.Guess(true)
+		return func() {
+			if session.Guess(false) > before {
+				guessed[id] = true
+			}
+		}
 	}
+	scout := &run{p: r.p, opt: r.opt, given: r.given, tagged: r.tagged, waivers: r.waivers, around: note}
+	scout.wanted = func(id string) bool { return !known[id] && (r.wanted == nil || r.wanted(id)) }
+	if err := scout.install(ctx, t); err != nil || !scout.supports(r.p) {
+		return false, err
+	}
+	suite, err := scout.load(ctx)
 	if err != nil {
 		return false, err
 	}
 	for _, c := range suite.Controls() {
+		done := note(c.ID)
 		results, err := suite.Run(ctx, c)
+		done()
 		switch {
-		case errors.Is(err, target.ErrPending), slices.ContainsFunc(results, pending):
+		case guessed[c.ID], errors.Is(err, target.ErrPending), slices.ContainsFunc(results, pending):
 			again = true
 		case err != nil:
 			return false, err

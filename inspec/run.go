@@ -129,6 +129,7 @@ type run struct {
 	tagged  func(tag string) bool
 	waivers map[string]dsl.Waiver
 	ungated bool
+	around  func(id string) func()
 	suites  map[*Profile]*dsl.Suite
 	broken  brokenLibraries
 	in      *ruby.Interp

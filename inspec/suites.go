@@ -18,7 +18,7 @@ func (r *run) suite(p *Profile) *dsl.Suite {
 	}
 	cfg := dsl.Config{
 		Profile: p.meta.Name, Version: p.meta.Version,
-		Ungated: r.ungated, Wanted: r.wanted, Tagged: r.tagged, Waivers: r.waivers,
+		Ungated: r.ungated, Wanted: r.wanted, Tagged: r.tagged, Waivers: r.waivers, Around: r.around,
 		Inputs: r.inputs(p), File: p.File,
 		Broken: p.unread, Spoiled: r.broken.all, Explain: r.broken.explain,
 		Dependency: func(name string) (*dsl.Suite, error) {
@@ -43,11 +43,16 @@ func (r *run) suite(p *Profile) *dsl.Suite {
 }
 
 // dependency finds a profile that p depends on, by the name in p's inspec.yml
-// or its own.
+// or its own, else one that these depend on.
 func (p *Profile) dependency(name string) *Profile {
 	for i, d := range p.meta.Depends {
 		if d.Name == name || p.deps[i].meta.Name == name {
 			return p.deps[i]
+		}
+	}
+	for _, d := range p.deps {
+		if found := d.dependency(name); found != nil {
+			return found
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"regexp"
 	"sync"
 	"time"
 )
@@ -67,6 +68,10 @@ type Session struct {
 	queue       []*call // collected
 	outstanding int     // questions on their way
 	settled     chan struct{}
+	lights      int // of those, the ones that don't take long
+	guessing    bool
+	guesses     int // that were ever made
+	sure        int // guesses when guessing began
 	stats       Stats
 	waiters     int // goroutines without an answer
 	since       time.Time
@@ -118,24 +123,61 @@ func (s *Session) Release() bool {
 	return s.outstanding > 0
 }
 
-// Wait returns when half of the answers that were to come are there.
+// Wait returns when half of the answers that were to come are there. What
+// takes long isn't waited for as long as there is anything else.
 func (s *Session) Wait(ctx context.Context) {
-	s.mu.Lock()
-	enough := s.outstanding / 2
-	s.mu.Unlock()
-	for {
-		s.mu.Lock()
-		left := s.outstanding
-		s.mu.Unlock()
-		if left <= enough {
-			return
+	left := func(of func() int) func() int {
+		return func() int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return of()
 		}
+	}
+	count := left(func() int { return s.lights })
+	if count() == 0 {
+		count = left(func() int { return s.outstanding })
+	}
+	for enough := count() / 2; count() > enough; {
 		select {
 		case <-s.settled:
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// Guess begins or ends a stretch in which Ahead's target says, instead of
+// ErrPending, that there is no such file, or that a command failed. It returns
+// how many guesses were made so far. After a guess, nothing is asked any more
+// but what only looks.
+func (s *Session) Guess(on bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.guessing, s.sure = on, s.guesses
+	return s.guesses
+}
+
+// looks are commands that change nothing and don't take long, whoever may want
+// to know: what the evaluation that wanted them guessed before may be wrong.
+var looks = regexp.MustCompile(`^(systemctl (show|is-active|is-enabled) |type "|rpm -q |rpm -qi |/sbin/sysctl -q -n |id |getent |LC_ALL=C chage -l |find |ls |cat |stat |grep |egrep |head |readlink )[^;&|<>` + "`" + `$()]*$`)
+
+var acts = regexp.MustCompile(`\s-(exec|ok|delete|fprint|fls|execdir|okdir)`)
+
+func onlyLooks(q question) bool {
+	return q.op != opRun || looks.MatchString(q.what) && !acts.MatchString(q.what)
+}
+
+// guess is what an evaluation goes on with where the answer isn't there. mu is
+// held.
+func (s *Session) guess(q question) (any, error) {
+	if !s.guessing {
+		return nil, ErrPending
+	}
+	s.guesses++
+	if q.op == opRun {
+		return CommandResult{ExitStatus: 1}, nil
+	}
+	return nil, pathError(q.verb(), q.what, fs.ErrNotExist)
 }
 
 // Stats says what was asked so far.
@@ -174,11 +216,17 @@ func (s *Session) put(ctx context.Context, q question) *answer {
 		return a
 	}
 	s.outstanding++
+	if kindOf(q) == light {
+		s.lights++
+	}
 	s.queue = append(s.queue, &call{question: q, ctx: ctx, answered: func(c *call) {
 		v, err := s.many.answer(c)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.outstanding--
+		if kindOf(q) == light {
+			s.lights--
+		}
 		s.settle(q, a, v, err)
 	}})
 	if !s.held || s.first && len(s.queue) >= firstBatch {
@@ -290,12 +338,15 @@ func (s *Session) askAhead(ctx context.Context, q question, direct func() (any, 
 	if a == nil {
 		own, limited := ctx.Deadline()
 		if all, ok := s.ctx.Deadline(); limited && (!ok || own.Before(all)) {
-			return nil, ErrPending
+			return s.guess(q)
+		}
+		if s.guessing && s.guesses > s.sure && !onlyLooks(q) {
+			return s.guess(q)
 		}
 		a = s.put(s.ctx, q)
 	}
 	if !a.known() {
-		return nil, ErrPending
+		return s.guess(q)
 	}
 	return a.value, a.err
 }
