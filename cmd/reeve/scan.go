@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -14,7 +15,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/inspec"
+	"reeve.dev/reeve/inspec/cinc"
 	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan/kube"
@@ -68,11 +71,13 @@ skipped; 2 if the scan couldn't be made.`,
 	flags.StringArrayVar(&s.attestations, "attestation-file", nil, "YAML or JSON `file` of attestations, as the SAF tools write it; may be repeated")
 	flags.StringArrayVar(&s.reporters, "reporter", nil, "`reporter`: "+reporterNames()+", or FORMAT:FILE; several may follow")
 	s.account.flags(flags)
+	flags.StringVar(&s.engine, "engine", "native", "`engine`: native, or cinc for an installed cinc-auditor or inspec")
 	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
 	flags.StringVar(&s.context, "context", "", "`name` of the kubeconfig's context")
 	if err := cmd.MarkFlagRequired("profile"); err != nil {
 		panic(err) // the flag is defined above
 	}
+	complete(cmd, "engine", "native", "cinc")
 	suggest(cmd, "profile", profiles.Names...)
 	suggestThresholds(cmd)
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"local:", "dir:/", "chroot:/", "shell:", "k8s-container://"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
@@ -88,6 +93,7 @@ type scanCommand struct {
 	reporters           []string
 	kubeconfig, context string
 	account             awsAccount
+	engine              string
 }
 
 func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) error {
@@ -101,13 +107,13 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 	if err != nil {
 		return err
 	}
-	waivers, err := inspec.ReadWaivers(s.waivers...)
-	if err != nil {
-		return err
-	}
-	attestations, err := inspec.ReadAttestations(s.attestations...)
-	if err != nil {
-		return err
+	engine := s.native
+	switch s.engine {
+	case "native":
+	case "cinc":
+		engine = s.cinc
+	default:
+		return fmt.Errorf("--engine %q: it must be native or cinc", s.engine)
 	}
 	var judge *threshold.Threshold
 	if s.threshold != "" {
@@ -115,27 +121,12 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 			return err
 		}
 	}
-	profile, err := openProfile(s.profile)
+	results, err := engine(ctx, uri, inputs, errs)
 	if err != nil {
 		return err
-	}
-	t, err := s.open(ctx, uri)
-	if err != nil {
-		return err
-	}
-	defer t.Close()
-	progress := newProgress(errs)
-	results, err := inspec.Run(ctx, profile, t, inspec.Options{
-		Inputs: inputs, Controls: s.controls, Tags: s.tags, Version: versionText(),
-		Waivers: waivers, Attestations: attestations,
-		Progress: func(p inspec.Progress) { progress.show(p.Done, p.Total, p.Control) },
-	})
-	progress.clear()
-	if err != nil {
-		return fmt.Errorf("scan of %s: %w", uri, err)
 	}
 	if len(s.controls)+len(s.tags) > 0 && total(results.Counts()) == 0 {
-		return fmt.Errorf("--controls, --tags: %s has no control that %s names", profile.Name(), strings.Join(append(s.controls, s.tags...), " or "))
+		return fmt.Errorf("--controls, --tags: %s has no control that %s names", s.profile, strings.Join(append(s.controls, s.tags...), " or "))
 	}
 	for _, r := range reporters {
 		if err := r.write(out, results); err != nil {
@@ -152,6 +143,74 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 		return &exitError{code: exitControlSkipped}
 	}
 	return nil
+}
+
+// native runs the profile on Reeve's own engine.
+func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]any, errs io.Writer) (*hdf.Results, error) {
+	waivers, err := inspec.ReadWaivers(s.waivers...)
+	if err != nil {
+		return nil, err
+	}
+	attestations, err := inspec.ReadAttestations(s.attestations...)
+	if err != nil {
+		return nil, err
+	}
+	profile, err := openProfile(s.profile)
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.open(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	progress := newProgress(errs)
+	defer progress.clear()
+	results, err := inspec.Run(ctx, profile, t, inspec.Options{
+		Inputs: inputs, Controls: s.controls, Tags: s.tags, Version: versionText(),
+		Waivers: waivers, Attestations: attestations,
+		Progress: func(p inspec.Progress) { progress.show(p.Done, p.Total, p.Control) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("scan of %s: %w", uri, err)
+	}
+	return results, nil
+}
+
+// cinc runs the profile on CINC Auditor or InSpec, where one is installed. The
+// native engine isn't asked whether it could read the profile.
+func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]any, _ io.Writer) (*hdf.Results, error) {
+	if len(s.attestations) > 0 || s.context != "" {
+		return nil, errors.New("--attestation-file and --context are for the native engine: cinc-auditor knows neither")
+	}
+	engine, err := cinc.Find()
+	if err != nil {
+		return nil, err
+	}
+	profile := s.profile
+	if _, err := os.Stat(profile); err != nil {
+		shipped, err := openProfile(profile)
+		if err != nil {
+			return nil, err
+		}
+		f, err := os.CreateTemp("", "reeve-profile-*.tar.gz")
+		if err != nil {
+			return nil, err
+		}
+		defer os.Remove(f.Name())
+		if err := errors.Join(shipped.Archive(f), f.Close()); err != nil {
+			return nil, err
+		}
+		profile = f.Name()
+	}
+	results, err := engine.Run(ctx, cinc.Request{
+		Profile: profile, Target: uri, Inputs: inputs, Controls: s.controls, Tags: s.tags,
+		Waivers: s.waivers, Kubeconfig: s.kubeconfig,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("scan of %s: %w", uri, err)
+	}
+	return results, nil
 }
 
 func (s *scanCommand) open(ctx context.Context, uri string) (target.Target, error) {
