@@ -629,12 +629,26 @@ func TestAPI_login(t *testing.T) {
 	if browser.Jar, err = cookiejar.New(nil); err != nil {
 		t.Fatal(err)
 	}
-	in := do(t, browser, "GET", link.URL, "")
+	code := link.URL[strings.Index(link.URL, "code=")+5:]
+	login := func(c *http.Client, code, site string) answer {
+		return do(t, c, "POST", w.url+"/login", url.Values{"code": {code}}.Encode(), "Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", site)
+	}
+	// A chat's preview, twice, and a site that would have a browser act as
+	// somebody else.
+	for _, method := range []string{"HEAD", "GET"} {
+		if a := do(t, browser, method, link.URL, ""); a.status != http.StatusOK || a.header.Get("Set-Cookie") != "" || method == "GET" && !strings.Contains(a.text, "<b>ann</b>") {
+			t.Errorf("%s of the link: %d %s", method, a.status, a.text)
+		}
+	}
+	if a := login(browser, code, "cross-site"); a.status != http.StatusForbidden || a.header.Get("Set-Cookie") != "" {
+		t.Errorf("a login that another site starts: %d %s", a.status, a.text)
+	}
+	in := login(browser, code, "same-origin")
 	cookie := in.header.Get("Set-Cookie")
 	if in.status != http.StatusSeeOther || in.header.Get("Location") != "/" {
 		t.Fatalf("login: %d %s", in.status, in.text)
 	}
-	for _, want := range []string{"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} {
+	for _, want := range []string{"Secure", "HttpOnly", "SameSite=Lax", "Path=/"} {
 		if !strings.Contains(cookie, want) {
 			t.Errorf("the cookie lacks %s: %s", want, cookie)
 		}
@@ -654,7 +668,11 @@ func TestAPI_login(t *testing.T) {
 	}
 
 	other := w.client(t, nil)
-	code := link.URL[strings.Index(link.URL, "code=")+5:]
+	for name, code := range map[string]string{"second use": code, "none": "", "endless": strings.Repeat("x", 1<<20)} {
+		if a := login(other, code, "none"); a.status != http.StatusUnauthorized || a.header.Get("Set-Cookie") != "" {
+			t.Errorf("%s: %d", name, a.status)
+		}
+	}
 	for name, url := range map[string]string{
 		"second use": link.URL,
 		"no code":    w.url + "/login",

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -158,52 +157,8 @@ func (a *API) sessions() {
 		}{cookie("", time.Unix(1, 0))}
 		return out, nil
 	})
-	a.mux.HandleFunc("GET /login", a.login)
-}
-
-// LoginLink makes a link that logs a browser in, once.
-func (a *API) LoginLink(ctx context.Context, name string, role pki.Role) (link string, expires time.Time, err error) {
-	t, text, err := pki.NewToken(pki.Login, name, role, pki.LoginLife)
-	if err != nil {
-		return "", time.Time{}, err
-	}
-	if err := a.cfg.Tokens.CreateToken(ctx, t); err != nil {
-		return "", time.Time{}, err
-	}
-	return a.cfg.PublicURL + "/login?code=" + url.QueryEscape(text), t.Expires, nil
-}
-
-// login exchanges the code for a cookie. It answers a person, in plain text.
-func (a *API) login(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	ctx := r.Context()
-	t, err := pki.VerifyToken(ctx, a.cfg.Tokens, pki.Login, r.URL.Query().Get("code"))
-	var session pki.Token
-	var text string
-	if err == nil {
-		session, text, err = pki.NewToken(pki.Session, t.Name, t.Role, pki.SessionLife)
-	}
-	if err == nil {
-		err = a.cfg.Tokens.UseToken(ctx, t.ID, session.ID, time.Now())
-	}
-	if err == nil {
-		err = a.cfg.Tokens.CreateToken(ctx, session)
-	}
-	switch {
-	case err == nil:
-		c := cookie(text, session.Expires)
-		http.SetCookie(w, &c)
-		http.Redirect(w, r, "/", http.StatusSeeOther)
-	case errors.Is(err, pki.ErrMalformed), errors.Is(err, pki.ErrForeign), errors.Is(err, pki.ErrExpired), errors.Is(err, pki.ErrUsed), errors.Is(err, pki.ErrNoToken):
-		http.Error(w, "This login link isn't good, or not any more: a link works once, for ten minutes. Ask for a new one.", http.StatusUnauthorized)
-	default:
-		a.cfg.Logger.ErrorContext(ctx, "log in", "error", err)
-		http.Error(w, "The hub couldn't log you in; its log says why.", http.StatusInternalServerError)
-	}
-}
-
-func cookie(value string, expires time.Time) http.Cookie {
-	return http.Cookie{Name: sessionCookie, Value: value, Path: "/", Expires: expires, Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode}
+	a.mux.HandleFunc("GET /login", a.askLogin)
+	a.mux.HandleFunc("POST /login", a.login)
 }
 
 func writeProblem(w http.ResponseWriter, status int, detail string) {
