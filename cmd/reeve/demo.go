@@ -149,6 +149,8 @@ func (d *demo) start(ctx context.Context, group *errgroup.Group) error {
 	if d.client, err = flags.client(); err != nil {
 		return err
 	}
+	// A hub that stops gives callers that are still connected a second to go.
+	group.Go(func() error { <-ctx.Done(); d.client.http.CloseIdleConnections(); return nil })
 	if err := d.startHello(ctx, group); err != nil {
 		return err
 	}
@@ -304,7 +306,7 @@ func (d *demo) join(ctx context.Context) error {
 		return err
 	}
 	a := agents.Items[0]
-	d.say("agent", "%q joined and offers %d service; its key never left it", a.Name, len(a.Services))
+	d.say("agent", "%q joined and offers %s; its key never left it", a.Name, count(len(a.Services), "service"))
 	return nil
 }
 
@@ -384,7 +386,7 @@ func (d *demo) collect(ctx context.Context) error {
 	if got := int(sboms.Items[0].Components); got != components {
 		return fmt.Errorf("the hub has %d components of the SBOM's %d", got, components)
 	}
-	d.say("collect", "%d components of an SBOM (this program's own) and %d facts stored, by the agent's spool", components, len(stored.Items))
+	d.say("collect", "%s of an SBOM (this program's own) and %s stored, by the agent's spool", count(components, "component"), count(len(stored.Items), "fact"))
 	return nil
 }
 
@@ -415,7 +417,7 @@ func (d *demo) scan(ctx context.Context) error {
 		return err
 	}
 	n := results.Counts()
-	d.say("scan", "%s against %s: %d controls", d.target, demoProfile, n.Passed+n.Failed+n.Skipped+n.Error)
+	d.say("scan", "%s against %s: %s", d.target, demoProfile, count(total(n), "control"))
 	for _, p := range results.Profiles {
 		for _, c := range p.Controls {
 			fmt.Fprintf(d.out, "               %-8s %-10s %s\n", d.paint(c.Status), c.ID, printable(c.Title))

@@ -332,7 +332,7 @@ func insightRows(w io.Writer, data json.RawMessage) error {
 		row(w, kind, p.Agent, orDash(p.Project), orDash(p.Environment), orDash(p.Service), orDash(name), orDash(value), ago(received))
 	}
 	for _, d := range all.SBOMs {
-		line("sbom", d.Place, d.Subject, fmt.Sprintf("%d components", d.Components), d.Received)
+		line("sbom", d.Place, d.Subject, count(d.Components, "component"), d.Received)
 	}
 	for _, d := range all.Images {
 		line("image", d.Place, d.Subject, d.Version, d.Received)

@@ -78,6 +78,14 @@ func row(w io.Writer, cells ...any) {
 	io.WriteString(w, "\n")
 }
 
+// count is n things, as in 1 control and 2 controls.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
