@@ -196,6 +196,9 @@ func (r *Result) Said() string {
 	return strings.TrimSpace(cmp.Or(r.Message, r.SkipMessage, r.Exception))
 }
 
+// maxRunTime is the most seconds that a result is believed to have taken.
+const maxRunTime = 1e6
+
 // Span is when the first result began and the last one ended; both are zero
 // where no result tells its time.
 func (r *Results) Span() (start, end time.Time) {
@@ -209,7 +212,10 @@ func (r *Results) Span() (start, end time.Time) {
 				if start.IsZero() || t.Before(start) {
 					start = t
 				}
-				if t = t.Add(time.Duration(res.RunTime * float64(time.Second))); t.After(end) {
+				if res.RunTime > 0 && res.RunTime < maxRunTime {
+					t = t.Add(time.Duration(res.RunTime * float64(time.Second)))
+				}
+				if t.After(end) {
 					end = t
 				}
 			}
