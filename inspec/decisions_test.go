@@ -53,6 +53,7 @@ func TestParseWaivers(t *testing.T) {
 }
 
 func TestRun_waivers(t *testing.T) {
+	dir := t.TempDir()
 	waivers, err := inspec.ParseWaivers("w.yaml", []byte(`
 ran: {justification: j, run: true}
 not ran: {justification: j, run: false}
@@ -60,6 +61,7 @@ future: {justification: j, run: false, expiration_date: 2077-06-01}
 past: {justification: j, run: false, expiration_date: 1977-06-01}
 default: {justification: j, ticket: T-1}
 broken: {justification: j, run: false}
+harmful: {justification: j, run: false}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -67,9 +69,10 @@ broken: {justification: j, run: false}
 	doc := mustRun(t, map[string]string{"controls/a.rb": `
 ['none', 'ran', 'not ran', 'future', 'past', 'default'].each { |id| control(id) { title id; describe(1) { it { should eq 2 } } } }
 control('broken') { frobnicate }
-`}, inspec.Options{Waivers: waivers})
+control('harmful') { title 'kept'; describe(command('touch ' + DIR + '/ran').stdout) { it { should eq '' } } }
+`, "libraries/dir.rb": "DIR = '" + dir + "'\n"}, inspec.Options{Waivers: waivers})
 	want := map[string]hdf.Status{
-		"none": hdf.Failed, "ran": hdf.Failed, "not ran": hdf.Skipped, "future": hdf.Skipped, "past": hdf.Failed, "default": hdf.Failed, "broken": hdf.Skipped,
+		"none": hdf.Failed, "ran": hdf.Failed, "not ran": hdf.Skipped, "future": hdf.Skipped, "past": hdf.Failed, "default": hdf.Failed, "broken": hdf.Skipped, "harmful": hdf.Skipped,
 	}
 	if diff := cmp.Diff(want, judged(doc)); diff != "" {
 		t.Errorf("statuses (-want +got):\n%s", diff)
@@ -88,6 +91,9 @@ control('broken') { frobnicate }
 		if diff := cmp.Diff(want, control(t, doc, id).WaiverData); diff != "" {
 			t.Errorf("waiver_data of %s (-want +got):\n%s", id, diff)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "ran")); err == nil || control(t, doc, "harmful").Title != "kept" {
+		t.Errorf("a control that must not run was run (%v), or what it says of itself is lost: %+v", err, control(t, doc, "harmful"))
 	}
 	c := control(t, doc, "not ran")
 	if r := c.Results[0]; len(c.Results) != 1 || r.CodeDesc != "No-op" || r.SkipMessage != "Skipped control due to waiver condition: j" || c.Title != "not ran" {

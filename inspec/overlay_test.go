@@ -47,7 +47,7 @@ include_controls 'middle' do
     describe(1) { it { should eq 1 } }
   end
 end
-control 'b-2' do
+control 'own' do
   describe(1) { it { should eq 3 } }
 end
 `,
@@ -80,7 +80,7 @@ end
 	b1 := "control 'b-1' do"
 	want := map[string][]any{
 		"top": {
-			[]any{"b-2", 0.5, 1, hdf.Failed, b2},
+			[]any{"own", 0.5, 1, hdf.Failed, "control 'own' do"},
 			[]any{"new", 0.5, 0, hdf.Passed, n},
 			[]any{"b-1", 1.0, 0, hdf.Failed, b1},
 			[]any{"b-2", 0.1, 0, hdf.Passed, b2},

@@ -1,6 +1,8 @@
 package dsl
 
 import (
+	"errors"
+
 	"reeve.dev/reeve/inspec/matcher"
 	"reeve.dev/reeve/inspec/ruby"
 )
@@ -21,6 +23,7 @@ type Language struct {
 	groups                                      map[*ruby.Class]*group // that are open
 	current                                     *Suite                 // whose code runs
 	including                                   []*Suite               // innermost last
+	waiving                                     bool                   // a control that isn't to be run
 }
 
 // suiteOf finds the suite behind any receiver of the language's words.
@@ -73,7 +76,12 @@ func Install(in *ruby.Interp, res Resources) *Language {
 
 	k.resources = in.DefineModule(module, "ResourceDSL")
 	k.profileClass(in)
-	k.resources.Def("inspec", func(*ruby.Call) (ruby.Value, error) { return res.Backend(), nil })
+	k.resources.Def("inspec", func(*ruby.Call) (ruby.Value, error) {
+		if k.waiving {
+			return nil, errWaived
+		}
+		return res.Backend(), nil
+	})
 	matchers := in.DefineModule(in.Class("RSpec"), "Matchers")
 	for _, name := range k.kit.Names() {
 		matchers.Def(name, k.kit.New)
@@ -109,8 +117,27 @@ func (k *Language) learn() {
 			continue
 		}
 		k.named[name] = true
-		k.resources.Def(name, func(c *ruby.Call) (ruby.Value, error) { return k.res.New(c, name, c.Args) })
+		k.resources.Def(name, func(c *ruby.Call) (ruby.Value, error) { return k.resource(c, name) })
 	}
+}
+
+// errWaived ends the evaluation of a control that a waiver keeps from being
+// run, at the first resource that it asks for: what it says of itself usually
+// comes before.
+var errWaived = errors.New("waived")
+
+func (k *Language) resource(c *ruby.Call, name string) (ruby.Value, error) {
+	if k.waiving {
+		return nil, errWaived
+	}
+	return k.res.New(c, name, c.Args)
+}
+
+// Knows reports whether name is a word of the language, a resource or a
+// matcher, other than a predicate's.
+func (k *Language) Knows(name string) bool {
+	k.learn()
+	return k.named[name] || k.kit.Knows(name)
 }
 
 // undefined is Ruby's error for a name that nobody knows. Without arguments
@@ -204,7 +231,7 @@ func (k *Language) contextClass(context *ruby.Class) {
 			return nil, nil
 		}
 		k.resources.Def(c.In.ToS(as), func(call *ruby.Call) (ruby.Value, error) {
-			return k.res.New(call, call.In.ToS(name), call.Args)
+			return k.resource(call, call.In.ToS(name))
 		})
 		return nil, nil
 	})

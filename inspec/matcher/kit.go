@@ -160,6 +160,13 @@ func (k *Kit) Has(name string) bool {
 	return ok || predicateName(name) != ""
 }
 
+// Knows is Has without the predicates: be_x for any method x?, have_x for
+// has_x?.
+func (k *Kit) Knows(name string) bool {
+	_, ok := k.aliased(name)
+	return ok || k.defined[name] != nil || builtin[name] != nil
+}
+
 // New makes the matcher that the call names.
 func (k *Kit) New(c *ruby.Call) (ruby.Value, error) {
 	if decl := k.defined[c.Name]; decl != nil {

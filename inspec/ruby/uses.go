@@ -17,8 +17,9 @@ type Use struct {
 	Kind UseKind
 	Name string
 	// Arg is the first argument where that is a text or symbol written out.
-	Arg       string
-	Args      int
+	Arg string
+	// Of is the receiver's name where that is a word itself: inspec.os.
+	Of        string
 	Line, End int // End is the last line of the call's block, else Line
 }
 
@@ -60,7 +61,7 @@ func text(args []node) string {
 	switch a := args[0].(type) {
 	case *strNode:
 		return a.s
-	case *literal:
+	case literal:
 		if s, ok := a.v.(Symbol); ok {
 			return string(s)
 		}
@@ -107,9 +108,12 @@ func (u *user) node(n node) {
 		}
 		u.node(n.value)
 	case *callNode:
-		use := Use{Kind: UseWord, Name: n.name, Arg: text(n.args), Args: len(n.args), Line: n.line, End: n.line}
+		use := Use{Kind: UseWord, Name: n.name, Arg: text(n.args), Line: n.line, End: n.line}
 		if n.recv != nil {
 			use.Kind = UseMethod
+			if of, ok := n.recv.(*callNode); ok && of.recv == nil {
+				use.Of = of.name
+			}
 		}
 		if n.block != nil {
 			use.End = n.block.endLine
