@@ -6,6 +6,7 @@
 package html
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -79,7 +80,23 @@ var names = map[hdf.Status]string{
 var order = []hdf.Status{hdf.Failed, hdf.Error, hdf.Skipped, hdf.Passed, hdf.NotApplicable}
 
 // Write writes results.
-func Write(w io.Writer, r *hdf.Results) error { return page.Execute(w, newView(r)) }
+func Write(w io.Writer, r *hdf.Results) error {
+	var b bytes.Buffer
+	if err := page.Execute(&b, newView(r)); err != nil {
+		return err
+	}
+	_, err := w.Write(bytes.Map(text, b.Bytes()))
+	return err
+}
+
+// text replaces what HTML doesn't take: control characters, and what is no
+// UTF-8, which bytes.Map reads as U+FFFD.
+func text(r rune) rune {
+	if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
+		return '\uFFFD'
+	}
+	return r
+}
 
 func newView(r *hdf.Results) view {
 	findings := r.Findings()
