@@ -19,15 +19,35 @@ func newProfile() *cobra.Command {
 func newProfileCheck() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check PROFILE",
-		Short: "Say whether a profile can be read, and what it holds",
-		Args:  cobra.ExactArgs(1),
+		Short: "Say whether a profile can be read and run, and how much it holds",
+		Long: `Looks through a profile (the name of a shipped one, a folder or an archive)
+without a target: for files that can't be read, for resources, matchers and
+functions that nothing defines, and for what this engine doesn't have of Ruby.
+Exit code 0 if there is nothing of the kind, 1 with each place and its control
+if there is.`,
+		Example: "  reeve profile check ./my-profile",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := openProfile(args[0])
 			if err != nil {
 				return &exitError{code: exitNo, err: err}
 			}
+			missing, err := p.Unsupported(cmd.Context())
+			if err != nil {
+				return &exitError{code: exitNo, err: err}
+			}
+			if len(missing) > 0 {
+				for _, m := range missing {
+					fmt.Fprintf(cmd.ErrOrStderr(), "reeve: %v\n", m)
+				}
+				return &exitError{code: exitNo, err: fmt.Errorf("%s: a scan would make the controls concerned errors and judge the others", p.Name())}
+			}
+			controls, err := p.Controls(cmd.Context())
+			if err != nil {
+				return &exitError{code: exitNo, err: err}
+			}
 			meta := p.Metadata()
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: no errors\n", meta.Name, meta.Version)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s, no errors\n", meta.Name, meta.Version, count(len(controls), "control"))
 			return err
 		},
 	}
