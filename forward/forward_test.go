@@ -1065,7 +1065,7 @@ func TestNewAgent_names_the_service_that_is_wrong(t *testing.T) {
 	for says, list := range map[string][]forward.Upstream{
 		"services[1]: service x-web/main is there twice": {u, u},
 		"services[1]: service x-web/other: caFile":       {u, missing},
-		"services[0]: service kubernetes/k: no kubeConf": {{Type: fleet.Kubernetes, Name: "k"}},
+		"services[0]: service kubernetes/k: this isn't":  {{Type: fleet.Kubernetes, Name: "k"}},
 	} {
 		_, err := forward.NewAgent(forward.AgentConfig{Upstreams: list})
 		if err == nil || !strings.HasPrefix(err.Error(), says) {

@@ -333,7 +333,10 @@ const linger = 500 * time.Millisecond
 type stream struct {
 	*yamux.Stream
 	closed atomic.Bool
+	lost   atomic.Bool // the window that the other side writes to
 }
+
+var errWindowLost = errors.New("tunnel: a deadline passed in the middle of a read; the stream can't be read any more")
 
 // Close ends both directions. What was written still arrives, and an end
 // after it; what the other side writes fails there soon. Yamux alone would
@@ -351,15 +354,20 @@ func (st *stream) Close() error {
 }
 
 func (st *stream) Read(p []byte) (int, error) {
+	if st.lost.Load() {
+		return 0, errWindowLost
+	}
 	n, err := st.Stream.Read(p)
 	switch {
 	case st.closed.Load():
 		return 0, net.ErrClosed
 	case err != nil && n > 0:
 		// The bytes are good, but the window's renewal that they brought
-		// about is lost, and with it the stream's future: better an error
-		// now than a writer that waits for ever.
-		st.Stream.Reset()
+		// about is lost, and with it this direction's future: an error at
+		// the next read is better than a writer that waits for ever. The
+		// other direction isn't touched, by which the answer goes that
+		// made a server stop reading.
+		st.lost.Store(true)
 		return n, nil
 	}
 	return n, err

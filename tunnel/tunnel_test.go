@@ -223,6 +223,37 @@ func TestStream_close_reaches_the_other_end(t *testing.T) {
 	}
 }
 
+// A server that answers in the middle of an upload stops its reading by a
+// deadline in the past. However that meets the data, the answer arrives.
+func TestStream_deadline_in_the_middle_of_a_read_spares_the_answer(t *testing.T) {
+	a, b := pair(t, tunnel.Config{})
+	near, far := open(t, a, b)
+	upload := make([]byte, 200<<10) // more than half of the first window
+	if _, err := near.Write(upload); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(far, upload[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Ping(t.Context()); err != nil { // so the rest is there, too
+		t.Fatal(err)
+	}
+	far.SetReadDeadline(time.Unix(1, 0))
+	for {
+		if _, err := far.Read(upload); err != nil {
+			break
+		}
+	}
+	far.SetReadDeadline(time.Time{})
+	if _, err := io.WriteString(far, "too large"); err != nil {
+		t.Fatal(err)
+	}
+	far.Close()
+	if answer, err := io.ReadAll(near); err != nil || string(answer) != "too large" {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
+
 func TestStream_is_bounded_by_its_reader(t *testing.T) {
 	const window = 1 << 20
 	a, b := pair(t, tunnel.Config{Window: window, Memory: window})
