@@ -24,23 +24,40 @@ type documentRes struct {
 }
 
 // defineDocuments makes json, yaml and ini, which read a file, a text or the
-// output of a command.
+// output of a command, and the configurations that are such a file.
 func defineDocuments(s *Set) {
 	var base *ruby.Class
+	ini := func(text string) (ruby.Value, error) { return simpleConfig{}.parse(s, text) }
 	for _, r := range []struct {
 		name, class, title string
 		parse              func(text string) (ruby.Value, error)
+		file               string // where the document is when none is named
+		what               string // in errors, when not the title
 	}{
-		{"json", "JsonConfig", "JSON", s.parseJSON},
-		{"yaml", "YamlConfig", "YAML", s.parseYAML},
-		{"toml", "TomlConfig", "TOML", parseTOML},
-		{"ini", "IniConfig", "INI", func(text string) (ruby.Value, error) { return simpleConfig{}.parse(s, text) }},
+		{"json", "JsonConfig", "JSON", s.parseJSON, "", ""},
+		{"yaml", "YamlConfig", "YAML", s.parseYAML, "", ""},
+		{"toml", "TomlConfig", "TOML", parseTOML, "", ""},
+		{"ini", "IniConfig", "INI", ini, "", ""},
+		{"mongodb_conf", "MongodbConf", "MongoDB Configuration", s.parseYAML, "/etc/mongod.conf", "`mongod.conf` or `mongod.cfg` file"},
+		{"postfix_conf", "PostfixConf", "Postfix Config", ini, "/etc/postfix/main.cf", ""},
 	} {
+		what := r.what
+		if what == "" {
+			what = r.title
+		}
+		least := 1
+		if r.file != "" {
+			least = 0
+		}
 		k := s.define(r.name, r.class, base, func(c *ruby.Call) (any, error) {
-			if err := s.arity(c, 1, 1); err != nil {
+			if err := s.arity(c, least, 1); err != nil {
 				return nil, err
 			}
-			raw, title, err := s.rawDocument(c.Args[0])
+			from := c.Arg(0)
+			if from == nil && r.file != "" {
+				from = str(r.file)
+			}
+			raw, title, err := s.rawDocument(from)
 			// Also one that can't be read or parsed names its file.
 			c.Self.(*ruby.Object).SetIVar("@resource_name_supplement", title)
 			if err != nil {
@@ -49,9 +66,9 @@ func defineDocuments(s *Set) {
 			params, err := r.parse(raw)
 			var raised *ruby.Exception
 			if err != nil && !errors.As(err, &raised) {
-				err = s.fail("Unable to parse %s: %s", r.title, err)
+				err = s.fail("Unable to parse %s: %s", what, err)
 			} else if raised != nil {
-				err = s.fail("Unable to parse %s: %s", r.title, raised.Message)
+				err = s.fail("Unable to parse %s: %s", what, raised.Message)
 			}
 			return &documentRes{r.title, raw, params}, err
 		})
@@ -71,6 +88,7 @@ func defineDocuments(s *Set) {
 			return str(r.title + "'s content"), nil
 		})
 	}
+	fixed(s.in.Class("Inspec::Resources::PostfixConf"), "Postfix Mail Transfer Agent")
 	def(base, "params", func(c *ruby.Call, d *documentRes) (ruby.Value, error) { return d.params, nil })
 	def(base, "raw_content", func(c *ruby.Call, d *documentRes) (ruby.Value, error) { return str(d.raw), nil })
 	def(base, "[]", func(c *ruby.Call, d *documentRes) (ruby.Value, error) { return s.traverse(d.params, c.Args) })

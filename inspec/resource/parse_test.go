@@ -10,7 +10,7 @@ import (
 
 func same(t *testing.T, want, got any) {
 	t.Helper()
-	opt := cmp.AllowUnexported(mountEntry{}, fstabEntry{}, packageInfo{}, idInfo{}, process{}, socket{})
+	opt := cmp.AllowUnexported(mountEntry{}, fstabEntry{}, packageInfo{}, idInfo{}, process{}, socket{}, route{})
 	if d := cmp.Diff(want, got, opt); d != "" {
 		t.Errorf("(-want +got)\n%s", d)
 	}
@@ -112,6 +112,17 @@ tcp6  0 0 :::80 :::* LISTEN 0 1 -
 	same(t, []socket{{port: 53, address: "::1", protocol: "udp6"}}, parseProcNet("header\n 0: 00000000000000000000000001000000:0035 0:0 07\n", "udp6"))
 }
 
+func TestParseRoutes(t *testing.T) {
+	same(t, []route{{"0.0.0.0", "10.0.0.1", "eth0"}, {"10.0.0.0", "0.0.0.0", "eth0"}}, parseRoutes(`Kernel IP routing table
+Destination     Gateway         Genmask         Flags   MSS Window  irtt Iface
+0.0.0.0         10.0.0.1        0.0.0.0         UG        0 0          0 eth0
+10.0.0.0        0.0.0.0         255.255.255.0   U         0 0          0 eth0
+broken
+`))
+	same(t, []route{{"default", "192.0.2.1", "em0"}}, parseRoutes("Routing tables\n\nInternet:\nDestination Gateway Flags Netif Expire\ndefault 192.0.2.1 UGS em0\n"))
+	same(t, []route(nil), parseRoutes("Destination alone\n1 2 3\n"))
+}
+
 func TestAuditRows(t *testing.T) {
 	in := ruby.New(ruby.Limits{})
 	for line, want := range map[string]string{
@@ -136,7 +147,7 @@ func TestAuditRows(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", ":", "a:b:c", "Package: x\nVersion: 1\n\n", "P:x\nV:1\n", "uid=0(root) gid=0(root) groups=0(root)", "uid=(", "d on p type t (o)", " on  type ",
-		"/dev/x / ext4 ro 0 0", `\04`, "tcp LISTEN 0 0 [::ffff:1.2.3.4]:22 *:* users:((", "0: 0100007F:1F90 0:0 0A", "1\t2\t3\t4\t5\t6\t7\n\x00", "\n1 1.5g 2m ? S 0:0 root x",
+		"/dev/x / ext4 ro 0 0", `\04`, "tcp LISTEN 0 0 [::ffff:1.2.3.4]:22 *:* users:((", "0: 0100007F:1F90 0:0 0A", "1\t2\t3\t4\t5\t6\t7\n\x00", "title a\n\tkernel b\n", "menuentry 'a' --\n\tset root='x'\n", "Repo-id : a\n: b", "a:b/c:d", "Destination Gateway Iface\n1 2 3", "\n1 1.5g 2m ? S 0:0 root x",
 	} {
 		f.Add(seed)
 	}
@@ -171,6 +182,13 @@ func FuzzParse(f *testing.F) {
 		hostsRows(text)
 		cronRow(text, true, nil)
 		parseCSV(text, true)
+		parseRoutes(text)
+		parseYum(text)
+		parseImage(text)
+		nftText(text, "sets")
+		parseRSA([]byte(text), "")
+		grubMenuEntry(text, lines(text))
+		legacyKernel(text, text, 0)
 		wildcard(text, "a*b")
 	})
 }

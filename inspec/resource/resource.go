@@ -75,7 +75,7 @@ func Install(in *ruby.Interp, t target.Target, opt Options) (*Set, error) {
 	s.defineFilterTable()
 	for _, define := range []func(*Set){
 		defineFile, defineCommand, defineSystem, defineAccounts, definePackage, defineProcess, defineMount,
-		defineConfig, defineTables, defineService, defineTools, defineX509, defineXML, defineServers, defineDatabases, defineNginx, defineNetwork, defineSmall, defineAide, defineFirewalld, defineLibrary, defineForeign,
+		defineConfig, defineTables, defineService, defineTools, defineX509, defineXML, defineServers, defineDatabases, defineKeys, defineGrub, defineHTTP, defineRoutes, defineQuestions, defineDocker, defineNFTables, defineNginx, defineNetwork, defineSmall, defineAide, defineFirewalld, defineLibrary, defineForeign,
 	} {
 		define(s)
 	}
@@ -422,10 +422,11 @@ func (s *Set) arity(c *ruby.Call, low, high int) error {
 }
 
 // problem turns a target's error into what the control is to see. A target
-// that is gone, or a run that was ended, is no matter of the profile's.
+// that is gone, a run that was ended, or an answer that isn't there yet, is no
+// matter of the profile's.
 func (s *Set) problem(err error) error {
 	var lost *target.LostError
-	if errors.As(err, &lost) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, target.ErrClosed) {
+	if errors.As(err, &lost) || errors.Is(err, target.ErrPending) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, target.ErrClosed) {
 		return err
 	}
 	return s.fail("%s", err)

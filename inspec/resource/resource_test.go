@@ -186,6 +186,22 @@ func TestResources_Commands(t *testing.T) {
 	}
 }
 
+// TestResources_Tools asks programs that print what the real ones do.
+func TestResources_Tools(t *testing.T) {
+	data, err := os.ReadFile("testdata/tools.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, tool := range strings.Split(string(data), "\n-- ")[1:] {
+		name, script, _ := strings.Cut(tool, " --\n")
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newWorld(t, "shell:env PATH="+dir+":/usr/bin:/bin sh").check(t, "testdata/tools.expect")
+}
+
 // TestResources_Library runs a resource that a profile's library defines.
 func TestResources_Library(t *testing.T) {
 	w := newWorld(t, "dir:"+root(t))

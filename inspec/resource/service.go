@@ -70,7 +70,46 @@ func defineService(s *Set) {
 		d.name, _ = argString(c, 0)
 		return d, s.arity(c, 1, 2)
 	})
+	for name, manager := range map[string]func(*serviceRes) (*serviceInfo, error){"upstart_service": s.upstart, "runit_service": s.runit} {
+		s.define(name, map[string]string{"upstart_service": "UpstartService", "runit_service": "RunitService"}[name], svc, func(c *ruby.Call) (any, error) {
+			d := &serviceRes{manager: manager}
+			d.name, _ = argString(c, 0)
+			d.ctl, _ = argString(c, 1)
+			return d, s.arity(c, 1, 2)
+		})
+	}
 	defineKernelModule(s)
+}
+
+var upstartStart = regexp.MustCompile(`(?m)^\s*start on`)
+
+// upstart asks initctl; what it doesn't know may be sysv's.
+func (s *Set) upstart(d *serviceRes) (*serviceInfo, error) {
+	ctl := d.ctl
+	if ctl == "" {
+		ctl = "initctl"
+	}
+	out, ok, err := s.stdout("%s status %s", ctl, d.name)
+	if err != nil {
+		return nil, err
+	}
+	if !ok || out == "" {
+		return s.sysv(d)
+	}
+	conf, _, err := s.readOptional("/etc/init/" + d.name + ".conf")
+	return &serviceInfo{kind: "upstart", installed: true, running: strings.Contains(out, "start/running"), enabled: upstartStart.MatchString(conf)}, err
+}
+
+// runit asks sv.
+func (s *Set) runit(d *serviceRes) (*serviceInfo, error) {
+	ctl := d.ctl
+	if ctl == "" {
+		ctl = "sv"
+	}
+	out, ok, err := s.stdout("%s status %s", ctl, d.name)
+	running := ok && strings.HasPrefix(out, "run:")
+	enabled := ok && (running || strings.Contains(out, "normally up") || strings.Contains(out, "want up"))
+	return &serviceInfo{kind: "runit", installed: ok, running: running, enabled: enabled}, err
 }
 
 func defineServiceMethods(s *Set, k *ruby.Class) {

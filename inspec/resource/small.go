@@ -144,6 +144,7 @@ func defineApt(s *Set) {
 		return "Apt Repository " + d.url
 	}, nil)
 	def(k, "resource_id", func(_ *ruby.Call, d *aptRes) (ruby.Value, error) { return str(d.url), nil })
+	s.define("ppa", "PpaRepository", k, nil)
 	find := func(d *aptRes) (found, active bool, err error) {
 		var files []string
 		for _, pattern := range []string{"/etc/apt/sources.list", "/etc/apt/sources.list.d/*.list"} {

@@ -60,6 +60,7 @@ func defineSystem(s *Set) {
 	text(kernel, func(k kernelParameter) string { return "Kernel Parameter " + k.name }, func(k kernelParameter) string { return k.name })
 	def(kernel, "value", func(c *ruby.Call, k kernelParameter) (ruby.Value, error) { return s.kernelValue(k.name) })
 
+	s.define("linux_kernel_parameter", "LinuxKernelParameter", kernel, nil)
 	env := s.define("os_env", "OsEnv", nil, func(c *ruby.Call) (any, error) { return osEnv{c.Arg(0)}, s.arity(c, 0, 2) })
 	env.Def("to_s", func(c *ruby.Call) (ruby.Value, error) {
 		if e, ok := c.Self.(*ruby.Object).Data.(osEnv); ok && e.name != nil {

@@ -19,6 +19,8 @@ func defineTools(s *Set) {
 	s.defineTool("npm", "NpmPackage", "Npm Package ", s.npm)
 	s.defineTool("pip", "PipPackage", "Pip Package ", s.pip)
 	s.defineTool("gem", "GemPackage", "gem package ", s.gem)
+	s.defineTool("cpan", "CpanPackage", "Perl Module ", s.cpan)
+	s.defineTool("cran", "CranPackage", "R Module ", s.cran)
 	defineIptables(s)
 }
 
@@ -102,6 +104,41 @@ func (s *Set) gem(c *ruby.Call, name string) (packageInfo, error) {
 	}
 	version, _, _ := strings.Cut(m[2], ",")
 	return packageInfo{name: m[1], installed: true, version: strings.TrimSpace(version)}, nil
+}
+
+// needs skips a resource whose program the target doesn't have.
+func (s *Set) needs(program string) error {
+	there, err := s.commandExists(program)
+	if err == nil && !there {
+		err = s.skip("%s not found", program)
+	}
+	return err
+}
+
+func (s *Set) cpan(c *ruby.Call, name string) (packageInfo, error) {
+	if err := s.needs("perl"); err != nil {
+		return packageInfo{}, err
+	}
+	lib := ""
+	if given, ok := argString(c, 1); ok {
+		lib = "PERL5LIB=" + given + " "
+	}
+	out, ok, err := s.stdout("%sperl -le 'eval \"require $ARGV[0]\" and print $ARGV[0]->VERSION or exit 1' %s", lib, name)
+	return packageInfo{name: name, installed: ok, version: strings.TrimSpace(out)}, err
+}
+
+var cranVersion = regexp.MustCompile(`(?m)^\[\d+\]\s+['\p{Pi}](.+)['\p{Pf}]$`)
+
+func (s *Set) cran(_ *ruby.Call, name string) (packageInfo, error) {
+	if err := s.needs("Rscript"); err != nil {
+		return packageInfo{}, err
+	}
+	out, ok, err := s.stdout(`Rscript -e 'packageVersion("%s")'`, name)
+	m := cranVersion.FindStringSubmatch(out)
+	if err != nil || !ok || m == nil {
+		return packageInfo{}, err
+	}
+	return packageInfo{name: name, installed: true, version: m[1]}, nil
 }
 
 // iptablesRes is the rules of the target's packet filter.
