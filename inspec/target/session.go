@@ -69,9 +69,9 @@ type Session struct {
 	outstanding int     // questions on their way
 	settled     chan struct{}
 	lights      int // of those, the ones that don't take long
-	guessing    bool
+	how         Guess
 	guesses     int // that were ever made
-	sure        int // guesses when guessing began
+	sure        int // guesses when this way of guessing began
 	stats       Stats
 	waiters     int // goroutines without an answer
 	since       time.Time
@@ -123,8 +123,9 @@ func (s *Session) Release() bool {
 	return s.outstanding > 0
 }
 
-// Wait returns when half of the answers that were to come are there. What
-// takes long isn't waited for as long as there is anything else.
+// Wait returns when half of the answers that were to come are there, or all if
+// those are few. What takes long isn't waited for as long as there is anything
+// else.
 func (s *Session) Wait(ctx context.Context) {
 	left := func(of func() int) func() int {
 		return func() int {
@@ -137,7 +138,11 @@ func (s *Session) Wait(ctx context.Context) {
 	if count() == 0 {
 		count = left(func() int { return s.outstanding })
 	}
-	for enough := count() / 2; count() > enough; {
+	enough := count() / 2
+	if enough < firstBatch/2 {
+		enough = 0
+	}
+	for count() > enough {
 		select {
 		case <-s.settled:
 		case <-ctx.Done():
@@ -146,31 +151,44 @@ func (s *Session) Wait(ctx context.Context) {
 	}
 }
 
-// Guess begins or ends a stretch in which Ahead's target says, instead of
-// ErrPending, that there is no such file, or that a command failed. It returns
-// how many guesses were made so far. After a guess, nothing is asked any more
-// but what only looks.
-func (s *Session) Guess(on bool) int {
+// A Guess is how an evaluation on Ahead's target goes on where the answer isn't
+// there: with ErrPending, or as if there were no such file, or the command had
+// failed.
+type Guess int
+
+// The ways to guess. After the first guess nothing is asked any more but what
+// changes nothing on the target and costs little.
+const (
+	NoGuess    Guess = iota
+	GuessFiles       // then only files are looked at
+	GuessLooks       // and commands run that only look
+	Guessed          // GuessLooks, a guess having been made before
+)
+
+// Guess begins a stretch in which it is guessed so. It returns how many guesses
+// were made so far.
+func (s *Session) Guess(how Guess) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.guessing, s.sure = on, s.guesses
+	s.how, s.sure = how, s.guesses
 	return s.guesses
 }
 
 // looks are commands that change nothing and don't take long, whoever may want
-// to know: what the evaluation that wanted them guessed before may be wrong.
-var looks = regexp.MustCompile(`^(systemctl (show|is-active|is-enabled) |type "|rpm -q |rpm -qi |/sbin/sysctl -q -n |id |getent |LC_ALL=C chage -l |find |ls |cat |stat |grep |egrep |head |readlink )[^;&|<>` + "`" + `$()]*$`)
-
-var acts = regexp.MustCompile(`\s-(exec|ok|delete|fprint|fls|execdir|okdir)`)
+// to know.
+var (
+	looks = regexp.MustCompile(`^(systemctl (show|is-active|is-enabled) |type "|rpm -q |rpm -qi |/sbin/sysctl -q -n |id |getent |LC_ALL=C chage -l |find /(etc|home|root|run)\S* |ls |cat |stat |grep |egrep |head |readlink )[^;&|<>` + "`" + `$()]*$`)
+	acts  = regexp.MustCompile(`\s-(exec|ok|delete|fprint|fls|execdir|okdir|-?[a-z]*[rR])`)
+)
 
 func onlyLooks(q question) bool {
-	return q.op != opRun || looks.MatchString(q.what) && !acts.MatchString(q.what)
+	return looks.MatchString(q.what) && !acts.MatchString(q.what)
 }
 
 // guess is what an evaluation goes on with where the answer isn't there. mu is
 // held.
 func (s *Session) guess(q question) (any, error) {
-	if !s.guessing {
+	if s.how == NoGuess {
 		return nil, ErrPending
 	}
 	s.guesses++
@@ -298,6 +316,9 @@ func (s *Session) ask(ctx context.Context, q question, direct func() (any, error
 		case !a.known():
 			return nil, context.Cause(ctx)
 		case a.err != nil && known && a.ctx.Err() != nil && ctx.Err() == nil:
+			if s.answers[q] == a {
+				delete(s.answers, q)
+			}
 			continue // the one who asked gave up
 		}
 		return a.value, a.err
@@ -340,7 +361,7 @@ func (s *Session) askAhead(ctx context.Context, q question, direct func() (any, 
 		if all, ok := s.ctx.Deadline(); limited && (!ok || own.Before(all)) {
 			return s.guess(q)
 		}
-		if s.guessing && s.guesses > s.sure && !onlyLooks(q) {
+		if guessed := s.guesses > s.sure || s.how == Guessed; guessed && q.op == opRun && (s.how == GuessFiles || !onlyLooks(q)) {
 			return s.guess(q)
 		}
 		a = s.put(s.ctx, q)
