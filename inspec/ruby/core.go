@@ -1167,11 +1167,15 @@ func (in *Interp) bootComparable() {
 		if r, ok := lo.(*Range); ok {
 			lo, hi = r.Lo, r.Hi
 		}
-		if n, err := c.In.compare(c.Self, lo); err != nil || n < 0 {
-			return lo, err
+		if lo != nil {
+			if n, err := c.In.compare(c.Self, lo); err != nil || n < 0 {
+				return lo, err
+			}
 		}
-		if n, err := c.In.compare(c.Self, hi); err != nil || n > 0 {
-			return hi, err
+		if hi != nil {
+			if n, err := c.In.compare(c.Self, hi); err != nil || n > 0 {
+				return hi, err
+			}
 		}
 		return c.Self, nil
 	})

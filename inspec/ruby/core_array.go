@@ -408,7 +408,7 @@ func (in *Interp) bootArray() {
 			return nil, err
 		}
 		if n < 0 {
-			return nil, c.In.Raise(c.In.eArgument, "negative array size (or size too big)")
+			return nil, c.In.Raise(c.In.eArgument, "negative array size")
 		}
 		return fresh(c, a[:min(n, int64(len(a)))])
 	})
@@ -596,6 +596,16 @@ func (in *Interp) bootArray() {
 		for _, v := range elems(c) {
 			if p, ok := v.(*Array); ok && len(p.Elems) > 0 {
 				if eq, err := c.In.equal(c.fr, p.Elems[0], c.Args[0]); eq || err != nil {
+					return p, err
+				}
+			}
+		}
+		return nil, nil
+	})
+	k.DefN("rassoc", 1, 1, func(c *Call) (Value, error) {
+		for _, v := range elems(c) {
+			if p, ok := v.(*Array); ok && len(p.Elems) > 1 {
+				if eq, err := c.In.equal(c.fr, p.Elems[1], c.Args[0]); eq || err != nil {
 					return p, err
 				}
 			}

@@ -795,6 +795,9 @@ func (in *Interp) bootEnumerable() {
 	n.DefN("with_index", 0, 1, withIndex)
 	n.DefN("each_with_index", 0, 0, withIndex)
 	n.DefN("with_object", 1, 1, func(c *Call) (Value, error) {
+		if c.Block == nil {
+			return c.enum()
+		}
 		e := self(c)
 		blk := &Proc{arity: -1, native: func(d *Call) (Value, error) {
 			return c.yield(append(d.Args[:len(d.Args):len(d.Args)], c.Args[0])...)

@@ -1,6 +1,9 @@
 package ruby
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // hashGet is h[key], with defaults.
 func (in *Interp) hashGet(h *Hash, key Value) (Value, error) {
@@ -96,6 +99,12 @@ func (in *Interp) bootHash() {
 	k.DefN("dig", 1, -1, dig)
 	k.DefN("key?", 1, 1, func(c *Call) (Value, error) { _, ok := self(c).Get(c.Args[0]); return ok, nil })
 	k.alias("key?", "has_key?", "include?", "member?")
+	k.DefN("assoc", 1, 1, func(c *Call) (Value, error) {
+		if i := self(c).find(c.Args[0], self(c).sum(c.Args[0])); i >= 0 {
+			return NewArray(self(c).entries[i].key, self(c).entries[i].value), nil
+		}
+		return nil, nil
+	})
 	k.DefN("value?", 1, 1, func(c *Call) (Value, error) {
 		found := false
 		err := self(c).Each(func(_, v Value) error {
@@ -520,6 +529,13 @@ func (in *Interp) bootRange() {
 			}
 			return covers(c, o.Hi)
 		}
+		// Between one-letter strings, include? asks for a member.
+		lo, _ := self(c).Lo.(*String)
+		hi, _ := self(c).Hi.(*String)
+		if s, ok := c.Args[0].(*String); ok && lo != nil && hi != nil && c.Name != "cover?" && c.Name != "===" &&
+			utf8.RuneCountInString(lo.s) == 1 && utf8.RuneCountInString(hi.s) == 1 && utf8.RuneCountInString(s.s) != 1 {
+			return false, nil
+		}
 		return covers(c, c.Args[0])
 	}
 	for _, n := range []string{"include?", "member?", "cover?", "==="} {
@@ -881,6 +897,14 @@ func (in *Interp) bootRegexp() {
 	}
 	m.DefN("begin", 1, 1, at(0))
 	m.DefN("end", 1, 1, at(1))
+	m.DefN("offset", 1, 1, func(c *Call) (Value, error) {
+		from, err := at(0)(c)
+		if err != nil {
+			return nil, err
+		}
+		to, err := at(1)(c)
+		return NewArray(from, to), err
+	})
 	m.DefN("values_at", 0, -1, func(c *Call) (Value, error) { return c.In.Call(list(md(c), 0), "values_at", c.Args, nil) })
 	m.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
 		d := md(c)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func (in *Interp) bootKernel() {
@@ -20,11 +21,37 @@ func (in *Interp) bootKernel() {
 	for _, n := range []string{"require", "require_relative", "load"} {
 		def(n, 1, 2, func(c *Call) (Value, error) { return true, nil })
 	}
-	for _, n := range []string{"system", "exec", "spawn", "fork", "open", "eval", "binding", "gets", "sleep", "exit", "exit!", "abort", "`", "syscall", "test", "select", "readline", "readlines"} {
+	for _, n := range []string{"system", "exec", "spawn", "fork", "open", "eval", "binding", "gets", "exit", "exit!", "abort", "`", "syscall", "test", "select", "readline", "readlines"} {
 		def(n, 0, -1, func(c *Call) (Value, error) {
 			return nil, c.In.Raise(c.In.eSecurity, "%s is not available to a profile", c.Name)
 		})
 	}
+	def("sleep", 0, 1, func(c *Call) (Value, error) {
+		d := time.Until(c.In.deadline)
+		if len(c.Args) > 0 {
+			wanted, err := c.In.seconds(c.Args[0])
+			if err != nil {
+				return nil, err
+			}
+			if wanted < 0 {
+				return nil, c.In.Raise(c.In.eArgument, "time interval must not be negative")
+			}
+			d = min(d, wanted)
+		}
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-c.In.ctx.Done():
+		}
+		return int64(math.Round(d.Seconds())), c.In.check()
+	})
+	process := in.DefineModule(nil, "Process")
+	process.SetConst("CLOCK_MONOTONIC", int64(1))
+	process.SetConst("CLOCK_REALTIME", int64(0))
+	in.singletonClass(process).DefN("clock_gettime", 1, 2, func(c *Call) (Value, error) {
+		return float64(time.Now().UnixNano()) / 1e9, nil
+	})
 	def("raise", 0, 3, kernelRaise)
 	k.alias("raise", "fail")
 	def("loop", 0, 0, func(c *Call) (Value, error) {

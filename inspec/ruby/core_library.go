@@ -3,9 +3,12 @@ package ruby
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"net/netip"
+	"net/url"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,6 +99,8 @@ func (in *Interp) bootLibrary() {
 	in.bootData()
 	in.bootMash()
 	in.bootREXML()
+	in.bootShellwords()
+	in.bootURI()
 }
 
 func (in *Interp) bootFile() {
@@ -155,6 +160,9 @@ func (in *Interp) bootFile() {
 		return NewString(expandPath(s, dir)), nil
 	})
 	pure("absolute_path?", 1, 1, func(c *Call, s string) (Value, error) { return strings.HasPrefix(s, "/"), nil })
+	for i, n := range []string{"FNM_NOESCAPE", "FNM_PATHNAME", "FNM_DOTMATCH", "FNM_CASEFOLD", "FNM_EXTGLOB"} {
+		f.SetConst(n, int64(1<<i))
+	}
 	pure("fnmatch", 2, 3, func(c *Call, s string) (Value, error) {
 		name, err := c.strArg(1)
 		if err != nil {
@@ -218,7 +226,56 @@ func (in *Interp) bootFile() {
 		text(n, func(s string) Value { return NewString(s) })
 	}
 	text("inspect", func(s string) Value { return NewString("#<Pathname:" + s + ">") })
-	text("basename", func(s string) Value { return wrap(fileBasename(s, "")) })
+	p.DefN("basename", 0, 1, func(c *Call) (Value, error) {
+		suffix := ""
+		if len(c.Args) > 0 {
+			var err error
+			if suffix, err = c.strArg(0); err != nil {
+				return nil, err
+			}
+		}
+		return wrap(fileBasename(self(c), suffix)), nil
+	})
+	p.DefN("relative_path_from", 1, 1, func(c *Call) (Value, error) {
+		base, err := c.In.toS(c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		rel, err := filepath.Rel(base, self(c))
+		if err != nil {
+			return nil, c.In.Raise(c.In.eArgument, "different prefix: %q and %q", self(c), base)
+		}
+		return wrap(rel), nil
+	})
+	// above lists the path and those above it, the longest first.
+	above := func(s string) []Value {
+		list := []Value{wrap(s)}
+		for s = path.Clean(s); s != "/" && strings.Contains(s, "/"); {
+			s = fileDirname(s)
+			list = append(list, wrap(s))
+		}
+		return list
+	}
+	for _, n := range []string{"ascend", "descend"} {
+		p.DefN(n, 0, 0, func(c *Call) (Value, error) {
+			list := above(self(c))
+			if n == "descend" {
+				slices.Reverse(list)
+			}
+			return c.In.send(c.fr, NewArray(list...), "each", nil, c.Block, false)
+		})
+	}
+	p.DefN("sub", 1, 2, func(c *Call) (Value, error) {
+		v, err := c.In.send(c.fr, NewString(self(c)), "sub", c.Args, c.Block, false)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(c.In.ToS(v)), nil
+	})
+	p.DefN("sub_ext", 1, 1, func(c *Call) (Value, error) {
+		ext, err := c.strArg(0)
+		return wrap(strings.TrimSuffix(self(c), fileExtname(self(c))) + ext), err
+	})
 	text("dirname", func(s string) Value { return wrap(fileDirname(s)) })
 	text("parent", func(s string) Value { return wrap(fileDirname(s)) })
 	text("extname", func(s string) Value { return NewString(fileExtname(s)) })
@@ -252,7 +309,7 @@ func (in *Interp) bootIPAddr() {
 		addr, mask, has := strings.Cut(strings.Trim(s, "[]"), "/")
 		a, err := netip.ParseAddr(addr)
 		if err != nil {
-			return ipaddr{}, in.Raise(in.Class("IPAddr::InvalidAddressError"), "invalid address: %s", s)
+			return ipaddr{}, in.Raise(in.Class("IPAddr::InvalidAddressError"), "invalid address: %s", addr)
 		}
 		n := a.BitLen()
 		if has {
@@ -316,7 +373,97 @@ func (in *Interp) bootIPAddr() {
 		p, err := parse(self(c).Addr().String() + "/" + c.In.ToS(c.Args[0]))
 		return &Object{Class: k, Data: p}, err
 	})
-	k.DefN("to_range", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
+	whole := func(a netip.Addr) Value { return &Object{Class: k, Data: ipaddr{netip.PrefixFrom(a, a.BitLen())}} }
+	// bits combines the addresses byte by byte.
+	bits := func(a netip.Addr, fn func(i int, b byte) byte) netip.Addr {
+		raw := a.AsSlice()
+		for i, b := range raw {
+			raw[i] = fn(i, b)
+		}
+		out, _ := netip.AddrFromSlice(raw)
+		return out
+	}
+	netmask := func(p netip.Prefix) netip.Addr {
+		return bits(p.Addr(), func(i int, _ byte) byte { return ^byte(0xff >> uint(max(min(p.Bits()-8*i, 8), 0))) })
+	}
+	// operand is the address in the first argument, which may be a number.
+	operand := func(c *Call) ([]byte, error) {
+		raw := make([]byte, self(c).Addr().BitLen()/8)
+		if b := bigOf(c.Args[0]); b != nil {
+			if b.Sign() < 0 || b.BitLen() > 8*len(raw) {
+				return nil, c.In.Raise(c.In.Class("IPAddr::InvalidAddressError"), "invalid address: %s", c.In.ToS(c.Args[0]))
+			}
+			return b.FillBytes(raw), nil
+		}
+		o, err := of(c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		if o.p.Addr().BitLen() != self(c).Addr().BitLen() {
+			return nil, c.In.Raise(c.In.Class("IPAddr::AddressFamilyError"), "address family is different")
+		}
+		return o.p.Addr().AsSlice(), nil
+	}
+	combine := func(fn func(a, b byte) byte) native {
+		return func(c *Call) (Value, error) {
+			o, err := operand(c)
+			if err != nil {
+				return nil, err
+			}
+			return whole(bits(self(c).Addr(), func(i int, b byte) byte { return fn(b, o[i]) })), nil
+		}
+	}
+	k.DefN("&", 1, 1, combine(func(a, b byte) byte { return a & b }))
+	k.DefN("|", 1, 1, combine(func(a, b byte) byte { return a | b }))
+	k.DefN("~", 0, 0, func(c *Call) (Value, error) {
+		return whole(bits(self(c).Addr(), func(_ int, b byte) byte { return ^b })), nil
+	})
+	k.DefN("succ", 0, 0, func(c *Call) (Value, error) {
+		next := self(c).Addr().Next()
+		if !next.IsValid() {
+			return nil, c.In.Raise(c.In.Class("IPAddr::InvalidAddressError"), "invalid address: %s", self(c).Addr())
+		}
+		return whole(next), nil
+	})
+	k.DefN("to_range", 0, 0, func(c *Call) (Value, error) {
+		mask := netmask(self(c)).AsSlice()
+		last := bits(self(c).Addr(), func(i int, b byte) byte { return b | ^mask[i] })
+		return &Range{Lo: whole(self(c).Addr()), Hi: whole(last)}, nil
+	})
+	k.DefN("netmask", 0, 0, func(c *Call) (Value, error) { return NewString(netmask(self(c)).String()), nil })
+	k.DefN("to_string", 0, 0, func(c *Call) (Value, error) { return NewString(self(c).Addr().StringExpanded()), nil })
+	k.DefN("hton", 0, 0, func(c *Call) (Value, error) { return NewString(string(self(c).Addr().AsSlice())), nil })
+	k.DefN("family", 0, 0, func(c *Call) (Value, error) {
+		if self(c).Addr().Is4() {
+			return int64(2), nil
+		}
+		return int64(10), nil
+	})
+	k.DefN("native", 0, 0, func(c *Call) (Value, error) {
+		if a := self(c).Addr(); a.Is4In6() {
+			return whole(a.Unmap()), nil
+		}
+		return c.Self, nil
+	})
+	k.DefN("ipv4_mapped", 0, 0, func(c *Call) (Value, error) {
+		return whole(netip.AddrFrom16(self(c).Addr().As16())), nil
+	})
+	k.DefN("ipv4_mapped?", 0, 0, func(c *Call) (Value, error) { return self(c).Addr().Is4In6(), nil })
+	k.DefN("reverse", 0, 0, func(c *Call) (Value, error) {
+		var b strings.Builder
+		raw := self(c).Addr().AsSlice()
+		for i := len(raw) - 1; i >= 0; i-- {
+			if len(raw) == 4 {
+				fmt.Fprintf(&b, "%d.", raw[i])
+			} else {
+				fmt.Fprintf(&b, "%x.%x.", raw[i]&15, raw[i]>>4)
+			}
+		}
+		if len(raw) == 4 {
+			return NewString(b.String() + "in-addr.arpa"), nil
+		}
+		return NewString(b.String() + "ip6.arpa"), nil
+	})
 	k.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
 		o, err := of(c.Args[0])
 		if err != nil {
@@ -334,12 +481,7 @@ func (in *Interp) bootIPAddr() {
 		if p.Addr().Is6() {
 			family = "IPv6"
 		}
-		full := make([]byte, p.Addr().BitLen()/8)
-		for i := range p.Bits() {
-			full[i/8] |= 0x80 >> (i % 8)
-		}
-		mask, _ := netip.AddrFromSlice(full)
-		return NewString("#<IPAddr: " + family + ":" + p.Addr().StringExpanded() + "/" + mask.StringExpanded() + ">"), nil
+		return NewString("#<IPAddr: " + family + ":" + p.Addr().StringExpanded() + "/" + netmask(p).StringExpanded() + ">"), nil
 	})
 }
 
@@ -493,7 +635,29 @@ func (in *Interp) bootVersion() {
 		}
 		return false, nil
 	})
-	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) { return NewString(`Gem::Version.new("` + self(c) + `")`), nil })
+	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) { return NewString(`#<Gem::Version "` + self(c) + `">`), nil })
+	k.DefN("release", 0, 0, func(c *Call) (Value, error) {
+		p := versionParts(self(c))
+		if i := slices.IndexFunc(p, func(s string) bool { return !isDigit(s[0]) }); i >= 0 {
+			p = p[:i]
+		}
+		return &Object{Class: k, Data: version{strings.Join(p, ".")}}, nil
+	})
+	k.DefN("bump", 0, 0, func(c *Call) (Value, error) {
+		p := versionParts(self(c))
+		if i := slices.IndexFunc(p, func(s string) bool { return !isDigit(s[0]) }); i >= 0 {
+			p = p[:i]
+		}
+		if len(p) > 1 {
+			p = p[:len(p)-1]
+		}
+		if len(p) == 0 {
+			p = []string{"0"}
+		}
+		last := bigOf(leadingInt(p[len(p)-1], 10))
+		p = append(slices.Clone(p[:len(p)-1]), new(big.Int).Add(last, big.NewInt(1)).String())
+		return &Object{Class: k, Data: version{strings.Join(p, ".")}}, nil
+	})
 
 	// Dependency.new(name, requirements).match?(name, version) and
 	// Requirement.new(…).satisfied_by?(version).
@@ -603,9 +767,12 @@ func (in *Interp) bootData() {
 		return generate(c)
 	})
 
-	y := in.DefineModule(nil, "YAML")
-	in.cObject.SetConst("Psych", y)
-	serr := in.DefineClass(y, "SyntaxError", in.eStandard)
+	y := in.DefineModule(nil, "Psych")
+	in.cObject.SetConst("YAML", y)
+	perr := in.DefineClass(y, "Exception", in.eStandard)
+	in.DefineClass(y, "BadAlias", perr)
+	in.DefineClass(y, "DisallowedClass", perr)
+	serr := in.DefineClass(y, "SyntaxError", perr)
 	ym := in.singletonClass(y)
 	load := func(c *Call) (Value, error) {
 		s, err := c.strArg(0)
@@ -620,9 +787,9 @@ func (in *Interp) bootData() {
 			return nil, c.In.Raise(serr, "%s", err.Error())
 		}
 		if len(doc.Content) == 0 {
-			return false, nil
+			return nil, nil
 		}
-		return c.In.decodeYAML(doc.Content[0], 0)
+		return c.In.decodeYAML(doc.Content[0], c.Name == "unsafe_load", 0)
 	}
 	for _, n := range []string{"load", "safe_load", "unsafe_load"} {
 		ym.DefN(n, 1, -1, load)
@@ -696,7 +863,7 @@ func (in *Interp) encodeJSON(b *bytes.Buffer, v Value) error {
 	return nil
 }
 
-func (in *Interp) decodeYAML(n *yaml.Node, depth int) (Value, error) {
+func (in *Interp) decodeYAML(n *yaml.Node, unsafe bool, depth int) (Value, error) {
 	if depth > 100 {
 		return nil, in.Raise(in.eArgument, "YAML is nested too deeply")
 	}
@@ -705,11 +872,11 @@ func (in *Interp) decodeYAML(n *yaml.Node, depth int) (Value, error) {
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
-		return nil, in.Raise(in.eArgument, "Unknown alias: %s", n.Value)
+		return nil, in.Raise(in.Class("Psych::BadAlias"), "Unknown alias: %s", n.Value)
 	case yaml.SequenceNode:
 		a := &Array{}
 		for _, c := range n.Content {
-			v, err := in.decodeYAML(c, depth+1)
+			v, err := in.decodeYAML(c, unsafe, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -719,11 +886,11 @@ func (in *Interp) decodeYAML(n *yaml.Node, depth int) (Value, error) {
 	case yaml.MappingNode:
 		h := &Hash{}
 		for i := 0; i+1 < len(n.Content); i += 2 {
-			k, err := in.decodeYAML(n.Content[i], depth+1)
+			k, err := in.decodeYAML(n.Content[i], unsafe, depth+1)
 			if err != nil {
 				return nil, err
 			}
-			v, err := in.decodeYAML(n.Content[i+1], depth+1)
+			v, err := in.decodeYAML(n.Content[i+1], unsafe, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -731,7 +898,11 @@ func (in *Interp) decodeYAML(n *yaml.Node, depth int) (Value, error) {
 		}
 		return h, nil
 	}
-	return in.yamlScalar(n), nil
+	v := in.yamlScalar(n)
+	if d, ok := v.(*Object); ok && !unsafe {
+		return nil, in.Raise(in.Class("Psych::DisallowedClass"), "Tried to load unspecified class: %s", d.Class.Name)
+	}
+	return v, nil
 }
 
 // yamlScalar resolves a plain scalar by YAML 1.1, as Psych does: yes and no
@@ -898,5 +1069,175 @@ func (in *Interp) bootMash() {
 	}, func(v Value, name string) bool {
 		_, ok := v.(*Hash).Get(NewString(strings.TrimRight(name, "=?!")))
 		return ok || strings.HasSuffix(name, "=")
+	})
+}
+
+// shellSplit splits a line into words as a Bourne shell does; false when a
+// quote isn't closed.
+func shellSplit(line string) (words []string, ok bool) {
+	var word strings.Builder
+	began, quote := false, byte(0)
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case quote == '\'' && c != quote, quote == '"' && c != quote && c != '\\':
+			word.WriteByte(c)
+		case quote != 0 && c == quote:
+			quote = 0
+		case c == '\\' && i+1 < len(line):
+			i++
+			if quote == '"' && strings.IndexByte("$`\"\\\n", line[i]) < 0 {
+				word.WriteByte('\\')
+			}
+			word.WriteByte(line[i])
+			began = true
+		case c == '\'' || c == '"':
+			quote, began = c, true
+		case isSpace(c) || c == '\n':
+			if began {
+				words = append(words, word.String())
+				word.Reset()
+			}
+			began = false
+		default:
+			word.WriteByte(c)
+			began = true
+		}
+	}
+	if began {
+		words = append(words, word.String())
+	}
+	return words, quote == 0
+}
+
+func shellEscape(s string) string {
+	if s == "" {
+		return "''"
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n':
+			b.WriteString("'\n'")
+			continue
+		case r >= 0x80 || !isIdent(byte(r)) && !strings.ContainsRune("-.,:+/@", r):
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func (in *Interp) bootShellwords() {
+	split := func(c *Call, s string) (Value, error) {
+		words, ok := shellSplit(s)
+		if !ok {
+			return nil, c.In.Raise(c.In.eArgument, "%s", "Unmatched quote: "+inspectString(s))
+		}
+		if err := c.In.charge(64*len(words) + len(s)); err != nil {
+			return nil, err
+		}
+		return Strings(words), nil
+	}
+	join := func(c *Call, v Value) (Value, error) {
+		words, err := c.In.elements(v)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]string, len(words))
+		for i, w := range words {
+			out[i] = shellEscape(c.In.ToS(w))
+		}
+		return c.In.newString(strings.Join(out, " "))
+	}
+	k := in.cString
+	k.DefN("shellsplit", 0, 0, func(c *Call) (Value, error) { return split(c, c.Self.(*String).s) })
+	k.DefN("shellescape", 0, 0, func(c *Call) (Value, error) { return c.In.newString(shellEscape(c.Self.(*String).s)) })
+	in.cArray.DefN("shelljoin", 0, 0, func(c *Call) (Value, error) { return join(c, c.Self) })
+	m := in.singletonClass(in.DefineModule(nil, "Shellwords"))
+	m.DefN("split", 1, 1, func(c *Call) (Value, error) {
+		s, err := c.strArg(0)
+		if err != nil {
+			return nil, err
+		}
+		return split(c, s)
+	})
+	m.alias("split", "shellsplit", "shellwords")
+	m.DefN("escape", 1, 1, func(c *Call) (Value, error) { return c.In.newString(shellEscape(c.In.ToS(c.Args[0]))) })
+	m.alias("escape", "shellescape")
+	m.DefN("join", 1, 1, func(c *Call) (Value, error) { return join(c, c.Args[0]) })
+	m.alias("join", "shelljoin")
+}
+
+// bootURI defines what URI.parse gives: an address in its parts.
+func (in *Interp) bootURI() {
+	m := in.DefineModule(nil, "URI")
+	invalid := in.DefineClass(m, "InvalidURIError", in.DefineClass(m, "Error", in.eStandard))
+	generic := in.DefineClass(m, "Generic", nil)
+	generic.noAlloc = true
+	ports := map[string]int64{"http": 80, "https": 443, "ftp": 21, "ldap": 389, "ldaps": 636, "ws": 80, "wss": 443}
+	class := map[string]*Class{}
+	for _, n := range []string{"HTTP", "FTP", "LDAP", "WS", "File"} {
+		class[strings.ToLower(n)] = in.DefineClass(m, n, generic)
+	}
+	class["https"] = in.DefineClass(m, "HTTPS", class["http"])
+	parse := func(c *Call) (Value, error) {
+		s, err := c.strArg(0)
+		if err != nil {
+			return nil, err
+		}
+		u, err := url.Parse(s)
+		if err != nil || strings.ContainsAny(s, " <>{}|\\^`\"") {
+			return nil, c.In.Raise(invalid, "%s", "bad URI(is not URI?): "+inspectString(s))
+		}
+		k := class[strings.ToLower(u.Scheme)]
+		if k == nil {
+			k = generic
+		}
+		return &Object{Class: k, Data: u}, nil
+	}
+	in.singletonClass(m).DefN("parse", 1, 1, parse)
+	in.DefKernel("URI", parse)
+	part := func(name string, fn func(u *url.URL) Value) {
+		generic.DefN(name, 0, 0, func(c *Call) (Value, error) {
+			u, _ := c.Self.(*Object).Data.(*url.URL)
+			return fn(u), nil
+		})
+	}
+	text := func(s string) Value {
+		if s == "" {
+			return nil
+		}
+		return NewString(s)
+	}
+	part("scheme", func(u *url.URL) Value { return text(u.Scheme) })
+	part("host", func(u *url.URL) Value {
+		h := u.Hostname()
+		if strings.Contains(h, ":") {
+			h = "[" + h + "]"
+		}
+		return text(h)
+	})
+	part("hostname", func(u *url.URL) Value { return text(u.Hostname()) })
+	part("port", func(u *url.URL) Value {
+		if n, err := strconv.ParseInt(u.Port(), 10, 64); err == nil {
+			return n
+		}
+		if n, ok := ports[u.Scheme]; ok {
+			return n
+		}
+		return nil
+	})
+	part("path", func(u *url.URL) Value { return NewString(u.EscapedPath()) })
+	part("query", func(u *url.URL) Value { return text(u.RawQuery) })
+	part("fragment", func(u *url.URL) Value { return text(u.EscapedFragment()) })
+	part("userinfo", func(u *url.URL) Value { return text(u.User.String()) })
+	part("user", func(u *url.URL) Value { return text(u.User.Username()) })
+	part("to_s", func(u *url.URL) Value { return NewString(u.String()) })
+	generic.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
+		return NewString("#<" + c.Self.(*Object).Class.Name + " " + c.In.ToS(c.Self) + ">"), nil
+	})
+	generic.DefN("==", 1, 1, func(c *Call) (Value, error) {
+		return c.In.IsA(c.Args[0], generic) && c.In.ToS(c.Self) == c.In.ToS(c.Args[0]), nil
 	})
 }

@@ -142,7 +142,22 @@ func (in *Interp) bootNumeric() {
 		n.DefN(op, 1, 1, func(c *Call) (Value, error) { return c.In.arithmetic(op, c.Self, c.Args[0]) })
 	}
 	n.alias("%", "modulo")
-	n.alias("**", "pow")
+	n.DefN("pow", 1, 2, func(c *Call) (Value, error) {
+		if len(c.Args) == 1 {
+			return c.In.send(c.fr, c.Self, "**", c.Args, nil, false)
+		}
+		x, y, m := bigOf(c.Self), bigOf(c.Args[0]), bigOf(c.Args[1])
+		if x == nil || y == nil || m == nil || y.Sign() < 0 {
+			return nil, c.In.Raise(c.In.eType, "Integer#pow() 2nd argument not allowed unless all arguments are integers")
+		}
+		if m.Sign() == 0 {
+			return nil, c.In.Raise(c.In.eZeroDiv, "divided by 0")
+		}
+		if y.BitLen() > 4096 || m.BitLen() > 4096 {
+			return nil, &LimitError{Limit: "memory"}
+		}
+		return normBig(new(big.Int).Exp(x, y, m)), nil
+	})
 	for name, test := range map[string]func(int) bool{
 		"<": func(n int) bool { return n < 0 }, "<=": func(n int) bool { return n <= 0 },
 		">": func(n int) bool { return n > 0 }, ">=": func(n int) bool { return n >= 0 },
@@ -291,6 +306,12 @@ func (in *Interp) bootNumeric() {
 				return c.In.floatToInt(fn(floatOf(c.Self)/p) * p)
 			}
 			f := floatOf(c.Self)
+			fn := fn
+			if h, ok := c.Arg(len(c.Args) - 1).(*Hash); ok {
+				if v, _ := h.Get(Symbol("half")); v != nil && c.In.ToS(v) == "even" {
+					fn = math.RoundToEven
+				}
+			}
 			if digits > 0 {
 				if digits > 15 {
 					return f, nil
@@ -413,6 +434,17 @@ func (in *Interp) bootNumeric() {
 			return nil, c.In.Raise(c.In.eType, "not an integer")
 		}
 		return normBig(new(big.Int).GCD(nil, nil, new(big.Int).Abs(bigOf(c.Self)), new(big.Int).Abs(b))), nil
+	})
+	i.DefN("lcm", 1, 1, func(c *Call) (Value, error) {
+		gcd, err := c.In.Call(c.Self, "gcd", c.Args, nil)
+		if err != nil {
+			return nil, err
+		}
+		if bigOf(gcd).Sign() == 0 {
+			return int64(0), nil
+		}
+		n := new(big.Int).Mul(bigOf(c.Self), bigOf(c.Args[0]))
+		return normBig(n.Abs(n).Quo(n, bigOf(gcd))), nil
 	})
 	bits := func(fn func(z, x, y *big.Int) *big.Int) native {
 		return func(c *Call) (Value, error) {

@@ -308,7 +308,7 @@ func leadingFloat(s string) float64 {
 		}
 		return end > from
 	}
-	if !digits() {
+	if !digits() && !(end+1 < len(s) && s[end] == '.' && isDigit(s[end+1])) {
 		return 0
 	}
 	if end+1 < len(s) && s[end] == '.' && isDigit(s[end+1]) {
@@ -1147,6 +1147,41 @@ func (in *Interp) bootString() {
 		return c.Self, nil
 	})
 	k.DefN("-@", 0, 0, func(c *Call) (Value, error) { return &String{s: self(c), frozen: true}, nil })
+	k.DefN("byteslice", 1, 2, func(c *Call) (Value, error) {
+		s := self(c)
+		r, ranged := c.Args[0].(*Range)
+		if ranged {
+			bytes := &Array{Elems: make([]Value, len(s))}
+			for i := range s {
+				bytes.Elems[i] = NewString(s[i : i+1])
+			}
+			if err := c.In.charge(64 * len(s)); err != nil {
+				return nil, err
+			}
+			v, err := c.In.send(c.fr, bytes, "[]", []Value{r}, nil, false)
+			if v == nil || err != nil {
+				return nil, err
+			}
+			return c.In.send(c.fr, v, "join", nil, nil, false)
+		}
+		from, err := c.intArg(0, 0)
+		if err != nil {
+			return nil, err
+		}
+		n, err := c.intArg(1, 1)
+		if err != nil {
+			return nil, err
+		}
+		if from < 0 {
+			from += int64(len(s))
+		}
+		if from < 0 || from > int64(len(s)) || n < 0 || len(c.Args) == 1 && from == int64(len(s)) {
+			return nil, nil
+		}
+		return c.In.newString(s[from:min(from+min(n, int64(len(s))), int64(len(s)))])
+	})
+	k.alias("chars", "grapheme_clusters")
+	k.alias("each_char", "each_grapheme_cluster")
 	k.DefN("unpack", 1, 1, unpack)
 	k.DefN("unpack1", 1, 1, func(c *Call) (Value, error) {
 		v, err := unpack(c)
@@ -1162,6 +1197,9 @@ func (in *Interp) bootString() {
 	}
 	enc.DefN("to_s", 0, 0, func(c *Call) (Value, error) { return NewString(c.Self.(*Object).Data.(string)), nil })
 	enc.alias("to_s", "name")
+	enc.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
+		return NewString("#<Encoding:" + c.Self.(*Object).Data.(string) + ">"), nil
+	})
 	for _, n := range []string{"UndefinedConversionError", "InvalidByteSequenceError", "CompatibilityError"} {
 		in.DefineClass(enc, n, in.Class("EncodingError"))
 	}

@@ -110,6 +110,9 @@ func (in *Interp) bootStruct() {
 		}
 		return h, nil
 	})
+	s.DefN("values_at", 0, -1, func(c *Call) (Value, error) {
+		return c.In.send(c.fr, NewArray(self(c).values...), "values_at", c.Args, nil, false)
+	})
 	s.DefN("members", 0, 0, func(c *Call) (Value, error) { return symbols(self(c).members), nil })
 	at := func(c *Call) (int, error) {
 		if i, ok := c.Args[0].(int64); ok {
@@ -146,9 +149,15 @@ func (in *Interp) bootStruct() {
 	})
 	s.DefN("dig", 1, -1, dig)
 	s.DefN("each", 0, 0, func(c *Call) (Value, error) {
+		if c.Block == nil {
+			return c.enum()
+		}
 		return c.Self, c.In.iterate(c.Self, func(v Value) error { _, err := c.yield(v); return err })
 	})
 	s.DefN("each_pair", 0, 0, func(c *Call) (Value, error) {
+		if c.Block == nil {
+			return c.enum()
+		}
 		for i, m := range self(c).members {
 			if _, err := c.yield(Symbol(m), self(c).values[i]); err != nil {
 				return nil, err
@@ -190,6 +199,7 @@ func (in *Interp) bootStruct() {
 	})
 	s.alias("inspect", "to_s")
 	in.bootSet()
+	in.bootOpenStruct()
 }
 
 func symbols(names []string) *Array {
@@ -267,7 +277,11 @@ func (in *Interp) bootSet() {
 				return nil, err
 			}
 			out := &Hash{}
-			for _, src := range []*Hash{self(c), b} {
+			order := []*Hash{self(c), b}
+			if c.Name == "^" {
+				order = []*Hash{b, self(c)}
+			}
+			for _, src := range order {
 				for _, v := range src.Keys() {
 					_, inA := self(c).Get(v)
 					_, inB := b.Get(v)
@@ -328,22 +342,26 @@ func (in *Interp) bootSet() {
 		}
 		return compare(func(a, b *Hash, all bool) bool { return all })(c)
 	})
-	keep := func(want bool) native {
-		return func(c *Call) (Value, error) {
-			out := &Hash{}
-			err := self(c).Each(func(k, _ Value) error {
-				ok, err := c.test(k)
-				if ok == want {
-					out.Set(k, true)
-				}
-				return err
-			})
-			return wrap(c, out), err
+	s.DefN("hash", 0, 0, func(c *Call) (Value, error) {
+		sum := int64(0)
+		for _, k := range self(c).Keys() {
+			sum += int64(self(c).sum(k))
 		}
-	}
-	s.DefN("select", 0, 0, keep(true))
-	s.alias("select", "filter")
-	s.DefN("reject", 0, 0, keep(false))
+		return sum, nil
+	})
+	s.DefN("flatten", 0, 0, func(c *Call) (Value, error) {
+		out := &Hash{}
+		var add func(h *Hash) error
+		add = func(h *Hash) error {
+			return h.Each(func(k, _ Value) error {
+				if o, ok := k.(*Object); ok && o.Class.Inherits(in.cSet) {
+					return c.In.deeper(func() error { return add(o.Data.(*Hash)) })
+				}
+				return c.In.hashSet(out, k, true)
+			})
+		}
+		return wrap(c, out), add(self(c))
+	})
 	s.DefN("delete_if", 0, 0, func(c *Call) (Value, error) {
 		return c.Self, self(c).Each(func(k, _ Value) error {
 			ok, err := c.test(k)
@@ -358,4 +376,91 @@ func (in *Interp) bootSet() {
 		return NewString("#<Set: {" + text[1:len(text)-1] + "}>"), err
 	})
 	s.alias("inspect", "to_s")
+}
+
+// bootOpenStruct defines OpenStruct, whose members are whatever is assigned.
+func (in *Interp) bootOpenStruct() {
+	k := in.DefineClass(nil, "OpenStruct", nil)
+	self := func(c *Call) *Hash {
+		o := c.Self.(*Object)
+		h, ok := o.Data.(*Hash)
+		if !ok {
+			h = &Hash{}
+			o.Data = h
+		}
+		return h
+	}
+	symbol := func(v Value) Value {
+		if s, ok := v.(*String); ok {
+			return Symbol(s.s)
+		}
+		return v
+	}
+	k.DefN("initialize", 0, 1, func(c *Call) (Value, error) {
+		h, ok := c.Arg(0).(*Hash)
+		if !ok {
+			return nil, nil
+		}
+		return nil, h.Each(func(k, v Value) error { return c.In.hashSet(self(c), symbol(k), v) })
+	})
+	k.DefN("[]", 1, 1, func(c *Call) (Value, error) { v, _ := self(c).Get(symbol(c.Args[0])); return v, nil })
+	k.DefN("[]=", 2, 2, func(c *Call) (Value, error) {
+		return c.Args[1], c.In.hashSet(self(c), symbol(c.Args[0]), c.Args[1])
+	})
+	k.DefN("to_h", 0, 0, func(c *Call) (Value, error) {
+		h := &Hash{}
+		h.copyEntries(self(c))
+		return h, nil
+	})
+	k.DefN("each_pair", 0, 0, func(c *Call) (Value, error) {
+		if c.Block == nil {
+			return c.enum()
+		}
+		return c.Self, self(c).Each(func(k, v Value) error { _, err := c.yield(k, v); return err })
+	})
+	k.DefN("dig", 1, -1, func(c *Call) (Value, error) {
+		args := append([]Value{symbol(c.Args[0])}, c.Args[1:]...)
+		return c.In.send(c.fr, self(c), "dig", args, nil, false)
+	})
+	k.DefN("delete_field", 1, 1, func(c *Call) (Value, error) { v, _ := self(c).Delete(symbol(c.Args[0])); return v, nil })
+	k.DefN("==", 1, 1, func(c *Call) (Value, error) {
+		o, ok := c.Args[0].(*Object)
+		if !ok || !o.Class.Inherits(k) {
+			return false, nil
+		}
+		h, _ := o.Data.(*Hash)
+		if h == nil {
+			h = &Hash{}
+		}
+		return c.In.equal(c.fr, self(c), h)
+	})
+	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
+		text, sep := "#<"+c.In.className(c.Self.(*Object).Class), " "
+		err := c.In.guarded(c.Self, func() error {
+			return self(c).Each(func(k, v Value) error {
+				s, err := c.In.inspect(v)
+				text, sep = text+sep+c.In.ToS(k)+"="+s, ", "
+				return err
+			})
+		})
+		return NewString(text + ">"), err
+	})
+	k.alias("inspect", "to_s")
+	k.DefMissing(func(c *Call, name string) (Value, error) {
+		if set, ok := strings.CutSuffix(name, "="); ok && len(c.Args) == 1 {
+			return c.Args[0], c.In.hashSet(self(c), Symbol(set), c.Args[0])
+		}
+		if len(c.Args) > 0 {
+			return nil, c.In.NoMethod(c.Self, name)
+		}
+		v, _ := self(c).Get(Symbol(name))
+		return v, nil
+	}, func(v Value, name string) bool {
+		h, _ := v.(*Object).Data.(*Hash)
+		if h == nil {
+			return false
+		}
+		_, ok := h.Get(Symbol(strings.TrimSuffix(name, "=")))
+		return ok
+	})
 }

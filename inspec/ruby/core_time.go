@@ -242,7 +242,7 @@ func (in *Interp) zone(v Value) (*time.Location, error) {
 // seconds is a number as a duration.
 func (in *Interp) seconds(v Value) (time.Duration, error) {
 	if !isNumber(v) {
-		return 0, in.Raise(in.eType, "can't convert %s into an exact number", in.kindName(v))
+		return 0, in.Raise(in.eType, "can't convert %s into an exact number", in.className(in.ClassOf(v)))
 	}
 	if n, ok := v.(int64); ok && n > -1<<33 && n < 1<<33 {
 		return time.Duration(n) * time.Second, nil
