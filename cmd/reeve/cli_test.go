@@ -246,7 +246,7 @@ func documented(page string) []string {
 }
 
 // calls finds those of reeve in a line for the shell.
-var calls = regexp.MustCompile(`(?:^|[|;(&)] *)reeve ([^|;()&>]*)`)
+var calls = regexp.MustCompile(`(?:^|[|;(&)] *|=\S+ )reeve ([^|;()&>]*)`)
 
 // TestHelp walks every command: each says what it is for, and its examples
 // name commands and flags that there are.
@@ -258,7 +258,7 @@ func TestHelp(t *testing.T) {
 		}
 		for line := range strings.Lines(cmd.Example) {
 			for _, call := range calls.FindAllStringSubmatch(strings.TrimSpace(line), -1) {
-				checkExample(t, cmd, strings.Fields(call[1]))
+				checkExample(t, cmd.CommandPath(), strings.Fields(call[1]))
 			}
 		}
 		for _, c := range cmd.Commands() {
@@ -268,18 +268,39 @@ func TestHelp(t *testing.T) {
 	walk(newRoot())
 }
 
-func checkExample(t *testing.T, of *cobra.Command, words []string) {
+// TestPages holds the commands of the pages for people against those that
+// there are.
+func TestPages(t *testing.T) {
+	for _, page := range []string{"../../README.md", "../../docs/architecture.md", "../../docs/configuration.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			code, ok := strings.CutPrefix(line, "    ")
+			if !ok {
+				continue
+			}
+			code, _, _ = strings.Cut(code, " #")
+			for _, call := range calls.FindAllStringSubmatch(strings.TrimSpace(code), -1) {
+				checkExample(t, page, strings.Fields(call[1]))
+			}
+		}
+	}
+}
+
+func checkExample(t *testing.T, of string, words []string) {
 	t.Helper()
 	cmd, _, err := newRoot().Find(words)
 	if err != nil || cmd == cmd.Root() {
-		t.Errorf("example of %s: %v: no such command (%v)", of.CommandPath(), words, err)
+		t.Errorf("%s: %v: no such command (%v)", of, words, err)
 		return
 	}
 	for _, w := range words {
 		if name, ok := strings.CutPrefix(w, "--"); ok {
 			name, _, _ = strings.Cut(name, "=")
 			if cmd.Flags().Lookup(name) == nil {
-				t.Errorf("example of %s: %s has no flag --%s", of.CommandPath(), cmd.CommandPath(), name)
+				t.Errorf("%s: %s has no flag --%s", of, cmd.CommandPath(), name)
 			}
 		}
 	}

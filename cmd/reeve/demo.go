@@ -265,7 +265,7 @@ func (d *demo) do(ctx context.Context, begin time.Time) error {
 	}
 	fmt.Fprintf(d.out, `
 Web page    %s
-Log in      %s   (works once)
+Log in once %s
 Try         . %s && %s get scans     (in another terminal)
 
 The browser will warn: the demo's authority is its own. Ctrl-C ends the demo.
