@@ -209,7 +209,7 @@ func (s *Set) parseJSON(text string) (ruby.Value, error) {
 func (s *Set) parseYAML(text string) (ruby.Value, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
-		return nil, errors.New("(<unknown>): " + strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil, psychError(yamlProblem(text, err.Error()))
 	}
 	if len(doc.Content) == 0 {
 		return false, nil
