@@ -24,7 +24,15 @@ type Agent struct {
 	LastSeen  time.Time
 }
 
-// SaveAgent notes what an agent process said when it joined.
+// What is kept of the processes of one agent that were here before: an agent
+// without a lasting folder is another process at each start.
+const (
+	maxInstances = 100
+	instanceLife = 30 * 24 * time.Hour
+)
+
+// SaveAgent notes what an agent process said when it joined, and forgets those
+// of the same agent that weren't seen for a month, or are too many.
 func (s *Store) SaveAgent(ctx context.Context, r fleet.Registration, at time.Time) error {
 	r.Holding = nil
 	row, err := json.Marshal(r)
@@ -39,6 +47,13 @@ func (s *Store) SaveAgent(ctx context.Context, r fleet.Registration, at time.Tim
 				version = excluded.version, hostname = excluded.hostname,
 				registration = excluded.registration, last_seen = excluded.last_seen`,
 			r.Agent, r.Instance, r.Version, r.Hostname, string(row), micros(at), micros(at))
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			DELETE FROM agents WHERE agent = ? AND instance <> ? AND (last_seen < ? OR instance NOT IN (
+				SELECT instance FROM agents WHERE agent = ? ORDER BY last_seen DESC, instance LIMIT ?))`,
+			r.Agent, r.Instance, micros(at.Add(-instanceLife)), r.Agent, maxInstances)
 		return err
 	})
 	if err != nil {

@@ -65,6 +65,30 @@ func agents(t *testing.T, s *store.Store) {
 	if d := cmp.Diff(map[fleet.AgentName][]string{"core": nil, "edge": {"dir", "k8s-container"}}, kinds); d != "" {
 		t.Errorf("targets (-want +got):\n%s", d)
 	}
+
+	// A month later core is as it was, since nothing came in its place.
+	third := fleet.Registration{Agent: "edge", Instance: "i4"}
+	later := epoch.Add(3*time.Minute + 30*24*time.Hour)
+	save(third, later)
+	instances := func() (out []fleet.InstanceID) {
+		got, err := s.Agents(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range got {
+			out = append(out, a.Instance)
+		}
+		return out
+	}
+	if d := cmp.Diff([]fleet.InstanceID{"i3", "i4", "i2"}, instances()); d != "" {
+		t.Errorf("a month later (-want +got):\n%s", d)
+	}
+	for i := range 200 {
+		save(fleet.Registration{Agent: "edge", Instance: fleet.InstanceID(fmt.Sprintf("new-%03d", i))}, later.Add(time.Duration(i)*time.Second))
+	}
+	if got := instances(); len(got) != 101 || got[1] != "new-199" || got[100] != "new-100" {
+		t.Errorf("after many: %d, %v", len(got), got)
+	}
 }
 
 func tokens(t *testing.T, s *store.Store) {
