@@ -201,5 +201,29 @@ func Decode(r io.Reader) (*Results, error) {
 	if doc.Version == "" || doc.Profiles == nil {
 		return nil, fmt.Errorf("results are not HDF: version or profiles is missing")
 	}
+	doc.fill()
 	return &doc, nil
+}
+
+// fill makes empty what the schema requires and a document leaves out.
+func (r *Results) fill() {
+	for i := range r.Profiles {
+		p := &r.Profiles[i]
+		p.Supports, p.Attributes = orEmpty(p.Supports), orEmpty(p.Attributes)
+		p.Groups, p.Controls = orEmpty(p.Groups), orEmpty(p.Controls)
+		for j := range p.Controls {
+			c := &p.Controls[j]
+			c.Refs, c.Results = orEmpty(c.Refs), orEmpty(c.Results)
+			if c.Tags == nil {
+				c.Tags = map[string]any{}
+			}
+		}
+	}
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
