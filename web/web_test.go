@@ -525,7 +525,7 @@ func TestRefusals(t *testing.T) {
 	w := newWorld(t, east())
 	for _, path := range []string{"/", "/scans", "/scans/x", "/insights", "/alerts", "/nothing"} {
 		v := read(t, w.answer(t, "GET", path))
-		v.wants(t, 401, "Log in", "reeve demo", "https://example.com/api/v1/login-links")
+		v.wants(t, 401, "Log in", "reeve demo", "REEVE_HUB=https://example.com ", "reeve login")
 		if strings.Contains(v.text, "Your login has ended") || strings.Contains(v.text, "Fleet") {
 			t.Errorf("%s: %s", path, v.text)
 		}
