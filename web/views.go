@@ -149,14 +149,23 @@ func (v *scanView) show() {
 		from += n
 	}
 	text := strings.ToLower(v.Text)
-	for _, p := range v.Results.Profiles {
+	findings := v.Results.Findings()
+	for i := range v.Results.Profiles {
+		p := &v.Results.Profiles[i]
 		pv := profileView{Title: strings.TrimSpace(cmp.Or(p.Title, p.Name) + " " + p.Version)}
-		for _, c := range p.Controls {
+		for _, f := range findings {
+			if f.Profile != p {
+				continue
+			}
+			c := *f.Control
 			hidden := v.Only != "" && v.Only != string(c.Status) || !strings.Contains(searched(c), text)
 			if !hidden {
 				v.Shown++
 			}
 			pv.Controls = append(pv.Controls, controlView{c, hidden})
+		}
+		if len(pv.Controls) == 0 && p.ParentProfile != "" {
+			continue // its overlay shows its controls
 		}
 		slices.SortStableFunc(pv.Controls, func(a, b controlView) int {
 			return cmp.Or(cmp.Compare(slices.Index(worst, a.Status), slices.Index(worst, b.Status)), cmp.Compare(b.Impact, a.Impact))
