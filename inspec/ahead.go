@@ -45,8 +45,10 @@ func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) 
 	wg.Go(func() {
 		defer session.Release()
 		known := map[string]bool{}
+		how := target.GuessFiles // what every control asks comes first
 		for range passes {
-			again, err := r.pass(ctx, t, session, known)
+			again, err := r.pass(ctx, t, session, how, known)
+			how = target.GuessLooks
 			if err != nil || !session.Release() || !again {
 				return
 			}
@@ -63,12 +65,16 @@ func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) 
 // pass evaluates all controls but the known ones, and notes which are known
 // now. It reports whether any isn't. Each pass is a run of its own, for what
 // resources and libraries remember may come from a guess.
-func (r *run) pass(ctx context.Context, t target.Target, session *target.Session, known map[string]bool) (again bool, err error) {
+func (r *run) pass(ctx context.Context, t target.Target, session *target.Session, how target.Guess, known map[string]bool) (again bool, err error) {
 	guessed := map[string]bool{}
 	note := func(id string) func() {
-		before := session.Guess(true)
+		way := how
+		if how == target.GuessLooks && guessed[id] {
+			way = target.Guessed
+		}
+		before := session.Guess(way)
 		return func() {
-			if session.Guess(false) > before {
+			if session.Guess(target.NoGuess) > before {
 				guessed[id] = true
 			}
 		}
@@ -83,6 +89,10 @@ func (r *run) pass(ctx context.Context, t target.Target, session *target.Session
 		return false, err
 	}
 	for _, c := range suite.Controls() {
+		if how == target.GuessFiles && guessed[c.ID] {
+			again = true
+			continue // perhaps it isn't to be judged at all
+		}
 		done := note(c.ID)
 		results, err := suite.Run(ctx, c)
 		done()

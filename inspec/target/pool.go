@@ -66,7 +66,7 @@ func kindOf(q question) kind {
 	switch {
 	case q.op != opRun:
 		return light
-	case watches.MatchString(q.what):
+	case q.what != "ps --help" && watches.MatchString(q.what):
 		return watcher
 	case locks.MatchString(q.what):
 		return holder
@@ -211,7 +211,7 @@ func (p *pool) next() (kind, []*call) {
 	case heavies > 0 && (lights == 0 || p.busy[heavy]+p.busy[holder] < max(1, p.jobs/2)):
 		return take(heavy, share(heavy, p.jobs))
 	case lights > 0:
-		return take(light, max(8, share(light, 2*p.jobs)))
+		return take(light, max(8, share(light, p.jobs)))
 	case len(p.waiting[watcher]) > 0 && p.busy == [kinds]int{} && len(p.waiting[holder]) == 0:
 		return take(watcher, len(p.waiting[watcher]))
 	}

@@ -1,8 +1,8 @@
 // Package kube makes targets of containers in Kubernetes.
 //
-// A container is entered by exec of /bin/sh in it: one connection to the API
+// A container is entered by exec of /bin/sh in it: a connection to the API
 // server (WebSocket, or SPDY where that is all it speaks) that carries every
-// command of the scan. Needed are, on the one pod, get of pods and get and
+// command of the scan; a few more of them when commands run side by side. Needed are, on the one pod, get of pods and get and
 // create of pods/exec; nothing is listed and nothing is created.
 package kube
 
@@ -136,6 +136,10 @@ func Open(ctx context.Context, config *rest.Config, namespace, pod, container st
 	s := start(context.WithoutCancel(ctx), exec)
 	t, err := target.NewShell(ctx, s.stdin, s.stdout, s.stderr, target.ShellConfig{
 		URI: URI(namespace, pod, container), Timeout: opt.CommandTimeout, Close: s.close,
+		More: func(ctx context.Context) (target.Streams, error) {
+			s := start(context.WithoutCancel(ctx), exec)
+			return target.Streams{Stdin: s.stdin, Stdout: s.stdout, Stderr: s.stderr, Close: s.close}, nil
+		},
 	})
 	if err != nil {
 		return nil, s.explain(ctx, err, namespace, pod, container)
