@@ -50,11 +50,13 @@ type API struct {
 	mux  *http.ServeMux
 	all  http.Handler // what ServeHTTP serves
 	csrf *http.CrossOriginProtection
+
+	converting chan struct{} // has room for as many as may convert results
 }
 
 // New makes the API.
 func New(cfg Config) *API {
-	a := &API{cfg: cfg, mux: http.NewServeMux(), csrf: http.NewCrossOriginProtection()}
+	a := &API{cfg: cfg, mux: http.NewServeMux(), csrf: http.NewCrossOriginProtection(), converting: make(chan struct{}, converters)}
 	hc := huma.DefaultConfig("Reeve", cfg.Version)
 	hc.Info.Description = "Scans, fleet, insights and alerts of one Reeve hub."
 	hc.DocsPath, hc.SchemasPath = "", ""

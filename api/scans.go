@@ -293,7 +293,7 @@ func (a *API) results() {
 		}
 		f, _ := format.ByName(in.Format)
 		if in.Format != "json" {
-			if doc, err = convert(doc, f); err != nil {
+			if doc, err = a.convert(ctx, doc, f); err != nil {
 				return nil, a.problem(ctx, "convert results", err)
 			}
 		}
@@ -301,10 +301,19 @@ func (a *API) results() {
 	})
 }
 
+// converters is how many results may be in memory to be converted at a time.
+const converters = 2
+
 // convert writes stored results in another format, and closes them. It is
 // made whole before it is sent, so that what goes wrong can be answered.
-func convert(doc io.ReadCloser, f format.Format) (io.ReadCloser, error) {
+func (a *API) convert(ctx context.Context, doc io.ReadCloser, f format.Format) (io.ReadCloser, error) {
 	defer doc.Close()
+	select {
+	case a.converting <- struct{}{}:
+		defer func() { <-a.converting }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	results, err := hdf.Decode(doc)
 	if err != nil {
 		return nil, err
