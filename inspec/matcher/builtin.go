@@ -273,7 +273,8 @@ func (m *identity) Description() (string, error) { return "equal" + m.kit.list(m
 
 func (m *identity) show(v ruby.Value) string {
 	if isSingleton(v) {
-		return m.kit.Format(v)
+		ids := map[ruby.Value]int{nil: 8, true: 20, false: 0}
+		return fmt.Sprintf("#<%s:%d> => %s", m.kit.in.ClassOf(v).Name, ids[v], m.kit.Format(v))
 	}
 	return fmt.Sprintf("#<%s> => %s", m.kit.in.ClassOf(v).Name, m.kit.Format(v))
 }

@@ -844,6 +844,5 @@ func (in *Interp) bootEnumerable() {
 		}
 		return NewString(fmt.Sprintf("#<Enumerator: %s:%s%s>", c.In.Inspect(e.recv), e.name, args)), nil
 	})
-	n.alias("inspect", "to_s")
 	in.bootLazy()
 }

@@ -1056,6 +1056,7 @@ func (in *Interp) bootMash() {
 		})
 		return NewString(b.String() + ">"), err
 	})
+	k.alias("inspect", "to_s")
 	k.DefMissing(func(c *Call, name string) (Value, error) {
 		switch {
 		case strings.HasSuffix(name, "=") && len(c.Args) == 1:
