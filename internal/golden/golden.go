@@ -227,6 +227,8 @@ var (
 		{regexp.MustCompile(`(?s)\n\n +inner_subject\.send\(attr\).*`), ""},
 		{regexp.MustCompile(`(?s)\nDid you mean\?.*`), ""},
 		{regexp.MustCompile(`0x[0-9a-f]+`), "0x0"},
+		{regexp.MustCompile(`(last_change is expected to cmp <= )\d{5}`), "${1}DAY"}, // of the run
+		{regexp.MustCompile(`(?s)(got: +#<Date: ).*`), "${1}DAY"},
 		{regexp.MustCompile(`^Control Source Code Error [^/]+/`), "Control Source Code Error "}, // the profile's folder
 		{regexp.MustCompile(`(?s)#<Inspec::Rule\b.*`), "#<Inspec::Rule>"},
 		{regexp.MustCompile(`(?s)#<(#<Class:0x0>|Inspec::Resources::\w+):0x0 .*`), "#<resource>"},
