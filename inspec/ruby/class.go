@@ -71,7 +71,9 @@ func (c *Class) Def(name string, fn func(c *Call) (Value, error)) { c.DefN(name,
 // DefN is Def for a method that takes from min to max arguments (max < 0: any
 // number); others raise ArgumentError.
 func (c *Class) DefN(name string, min, max int, fn func(c *Call) (Value, error)) {
-	c.define(&method{name: name, native: fn, min: min, max: max})
+	m := c.in.newMethod()
+	m.name, m.native, m.min, m.max = name, fn, min, max
+	c.define(m)
 }
 
 // DefSingleton defines a method of c itself.
@@ -92,13 +94,31 @@ func (c *Class) Undef(name string) { c.define(&method{name: name}) }
 func (c *Class) define(m *method) {
 	m.owner = c
 	if c.methods == nil {
-		c.methods = map[string]*method{}
+		n := sizes[c.Name]
+		c.methods = make(map[string]*method, n)
+		c.order = make([]string, 0, n)
 	}
 	if _, ok := c.methods[m.name]; !ok {
 		c.order = append(c.order, m.name)
 	}
 	c.methods[m.name] = m
 	c.in.epoch++
+}
+
+// sizes are about how many methods the larger core classes have.
+var sizes = map[string]int{
+	"String": 130, "Array": 85, "Kernel": 100, "Hash": 75, "Enumerable": 60, "Module": 56, "Numeric": 50,
+	"Date": 50, "Time": 50, "Set": 45, "Pathname": 28, "IPAddr": 32, "REXML::Element": 28, "Enumerator::Lazy": 28,
+}
+
+// newMethod returns an entry for a method table; they are made by the block.
+func (in *Interp) newMethod() *method {
+	if len(in.spare) == 0 {
+		in.spare = make([]method, 128)
+	}
+	m := &in.spare[0]
+	in.spare = in.spare[1:]
+	return m
 }
 
 func (m *method) undefined() bool {

@@ -78,9 +78,10 @@ func (in *Interp) bootstrap() {
 // alias makes more names for the method from.
 func (c *Class) alias(from string, names ...string) {
 	for _, n := range names {
-		m := *c.methods[from]
+		m := c.in.newMethod()
+		*m = *c.methods[from]
 		m.name = n
-		c.define(&m)
+		c.define(m)
 	}
 }
 

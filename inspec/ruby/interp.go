@@ -26,6 +26,7 @@ type Interp struct {
 	guard   []Value      // being inspected
 	catches []Value      // tags of the catches under way
 
+	spare   []method // for newMethod
 	globals map[string]Value
 	main    *Object
 	regexps map[regexpKey]*Regexp
