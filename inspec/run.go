@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"reeve.dev/reeve/hdf"
@@ -80,7 +81,7 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 	if err != nil {
 		return nil, fmt.Errorf("platform of %s: %w", t.URI(), err)
 	}
-	doc := &hdf.Results{Version: opt.Version, Platform: hdf.Platform{Name: platform.Name, Release: platform.Release}}
+	doc := &hdf.Results{Version: opt.Version, Platform: hdf.Platform{Name: platform.Name, Release: platform.Release, TargetID: targetID(t.URI())}}
 	if doc.Version == "" {
 		doc.Version = buildVersion()
 	}
@@ -113,6 +114,15 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 		opt.Stats.Own = opt.Stats.Wall - opt.Stats.Waiting
 	}
 	return doc, nil
+}
+
+// targetID names the target in results. Results travel, so that the words of a
+// shell: command, which may hold a secret, stay behind.
+func targetID(uri string) string {
+	if strings.HasPrefix(uri, "shell:") {
+		return ""
+	}
+	return uri
 }
 
 // controlTime is how long one control may take where Options say nothing. It
@@ -158,9 +168,10 @@ func (r *run) install(ctx context.Context, t target.Target) error {
 // empty is run to give the interpreter its context.
 var empty, _ = ruby.Parse("", nil)
 
-// supports reports whether p is meant for the target's platform.
+// supports reports whether p is meant for the target's platform; to list its
+// controls, each is.
 func (r *run) supports(p *Profile) bool {
-	return len(p.meta.Supports) == 0 || slices.ContainsFunc(p.meta.Supports, func(entry map[string]any) bool {
+	return r.ungated || len(p.meta.Supports) == 0 || slices.ContainsFunc(p.meta.Supports, func(entry map[string]any) bool {
 		criteria := &ruby.Hash{}
 		for _, k := range sortedKeys(entry) {
 			criteria.Set(ruby.NewString(k), ruby.NewString(fmt.Sprint(entry[k])))
