@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -72,6 +73,8 @@ skipped; 2 if the scan couldn't be made.`,
 	flags.StringArrayVar(&s.reporters, "reporter", nil, "`reporter`: "+reporterNames()+", or FORMAT:FILE; several may follow")
 	s.account.flags(flags)
 	flags.StringVar(&s.engine, "engine", "native", "`engine`: native, or cinc for an installed cinc-auditor or inspec")
+	flags.IntVar(&s.jobs, "jobs", inspec.Jobs, "`number` of commands that may run on the target side by side")
+	flags.BoolVar(&s.stats, "stats", false, "print what the scan cost: commands, round trips, time spent waiting for the target and by the engine itself")
 	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
 	flags.StringVar(&s.context, "context", "", "`name` of the kubeconfig's context")
 	if err := cmd.MarkFlagRequired("profile"); err != nil {
@@ -94,6 +97,8 @@ type scanCommand struct {
 	kubeconfig, context string
 	account             awsAccount
 	engine              string
+	jobs                int
+	stats               bool
 }
 
 func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) error {
@@ -106,6 +111,9 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 	inputs, err := readInputs(s.inputs, s.inputFiles)
 	if err != nil {
 		return err
+	}
+	if s.jobs < 1 {
+		return fmt.Errorf("--jobs %d: it must be at least 1", s.jobs)
 	}
 	engine := s.native
 	switch s.engine {
@@ -166,13 +174,20 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	defer t.Close()
 	progress := newProgress(errs)
 	defer progress.clear()
+	var stats inspec.Stats
 	results, err := inspec.Run(ctx, profile, t, inspec.Options{
 		Inputs: inputs, Controls: s.controls, Tags: s.tags, Version: versionText(),
-		Waivers: waivers, Attestations: attestations,
+		Waivers: waivers, Attestations: attestations, Jobs: s.jobs, Stats: &stats,
 		Progress: func(p inspec.Progress) { progress.show(p.Done, p.Total, p.Control) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("scan of %s: %w", uri, err)
+	}
+	if s.stats {
+		progress.clear()
+		ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+		fmt.Fprintf(errs, "commands %d, files %d, round trips %d, wall %v, waiting %v, own %v\n",
+			stats.Commands, stats.Files, stats.RoundTrips, ms(stats.Wall), ms(stats.Waiting), ms(stats.Own))
 	}
 	return results, nil
 }
@@ -180,8 +195,8 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 // cinc runs the profile on CINC Auditor or InSpec, where one is installed. The
 // native engine isn't asked whether it could read the profile.
 func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]any, _ io.Writer) (*hdf.Results, error) {
-	if len(s.attestations) > 0 || s.context != "" {
-		return nil, errors.New("--attestation-file and --context are for the native engine: cinc-auditor knows neither")
+	if len(s.attestations) > 0 || s.context != "" || s.stats {
+		return nil, errors.New("--attestation-file, --context and --stats are for the native engine: cinc-auditor knows none of them")
 	}
 	engine, err := cinc.Find()
 	if err != nil {

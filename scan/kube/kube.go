@@ -137,6 +137,11 @@ func Open(ctx context.Context, config *rest.Config, namespace, pod, container st
 	t, err := target.NewShell(ctx, s.stdin, s.stdout, s.stderr, target.ShellConfig{
 		URI: URI(namespace, pod, container), Timeout: opt.CommandTimeout, Close: s.close,
 		More: func(ctx context.Context) (target.Streams, error) {
+			// An executor holds its connection: each stream has its own.
+			exec, err := executor(config, client.RESTClient(), namespace, pod, container)
+			if err != nil {
+				return target.Streams{}, err
+			}
 			s := start(context.WithoutCancel(ctx), exec)
 			return target.Streams{Stdin: s.stdin, Stdout: s.stdout, Stderr: s.stderr, Close: s.close}, nil
 		},
