@@ -192,6 +192,7 @@ func (u *upstream) rewrite(pr *httputil.ProxyRequest) {
 	scrub(pr.Out.Header)
 	pr.SetURL(u.base)
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+	scrub(pr.In.Trailer)
 	pr.Out.Trailer = pr.In.Trailer // filled in when the body has ended
 	// What the hub says of the caller.
 	for _, k := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {

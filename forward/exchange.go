@@ -89,7 +89,7 @@ func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http
 		// In a copy: the server looks into its own request's body to see
 		// whether it must wait before it closes the connection.
 		r = r.WithContext(r.Context())
-		r.Body = &countedBody{r.Body, &x.received}
+		r.Body = &countedBody{r.Body, &x.received, r.Trailer}
 	}
 	// Else net/http ends the upload when the answer begins. Where it can't be
 	// had, as in HTTP/2, it is so already.
@@ -155,12 +155,16 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // countedBody counts a request's body.
 type countedBody struct {
 	io.ReadCloser
-	n *atomic.Int64
+	n       *atomic.Int64
+	trailer http.Header // filled in at the end, also with what wasn't announced
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.n.Add(int64(n))
+	if err == io.EOF {
+		scrub(b.trailer)
+	}
 	return n, err
 }
 

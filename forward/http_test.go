@@ -19,6 +19,9 @@ func TestForward_HTTP(t *testing.T) {
 		case "/reads":
 			body, err := io.ReadAll(r.Body)
 			fmt.Fprint(w, string(body), r.Header.Get("Expect"), err)
+		case "/trailers":
+			io.Copy(io.Discard, r.Body)
+			fmt.Fprint(w, r.Trailer)
 		case "/refuses":
 			http.Error(w, "not for you", http.StatusForbidden)
 		case "/hints":
@@ -62,6 +65,14 @@ func TestForward_HTTP(t *testing.T) {
 			t.Fatalf("%v, %v", resp, err)
 		}
 		resp.Body.Close()
+	})
+	t.Run("a trailer is no way round what is taken off the header", func(t *testing.T) {
+		resp := raw(t, b, "POST /trailers HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, Authorization\r\n\r\n"+
+			"1\r\nx\r\n0\r\nX-Sum: 1\r\nAuthorization: Bearer t\r\nReeve-Service: x-web/other\r\nX-Forwarded-User: admin\r\n\r\n")
+		defer resp.Body.Close()
+		if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "map[X-Sum:[1]]" {
+			t.Errorf("trailers at the service: %s, %v", text, err)
+		}
 	})
 	t.Run("hints", func(t *testing.T) {
 		var got []string

@@ -146,6 +146,7 @@ func (h *Hub) rewrite(pr *httputil.ProxyRequest) {
 	scrub(pr.Out.Header)
 	pr.Out.URL.Scheme, pr.Out.URL.Host, pr.Out.Host = "http", "agent", "agent"
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
+	scrub(pr.In.Trailer)
 	pr.Out.Trailer = pr.In.Trailer // filled in when the body has ended
 	pr.Out.Header.Set(ServiceHeader, target(c.Type, c.Service))
 	pr.SetXForwarded()
