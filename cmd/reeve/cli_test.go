@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -43,11 +45,15 @@ func TestAlone(t *testing.T) {
 func TestHub(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/hub",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"member": member, "exit": exit},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"member": member, "exit": exit, "until": until, "post": post, "let": let},
 		Setup: func(e *testscript.Env) error {
+			if err := root(filepath.Join(e.WorkDir, "root")); err != nil {
+				return err
+			}
 			cfg := hub.Defaults()
 			cfg.DataDir, cfg.CADir = filepath.Join(e.WorkDir, "hub", "data"), filepath.Join(e.WorkDir, "hub", "ca")
 			cfg.Listen = hub.ListenConfig{API: "127.0.0.1:0", Services: "127.0.0.1:0", Metrics: "127.0.0.1:0"}
+			cfg.Sinks = []hub.SinkConfig{{Name: "nobody", Type: "rpc", Endpoint: "localhost:1"}}
 			if _, err := pki.Init(cfg.CADir, "test"); err != nil {
 				return err
 			}
@@ -108,6 +114,50 @@ func exit(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// until runs reeve again and again, until its output matches: until REGEXP ARG…
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP ARG…")
+	}
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		ts.Check(ts.Exec("reeve", args[1:]...))
+		if want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("never %s", args[0])
+}
+
+// post sends a file to the hub's API and keeps the answer: post PATH FILE ANSWER.
+func post(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: post PATH FILE ANSWER")
+	}
+	flags := hubFlags{url: ts.Getenv("REEVE_HUB"), ca: ts.Getenv("REEVE_CA"), cert: ts.Getenv("REEVE_CERT"), key: ts.Getenv("REEVE_KEY")}
+	c, err := flags.client()
+	ts.Check(err)
+	defer c.http.CloseIdleConnections()
+	answer, err := c.do(context.Background(), http.MethodPost, args[0], json.RawMessage(ts.ReadFile(args[1])))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), answer, 0o600))
+}
+
+// let sets a variable to a member of a JSON document that is text: let NAME
+// FILE PATH, with a path as in member.
+func let(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: let NAME FILE PATH")
+	}
+	var doc any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &doc))
+	ts.Check(look(doc, strings.Split(args[2], "."), func(v any) error {
+		ts.Setenv(args[0], fmt.Sprint(v))
+		return nil
+	}))
+}
+
 // member checks a JSON document: member FILE PATH [VALUE]. A path is made of
 // names, indices and * for each one of a list; VALUE is what the last one
 // must be, as JSON.
@@ -117,7 +167,13 @@ func member(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var doc any
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
-	err := look(doc, strings.Split(args[1], "."), args[2:])
+	err := look(doc, strings.Split(args[1], "."), func(v any) error {
+		got, err := json.Marshal(v)
+		if err != nil || len(args) < 3 || string(got) == args[2] {
+			return err
+		}
+		return fmt.Errorf("is %s, want %s", got, args[2])
+	})
 	if neg && err == nil {
 		ts.Fatalf("%s has %s", args[0], args[1])
 	}
@@ -126,13 +182,10 @@ func member(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func look(v any, path, want []string) error {
+// look calls see with what is at a path.
+func look(v any, path []string, see func(any) error) error {
 	if len(path) == 0 {
-		got, err := json.Marshal(v)
-		if err != nil || len(want) == 0 || string(got) == want[0] {
-			return err
-		}
-		return fmt.Errorf("is %s, want %s", got, want[0])
+		return see(v)
 	}
 	switch in := v.(type) {
 	case map[string]any:
@@ -140,11 +193,11 @@ func look(v any, path, want []string) error {
 		if !ok {
 			return fmt.Errorf("no member %s", path[0])
 		}
-		return look(next, path[1:], want)
+		return look(next, path[1:], see)
 	case []any:
 		if path[0] == "*" {
 			for i, next := range in {
-				if err := look(next, path[1:], want); err != nil {
+				if err := look(next, path[1:], see); err != nil {
 					return fmt.Errorf("[%d]: %w", i, err)
 				}
 			}
@@ -154,7 +207,7 @@ func look(v any, path, want []string) error {
 		if err != nil || i >= len(in) {
 			return fmt.Errorf("no element %s of %d", path[0], len(in))
 		}
-		return look(in[i], path[1:], want)
+		return look(in[i], path[1:], see)
 	}
 	return fmt.Errorf("%T has no members", v)
 }
