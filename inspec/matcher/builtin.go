@@ -273,6 +273,14 @@ func (m *identity) Description() (string, error) { return "equal" + m.kit.list(m
 
 func (m *identity) show(v ruby.Value) string {
 	if isSingleton(v) {
+		return m.kit.Format(v)
+	}
+	return m.object(v)
+}
+
+// object shows a value with its id, where that is the same in each run.
+func (m *identity) object(v ruby.Value) string {
+	if isSingleton(v) {
 		ids := map[ruby.Value]int{nil: 8, true: 20, false: 0}
 		return fmt.Sprintf("#<%s:%d> => %s", m.kit.in.ClassOf(v).Name, ids[v], m.kit.Format(v))
 	}
@@ -292,7 +300,7 @@ func (m *identity) FailureMessage() (string, error) {
 }
 
 func (m *identity) NegatedFailureMessage() (string, error) {
-	return fmt.Sprintf("\nexpected not %s\n         got %s\n\nCompared using equal?, which compares object identity.\n\n", m.show(m.actual), m.show(m.expected)), nil
+	return fmt.Sprintf("\nexpected not %s\n         got %s\n\nCompared using equal?, which compares object identity.\n\n", m.object(m.actual), m.object(m.expected)), nil
 }
 
 // plain is be_nil, be_truthy and be_falsey.
