@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -19,17 +18,17 @@ import (
 type task struct {
 	Profile string
 	Inputs  map[string]any
+	Jobs    int
 }
 
 // judged is what it writes.
 type judged struct {
-	Status    string
-	Controls  []golden.Control
-	Wall      float64 // seconds, from loading the profile to the results
-	Waiting   float64 // seconds of these in which the target had something to answer
-	Questions int     // commands and looks at files
-	RSS       float64 // MB, peak
-	Document  json.RawMessage
+	Status   string
+	Controls []golden.Control
+	Wall     time.Duration // from loading the profile to the results
+	Stats    inspec.Stats
+	RSS      float64 // MB, peak
+	Document json.RawMessage
 }
 
 // judge runs one profile on the target that in-target.sh made ready.
@@ -48,15 +47,13 @@ func judge(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer t.Close()
-	watched := &watch{Target: t}
-	doc, err := inspec.Run(ctx, p, watched, inspec.Options{Inputs: do.Inputs})
+	var got judged
+	doc, err := inspec.Run(ctx, p, t, inspec.Options{Inputs: do.Inputs, Jobs: do.Jobs, Stats: &got.Stats})
 	if err != nil {
 		return err
 	}
-	got := judged{
-		Status: doc.Profiles[0].Status, Controls: golden.Of(doc.Profiles[0]),
-		Wall: time.Since(start).Seconds(), Waiting: watched.waiting.Seconds(), Questions: watched.questions,
-	}
+	got.Wall = time.Since(start)
+	got.Status, got.Controls = doc.Profiles[0].Status, golden.Of(doc.Profiles[0])
 	var use syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err == nil {
 		got.RSS = float64(use.Maxrss) / 1024
@@ -65,61 +62,4 @@ func judge(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	return json.NewEncoder(out).Encode(got)
-}
-
-// watch counts what a target is asked, and for how long it had something to
-// answer.
-type watch struct {
-	target.Target
-	mu        sync.Mutex // guards the rest
-	questions int
-	open      int
-	since     time.Time
-	waiting   time.Duration
-}
-
-func (w *watch) ask() (answered func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.questions++
-	if w.open++; w.open == 1 {
-		w.since = time.Now()
-	}
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.open--; w.open == 0 {
-			w.waiting += time.Since(w.since)
-		}
-	}
-}
-
-func (w *watch) Run(ctx context.Context, cmd string) (target.CommandResult, error) {
-	defer w.ask()()
-	return w.Target.Run(ctx, cmd)
-}
-
-func (w *watch) Stat(ctx context.Context, path string, follow bool) (target.FileInfo, error) {
-	defer w.ask()()
-	return w.Target.Stat(ctx, path, follow)
-}
-
-func (w *watch) ReadFile(ctx context.Context, path string, limit int64) ([]byte, error) {
-	defer w.ask()()
-	return w.Target.ReadFile(ctx, path, limit)
-}
-
-func (w *watch) ReadDir(ctx context.Context, path string) ([]string, error) {
-	defer w.ask()()
-	return w.Target.ReadDir(ctx, path)
-}
-
-func (w *watch) Readlink(ctx context.Context, path string) (string, error) {
-	defer w.ask()()
-	return w.Target.Readlink(ctx, path)
-}
-
-func (w *watch) Platform(ctx context.Context) (target.Platform, error) {
-	defer w.ask()()
-	return w.Target.Platform(ctx)
 }

@@ -18,10 +18,6 @@ var reasons = []struct {
 		why: "in a describe block InSpec takes input(…) for the word that makes an example; ours is the input's value, which is what the control means to check",
 	},
 	{
-		control: `^SV-(260492|260601|257887)$`, got: `no more permissive than '0\d+'`,
-		why: "the other half of it: ours compares with the value",
-	},
-	{
 		control: `^SV-257917$`,
 		why:     "InSpec's describe.one breaks off where RSpec raises while it words be_in with a value of an input; the verdict is the same",
 	},
