@@ -29,6 +29,8 @@ func (r *run) libraries(ctx context.Context, p *Profile, seen map[*Profile]bool)
 			return err
 		}
 	}
+	// Libraries name the classes of InSpec's resources without their module.
+	r.in.Class("Object").Include(r.in.Class("Inspec::Resources"))
 	done := map[string]bool{}
 	load := func(name string) error {
 		if done[name] {
