@@ -102,9 +102,17 @@ func header(p *hdf.Profile) []info {
 	version, release := versions(p)
 	var out []info
 	for _, f := range [][2]string{
-		{"version", version}, {"classification", "UNCLASSIFIED"}, {"customname", ""}, {"stigid", p.Name},
-		{"description", p.Summary}, {"filename", ""}, {"releaseinfo", release}, {"title", cmp.Or(p.Title, p.Name)},
-		{"uuid", ""}, {"notice", p.License}, {"source", ""},
+		{"version", version},
+		{"classification", "UNCLASSIFIED"},
+		{"customname", ""},
+		{"stigid", p.Name},
+		{"description", p.Summary},
+		{"filename", ""},
+		{"releaseinfo", release},
+		{"title", cmp.Or(p.Title, p.Name)},
+		{"uuid", ""},
+		{"notice", p.License},
+		{"source", ""},
 	} {
 		i := info{Name: f[0]}
 		if f[1] != "" {

@@ -62,7 +62,7 @@ func wellFormed(contentType string, text []byte) error {
 	case strings.HasSuffix(contentType, "xml"):
 		d := xml.NewDecoder(bytes.NewReader(text))
 		for {
-			if _, err := d.Token(); err == io.EOF {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
 				return nil
 			} else if err != nil {
 				return err
