@@ -36,8 +36,10 @@ ca-secret and oes-control-secret go to standard output.`,
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), `made %[1]s: ca.pem ca-key.pem jwt-key.pem control.pem control-key.pem
-next: reeve hub with caDir: %[1]s, and for the API
-  export REEVE_CA=%[2]s REEVE_CERT=%[3]s REEVE_KEY=%[4]s
+next, a hub with it (caDir in its configuration):
+  REEVE_HUB_CA_DIR=%[1]s reeve hub
+and for its API, as the administrator:
+  export REEVE_HUB=https://localhost:8443 REEVE_CA=%[2]s REEVE_CERT=%[3]s REEVE_KEY=%[4]s
 `, dir, filepath.Join(dir, "ca.pem"), filepath.Join(dir, "control.pem"), filepath.Join(dir, "control-key.pem"))
 				return nil
 			case "secret":
