@@ -31,11 +31,13 @@ var dockerLists = []dockerList{
 		textColumns("ids", "id", "repositories", "repository", "tags", "tag", "sizes", "size", "digests", "digest", "created", "createdat", "created_since", "createdsize"),
 	},
 	{
-		"plugins", "DockerPluginFilter", "plugin ls", []string{"ID", "Name", "Enabled"},
+		"plugins", "DockerPluginFilter", "plugin ls",
+		[]string{"ID", "Name", "Enabled"},
 		textColumns("ids", "id", "names", "name", "versions", "version", "enabled", "enabled"),
 	},
 	{
-		"services", "DockerServiceFilter", "service ls", []string{"ID", "Name", "Mode", "Replicas", "Image", "Ports"},
+		"services", "DockerServiceFilter", "service ls",
+		[]string{"ID", "Name", "Mode", "Replicas", "Image", "Ports"},
 		textColumns("ids", "id", "names", "name", "modes", "mode", "replicas", "replicas", "images", "image", "ports", "ports"),
 	},
 }

@@ -26,9 +26,11 @@ func TestCompare(t *testing.T) {
 	}
 	got := golden.Of(hdf.Profile{Controls: []hdf.Control{
 		{ID: "same", Impact: 1, Status: hdf.Failed, Results: []hdf.Result{
-			{Status: hdf.Passed, CodeDesc: "a"}, {Status: hdf.Failed, CodeDesc: "b", Message: "at 0x7f12"}}},
+			{Status: hdf.Passed, CodeDesc: "a"}, {Status: hdf.Failed, CodeDesc: "b", Message: "at 0x7f12"},
+		}},
 		{ID: "moved", Impact: 1, Status: hdf.Passed, Results: []hdf.Result{
-			{Status: hdf.Passed, CodeDesc: "b"}, {Status: hdf.Passed, CodeDesc: "a"}, {Status: hdf.Passed, CodeDesc: "c"}}},
+			{Status: hdf.Passed, CodeDesc: "b"}, {Status: hdf.Passed, CodeDesc: "a"}, {Status: hdf.Passed, CodeDesc: "c"},
+		}},
 		{ID: "words", Impact: 0, Status: hdf.Skipped, Results: []hdf.Result{{Status: hdf.Skipped, CodeDesc: "a", SkipMessage: "because"}}},
 		{ID: "false", Impact: 0.5, Status: hdf.Passed, Results: []hdf.Result{{Status: hdf.Passed, CodeDesc: "a"}}},
 		{ID: "(generated from a.rb:1 0123456789abcdef0123456789abcdef)", Impact: 0.5},
