@@ -225,6 +225,17 @@ func (in *Interp) bootExceptions() {
 	})
 	in.eName.DefN("name", 0, 0, func(c *Call) (Value, error) { return Symbol(self(c).Name), nil })
 	in.eName.DefN("receiver", 0, 0, func(c *Call) (Value, error) { return self(c).Receiver, nil })
+	in.eKey.DefN("initialize", 0, 2, func(c *Call) (Value, error) {
+		if h, ok := c.Arg(len(c.Args) - 1).(*Hash); ok && h.kw {
+			e := self(c)
+			e.key, _ = h.Get(Symbol("key"))
+			e.Receiver, _ = h.Get(Symbol("receiver"))
+			c.Args = c.Args[:len(c.Args)-1]
+		}
+		return x.methods["initialize"].native(c)
+	})
+	in.eKey.methods["initialize"].vis = private
+	in.eKey.DefN("receiver", 0, 0, func(c *Call) (Value, error) { return self(c).Receiver, nil })
 	in.eKey.DefN("key", 0, 0, func(c *Call) (Value, error) { return self(c).key, nil })
 	in.eStopIteration.DefN("result", 0, 0, func(c *Call) (Value, error) { return nil, nil })
 }
@@ -345,7 +356,7 @@ func (in *Interp) bootObject() {
 	})
 	k.DefN("hash", 0, 0, func(c *Call) (Value, error) {
 		var h int64 = 14695981039346656037 & (1<<62 - 1)
-		for _, b := range []byte(fmt.Sprint((&Hash{}).hashKey(c.Self))) {
+		for _, b := range fmt.Appendf(nil, "%T%[1]v", (&Hash{}).hashKey(c.Self)) {
 			h = (h ^ int64(b)) * 1099511628211 & (1<<62 - 1)
 		}
 		return h, nil
@@ -731,6 +742,15 @@ func (in *Interp) defineMethod(c *Call, k *Class) (Value, error) {
 
 func (in *Interp) bootModule() {
 	m := in.cModule
+	// What classes may override to hear of their use.
+	for _, n := range []string{"included", "extended", "prepended", "method_added", "inherited", "const_added"} {
+		k := m
+		if n == "inherited" {
+			k = in.cClass
+		}
+		k.DefN(n, 1, 1, func(c *Call) (Value, error) { return nil, nil })
+		k.methods[n].vis = private
+	}
 	self := func(c *Call) *Class { return c.Self.(*Class) }
 	m.DefN("name", 0, 0, func(c *Call) (Value, error) {
 		if k := self(c); k.Name != "" {

@@ -636,6 +636,14 @@ func (in *Interp) bootRange() {
 	k.DefN("to_s", 0, 0, text(in.toS))
 	k.DefN("inspect", 0, 0, text(in.inspect))
 	k.DefN("step", 1, 1, func(c *Call) (Value, error) {
+		_, a := self(c).Lo.(float64)
+		_, b := c.Args[0].(float64)
+		if isNumber(self(c).Lo) && (a || b) {
+			if c.Block == nil {
+				return c.enum()
+			}
+			return c.In.send(c.fr, self(c).Lo, "step", []Value{self(c).Hi, c.Args[0]}, c.Block, false)
+		}
 		n, err := c.In.num(c.Args[0])
 		if err != nil {
 			return nil, err

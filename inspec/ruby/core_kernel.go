@@ -398,6 +398,8 @@ func (in *Interp) toInteger(v Value, base int) (Value, error) {
 			clean = strings.Replace(clean, "0o", "", 1)
 		} else if base == 16 {
 			clean = strings.Replace(clean, "0x", "", 1)
+		} else if base == 2 {
+			clean = strings.Replace(clean, "0b", "", 1)
 		}
 		if clean != "" && base >= 0 && base != 1 && base <= 36 {
 			if b, ok := new(big.Int).SetString(clean, base); ok {

@@ -347,7 +347,25 @@ func (in *Interp) bootNumeric() {
 		if sign(by) == 0 {
 			return nil, c.In.Raise(c.In.eArgument, "step can't be 0")
 		}
-		for v := c.Self; ; {
+		v := c.Self
+		if _, ok := by.(float64); ok {
+			v = floatOf(v)
+		} else if _, ok := limit.(float64); ok {
+			v = floatOf(v)
+		}
+		// Floats are counted, so that the last one isn't lost to rounding.
+		if from, ok := v.(float64); ok && limit != nil {
+			width := floatOf(by)
+			n := (floatOf(limit) - from) / width
+			n = math.Floor(n + math.Abs(n)*2.220446049250313e-16 + 1e-12)
+			for i := 0.0; i <= n; i++ {
+				if _, err := c.yield(from + i*width); err != nil {
+					return nil, err
+				}
+			}
+			return c.Self, nil
+		}
+		for {
 			if limit != nil {
 				r, ok := compareNumbers(v, limit)
 				if !ok || !down && r > 0 || down && r < 0 {
@@ -493,6 +511,17 @@ func (in *Interp) bootNumeric() {
 
 	m := in.DefineModule(nil, "Math")
 	m.SetConst("PI", math.Pi)
+	in.singletonClass(m).DefN("hypot", 2, 2, func(c *Call) (Value, error) {
+		x, err := c.In.toFloat(c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		y, err := c.In.toFloat(c.Args[1])
+		if err != nil {
+			return nil, err
+		}
+		return math.Hypot(x.(float64), y.(float64)), nil
+	})
 	m.SetConst("E", math.E)
 	for name, fn := range map[string]func(float64) float64{"sqrt": math.Sqrt, "log2": math.Log2, "log10": math.Log10, "log": math.Log, "sin": math.Sin, "cos": math.Cos, "exp": math.Exp, "cbrt": math.Cbrt} {
 		in.singletonClass(m).DefN(name, 1, 2, func(c *Call) (Value, error) {
