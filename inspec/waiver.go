@@ -311,11 +311,12 @@ func ParseAttestations(name string, data []byte) (Attestations, error) {
 	if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
 		return nil, nil
 	}
-	if doc.Content[0].Kind != yaml.SequenceNode {
-		return nil, fmt.Errorf("attestations %s:%d: it must be a list of attestations, as `saf attest create` writes", name, doc.Content[0].Line)
+	list := doc.Content[0]
+	if list.Kind != yaml.SequenceNode {
+		return nil, fmt.Errorf("attestations %s:%d: it must be a list of attestations, as `saf attest create` writes", name, list.Line)
 	}
 	var out Attestations
-	for _, n := range doc.Content[0].Content {
+	for _, n := range list.Content {
 		fail := func(format string, args ...any) (Attestations, error) {
 			return nil, fmt.Errorf("attestations %s:%d: %s", name, n.Line, fmt.Sprintf(format, args...))
 		}
