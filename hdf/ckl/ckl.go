@@ -2,7 +2,8 @@
 // version 2.5), one iSTIG for each profile, with the field mapping that
 // Heimdall's converters have.
 //
-// Passed is NotAFinding, failed is Open. What could not be judged is
+// Passed is NotAFinding, failed is Open, and so is what could not be judged
+// where at least one of its checks failed. What else could not be judged is
 // Not_Reviewed, as is what was skipped: a person has to look.
 package ckl
 
@@ -64,6 +65,15 @@ type datum struct {
 var statuses = map[hdf.Status]string{
 	hdf.Passed: "NotAFinding", hdf.Failed: "Open", hdf.NotApplicable: "Not_Applicable",
 	hdf.Skipped: "Not_Reviewed", hdf.Error: "Not_Reviewed",
+}
+
+func status(f hdf.Finding) string {
+	for i := range f.Control.Results {
+		if f.Status == hdf.Error && f.Control.Results[i].Verdict() == hdf.Failed {
+			return "Open"
+		}
+	}
+	return statuses[f.Status]
 }
 
 // Write writes results. A profile without controls is left out, for a
@@ -135,7 +145,7 @@ func newVuln(p *hdf.Profile, f hdf.Finding) vuln {
 	c := f.Control
 	version, release := versions(p)
 	v := vuln{
-		Status: statuses[f.Status], Details: details(f), Comments: comments(c),
+		Status: status(f), Details: details(f), Comments: comments(c),
 		Justification: c.Text("severityjustification"),
 	}
 	if s := hdf.Severity(c.Text("severityoverride")); s == hdf.Low || s == hdf.Medium || s == hdf.High {

@@ -28,10 +28,9 @@ var statuses = map[hdf.Status]string{
 	hdf.NotApplicable: "Not Applicable", hdf.Error: "Profile Error",
 }
 
-// Write writes results (RFC 4180).
+// Write writes results (RFC 4180, but for the ends of lines, which are LF).
 func Write(w io.Writer, r *hdf.Results) error {
 	out := csv.NewWriter(w)
-	out.UseCRLF = true
 	if err := out.Write(columns); err != nil {
 		return err
 	}

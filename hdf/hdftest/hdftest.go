@@ -63,6 +63,7 @@ func Sample() *hdf.Results {
 						WaiverData: map[string]any{"justification": "until Q3", "run": false, "skipped_due_to_waiver": true, "message": ""},
 						Results:    []hdf.Result{{Status: hdf.Skipped, CodeDesc: "No-op", SkipMessage: "until Q3", StartTime: at("13")}},
 					},
+					{ID: "half", Title: "Half of it breaks", Impact: 0.5, Results: []hdf.Result{{Status: hdf.Failed, CodeDesc: "a", Message: "no", StartTime: at("14")}, {Status: hdf.Error, CodeDesc: "b", Message: "gone", StartTime: at("15")}}},
 					{ID: "empty", Title: "Nothing in it", Impact: 0.5},
 				},
 			},
