@@ -185,6 +185,7 @@ func FuzzParse(f *testing.F) {
 		parseRoutes(text)
 		parseYum(text)
 		parseImage(text)
+		serverVersion([]byte(text))
 		nftText(text, "sets")
 		parseRSA([]byte(text), "")
 		grubMenuEntry(text, lines(text))

@@ -75,7 +75,7 @@ func Install(in *ruby.Interp, t target.Target, opt Options) (*Set, error) {
 	s.defineFilterTable()
 	for _, define := range []func(*Set){
 		defineFile, defineCommand, defineSystem, defineAccounts, definePackage, defineProcess, defineMount,
-		defineConfig, defineTables, defineService, defineTools, defineX509, defineXML, defineServers, defineDatabases, defineKeys, defineGrub, defineHTTP, defineRoutes, defineQuestions, defineDocker, defineNFTables, defineNginx, defineNetwork, defineSmall, defineAide, defineFirewalld, defineLibrary, defineForeign,
+		defineConfig, defineTables, defineService, defineTools, defineX509, defineXML, defineServers, defineDatabases, defineKeys, defineGrub, defineHTTP, defineSSL, defineRoutes, defineQuestions, defineDocker, defineNFTables, defineNginx, defineNetwork, defineSmall, defineAide, defineFirewalld, defineLibrary, defineForeign,
 	} {
 		define(s)
 	}
