@@ -162,7 +162,7 @@ type countedBody struct {
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.n.Add(int64(n))
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		scrub(b.trailer)
 	}
 	return n, err

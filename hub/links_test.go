@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
@@ -59,7 +60,7 @@ func TestLinks_begin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := ls.begin("a"); err != errTooMany {
+	if err := ls.begin("a"); !errors.Is(err, errTooMany) {
 		t.Errorf("one link too many: %v", err)
 	}
 	if err := ls.begin("b"); err != nil {
@@ -70,7 +71,7 @@ func TestLinks_begin(t *testing.T) {
 		t.Errorf("after one has ended: %v", err)
 	}
 	ls.end()
-	if err := ls.begin("c"); err != errStopping {
+	if err := ls.begin("c"); !errors.Is(err, errStopping) {
 		t.Errorf("a hub that stops: %v", err)
 	}
 }
