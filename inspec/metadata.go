@@ -6,6 +6,7 @@ import (
 	"math"
 	"regexp"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -394,6 +395,17 @@ func normalize(v any) any {
 			out[k] = normalize(e)
 		}
 		return out
+	case map[any]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			out[fmt.Sprint(k)] = normalize(e)
+		}
+		return out
+	case time.Time:
+		if v.Equal(v.Truncate(24 * time.Hour)) {
+			return v.Format(time.DateOnly)
+		}
+		return v.Format("2006-01-02 15:04:05 MST")
 	}
 	return v
 }

@@ -263,7 +263,10 @@ func shippedProfile(name string) (*inspec.Profile, error) {
 	return inspec.LoadFS(files)
 }
 
-var wholeNumber = regexp.MustCompile(`^-?(0|[1-9]\d*)$`)
+var (
+	wholeNumber = regexp.MustCompile(`^-?\d+$`)
+	decimal     = regexp.MustCompile(`^-?\d+\.\d+$`)
+)
 
 // readInputs gathers the inputs of files and of the command line, which wins.
 func readInputs(pairs, files []string) (map[string]any, error) {
@@ -294,16 +297,17 @@ func readInputs(pairs, files []string) (map[string]any, error) {
 // inputValue reads the value of an input as InSpec's command line does: a
 // number, true, false, or a list or map in YAML; anything else is text.
 func inputValue(text string) (any, error) {
-	if text == "true" || text == "false" {
-		return text == "true", nil
+	text = strings.TrimSuffix(text, ",")
+	if strings.EqualFold(text, "true") || strings.EqualFold(text, "false") {
+		return strings.EqualFold(text, "true"), nil
 	}
-	if wholeNumber.MatchString(text) {
+	if wholeNumber.MatchString(text) { // 0644 is 644, as InSpec has it
 		if n, err := strconv.Atoi(text); err == nil {
 			return n, nil
 		}
 	}
-	if f, err := strconv.ParseFloat(text, 64); err == nil && strings.Contains(text, ".") && !strings.HasPrefix(text, ".") {
-		return f, nil
+	if decimal.MatchString(text) {
+		return strconv.ParseFloat(text, 64)
 	}
 	if strings.HasPrefix(text, "[") || strings.HasPrefix(text, "{") {
 		var v any
