@@ -342,8 +342,14 @@ func TestScan_fromItsBeginningToItsEnd(t *testing.T) {
 	if len(v.all("data-events")) != 0 {
 		t.Error("a page of a scan that is over waits for events")
 	}
-	if !v.has("href", "/api/v1/scans/"+string(s.ID)+"/results") {
-		t.Error("no link to the results")
+	results := "/api/v1/scans/" + string(s.ID) + "/results"
+	for _, href := range []string{results, results + "?format=html", results + "?format=sarif"} {
+		if !v.has("href", href) {
+			t.Errorf("no link to %s", href)
+		}
+	}
+	if !v.has("download", "scan-"+string(s.ID)+".sarif") {
+		t.Error("a download has no name")
 	}
 	if d := cmp.Diff([]string{"failed", "passed"}, v.all("data-status")); d != "" {
 		t.Errorf("order of the controls: %s", d)
