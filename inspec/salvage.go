@@ -5,7 +5,10 @@ import (
 	"errors"
 	"path"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"reeve.dev/reeve/inspec/dsl"
 	"reeve.dev/reeve/inspec/ruby"
@@ -24,8 +27,25 @@ func (p *Profile) parseAll() {
 		}
 		p.programs[name] = prog
 	}
-	for _, name := range p.sources("controls/") {
-		prog, err := ruby.Parse(path.Join(p.meta.Name, name), p.files[name])
+	// Control files are many and don't know each other: each processor takes
+	// the next one.
+	names := p.sources("controls/")
+	parsed := make([]struct {
+		prog *ruby.Program
+		err  error
+	}, len(names))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(names)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(names); i = int(next.Add(1)) - 1 {
+				parsed[i].prog, parsed[i].err = ruby.Parse(path.Join(p.meta.Name, names[i]), p.files[names[i]])
+			}
+		})
+	}
+	wg.Wait()
+	for i, name := range names {
+		prog, err := parsed[i].prog, parsed[i].err
 		if err != nil {
 			prog = p.salvage(name, p.syntaxError(name, err))
 		}

@@ -2,6 +2,7 @@ package ruby
 
 import (
 	"errors"
+	"fmt"
 	"math/big"
 	"strconv"
 	"strings"
@@ -87,8 +88,8 @@ func Parse(file string, src []byte) (prog *Program, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			se, ok := r.(*SyntaxError)
-			if !ok {
-				panic(r)
+			if !ok { // a profile must not end the process
+				se = &SyntaxError{file, 1, fmt.Sprint("internal error: ", r)}
 			}
 			prog, err = nil, se
 		}

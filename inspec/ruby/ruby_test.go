@@ -211,6 +211,13 @@ func TestLimits_time(t *testing.T) {
 	if _, err := New(Limits{Time: time.Millisecond, Steps: 1 << 40}).Run(t.Context(), p, nil); !errors.As(err, &limit) || limit.Limit != "time" {
 		t.Errorf("error %v, want the limit of time", err)
 	}
+	asleep, err := Parse("t.rb", []byte("sleep 1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Limits{Time: time.Millisecond}).Run(t.Context(), asleep, nil); !errors.As(err, &limit) || limit.Limit != "time" {
+		t.Errorf("asleep: error %v, want the limit of time", err)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the scan was cancelled")
 	cancel(cause)
@@ -416,8 +423,8 @@ func FuzzParse(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, src []byte) {
 		_, err := Parse("t.rb", src)
-		if se := (*SyntaxError)(nil); err != nil && !errors.As(err, &se) {
-			t.Errorf("error %v, want a *SyntaxError", err)
+		if se := (*SyntaxError)(nil); err != nil && (!errors.As(err, &se) || strings.HasPrefix(se.Msg, "internal error")) {
+			t.Errorf("error %v, want a *SyntaxError of its own", err)
 		}
 	})
 }
