@@ -44,14 +44,13 @@ func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) 
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer session.Release()
-		known := map[string]bool{}
-		how := target.GuessFiles // what every control asks comes first
+		sc := &scout{run: r, t: t, session: session, how: target.GuessFiles, known: map[string]bool{}, open: map[string][]*target.Stretch{}}
 		for range passes {
-			again, err := r.pass(ctx, t, session, how, known)
-			how = target.GuessLooks
+			again, err := sc.pass(ctx)
 			if err != nil || !session.Release() || !again {
 				return
 			}
+			sc.how = target.GuessLooks // what every control asks is known by now
 			session.Wait(ctx)
 			session.Hold()
 		}
@@ -62,38 +61,62 @@ func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) 
 	}
 }
 
-// pass evaluates all controls but the known ones, and notes which are known
-// now. It reports whether any isn't. Each pass is a run of its own, for what
-// resources and libraries remember may come from a guess.
-func (r *run) pass(ctx context.Context, t target.Target, session *target.Session, how target.Guess, known map[string]bool) (again bool, err error) {
+// scout is what the passes know of the controls.
+type scout struct {
+	run     *run // that they are ahead of
+	t       target.Target
+	session *target.Session
+	how     target.Guess
+	known   map[string]bool // there is nothing more to ask
+	open    map[string][]*target.Stretch
+}
+
+// pass evaluates the controls for which there are news, and reports whether
+// any needs another pass. Each pass is a run of its own, for what resources
+// and libraries remember may come from a guess.
+func (s *scout) pass(ctx context.Context) (again bool, err error) {
 	guessed := map[string]bool{}
-	note := func(id string) func() {
-		way := how
-		if how == target.GuessLooks && guessed[id] {
-			way = target.Guessed
+	begun := map[string]bool{}
+	around := func(id string) func() {
+		if !begun[id] {
+			begun[id] = true
+			delete(s.open, id)
 		}
-		before := session.Guess(way)
+		how := s.how
+		if how == target.GuessLooks && guessed[id] {
+			how = target.Guessed
+		}
+		stretch := s.session.Begin(how)
 		return func() {
-			if session.Guess(target.NoGuess) > before {
+			if stretch.End() {
 				guessed[id] = true
+				s.open[id] = append(s.open[id], stretch)
 			}
 		}
 	}
-	scout := &run{p: r.p, opt: r.opt, given: r.given, tagged: r.tagged, waivers: r.waivers, around: note}
-	scout.wanted = func(id string) bool { return !known[id] && (r.wanted == nil || r.wanted(id)) }
-	if err := scout.install(ctx, t); err != nil || !scout.supports(r.p) {
+	of := s.run
+	r := &run{p: of.p, opt: of.opt, given: of.given, tagged: of.tagged, waivers: of.waivers, around: around}
+	r.wanted = func(id string) bool {
+		if s.known[id] || of.wanted != nil && !of.wanted(id) {
+			return false
+		}
+		waits := len(s.open[id]) > 0 && !begun[id] && !slices.ContainsFunc(s.open[id], (*target.Stretch).News)
+		again = again || waits
+		return !waits
+	}
+	if err := r.install(ctx, s.t); err != nil || !r.supports(r.p) {
 		return false, err
 	}
-	suite, err := scout.load(ctx)
+	suite, err := r.load(ctx)
 	if err != nil {
 		return false, err
 	}
 	for _, c := range suite.Controls() {
-		if how == target.GuessFiles && guessed[c.ID] {
+		if s.how == target.GuessFiles && guessed[c.ID] {
 			again = true
 			continue // perhaps it isn't to be judged at all
 		}
-		done := note(c.ID)
+		done := around(c.ID)
 		results, err := suite.Run(ctx, c)
 		done()
 		switch {
@@ -102,7 +125,7 @@ func (r *run) pass(ctx context.Context, t target.Target, session *target.Session
 		case err != nil:
 			return false, err
 		default:
-			known[c.ID] = true
+			s.known[c.ID] = true
 		}
 	}
 	return again, nil

@@ -128,11 +128,14 @@ func (d *command) run() error {
 	return nil
 }
 
+// inQuotes escapes what a shell gives a meaning between double quotes.
+var inQuotes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", "$", `\$`)
+
 // commandExists says whether name, as a whole, is a command in the target's
 // PATH or a builtin of its shell. On files alone the usual directories are
 // searched.
 func (s *Set) commandExists(name string) (bool, error) {
-	out, err := s.t.Run(s.in.Context(), "type "+`"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`, "`", "\\`", "$", `\$`).Replace(name)+`"`)
+	out, err := s.t.Run(s.in.Context(), "type "+`"`+inQuotes.Replace(name)+`"`)
 	if err == nil {
 		return out.ExitStatus == 0, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 )
@@ -68,10 +69,8 @@ type Session struct {
 	queue       []*call // collected
 	outstanding int     // questions on their way
 	settled     chan struct{}
-	lights      int // of those, the ones that don't take long
-	how         Guess
-	guesses     int // that were ever made
-	sure        int // guesses when this way of guessing began
+	lights      int      // of those, the ones that don't take long
+	stretch     *Stretch // of Ahead's target; nil outside
 	stats       Stats
 	waiters     int // goroutines without an answer
 	since       time.Time
@@ -113,8 +112,9 @@ func (s *Session) Hold() {
 	s.mu.Unlock()
 }
 
-// Release sends what was collected, and from now on each question at once. It
-// reports whether any answer is still to come.
+// Release sends what was collected. From now on a question is sent when no
+// other is on its way, but for those that take long. It reports whether any
+// answer is still to come.
 func (s *Session) Release() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,34 +165,68 @@ const (
 	Guessed          // GuessLooks, a guess having been made before
 )
 
-// Guess begins a stretch in which it is guessed so. It returns how many guesses
-// were made so far.
-func (s *Session) Guess(how Guess) int {
+// A Stretch is a part of an evaluation on Ahead's target, such as a control.
+type Stretch struct {
+	s       *Session
+	how     Guess
+	guesses int
+	missing []*answer
+}
+
+// Begin begins a stretch in which it is guessed so; End ends it. They don't
+// nest: outside any stretch nothing is guessed.
+func (s *Session) Begin(how Guess) *Stretch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.how, s.sure = how, s.guesses
-	return s.guesses
+	s.stretch = &Stretch{s: s, how: how}
+	return s.stretch
+}
+
+// End ends the stretch and reports whether anything in it is a guess.
+func (t *Stretch) End() (guessed bool) {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	t.s.stretch = nil
+	return t.guesses > 0
+}
+
+// News reports whether anything that was missing is known by now.
+func (t *Stretch) News() bool {
+	t.s.mu.Lock()
+	defer t.s.mu.Unlock()
+	return slices.ContainsFunc(t.missing, (*answer).known)
 }
 
 // looks are commands that change nothing and don't take long, whoever may want
-// to know.
-var (
-	looks = regexp.MustCompile(`^(systemctl (show|is-active|is-enabled) |type "|rpm -q |rpm -qi |/sbin/sysctl -q -n |id |getent |LC_ALL=C chage -l |find /(etc|home|root|run)\S* |ls |cat |stat |grep |egrep |head |readlink )[^;&|<>` + "`" + `$()]*$`)
-	acts  = regexp.MustCompile(`\s-(exec|ok|delete|fprint|fls|execdir|okdir|-?[a-z]*[rR])`)
-)
+// to know: some programs that read, and what they say put through filters.
+var looks = func() *regexp.Regexp {
+	const words = `(?:[^;&|<>$()'"\n` + "`" + `]|'[^']*'|"[^"$\\` + "`" + `]*")*`
+	return regexp.MustCompile(`^(?:systemctl (?:show|is-active|is-enabled) |type "|rpm -qi? |/sbin/sysctl -q -n |id |getent |LC_ALL=C chage -l |find /(?:etc|home|root|run)\S* |ls |cat |stat |grep |egrep |head |readlink )` +
+		words + `(?:\| ?(?:grep|egrep|wc|sort|uniq|cut|head|tail|tr) ` + words + `)*$`)
+}()
+
+// acts is what lets a program that reads do something else, or much.
+var acts = regexp.MustCompile(`\s-(exec|ok|delete|fprint|fls)|^\S+ .*-\w*[rR].*\s/(usr|var|lib|proc|sys)?/?(\s|$)`)
 
 func onlyLooks(q question) bool {
 	return looks.MatchString(q.what) && !acts.MatchString(q.what)
 }
 
-// guess is what an evaluation goes on with where the answer isn't there. mu is
-// held.
-func (s *Session) guess(q question) (any, error) {
-	if s.how == NoGuess {
+// guess is what an evaluation goes on with where a, the answer to q, isn't
+// there; a is nil when q wasn't asked. mu is held.
+func (s *Session) guess(q question, a *answer) (any, error) {
+	t := s.stretch
+	if t == nil {
 		return nil, ErrPending
 	}
-	s.guesses++
-	if q.op == opRun {
+	if a != nil {
+		t.missing = append(t.missing, a)
+	}
+	t.guesses++
+	switch {
+	case t.how == NoGuess:
+		return nil, ErrPending
+	case q.op == opRun:
 		return CommandResult{ExitStatus: 1}, nil
 	}
 	return nil, pathError(q.verb(), q.what, fs.ErrNotExist)
@@ -211,10 +245,17 @@ func (s *Session) Stats() Stats {
 
 // send hands over what was collected. mu is held.
 func (s *Session) send() {
-	if len(s.queue) > 0 {
-		s.many.add(s.queue...)
-		s.queue, s.first = nil, false
+	if len(s.queue) == 0 {
+		return
 	}
+	for _, c := range s.queue {
+		s.outstanding++
+		if kindOf(c.question) == light {
+			s.lights++
+		}
+	}
+	s.many.add(s.queue...)
+	s.queue, s.first = nil, false
 }
 
 // put asks q, which nobody has asked before. mu is held.
@@ -233,10 +274,6 @@ func (s *Session) put(ctx context.Context, q question) *answer {
 		s.settle(q, a, nil, err)
 		return a
 	}
-	s.outstanding++
-	if kindOf(q) == light {
-		s.lights++
-	}
 	s.queue = append(s.queue, &call{question: q, ctx: ctx, answered: func(c *call) {
 		v, err := s.many.answer(c)
 		s.mu.Lock()
@@ -246,8 +283,11 @@ func (s *Session) put(ctx context.Context, q question) *answer {
 			s.lights--
 		}
 		s.settle(q, a, v, err)
+		if !s.held && s.lights == 0 {
+			s.send()
+		}
 	}})
-	if !s.held || s.first && len(s.queue) >= firstBatch {
+	if !s.held && s.lights == 0 || s.first && len(s.queue) >= firstBatch {
 		s.send()
 	}
 	return a
@@ -359,15 +399,15 @@ func (s *Session) askAhead(ctx context.Context, q question, direct func() (any, 
 	if a == nil {
 		own, limited := ctx.Deadline()
 		if all, ok := s.ctx.Deadline(); limited && (!ok || own.Before(all)) {
-			return s.guess(q)
+			return s.guess(q, nil)
 		}
-		if guessed := s.guesses > s.sure || s.how == Guessed; guessed && q.op == opRun && (s.how == GuessFiles || !onlyLooks(q)) {
-			return s.guess(q)
+		if t := s.stretch; t != nil && q.op == opRun && (t.guesses > 0 || t.how == Guessed) && (t.how == GuessFiles || !onlyLooks(q)) {
+			return s.guess(q, nil)
 		}
 		a = s.put(s.ctx, q)
 	}
 	if !a.known() {
-		return s.guess(q)
+		return s.guess(q, a)
 	}
 	return a.value, a.err
 }
