@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"reeve.dev/reeve/inspec/ruby"
+	"reeve.dev/reeve/inspec/target"
 )
 
 // libraries runs the libraries of p, those that it depends on first. Files
@@ -64,8 +65,12 @@ func (r *run) libraries(ctx context.Context, p *Profile, seen map[*Profile]bool)
 			continue
 		}
 		if err := load(name); err != nil {
-			if ctx.Err() != nil {
+			var lost *target.LostError
+			switch {
+			case ctx.Err() != nil:
 				return fmt.Errorf("the run was stopped: %w", context.Cause(ctx))
+			case errors.As(err, &lost), errors.Is(err, target.ErrClosed):
+				return fmt.Errorf("library %s: %w", name, err)
 			}
 			r.breaks(p.libraryError(name, err), p.files[name])
 		}

@@ -210,6 +210,9 @@ func TestLoad_dependencies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if p.Digest() != again.Digest() {
+				t.Error("the archive's digest is another than the folder's")
+			}
 			for _, p := range []*inspec.Profile{p, again} {
 				doc, err := inspec.Run(t.Context(), p, smallTarget(t), inspec.Options{})
 				if err != nil {

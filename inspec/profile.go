@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -407,7 +408,6 @@ func (l *loader) profile(s *fileSet, name string, depth int, outside func(rel st
 	if p.meta, err = parseMetadata(name, p.files["inspec.yml"]); err != nil {
 		return nil, err
 	}
-	p.digest = p.sum()
 	if len(p.sources("controls/")) == 0 && len(p.meta.Depends) == 0 && len(p.sources("libraries/")) == 0 {
 		return nil, &ProfileError{Profile: p.meta.Name, File: "controls/", Msg: "there is no file controls/*.rb: a profile holds its controls there"}
 	}
@@ -418,6 +418,7 @@ func (l *loader) profile(s *fileSet, name string, depth int, outside func(rel st
 		}
 		p.deps = append(p.deps, dp)
 	}
+	p.digest = p.sum()
 	p.parseAll()
 	return p, nil
 }
@@ -520,10 +521,11 @@ func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(re
 
 // sum is the SHA-256 over the names and contents of the files.
 func (p *Profile) sum() string {
+	files := p.contents()
 	h := sha256.New()
-	for _, n := range p.names {
-		fmt.Fprintf(h, "%s\x00%d\x00", n, len(p.files[n]))
-		h.Write(p.files[n])
+	for _, n := range sortedKeys(files) {
+		fmt.Fprintf(h, "%s\x00%d\x00", n, len(files[n]))
+		h.Write(files[n])
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -535,7 +537,7 @@ func (p *Profile) Metadata() Metadata { return p.meta }
 func (p *Profile) Name() string { return p.meta.Name }
 
 // Digest is the SHA-256, in hexadecimal digits, over the names and contents
-// of the profile's files; it is the same for a folder and its archive.
+// of the profile's files and of those that it depends on; it is the same for a folder and its archive.
 func (p *Profile) Digest() string { return p.digest }
 
 // File returns the content of one file of the profile.
@@ -549,9 +551,15 @@ func (p *Profile) File(name string) ([]byte, bool) {
 func (p *Profile) Archive(w io.Writer) error {
 	gz := gzip.NewWriter(w)
 	tw := tar.NewWriter(gz)
-	seen := map[string]bool{}
-	if err := p.archive(tw, "", seen); err != nil {
-		return fmt.Errorf("archive of profile %s: %w", p.meta.Name, err)
+	files := p.contents()
+	for _, n := range sortedKeys(files) {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: n, Mode: 0o644, Size: int64(len(files[n])), ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
+		if err := tw.WriteHeader(h); err != nil {
+			return fmt.Errorf("archive of profile %s: %w", p.meta.Name, err)
+		}
+		if _, err := tw.Write(files[n]); err != nil {
+			return fmt.Errorf("archive of profile %s: %w", p.meta.Name, err)
+		}
 	}
 	if err := tw.Close(); err != nil {
 		return fmt.Errorf("archive of profile %s: %w", p.meta.Name, err)
@@ -559,34 +567,25 @@ func (p *Profile) Archive(w io.Writer) error {
 	return gz.Close()
 }
 
-func (p *Profile) archive(tw *tar.Writer, prefix string, seen map[string]bool) error {
-	for _, n := range p.names {
-		full := path.Join(prefix, n)
-		if seen[full] {
+// contents are the files of the profile and of those that it depends on, by
+// their paths in its archive: what lies outside of its folder comes below
+// vendor/.
+func (p *Profile) contents() map[string][]byte {
+	out := maps.Clone(p.files)
+	for i, d := range p.meta.Depends {
+		at := path.Clean(d.Path)
+		if d.Path == "" || path.IsAbs(at) || at == ".." || strings.HasPrefix(at, "../") {
+			at = d.vendored()
+		}
+		here := func(end string) bool { return p.files[at+end] != nil || p.files[at+end+"/inspec.yml"] != nil }
+		if p.vendors(d) || slices.ContainsFunc(archives, here) {
 			continue
 		}
-		seen[full] = true
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: full, Mode: 0o644, Size: int64(len(p.files[n])), ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
-		if err := tw.WriteHeader(h); err != nil {
-			return err
-		}
-		if _, err := tw.Write(p.files[n]); err != nil {
-			return err
+		for n, data := range p.deps[i].contents() {
+			out[path.Join(at, n)] = data
 		}
 	}
-	for i, d := range p.meta.Depends {
-		at := path.Join(prefix, d.Path)
-		if d.Path == "" || path.IsAbs(d.Path) || strings.HasPrefix(path.Clean(d.Path), "..") {
-			at = path.Join(prefix, d.vendored())
-		}
-		if p.vendors(d) || slices.ContainsFunc(archives, func(end string) bool { return seen[at+end] }) {
-			continue // it is among the files already
-		}
-		if err := p.deps[i].archive(tw, at, seen); err != nil {
-			return err
-		}
-	}
-	return nil
+	return out
 }
 
 // vendors reports whether the dependency is below vendor/ under a name of its
