@@ -35,3 +35,20 @@ class Louder < Inspec.resource(1)
     name.to_s
   end
 end
+
+class Delegating < Inspec.resource(1)
+  name 'delegating'
+  extend Forwardable
+  def_delegators :list, :first, :map
+  def_delegator :@name, :upcase, :shout
+
+  def initialize
+    @name = 'loud'
+  end
+
+  def list
+    [3, 4]
+  end
+end
+
+class Train::Extras::Something; end
