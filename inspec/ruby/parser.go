@@ -1009,6 +1009,16 @@ func (p *parser) callArgs(closing string) (args []node, splat bool, blk node) {
 func (p *parser) argList(ended func() bool) (args []node, splat bool, blk node) {
 	var h *hashNode
 	for {
+		if p.op("...") {
+			// All that the method was given, block included.
+			slot, hops, ok := p.scope.lookup("...")
+			block, _, _ := p.scope.lookup("&...")
+			was := p.save()
+			if p.advance(); ok && p.op(")") {
+				return append(args, &splatNode{&lvar{"...", slot, hops}}), true, &lvar{"&...", block, hops}
+			}
+			p.restore(was)
+		}
 		switch {
 		case p.op("*") && p.tok.prefix:
 			p.advance()
@@ -1403,6 +1413,10 @@ func (p *parser) params(closing string) *params {
 			return q
 		}
 		switch {
+		case p.op("...") && closing == ")" && !q.hasRest:
+			p.advance()
+			q.hasRest = true
+			q.rest, q.block = p.scope.declare("..."), p.scope.declare("&...")
 		case p.op("*"):
 			p.advance()
 			if q.hasRest {
