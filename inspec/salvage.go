@@ -63,26 +63,6 @@ func (p *Profile) syntaxError(name string, err error) *ProfileError {
 	return &ProfileError{Profile: p.meta.Name, File: name, Msg: err.Error()}
 }
 
-// Problems lists what can't be read of the profile's files and of those that
-// it depends on. The controls concerned are errors when it is run.
-func (p *Profile) Problems() []*ProfileError {
-	var out []*ProfileError
-	for _, l := range p.all() {
-		q := l.profile
-		for _, name := range q.names {
-			if bad := q.badLibraries[name]; bad != nil {
-				out = append(out, bad)
-			}
-			for _, b := range q.unread {
-				if bad, ok := b.Err.(*ProfileError); ok && b.File == path.Join(q.meta.Name, name) {
-					out = append(out, bad)
-				}
-			}
-		}
-	}
-	return out
-}
-
 var (
 	controlStart = regexp.MustCompile(`(?m)^[ \t]*(?:control|rule)[ \t(]+(?:'([^'\n]*)'|"([^"\n]*)")`)
 	notNewline   = regexp.MustCompile(`[^\n]`)

@@ -138,7 +138,11 @@ control 'cut off' do
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(p.Problems()); n != 3 {
-		t.Errorf("%d problems, want 3: %v", n, p.Problems())
+	unsupported, err := p.Unsupported(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(unsupported) != 3 {
+		t.Errorf("unsupported: %v, want what can't be read", unsupported)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -64,13 +65,18 @@ func (p *Profile) Unsupported(ctx context.Context) ([]Unsupported, error) {
 		n.definitions(l.profile)
 	}
 	var out []Unsupported
-	for _, bad := range p.Problems() {
-		out = append(out, Unsupported{File: path.Join(bad.Profile, bad.File), Line: bad.Line, What: bad.Msg})
+	for _, l := range layers {
+		for _, b := range l.profile.unread {
+			u := Unsupported{Control: b.ID, File: b.File, Line: b.Line, What: b.Err.Error()}
+			var bad *ProfileError
+			if errors.As(b.Err, &bad) {
+				u.Line, u.What = bad.Line, bad.Msg
+			}
+			out = append(out, u)
+		}
 	}
 	for _, bad := range r.broken.errs {
-		if !slices.ContainsFunc(p.Problems(), func(b *ProfileError) bool { return *b == *bad }) {
-			out = append(out, Unsupported{File: path.Join(bad.Profile, bad.File), Line: bad.Line, What: bad.Msg})
-		}
+		out = append(out, Unsupported{File: path.Join(bad.Profile, bad.File), Line: bad.Line, What: bad.Msg})
 	}
 	for _, l := range layers {
 		for _, name := range l.profile.names {

@@ -61,7 +61,7 @@ end
 		got = append(got, u.String())
 	}
 	want := []string{
-		"top/controls/b.rb:2: syntax error, unexpected \"s\"",
+		"top/controls/b.rb:2: control unread: syntax error, unexpected \"s\"",
 		"base/libraries/down.rb:1: RuntimeError: no way",
 		"top/controls/a.rb:3: the library aws-sdk is not there",
 		"top/controls/a.rb:19: control typed wrong: nothing is called descibe: no resource, matcher or function",
