@@ -253,7 +253,7 @@ func (l *lexer) next() token {
 		l.ident(&t)
 	case isDigit(c):
 		l.number(&t)
-	case l.state == stFname || l.state == stDot && c != '(':
+	case l.state == stFname && (c != ':' || after == ':') || l.state == stDot && c != '(':
 		op := l.methodOperator()
 		if op == "" {
 			l.fail(l.pos, "unexpected %q where a method's name should be", rune(c))

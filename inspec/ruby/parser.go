@@ -908,7 +908,7 @@ func (p *parser) colonCall(recv node) node {
 	case tConst:
 		name := p.tok.s
 		p.advance()
-		if p.op("(") && !p.tok.space {
+		if p.op("(") && !p.tok.space || p.tok.kind == tStrBeg && p.tok.space {
 			return p.callRest(&callNode{recv: recv, name: name, line: line})
 		}
 		return &constNode{scope: recv, name: name, line: line}
