@@ -20,6 +20,10 @@ func (w *world) badInput(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	nothing := t.TempDir()
+	if err := os.WriteFile(filepath.Join(nothing, "inspec.yml"), []byte("name: x\nsupports: [\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
 		args []string
 		code int
@@ -28,7 +32,9 @@ func (w *world) badInput(t *testing.T) {
 		"unknown key of the hub":   {[]string{"hub", "--config", w.write("bad-hub.yaml", "dataDir: x\nlisten:\n  apii: \":1\"\n")}, 2, []string{"bad-hub.yaml", "line 3", `"apii"`, `"api"`}},
 		"unknown key of the agent": {[]string{"agent", "--config", w.write("bad-agent.yaml", "hub: {url: https://x, jointoken: y}\n")}, 2, []string{"bad-agent.yaml", "line 1", `"jointoken"`}},
 		"no such file":             {[]string{"hub", "--config", "/nope.yaml"}, 2, []string{"/nope.yaml"}},
-		"malformed profile":        {[]string{"scan", "dir:/", "--profile", broken}, 2, []string{"controls/a.rb:"}},
+		"a profile that isn't one": {[]string{"scan", "dir:/", "--profile", nothing}, 2, []string{"inspec.yml", "line 2"}},
+		"a broken control":         {[]string{"scan", "dir:/", "--profile", broken}, 100, []string{"controls/a.rb:4", "syntax error"}},
+		"a broken control, before": {[]string{"profile", "check", broken}, 1, []string{"controls/a.rb:4", "syntax error"}},
 		"unknown profile":          {[]string{"scan", "dir:/", "--profile", "nope"}, 2, []string{`"nope"`, "container-baseline"}},
 		"unknown threshold":        {[]string{"scan", "dir:/", "--profile", "container-baseline", "--threshold", "nope"}, 2, []string{`"nope"`, "moderate", "strict"}},
 		"unknown target":           {[]string{"scan", "ftp://x", "--profile", "container-baseline"}, 2, []string{"ftp", "dir:"}},
@@ -45,8 +51,8 @@ func (w *world) badInput(t *testing.T) {
 				t.Errorf("exit code %d, want %d\n%s%s", r.code, tc.code, r.out, r.stderr)
 			}
 			for _, s := range tc.says {
-				if !strings.Contains(r.stderr, s) {
-					t.Errorf("%q isn't in %s", s, r.stderr)
+				if !strings.Contains(r.out+r.stderr, s) {
+					t.Errorf("%q isn't in %s%s", s, r.out, r.stderr)
 				}
 			}
 		})
