@@ -24,7 +24,7 @@ type Stats struct {
 }
 
 // passes bounds how often the profile is evaluated ahead.
-const passes = 10
+const passes = 16
 
 // ahead evaluates the profile ahead of the run, in interpreters of their own
 // and on a target that never waits, so that the target is asked early, and

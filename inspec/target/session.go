@@ -70,6 +70,8 @@ type Session struct {
 	outstanding int     // questions on their way
 	settled     chan struct{}
 	lights      int      // of those, the ones that don't take long
+	came        int      // answers to what was sent
+	cameLight   int      // of those, to what doesn't take long
 	stretch     *Stretch // of Ahead's target; nil outside
 	stats       Stats
 	waiters     int // goroutines without an answer
@@ -123,31 +125,22 @@ func (s *Session) Release() bool {
 	return s.outstanding > 0
 }
 
-// Wait returns when half of the answers that were to come are there, or all if
-// those are few. What takes long isn't waited for as long as there is anything
-// else.
+// Wait returns when the answers that are to come now are there. What takes
+// long isn't waited for if there is anything else: it comes meanwhile.
 func (s *Session) Wait(ctx context.Context) {
-	left := func(of func() int) func() int {
-		return func() int {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return of()
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	came, enough := &s.cameLight, s.cameLight+s.lights
+	if s.lights == 0 {
+		came, enough = &s.came, s.came+min(1, s.outstanding)
 	}
-	count := left(func() int { return s.lights })
-	if count() == 0 {
-		count = left(func() int { return s.outstanding })
-	}
-	enough := count() / 2
-	if enough < firstBatch/2 {
-		enough = 0
-	}
-	for count() > enough {
+	for *came < enough && ctx.Err() == nil {
+		s.mu.Unlock()
 		select {
 		case <-s.settled:
 		case <-ctx.Done():
-			return
 		}
+		s.mu.Lock()
 	}
 }
 
@@ -279,8 +272,10 @@ func (s *Session) put(ctx context.Context, q question) *answer {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.outstanding--
+		s.came++
 		if kindOf(q) == light {
 			s.lights--
+			s.cameLight++
 		}
 		s.settle(q, a, v, err)
 		if !s.held && s.lights == 0 {
