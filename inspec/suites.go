@@ -24,6 +24,7 @@ func (r *run) suite(p *Profile) *dsl.Suite {
 		Dependency: func(name string) (*dsl.Suite, error) {
 			d := p.dependency(name)
 			if d == nil {
+				//lint:ignore ST1005 InSpec's own words, which reports show
 				return nil, fmt.Errorf("Cannot load '%s' since it is not listed as a dependency of %s: add it to depends in inspec.yml", name, p.meta.Name)
 			}
 			if !r.supports(d) {
