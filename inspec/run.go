@@ -90,6 +90,9 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 	if jobs == 0 {
 		jobs = Jobs
 	}
+	if strings.HasPrefix(t.URI(), "dir:") {
+		jobs = 1 // files of this machine answer at once: nothing to ask ahead
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	session := target.NewSession(ctx, t, jobs)

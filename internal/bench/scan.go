@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -67,7 +68,8 @@ func scanning(ctx context.Context, opt options, report *Report) error {
 }
 
 // starting measures an agent's process, from its start to its registration at
-// the hub, and its memory then, beside the same binary doing nothing.
+// the hub, beside the same binary doing nothing, and its memory then, beside
+// an agent that finds no hub.
 func starting(ctx context.Context, opt options, report *Report) error {
 	d, err := newDeployment(ctx)
 	if err != nil {
@@ -86,11 +88,11 @@ func starting(ctx context.Context, opt options, report *Report) error {
 			return err
 		}
 		nothing = append(nothing, time.Since(begin).Seconds()*1000)
-		usage, ok := idle.ProcessState.SysUsage().(*syscall.Rusage)
-		if !ok {
-			return errors.New("this system doesn't tell a process's peak of memory")
+		alone, err := d.lonelyAgent(ctx, bin, fmt.Sprintf("lonely-%d", i))
+		if err != nil {
+			return err
 		}
-		nothingMemory = append(nothingMemory, float64(usage.Maxrss)/1024)
+		nothingMemory = append(nothingMemory, alone)
 		took, mib, err := d.startAgent(ctx, bin, fmt.Sprintf("start-%d", i))
 		if err != nil {
 			return err
@@ -99,7 +101,7 @@ func starting(ctx context.Context, opt options, report *Report) error {
 	}
 	report.Add(
 		Row{Name: "agent: process start to registered, first join included", Value: median(up), Unit: "ms", Peer: "`reeve version`", PeerValue: median(nothing)},
-		Row{Name: "agent: memory when registered", Value: median(memory), Unit: "MiB", Peer: "`reeve version`, peak", PeerValue: median(nothingMemory)},
+		Row{Name: "agent: memory when registered", Value: median(memory), Unit: "MiB", Peer: "an agent without a hub", PeerValue: median(nothingMemory)},
 	)
 	return nil
 }
@@ -272,17 +274,49 @@ func (d *deployment) startAgent(ctx context.Context, bin, name string) (time.Dur
 		return 0, 0, err
 	}
 	took := time.Since(begin)
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	mib, err := resident(cmd.Process.Pid)
+	return took, mib, err
+}
+
+// lonelyAgent runs an agent that can't reach its hub, and answers how many MiB
+// it holds when it has said so.
+func (d *deployment) lonelyAgent(ctx context.Context, bin, name string) (float64, error) {
+	token, err := d.joinToken(ctx, name)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
+	}
+	cmd := exec.CommandContext(ctx, bin, "agent")
+	cmd.Env = append(os.Environ(), "REEVE_JOIN_TOKEN="+token, "REEVE_AGENT_HUB_URL=https://127.0.0.1:1", "REEVE_AGENT_DATA_DIR="+filepath.Join(d.dir, name), "REEVE_AGENT_METRICS=")
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Signal(syscall.SIGTERM)
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		if strings.Contains(lines.Text(), "can't join") {
+			return resident(cmd.Process.Pid)
+		}
+	}
+	return 0, errors.New("an agent without a hub ended by itself")
+}
+
+// resident is a process's memory in MiB.
+func resident(pid int) (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
 		var kib float64
 		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
-			return took, kib / 1024, nil
+			return kib / 1024, nil
 		}
 	}
-	return 0, 0, errors.New("/proc doesn't tell the agent's memory")
+	return 0, errors.New("/proc doesn't tell a process's memory")
 }
 
 // engineAlone is one scan with nothing around it.
