@@ -43,7 +43,7 @@ func cleanRoot() fstest.MapFS {
 		"etc/group":                          file(0o644, "root:x:0:\ndaemon:x:1:\nshadow:x:42:\napp:x:1000:\n"),
 		"etc/shadow":                         file(0o640, "root:*:20000:0:99999:7:::\ndaemon:*:20000:0:99999:7:::\napp:!:20000:0:99999:7:::\n"),
 		"etc/environment":                    file(0o644, "PATH=/usr/bin:/bin\n"),
-		"etc/apt/sources.list":               file(0o644, "deb http://deb.debian.org/debian bookworm main\n"),
+		"etc/apt/sources.list":               file(0o644, "deb http://mirror.example/debian bookworm main\n"),
 		"usr/bin":                            dir(0o755),
 		"usr/sbin":                           dir(0o755),
 		"usr/bin/find":                       file(0o755, "ELF"),
