@@ -95,10 +95,11 @@ func Init(dir, name string) (*CA, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	for _, f := range []string{caKeyFile, caFile} {
-		if _, err := os.Lstat(filepath.Join(dir, f)); err == nil {
-			return nil, fmt.Errorf("%s is there already: choose another directory; a new CA would lock out every agent of the old one", filepath.Join(dir, f))
-		}
+	if path := filepath.Join(dir, caKeyFile); exists(path) {
+		return nil, fmt.Errorf("%s is there already: choose another directory; a new CA would lock out every agent of the old one", path)
+	}
+	if path := filepath.Join(dir, caFile); exists(path) {
+		return nil, fmt.Errorf("%s is there already, without its key: if making a CA was cut off here, remove it and try again; if it is another hub's certificate, choose another directory", path)
 	}
 	ca, err := NewCA(name)
 	if err != nil {
@@ -109,13 +110,19 @@ func Init(dir, name string) (*CA, error) {
 		return nil, err
 	}
 	// The CA's key comes last: a directory that was cut off before it holds
-	// no CA, and Init can be repeated.
+	// no CA. Whether a certificate without its key is what that left, or
+	// somebody else's, only a person knows.
 	for _, f := range []string{controlFile, controlKeyFile, jwtKeyFile, caFile, caKeyFile} {
 		if err := writeFile(filepath.Join(dir, f), files[f]); err != nil {
 			return nil, err
 		}
 	}
 	return ca, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func (ca *CA) files() (map[string][]byte, error) {
