@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 
 	insightkube "reeve.dev/reeve/insight/kube"
@@ -26,7 +25,7 @@ func (a *Agent) watchCluster(ctx context.Context) error {
 	// client-go's default, five requests a second, is less than two
 	// ConfigMaps a second.
 	config.QPS, config.Burst = 50, 100
-	client, err := kubernetes.NewForConfig(config)
+	client, err := insightkube.NewClient(config)
 	if err != nil {
 		return fmt.Errorf("insights: %w", err)
 	}

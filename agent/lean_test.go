@@ -20,7 +20,7 @@ func TestLean(t *testing.T) {
 		"google.golang.org/grpc":                    "the hub tells",
 		"github.com/spf13/cobra":                    "flags are cmd's",
 		"reeve.dev/reeve/threshold":                 "the hub judges",
-		"k8s.io/client-go/kubernetes/fake":          "tests only",
+		"k8s.io/client-go/kubernetes/scheme":        "it registers every API group at each start: internal/kubeapi has the few kinds",
 		"sigs.k8s.io/controller-runtime/pkg/client": "client-go is enough, at a third of the memory",
 	}
 	out, err := exec.Command("go", "list", "-deps", ".").Output()

@@ -14,8 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 
 	"reeve.dev/reeve/insight"
@@ -34,7 +32,7 @@ type Spool interface {
 // Config is what a Watcher works with. Client, Metadata, Spool and Logger are
 // required.
 type Config struct {
-	Client   kubernetes.Interface
+	Client   Client
 	Metadata metadata.Interface
 	// Namespace narrows the watch to one namespace; empty means all.
 	Namespace string
@@ -97,10 +95,9 @@ func (w *Watcher) burn(ctx context.Context, m *metav1.PartialObjectMetadata) err
 	if !w.cfg.BurnAfterReading {
 		return nil
 	}
-	err := w.cfg.Client.CoreV1().ConfigMaps(m.Namespace).Delete(ctx, m.Name, metav1.DeleteOptions{
+	err := w.cfg.Client.DeleteConfigMap(ctx, m.Namespace, m.Name,
 		// Exactly what was taken: one that has been replaced is another one.
-		Preconditions: &metav1.Preconditions{UID: &m.UID, ResourceVersion: &m.ResourceVersion},
-	})
+		metav1.Preconditions{UID: &m.UID, ResourceVersion: &m.ResourceVersion})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // its change is on its way to the cache
 	}
@@ -122,7 +119,7 @@ func (w *Watcher) resume(ctx context.Context, m *metav1.PartialObjectMetadata, u
 
 // take spools the ConfigMap as it is at the API server now.
 func (w *Watcher) take(ctx context.Context, m *metav1.PartialObjectMetadata) error {
-	cm, err := w.cfg.Client.CoreV1().ConfigMaps(m.Namespace).Get(ctx, m.Name, metav1.GetOptions{})
+	cm, err := w.cfg.Client.ConfigMap(ctx, m.Namespace, m.Name)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -132,7 +129,7 @@ func (w *Watcher) take(ctx context.Context, m *metav1.PartialObjectMetadata) err
 	if _, taken := cm.Annotations[lagoon.AnnotationProcessed]; taken || lagoon.TypeOf(cm.Labels) == "" {
 		return nil // the cache is behind
 	}
-	ns, err := w.cfg.Client.CoreV1().Namespaces().Get(ctx, cm.Namespace, metav1.GetOptions{})
+	ns, err := w.cfg.Client.Namespace(ctx, cm.Namespace)
 	if err != nil {
 		return err
 	}
@@ -200,7 +197,7 @@ func (w *Watcher) patch(ctx context.Context, namespace, name, version string, p 
 	if err != nil {
 		return err
 	}
-	_, err = w.cfg.Client.CoreV1().ConfigMaps(namespace).Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{})
+	err = w.cfg.Client.PatchConfigMap(ctx, namespace, name, body)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
 	}

@@ -9,9 +9,10 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/metadata/metadatainformer"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 )
@@ -45,8 +46,7 @@ func (c *controller) run(ctx context.Context) error {
 	queue := workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry),
 		workqueue.TypedRateLimitingQueueConfig[string]{Name: c.name})
-	informer := metadatainformer.NewFilteredMetadataInformer(c.client, c.resource, c.namespace, resync, cache.Indexers{},
-		func(o *metav1.ListOptions) { o.LabelSelector = c.selector }).Informer()
+	informer := cache.NewSharedIndexInformer(c.source(), &metav1.PartialObjectMetadata{}, resync, cache.Indexers{})
 	err := errors.Join(
 		informer.SetTransform(c.trim),
 		informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
@@ -76,6 +76,21 @@ func (c *controller) run(ctx context.Context) error {
 	queue.ShutDown()
 	wg.Wait()
 	return context.Cause(ctx)
+}
+
+// source lists and watches what the label selects.
+func (c *controller) source() cache.ListerWatcher {
+	objects := c.client.Resource(c.resource).Namespace(c.namespace)
+	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = c.selector
+			return objects.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = c.selector
+			return objects.Watch(ctx, o)
+		},
+	}, c.client)
 }
 
 // next syncs one object; false means that the queue has been shut down.

@@ -32,6 +32,7 @@ import (
 // cluster is a namespace of a real Kubernetes.
 type cluster struct {
 	kubernetes.Interface
+	client    kube.Client
 	metadata  metadata.Interface
 	namespace string
 }
@@ -50,6 +51,9 @@ func connect(t *testing.T) *cluster {
 	}
 	cfg.QPS = -1 // this test polls
 	c := &cluster{Interface: kubernetes.NewForConfigOrDie(cfg), metadata: metadata.NewForConfigOrDie(cfg)}
+	if c.client, err = kube.NewClient(cfg); err != nil {
+		t.Fatal(err)
+	}
 	ns, err := c.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "insight-",
 		Labels:       map[string]string{lagoon.LabelProject: "shop", lagoon.LabelEnvironment: "main", lagoon.LabelEnvironmentID: "3"},
@@ -140,7 +144,7 @@ func start(t *testing.T, f func(context.Context) error) (stop func()) {
 }
 
 func (c *cluster) watcher(s kube.Spool, change func(*kube.Config)) *kube.Watcher {
-	cfg := kube.Config{Client: c, Metadata: c.metadata, Namespace: c.namespace, Spool: s, Logger: slog.New(slog.DiscardHandler)}
+	cfg := kube.Config{Client: c.client, Metadata: c.metadata, Namespace: c.namespace, Spool: s, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&cfg)
 	}
@@ -290,7 +294,7 @@ func TestWatcher_burnAfterReading(t *testing.T) {
 func TestTokenMaker(t *testing.T) {
 	c := connect(t)
 	maker, err := kube.NewTokenMaker(kube.TokenConfig{
-		Client: c, Metadata: c.metadata, Secret: []byte("secret"), Logger: slog.New(slog.DiscardHandler),
+		Client: c.client, Metadata: c.metadata, Secret: []byte("secret"), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

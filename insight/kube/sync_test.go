@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -48,13 +49,36 @@ func configMap(change func(*corev1.ConfigMap)) *corev1.ConfigMap {
 	return cm
 }
 
+// fakeClient is client-go's fake, as far as a Watcher asks it.
+type fakeClient struct {
+	Client
+	*fake.Clientset
+}
+
+func (c fakeClient) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+	return c.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
+}
+
+func (c fakeClient) PatchConfigMap(ctx context.Context, namespace, name string, patch []byte) error {
+	_, err := c.CoreV1().ConfigMaps(namespace).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
+}
+
+func (c fakeClient) DeleteConfigMap(ctx context.Context, namespace, name string, only metav1.Preconditions) error {
+	return c.CoreV1().ConfigMaps(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &only})
+}
+
+func (c fakeClient) Namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
+	return c.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+}
+
 func syncOnce(t *testing.T, cm *corev1.ConfigMap, s *ids, burn bool, reactors ...clienttesting.SimpleReactor) (*fake.Clientset, time.Duration, error) {
 	t.Helper()
 	client := fake.NewClientset(cm.DeepCopy(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}})
 	for i := range reactors {
 		client.PrependReactor(reactors[i].Verb, reactors[i].Resource, reactors[i].Reaction)
 	}
-	w := NewWatcher(Config{Client: client, Spool: s, BurnAfterReading: burn, Logger: slog.New(slog.DiscardHandler)})
+	w := NewWatcher(Config{Client: fakeClient{Clientset: client}, Spool: s, BurnAfterReading: burn, Logger: slog.New(slog.DiscardHandler)})
 	again, err := w.sync(t.Context(), &metav1.PartialObjectMetadata{ObjectMeta: cm.ObjectMeta})
 	return client, again, err
 }

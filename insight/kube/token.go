@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 
 	"reeve.dev/reeve/insight/lagoon"
@@ -19,7 +18,7 @@ import (
 // TokenConfig is what a TokenMaker works with. Client, Metadata, Secret and
 // Logger are required.
 type TokenConfig struct {
-	Client   kubernetes.Interface
+	Client   Client
 	Metadata metadata.Interface
 	// Secret is what the tokens are signed with.
 	Secret []byte
@@ -67,21 +66,20 @@ func (t *TokenMaker) sync(ctx context.Context, m *metav1.PartialObjectMetadata) 
 		ProjectName:     m.Labels[lagoon.LabelProject],
 		EnvironmentName: m.Labels[lagoon.LabelEnvironment],
 	}
-	secrets := t.cfg.Client.CoreV1().Secrets(m.Name)
-	found, err := secrets.List(ctx, metav1.ListOptions{LabelSelector: lagoon.LabelToken})
+	found, err := t.cfg.Client.Secrets(ctx, m.Name, lagoon.LabelToken)
 	if err != nil {
 		return 0, fmt.Errorf("list secrets: %w", err)
 	}
 	valid := false
-	for i := range found.Items {
-		s := &found.Items[i]
+	for i := range found {
+		s := &found[i]
 		ns, err := lagoon.ParseToken(t.cfg.Secret, string(s.Data[lagoon.TokenKey]))
 		if err == nil && ns == want {
 			valid = true
 			continue
 		}
 		t.cfg.Logger.Info("insights token replaced", "namespace", m.Name, "secret", s.Name, "error", err)
-		err = secrets.Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion}})
+		err = t.cfg.Client.DeleteSecret(ctx, m.Name, s.Name, metav1.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return 0, fmt.Errorf("delete secret %s: %w", s.Name, err)
 		}
@@ -97,7 +95,7 @@ func (t *TokenMaker) create(ctx context.Context, ns lagoon.Namespace) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.cfg.Client.CoreV1().Secrets(ns.Name).Create(ctx, &corev1.Secret{
+	err = t.cfg.Client.CreateSecret(ctx, ns.Name, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: lagoon.TokenSecret,
 			Labels: map[string]string{
@@ -107,7 +105,7 @@ func (t *TokenMaker) create(ctx context.Context, ns lagoon.Namespace) error {
 		},
 		Type: corev1.SecretTypeOpaque,
 		Data: map[string][]byte{lagoon.TokenKey: []byte(token)},
-	}, metav1.CreateOptions{})
+	})
 	if err != nil {
 		return fmt.Errorf("create secret %s: %w", lagoon.TokenSecret, err)
 	}

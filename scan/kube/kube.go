@@ -18,9 +18,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes/scheme"
-	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/remotecommand"
@@ -28,6 +25,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 
 	"reeve.dev/reeve/inspec/target"
+	"reeve.dev/reeve/internal/kubeapi"
 )
 
 // Scheme is what the URI of a container begins with.
@@ -113,12 +111,12 @@ func Config(kubeconfig, context string) (*rest.Config, error) {
 // one. ctx governs the opening alone; the target holds its connection until it
 // is closed.
 func Open(ctx context.Context, config *rest.Config, namespace, pod, container string, opt Options) (target.Target, error) {
-	client, err := typedcorev1.NewForConfig(config)
+	client, err := kubeapi.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	found, err := client.Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
-	if err != nil {
+	found := &corev1.Pod{}
+	if err := client.Get().Namespace(namespace).Resource("pods").Name(pod).Do(ctx).Into(found); err != nil {
 		return nil, podError(err, namespace, pod)
 	}
 	if container == "" {
@@ -129,7 +127,7 @@ func Open(ctx context.Context, config *rest.Config, namespace, pod, container st
 	if err := checkRunning(found, container); err != nil {
 		return nil, err
 	}
-	exec, err := executor(config, client.RESTClient(), namespace, pod, container)
+	exec, err := executor(config, client, namespace, pod, container)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
@@ -138,7 +136,7 @@ func Open(ctx context.Context, config *rest.Config, namespace, pod, container st
 		URI: URI(namespace, pod, container), Timeout: opt.CommandTimeout, Close: s.close,
 		More: func(ctx context.Context) (target.Streams, error) {
 			// An executor holds its connection: each stream has its own.
-			exec, err := executor(config, client.RESTClient(), namespace, pod, container)
+			exec, err := executor(config, client, namespace, pod, container)
 			if err != nil {
 				return target.Streams{}, err
 			}
@@ -217,9 +215,9 @@ func checkRunning(pod *corev1.Pod, container string) error {
 }
 
 func executor(config *rest.Config, client rest.Interface, namespace, pod, container string) (remotecommand.Executor, error) {
-	url := client.Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").VersionedParams(&corev1.PodExecOptions{
-		Container: container, Command: []string{"/bin/sh"}, Stdin: true, Stdout: true, Stderr: true,
-	}, scheme.ParameterCodec).URL()
+	url := client.Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
+		Param("container", container).Param("command", "/bin/sh").
+		Param("stdin", "true").Param("stdout", "true").Param("stderr", "true").URL()
 	ws, err := remotecommand.NewWebSocketExecutor(config, "GET", url.String())
 	if err != nil {
 		return nil, err
