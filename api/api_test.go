@@ -762,9 +762,9 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("a certificate said to be good until %v", long.Expires)
 	}
 	made := decode[api.Credential](t, w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"a","type":"kubernetes","name":"n","kind":"token","expiresIn":"1h","force":true}`), http.StatusCreated)
-	id, err := w.ca.VerifyServiceToken(made.Token)
-	if want := (pki.Identity{Purpose: pki.Service, Agent: "a", Type: "kubernetes", Name: "n"}); err != nil || id != want {
-		t.Errorf("the token is for %+v, %v", id, err)
+	cred, err := w.ca.VerifyServiceToken(made.Token)
+	if want := (pki.Identity{Purpose: pki.Service, Agent: "a", Type: "kubernetes", Name: "n"}); err != nil || cred.Identity != want {
+		t.Errorf("the token is for %+v, %v", cred, err)
 	}
 	if made.URL != "https://services" || made.Username != "n.a" || time.Until(made.Expires) > time.Hour {
 		t.Errorf("made %+v", made)

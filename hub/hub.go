@@ -361,7 +361,9 @@ func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
 		if !ok {
 			return forward.Caller{}, errNoServiceCredential
 		}
-		id, err = h.ca.VerifyServiceToken(token)
+		var c pki.Credential
+		c, err = h.ca.VerifyServiceToken(token)
+		id = c.Identity
 	}
 	if err != nil {
 		return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)

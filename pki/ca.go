@@ -54,6 +54,8 @@ type CA struct {
 	key    crypto.Signer
 	jwtKey ed25519.PrivateKey
 	tokens tokenCache
+
+	revocations Revocations
 }
 
 // NewCA makes a CA with new keys, in memory. name goes into its subject.
@@ -218,17 +220,17 @@ func (ca *CA) Pin() string { return pinOf(ca.cert) }
 // IssueAgent signs an agent's request for a certificate. Of the request only
 // the key counts. The answer is PEM: the certificate, then the CA.
 func (ca *CA) IssueAgent(csr []byte, agent fleet.AgentName, life time.Duration) ([]byte, error) {
-	return ca.issueCSR(csr, Identity{Purpose: Agent, Agent: agent}, life)
+	return ca.Issue(csr, Identity{Purpose: Agent, Agent: agent}, life)
 }
 
 // IssueControl is IssueAgent for an administrator of the REST API.
 func (ca *CA) IssueControl(csr []byte, name string, life time.Duration) ([]byte, error) {
-	return ca.issueCSR(csr, Identity{Purpose: Control, Name: name}, life)
+	return ca.Issue(csr, Identity{Purpose: Control, Name: name}, life)
 }
 
 // IssueService is IssueAgent for a caller of one service.
 func (ca *CA) IssueService(csr []byte, agent fleet.AgentName, typ fleet.ServiceType, name fleet.ServiceName, life time.Duration) ([]byte, error) {
-	return ca.issueCSR(csr, Identity{Purpose: Service, Agent: agent, Type: typ, Name: string(name)}, life)
+	return ca.Issue(csr, Identity{Purpose: Service, Agent: agent, Type: typ, Name: string(name)}, life)
 }
 
 // NewCredential makes a key and its certificate, both PEM, for somebody who
@@ -245,7 +247,8 @@ func (ca *CA) NewCredential(id Identity, life time.Duration) (cert, key []byte, 
 	return cert, key, err
 }
 
-func (ca *CA) issueCSR(csr []byte, id Identity, life time.Duration) ([]byte, error) {
+// Issue is IssueAgent for any identity.
+func (ca *CA) Issue(csr []byte, id Identity, life time.Duration) ([]byte, error) {
 	pub, err := csrKey(csr)
 	if err != nil {
 		return nil, err

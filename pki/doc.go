@@ -36,6 +36,15 @@
 // constant time. Service tokens are the exception: they are JWTs, signed with
 // Ed25519 by a key beside the CA's, and not stored.
 //
+// # Revocation
+//
+// The deny list ([Revocations]) names single certificates and service tokens,
+// or everything that was issued to an identity or a holder until then. It is
+// asked for each request, after every cache; whoever serves a stream watches
+// its credential and cuts the stream when it is revoked. The list is in the
+// store: it survives restarts, and the other replicas of a hub read it once a
+// second.
+//
 // Errors of this package never hold a token, secret or key.
 package pki
 

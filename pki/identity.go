@@ -25,13 +25,16 @@ const (
 // trustDomain is the authority part of our SPIFFE ids.
 const trustDomain = "reeve"
 
-// Identity is the holder of a certificate or service token. Agent is set for
-// Agent and Service, Type for Service, Name for all but Agent.
+// Identity is who a certificate or service token is for. Agent is set for
+// Agent and Service, Type for Service, Name for all but Agent. Holder is who
+// was given the credential of a service, for rules and records; it may be
+// empty, and isn't part of the SPIFFE id.
 type Identity struct {
 	Purpose Purpose
 	Agent   fleet.AgentName
 	Type    fleet.ServiceType
 	Name    string
+	Holder  string
 }
 
 // String is the SPIFFE id.
@@ -62,6 +65,11 @@ func (id Identity) Validate() error {
 		if err := id.Type.Validate(); err != nil {
 			return err
 		}
+		if id.Holder != "" {
+			if err := fleet.ServiceName(id.Holder).Validate(); err != nil {
+				return fmt.Errorf("holder %q: must be 1 to 63 letters, digits, '-', '.' or '_', and begin and end with a letter or digit", id.Holder)
+			}
+		}
 	case Control, Hub:
 	default:
 		return fmt.Errorf("purpose %q: must be agent, control, service or hub", string(id.Purpose))
@@ -75,16 +83,20 @@ type endpoint struct {
 	Type    string `json:"type,omitempty"`
 	Agent   string `json:"agent,omitempty"`
 	Purpose string `json:"purpose"`
+	Holder  string `json:"holder,omitempty"` // not Birger's
 }
 
 func (id Identity) endpoint() endpoint {
-	return endpoint{Name: id.Name, Type: string(id.Type), Agent: string(id.Agent), Purpose: string(id.Purpose)}
+	return endpoint{Name: id.Name, Type: string(id.Type), Agent: string(id.Agent), Purpose: string(id.Purpose), Holder: id.Holder}
 }
 
 func (e endpoint) identity() Identity {
 	id := Identity{Purpose: Purpose(e.Purpose), Agent: fleet.AgentName(e.Agent), Type: fleet.ServiceType(e.Type), Name: e.Name}
-	if id.Purpose == Agent {
+	switch id.Purpose {
+	case Agent:
 		id.Type, id.Name = "", ""
+	case Service:
+		id.Holder = e.Holder
 	}
 	return id
 }
@@ -114,15 +126,44 @@ func identityOf(cert *x509.Certificate) (Identity, error) {
 	case len(found) > 1:
 		return Identity{}, fmt.Errorf("more than one SPIFFE id")
 	case len(found) == 1:
-		return parseURI(found[0])
+		id, err := parseURI(found[0])
+		if e, described := description(cert); err == nil && described && id.Purpose == Service {
+			id.Holder = e.Holder
+		}
+		return id, err
 	case len(cert.Subject.OrganizationalUnit) > 0:
-		var e endpoint
-		if err := json.Unmarshal([]byte(cert.Subject.OrganizationalUnit[0]), &e); err != nil {
+		e, ok := description(cert)
+		if !ok {
 			return Identity{}, fmt.Errorf("the subject's OU is not an endpoint description")
 		}
 		return e.identity(), nil
 	}
 	return Identity{}, fmt.Errorf("neither a SPIFFE id nor an endpoint description")
+}
+
+// description reads Birger's OU.
+func description(cert *x509.Certificate) (e endpoint, ok bool) {
+	if len(cert.Subject.OrganizationalUnit) == 0 {
+		return e, false
+	}
+	err := json.Unmarshal([]byte(cert.Subject.OrganizationalUnit[0]), &e)
+	return e, err == nil
+}
+
+// ParseIdentity reads a SPIFFE id as Identity.String writes it.
+func ParseIdentity(text string) (Identity, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "spiffe" {
+		return Identity{}, fmt.Errorf("%w: not a SPIFFE id", ErrMalformed)
+	}
+	id, err := parseURI(u)
+	if err == nil {
+		err = id.Validate()
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return id, nil
 }
 
 func parseURI(u *url.URL) (Identity, error) {

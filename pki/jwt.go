@@ -17,11 +17,11 @@ import (
 
 // claims are those of a service token, as Birger has them.
 type claims struct {
-	Type    string `json:"type"`
-	Name    string `json:"name"`
-	Agent   string `json:"agent"`
-	Purpose string `json:"purpose"`
-	jwt.RegisteredClaims
+	Type                 string `json:"type"`
+	Name                 string `json:"name"`
+	Agent                string `json:"agent"`
+	Purpose              string `json:"purpose"`
+	jwt.RegisteredClaims        // the subject is the holder
 }
 
 // maxJWT bounds a token before it is looked at.
@@ -29,21 +29,29 @@ const maxJWT = 8 << 10
 
 var errNoJWT = fmt.Errorf("service token: %w: not a JWT; get one with POST /api/v1/credentials/service", ErrMalformed)
 
-// IssueServiceToken makes a JWT with which a caller reaches one service. Its
-// claims are type, name, agent, purpose, exp, iat and jti; it is signed with
-// EdDSA.
+// IssueServiceToken is NewServiceToken for a token without a holder.
 func (ca *CA) IssueServiceToken(agent fleet.AgentName, typ fleet.ServiceType, name fleet.ServiceName, life time.Duration) (string, error) {
-	id := Identity{Purpose: Service, Agent: agent, Type: typ, Name: string(name)}
+	return ca.NewServiceToken(Identity{Purpose: Service, Agent: agent, Type: typ, Name: string(name)}, life)
+}
+
+// NewServiceToken makes a JWT with which a caller reaches one service. Its
+// claims are type, name, agent, purpose, exp, iat, jti and, where there is a
+// holder, sub; it is signed with EdDSA.
+func (ca *CA) NewServiceToken(id Identity, life time.Duration) (string, error) {
 	if err := id.Validate(); err != nil {
 		return "", err
+	}
+	if id.Purpose != Service {
+		return "", fmt.Errorf("service token: it can't be for purpose %q", id.Purpose)
 	}
 	if life <= 0 {
 		return "", fmt.Errorf("service token: its life must be more than 0")
 	}
 	now := time.Now()
 	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
-		Type: string(typ), Name: string(name), Agent: string(agent), Purpose: string(Service),
+		Type: string(id.Type), Name: id.Name, Agent: string(id.Agent), Purpose: string(Service),
 		RegisteredClaims: jwt.RegisteredClaims{
+			Subject:   id.Holder,
 			ID:        uuid.NewString(),
 			IssuedAt:  jwt.NewNumericDate(now),
 			ExpiresAt: jwt.NewNumericDate(now.Add(life)),
@@ -53,52 +61,61 @@ func (ca *CA) IssueServiceToken(agent fleet.AgentName, typ fleet.ServiceType, na
 }
 
 // VerifyServiceToken reads who a JWT was issued to. The error wraps
-// ErrMalformed, ErrForeign or ErrExpired. It remembers the tokens that it
-// verified, since a signature's check costs as much as a whole forwarded
-// request; the time is looked at each time.
-func (ca *CA) VerifyServiceToken(text string) (Identity, error) {
+// ErrMalformed, ErrForeign, ErrRevoked or ErrExpired. It remembers the tokens
+// that it verified, since a signature's check costs as much as a whole
+// forwarded request; the time and the deny list are looked at each time.
+func (ca *CA) VerifyServiceToken(text string) (Credential, error) {
 	if len(text) > maxJWT {
-		return Identity{}, errNoJWT
+		return Credential{}, errNoJWT
 	}
 	key := sha256.Sum256([]byte(text))
-	if t, ok := ca.tokens.get(key); ok {
-		if !time.Now().Before(t.expires) {
-			return Identity{}, tokenExpired(t.expires)
+	t, ok := ca.tokens.get(key)
+	if !ok {
+		c, err := ca.verifyServiceToken(text)
+		if err != nil {
+			return Credential{}, err
 		}
-		return t.id, nil
+		t = verifiedToken{key, c}
+		ca.tokens.put(t)
 	}
-	id, expires, err := ca.verifyServiceToken(text)
-	if err == nil {
-		ca.tokens.put(verifiedToken{key, id, expires})
+	if !time.Now().Before(t.Expires) {
+		return Credential{}, tokenExpired(t.Expires)
 	}
-	return id, err
+	if err := ca.revocations.Check(t.Credential); err != nil {
+		return Credential{}, err
+	}
+	return t.Credential, nil
 }
 
 func tokenExpired(at time.Time) error {
 	return fmt.Errorf("service token: %w on %s; ask for a new one", ErrExpired, at.UTC().Format(time.RFC3339))
 }
 
-func (ca *CA) verifyServiceToken(text string) (id Identity, expires time.Time, err error) {
+func (ca *CA) verifyServiceToken(text string) (Credential, error) {
 	if strings.Count(text, ".") != 2 {
-		return Identity{}, time.Time{}, errNoJWT
+		return Credential{}, errNoJWT
 	}
 	var c claims
-	_, err = jwt.ParseWithClaims(text, &c, func(*jwt.Token) (any, error) { return ca.jwtKey.Public(), nil },
+	_, err := jwt.ParseWithClaims(text, &c, func(*jwt.Token) (any, error) { return ca.jwtKey.Public(), nil },
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithExpirationRequired(), jwt.WithStrictDecoding())
 	// The library's own text may quote the token: it is not passed on.
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return Identity{}, time.Time{}, tokenExpired(c.ExpiresAt.Time)
+		return Credential{}, tokenExpired(c.ExpiresAt.Time)
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid), errors.Is(err, jwt.ErrTokenUnverifiable):
-		return Identity{}, time.Time{}, fmt.Errorf("service token: %w: another hub's key signed it; ask for a new one", ErrForeign)
+		return Credential{}, fmt.Errorf("service token: %w: another hub's key signed it; ask for a new one", ErrForeign)
 	case err != nil:
-		return Identity{}, time.Time{}, fmt.Errorf("service token: %w: not a JWT of this hub's; ask for a new one", ErrMalformed)
+		return Credential{}, fmt.Errorf("service token: %w: not a JWT of this hub's; ask for a new one", ErrMalformed)
 	}
-	id = endpoint{Name: c.Name, Type: c.Type, Agent: c.Agent, Purpose: c.Purpose}.identity()
+	id := endpoint{Name: c.Name, Type: c.Type, Agent: c.Agent, Purpose: c.Purpose, Holder: c.Subject}.identity()
 	if err := id.Validate(); err != nil || id.Purpose != Service {
-		return Identity{}, time.Time{}, fmt.Errorf("service token: %w: its claims name no service", ErrMalformed)
+		return Credential{}, fmt.Errorf("service token: %w: its claims name no service", ErrMalformed)
 	}
-	return id, c.ExpiresAt.Time, nil
+	out := Credential{Identity: id, Kind: ByToken, ID: c.ID, Expires: c.ExpiresAt.Time}
+	if c.IssuedAt != nil {
+		out.Issued = c.IssuedAt.Time
+	}
+	return out, nil
 }
 
 // maxTokens bounds what tokenCache remembers: the tokens used last.
@@ -113,9 +130,8 @@ type tokenCache struct {
 }
 
 type verifiedToken struct {
-	key     [sha256.Size]byte
-	id      Identity
-	expires time.Time
+	key [sha256.Size]byte
+	Credential
 }
 
 func (c *tokenCache) get(key [sha256.Size]byte) (verifiedToken, bool) {

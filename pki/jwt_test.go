@@ -12,9 +12,9 @@ func TestTokenCache(t *testing.T) {
 	var c tokenCache
 	key := func(i int) [sha256.Size]byte { return sha256.Sum256(fmt.Append(nil, i)) }
 	for i := range 3 * maxTokens {
-		c.put(verifiedToken{key(i), Identity{Name: fmt.Sprint(i)}, time.Time{}})
-		c.put(verifiedToken{key(i), Identity{Name: "a race"}, time.Time{}})
-		if got, ok := c.get(key(0)); !ok || got.id.Name != "0" {
+		c.put(verifiedToken{key(i), Credential{ID: fmt.Sprint(i)}})
+		c.put(verifiedToken{key(i), Credential{ID: "a race"}})
+		if got, ok := c.get(key(0)); !ok || got.ID != "0" {
 			t.Fatalf("after %d: the token in use: %+v, %v", i, got, ok)
 		}
 	}
@@ -36,7 +36,7 @@ func BenchmarkVerifyServiceToken(b *testing.B) {
 		b.Fatal(err)
 	}
 	for name, verify := range map[string]func() error{
-		"first": func() error { _, _, err := ca.verifyServiceToken(token); return err },
+		"first": func() error { _, err := ca.verifyServiceToken(token); return err },
 		"again": func() error { _, err := ca.VerifyServiceToken(token); return err },
 	} {
 		b.Run(name, func(b *testing.B) {

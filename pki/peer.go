@@ -20,7 +20,8 @@ var ErrNoCertificate = errors.New("no client certificate")
 // is wrong with it, and a connection doesn't outlive one. It is safe for
 // concurrent use.
 type Peers struct {
-	roots *x509.CertPool
+	roots       *x509.CertPool
+	revocations *Revocations
 
 	mu sync.Mutex
 	// known, guarded by mu, spares the signature's check for certificates
@@ -33,11 +34,11 @@ const maxKnown = 4096
 
 // Peers judges certificates of this CA.
 func (ca *CA) Peers() *Peers {
-	return &Peers{roots: ca.Pool(), known: map[[sha256.Size]byte]Identity{}}
+	return &Peers{roots: ca.Pool(), revocations: ca.Revocations(), known: map[[sha256.Size]byte]Identity{}}
 }
 
 // Peer is the identity of the other end, and its certificate. The error wraps
-// ErrNoCertificate, ErrExpired, ErrForeign or ErrMalformed.
+// ErrNoCertificate, ErrExpired, ErrForeign, ErrRevoked or ErrMalformed.
 func (p *Peers) Peer(state *tls.ConnectionState) (Identity, *x509.Certificate, error) {
 	return p.PeerWithin(state, 0)
 }
@@ -58,7 +59,19 @@ func (p *Peers) PeerWithin(state *tls.ConnectionState, grace time.Duration) (Ide
 	case now.After(cert.NotAfter.Add(grace)):
 		return Identity{}, nil, fmt.Errorf("client certificate: %w on %s; get a new one", ErrExpired, cert.NotAfter.Format(time.RFC3339))
 	}
+	if err := p.revocations.Check(credential(id, cert)); err != nil {
+		return Identity{}, nil, err
+	}
 	return id, cert, nil
+}
+
+// Credential is Peer, with what tells the certificate from others.
+func (p *Peers) Credential(state *tls.ConnectionState) (Credential, error) {
+	id, cert, err := p.Peer(state)
+	if err != nil {
+		return Credential{}, err
+	}
+	return credential(id, cert), nil
 }
 
 func (p *Peers) identity(cert *x509.Certificate, now time.Time) (Identity, error) {

@@ -123,6 +123,7 @@ func TestIdentityOf(t *testing.T) {
 		{Purpose: Control, Name: "admin"},
 		{Purpose: Service, Agent: "east", Type: "kubernetes", Name: "main"},
 		{Purpose: Service, Agent: "east", Type: "x-wiki", Name: "wiki.v2"},
+		{Purpose: Service, Agent: "east", Type: "x-wiki", Name: "wiki", Holder: "alice"},
 	} {
 		chain, _, err := ca.NewCredential(id, time.Hour)
 		if err != nil {
@@ -144,6 +145,7 @@ func TestIdentityOf(t *testing.T) {
 		"nothing":       {},
 		"OU is no JSON": {Subject: pkix.Name{OrganizationalUnit: []string{"sales"}}},
 		"bad purpose":   {Subject: pkix.Name{OrganizationalUnit: []string{`{"name":"a","purpose":"king"}`}}},
+		"bad holder":    {Subject: pkix.Name{OrganizationalUnit: []string{`{"agent":"a","type":"x-w","name":"n","holder":"a b","purpose":"service"}`}}},
 		"bad agent":     {Subject: pkix.Name{OrganizationalUnit: []string{`{"agent":"../x","purpose":"agent"}`}}},
 	}
 	for name, u := range map[string]string{"other domain": "spiffe://evil/agent/a", "long path": "spiffe://reeve/agent/a/b", "service in short": "spiffe://reeve/service/a"} {
@@ -295,7 +297,7 @@ func TestServiceToken(t *testing.T) {
 		}
 		good := issue(ca)
 		want := Identity{Purpose: Service, Agent: "east", Type: "x-wiki", Name: "wiki"}
-		if got, err := ca.VerifyServiceToken(good); err != nil || got != want {
+		if got, err := ca.VerifyServiceToken(good); err != nil || got.Identity != want || got.ID == "" || got.Issued.IsZero() {
 			t.Errorf("got %+v, %v", got, err)
 		}
 		none, err := jwt.NewWithClaims(jwt.SigningMethodNone, jwt.MapClaims{"purpose": "service"}).SignedString(jwt.UnsafeAllowNoneSignatureType)

@@ -203,7 +203,10 @@ func (r *Rig) authenticate() forward.Authenticator {
 	}
 	return forward.Identify(
 		func(c *x509.Certificate) (forward.Caller, error) { return caller(pki.IdentityOf(c)) },
-		func(_ context.Context, t string) (forward.Caller, error) { return caller(r.CA.VerifyServiceToken(t)) },
+		func(_ context.Context, t string) (forward.Caller, error) {
+			c, err := r.CA.VerifyServiceToken(t)
+			return caller(c.Identity, err)
+		},
 	)
 }
 

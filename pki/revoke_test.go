@@ -1,0 +1,231 @@
+package pki
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// denyList is a RevocationStore in memory.
+type denyList struct {
+	mu   sync.Mutex
+	list []Revocation
+}
+
+func (d *denyList) Revoke(_ context.Context, r Revocation) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.list = append(d.list, r)
+	return nil
+}
+
+func (d *denyList) Revocations(_ context.Context, since time.Time) ([]Revocation, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(d.list), func(r Revocation) bool { return r.At.Before(since) }), nil
+}
+
+func TestRevocations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, store, ctx := newCA(t), &denyList{}, t.Context()
+		peers := ca.Peers()
+		wiki := Identity{Purpose: Service, Agent: "east", Type: "x-wiki", Name: "wiki", Holder: "alice"}
+		token := func() string {
+			text, err := ca.NewServiceToken(wiki, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return text
+		}
+		shown := func(id Identity) *tls.ConnectionState {
+			chain, _, err := ca.NewCredential(id, time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{parse(t, chain)}}
+		}
+		revoke := func(kind RevocationKind, id string) {
+			t.Helper()
+			if _, err := ca.Revocations().Revoke(ctx, store, Revocation{Kind: kind, ID: id}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		one, two := token(), token()
+		cert, other := shown(wiki), shown(wiki)
+		agent := shown(Identity{Purpose: Agent, Agent: "east"})
+		// wants checks who is let in, in the order one, two, cert, other, agent.
+		wants := func(when string, want ...bool) {
+			t.Helper()
+			var got []bool
+			for _, text := range []string{one, two} {
+				_, err := ca.VerifyServiceToken(text)
+				if err != nil && !(errors.Is(err, ErrRevoked) && errors.Is(err, ErrForeign)) {
+					t.Errorf("%s: %v", when, err)
+				}
+				got = append(got, err == nil)
+			}
+			for _, state := range []*tls.ConnectionState{cert, other, agent} {
+				_, err := peers.Credential(state)
+				if err != nil && !errors.Is(err, ErrRevoked) {
+					t.Errorf("%s: %v", when, err)
+				}
+				got = append(got, err == nil)
+			}
+			if !slices.Equal(want, got) {
+				t.Errorf("%s: %v, want %v", when, got, want)
+			}
+		}
+		wants("at first", true, true, true, true, true)
+		c, err := ca.VerifyServiceToken(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		revoke(ByToken, c.ID)
+		wants("one token", false, true, true, true, true)
+		revoke(ByCertificate, "0x"+cert.PeerCertificates[0].SerialNumber.Text(16))
+		wants("one certificate", false, true, false, true, true)
+		revoke(ByIdentity, "spiffe://reeve/agent/east")
+		wants("an agent", false, true, false, true, false)
+		revoke(ByHolder, "alice")
+		wants("a person", false, false, false, false, false)
+		time.Sleep(time.Second)
+		if _, err := ca.VerifyServiceToken(token()); err != nil {
+			t.Errorf("issued afterwards: %v", err)
+		}
+		if _, _, err := peers.Peer(shown(Identity{Purpose: Agent, Agent: "east"})); err != nil {
+			t.Errorf("enrolled afterwards: %v", err)
+		}
+
+		// A hub that starts later, or another replica, knows the same.
+		ca.revocations = Revocations{}
+		if err := ca.Revocations().Load(ctx, store); err != nil {
+			t.Fatal(err)
+		}
+		wants("after a restart", false, false, false, false, false)
+	})
+}
+
+func TestRevocations_Watch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &denyList{}
+		var here, there Revocations // two replicas
+		ctx, stop := context.WithCancel(t.Context())
+		go there.Run(ctx, store, slog.New(slog.DiscardHandler))
+		defer synctest.Wait()
+		defer stop()
+		a, b := Credential{Kind: ByToken, ID: "a"}, Credential{Kind: ByToken, ID: "b"}
+		var cut []string
+		var mu sync.Mutex
+		watch := func(rs *Revocations, c Credential, name string) func() {
+			return rs.Watch(c, func(err error) {
+				if !errors.Is(err, ErrRevoked) {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				cut = append(cut, name)
+			})
+		}
+		watch(&here, a, "here")
+		watch(&there, a, "there")
+		defer watch(&there, b, "another")()
+		watch(&here, a, "over")()
+		begin := time.Now()
+		if _, err := here.Revoke(ctx, store, Revocation{Kind: ByToken, ID: "a"}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if !slices.Equal(cut, []string{"here"}) {
+			t.Errorf("at once: %v", cut)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if !slices.Equal(cut, []string{"here", "there"}) {
+			t.Errorf("%v later: %v", time.Since(begin), cut)
+		}
+		watch(&there, a, "late")
+		synctest.Wait()
+		if !slices.Equal(cut, []string{"here", "there", "late"}) {
+			t.Errorf("a watch of what is revoked: %v", cut)
+		}
+		if len(here.watches)+len(there.watches) != 1 {
+			t.Errorf("%d and %d watches are left, want the other one", len(here.watches), len(there.watches))
+		}
+	})
+}
+
+func TestRevocation_Normal(t *testing.T) {
+	for _, tc := range []struct {
+		kind     RevocationKind
+		id, want string
+	}{
+		{ByCertificate, "00:AB:cd", "abcd"},
+		{ByCertificate, "0x0F", "f"},
+		{ByCertificate, "", ""},
+		{ByCertificate, "-1", ""},
+		{ByCertificate, "xyz", ""},
+		{ByToken, "f3b0", "f3b0"},
+		{ByToken, "ey.ey.ey", ""},
+		{ByIdentity, "spiffe://reeve/agent/east", "spiffe://reeve/agent/east"},
+		{ByIdentity, "spiffe://reeve/agent/East", ""},
+		{ByIdentity, "east", ""},
+		{ByHolder, "alice", "alice"},
+		{ByHolder, "a b", ""},
+		{"", "x", ""},
+	} {
+		got, err := Revocation{Kind: tc.kind, ID: tc.id}.Normal()
+		if got.ID != tc.want || (err == nil) != (tc.want != "") || err != nil && !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s %q: %q, %v; want %q", tc.kind, tc.id, got.ID, err, tc.want)
+		}
+	}
+}
+
+func TestServerTLSBeneath(t *testing.T) {
+	ca := newCA(t)
+	conf, err := ca.ServerTLSBeneath("svc.example.com", []string{"hub.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"wiki.east.svc.example.com":      "wiki.east.svc.example.com",
+		"Wiki.East.SVC.example.com":      "wiki.east.svc.example.com",
+		"a.wiki.east.svc.example.com":    "a.wiki.east.svc.example.com",
+		"hub.example.com":                "hub.example.com",
+		"":                               "hub.example.com",
+		"east.svc.example.com":           "hub.example.com",
+		".east.svc.example.com":          "hub.example.com",
+		"*.east.svc.example.com":         "hub.example.com",
+		"wiki.east.svc.example.com.evil": "hub.example.com",
+		"wiki.east.xsvc.example.com":     "hub.example.com",
+	} {
+		cert, err := conf.GetCertificate(&tls.ClientHelloInfo{ServerName: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cert.Leaf.VerifyHostname(want); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	s := &serverCert{ca: ca, domain: "d"}
+	first, err := s.named("a.b.d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.beneath["old"] = s.order.PushBack(namedCert{"old", first})
+	for i := s.order.Len(); i <= maxServerNames; i++ {
+		s.order.PushFront(namedCert{"x", first})
+	}
+	if _, err := s.named("c.b.d"); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.beneath["old"]; ok {
+		t.Error("more names are kept than the bound")
+	}
+}
