@@ -315,7 +315,7 @@ func (k *Language) ruleClass(rule *ruby.Class) {
 		ctl := of(c)
 		set := func(name string, v ruby.Value) {
 			ctl.Tags[name] = plainValue(c.In, v)
-			ctl.tagged.Set(ruby.NewString(name), v)
+			ctl.tagged.SetText(name, v)
 		}
 		for _, a := range c.Args {
 			if h, ok := a.(*ruby.Hash); ok {

@@ -30,8 +30,9 @@ var passwdFields = []string{"user", "password", "uid", "gid", "desc", "home", "s
 // textRow is a row of strings; a field that a line lacks is nil.
 func textRow(names, values []string) *ruby.Hash {
 	h := ruby.NewHash()
+	h.Grow(len(names) + 2)
 	for i, n := range names {
-		h.Set(str(n), strOrNil(values, i))
+		h.SetText(n, strOrNil(values, i))
 	}
 	return h
 }
@@ -171,11 +172,12 @@ func (s *Set) groupRows(path string) ([]*ruby.Hash, error) {
 // groupRow is one line of group(5); the gid is a number.
 func groupRow(w []string) *ruby.Hash {
 	h := textRow([]string{"name", "password"}, w)
-	h.Set(str("gid"), nil)
+	var gid ruby.Value
 	if len(w) > 2 {
-		h.Set(str("gid"), intOrText(w[2]))
+		gid = intOrText(w[2])
 	}
-	h.Set(str("members"), strOrNil(w, 3))
+	h.SetText("gid", gid)
+	h.SetText("members", strOrNil(w, 3))
 	return h
 }
 

@@ -2,6 +2,7 @@ package resource
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"reeve.dev/reeve/inspec/ruby"
@@ -9,10 +10,40 @@ import (
 
 type auditdRes struct {
 	lines []string
-	rows  []*ruby.Hash
+	rules [][]auditField
+	made  []*ruby.Hash // of the rules
+}
+
+// rows are the rules as values of the profile, which may change them: they are
+// made for each resource anew.
+func (d *auditdRes) rows() []*ruby.Hash {
+	if d.made == nil {
+		for _, fields := range d.rules {
+			d.made = append(d.made, auditHash(fields))
+		}
+	}
+	return d.made
+}
+
+func auditHash(fields []auditField) *ruby.Hash {
+	h := ruby.NewHash()
+	h.Grow(len(fields))
+	for _, f := range fields {
+		switch v := f.value.(type) {
+		case string:
+			h.SetText(f.name, str(v))
+		case []string:
+			h.SetText(f.name, ruby.Strings(v))
+		default:
+			h.SetText(f.name, nil)
+		}
+	}
+	return h
 }
 
 func defineAuditd(s *Set) {
+	var listed string // by auditctl -l
+	var rules [][]auditField
 	k := s.define("auditd", "AuditDaemon", nil, func(c *ruby.Call) (any, error) {
 		if err := s.arity(c, 0, 0); err != nil {
 			return nil, err
@@ -31,9 +62,13 @@ func defineAuditd(s *Set) {
 			return nil, s.fail("The version of audit is outdated.The `auditd` resource supports versions of audit >= 2.3.")
 		}
 		d := &auditdRes{lines: lines(string(out.Stdout))}
-		for _, line := range d.lines {
-			d.rows = append(d.rows, auditRows(line)...)
+		if text := string(out.Stdout); text != listed {
+			listed, rules = text, nil
+			for _, line := range d.lines {
+				rules = append(rules, auditRows(line)...)
+			}
 		}
+		d.rules = rules
 		return d, nil
 	})
 	fixed(k, "Auditd Rules")
@@ -41,9 +76,9 @@ func defineAuditd(s *Set) {
 	for _, f := range []string{"file", "list", "action", "fields", "fields_nokey", "syscall", "key", "arch", "path", "permissions", "exit"} {
 		cols = append(cols, column{name: f, field: str(f)})
 	}
-	filterTable(s, k, cols, func(d *auditdRes) ([]*ruby.Hash, error) { return d.rows, nil })
+	filterTable(s, k, cols, func(d *auditdRes) ([]*ruby.Hash, error) { return d.rows(), nil })
 	def(k, "lines", func(c *ruby.Call, d *auditdRes) (ruby.Value, error) { return ruby.Strings(d.lines), nil })
-	def(k, "params", func(c *ruby.Call, d *auditdRes) (ruby.Value, error) { return hashList(d.rows), nil })
+	def(k, "params", func(c *ruby.Call, d *auditdRes) (ruby.Value, error) { return hashList(d.rows()), nil })
 	def(k, "status", func(c *ruby.Call, d *auditdRes) (ruby.Value, error) {
 		out, err := s.run("%s -s", s.auditctl())
 		if err != nil {
@@ -80,80 +115,97 @@ var (
 	auditKey     = regexp.MustCompile(`-k ([^ ]+)`)
 )
 
+// auditField is one field of a row: a text, a list of texts, or nil.
+type auditField struct {
+	name  string
+	value any
+}
+
 // auditRows reads a rule as auditctl -l lists it: a row for a watched file, and
 // one for each system call.
-func auditRows(line string) []*ruby.Hash {
-	var out []*ruby.Hash
-	first := func(re *regexp.Regexp) ruby.Value {
-		if m := re.FindStringSubmatch(line); m != nil {
-			return str(m[1])
+func auditRows(line string) [][]auditField {
+	var out [][]auditField
+	path, call := auditPath.FindStringSubmatch(line), auditSyscall.FindStringSubmatch(line)
+	if path != nil || call != nil {
+		rule := auditRule(line)
+		row := func(name, value string) {
+			out = append(out, append(rule[:len(rule):len(rule)], auditField{name, value}))
 		}
-		return nil
-	}
-	rule := func() *ruby.Hash {
-		h := ruby.NewHash()
-		h.Set(str("action"), nil)
-		h.Set(str("list"), nil)
-		if m := auditAction.FindStringSubmatch(line); m != nil {
-			for _, word := range m[1:] {
-				if word == "never" || word == "always" {
-					h.Set(str("action"), str(word))
-				} else {
-					h.Set(str("list"), str(word))
-				}
+		if path != nil {
+			row("file", path[1])
+		}
+		if call != nil {
+			for _, name := range strings.Split(call[1], ",") {
+				row("syscall", name)
 			}
+			return out
 		}
-		all, rest := ruby.NewArray(), ruby.NewArray()
-		for _, name := range []string{"key", "arch", "path", "permissions", "exit"} {
-			h.Set(str(name), nil)
-		}
-		for _, part := range strings.Split(auditStrip.ReplaceAllString(line, ""), "-F ") {
-			for _, word := range strings.Fields(part) {
-				all.Elems = append(all.Elems, str(word))
-				name, value, _ := strings.Cut(word, "=")
-				switch name {
-				case "arch", "path", "exit":
-					h.Set(str(name), str(value))
-				case "perm":
-					h.Set(str("permissions"), letters(value))
-				}
-				if strings.HasPrefix(word, "key") {
-					h.Set(str("key"), str(value))
-				} else {
-					rest.Elems = append(rest.Elems, str(word))
-				}
-			}
-		}
-		h.Set(str("fields"), all)
-		h.Set(str("fields_nokey"), rest)
-		return h
 	}
-	if path := first(auditPath); path != nil {
-		h := rule()
-		h.Set(str("file"), path)
-		out = append(out, h)
-	}
-	if m := auditSyscall.FindStringSubmatch(line); m != nil {
-		for _, call := range strings.Split(m[1], ",") {
-			h := rule()
-			h.Set(str("syscall"), str(call))
-			out = append(out, h)
+	if file := auditWatch.FindStringSubmatch(line); file != nil {
+		row := []auditField{{"file", file[1]}, {"key", nil}, {"permissions", nil}}
+		if key := auditKey.FindStringSubmatch(line); key != nil {
+			row[1].value = key[1]
 		}
-	} else if file := first(auditWatch); file != nil {
-		h := ruby.NewHash(str("file"), file, str("key"), first(auditKey))
-		h.Set(str("permissions"), nil)
-		if m := auditPerm.FindStringSubmatch(line); m != nil {
-			h.Set(str("permissions"), letters(m[1]))
+		if perm := auditPerm.FindStringSubmatch(line); perm != nil {
+			row[2].value = letters(perm[1])
 		}
-		out = append(out, h)
+		out = append(out, row)
 	}
 	return out
 }
 
-func letters(text string) *ruby.Array {
-	list := ruby.NewArray()
+// auditRule is what all rows of a rule share.
+func auditRule(line string) []auditField {
+	rule := make([]auditField, 0, 9)
+	set := func(name string, value any) {
+		if i := slices.IndexFunc(rule, func(f auditField) bool { return f.name == name }); i >= 0 {
+			rule[i].value = value
+			return
+		}
+		rule = append(rule, auditField{name, value})
+	}
+	for _, name := range []string{"action", "list"} {
+		set(name, nil)
+	}
+	if m := auditAction.FindStringSubmatch(line); m != nil {
+		for _, word := range m[1:] {
+			if word == "never" || word == "always" {
+				set("action", word)
+			} else {
+				set("list", word)
+			}
+		}
+	}
+	for _, name := range []string{"key", "arch", "path", "permissions", "exit"} {
+		set(name, nil)
+	}
+	var all, rest []string
+	for _, part := range strings.Split(auditStrip.ReplaceAllString(line, ""), "-F ") {
+		for _, word := range strings.Fields(part) {
+			all = append(all, word)
+			name, value, _ := strings.Cut(word, "=")
+			switch name {
+			case "arch", "path", "exit":
+				set(name, value)
+			case "perm":
+				set("permissions", letters(value))
+			}
+			if strings.HasPrefix(word, "key") {
+				set("key", value)
+			} else {
+				rest = append(rest, word)
+			}
+		}
+	}
+	set("fields", all)
+	set("fields_nokey", rest)
+	return rule
+}
+
+func letters(text string) []string {
+	var list []string
 	for _, r := range text {
-		list.Elems = append(list.Elems, str(string(r)))
+		list = append(list, string(r))
 	}
 	return list
 }

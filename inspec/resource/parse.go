@@ -94,7 +94,12 @@ func parseMount(line string) (mountEntry, bool) {
 	}
 	e.kind = words[0]
 	if len(words) > 1 {
-		e.options = fields(strings.NewReplacer("(", "", ")", "").Replace(words[1]), ",")
+		e.options = fields(strings.Map(func(r rune) rune {
+			if r == '(' || r == ')' {
+				return -1
+			}
+			return r
+		}, words[1]), ",")
 	}
 	return e, true
 }

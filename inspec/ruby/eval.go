@@ -241,34 +241,48 @@ func (n *hashNode) eval(fr *frame) (Value, error) {
 		return nil, err
 	}
 	h := &Hash{kw: n.kw}
+	if len(n.pairs) > 0 {
+		h.Grow(len(n.pairs))
+	}
 	for _, p := range n.pairs {
-		v, err := p.value.eval(fr)
-		if p.key == nil {
-			if err != nil {
-				return nil, err
-			}
-			switch v := v.(type) {
-			case nil:
-			case *Hash:
-				if err := fr.in.charge(80 * v.Len()); err != nil {
-					return nil, err
-				}
-				_ = v.Each(func(k, v Value) error { h.Set(k, v); return nil })
-			default:
-				return nil, fr.in.noConversion(v, "Hash")
-			}
-			continue
-		}
-		k, kerr := p.key.eval(fr)
-		if kerr != nil {
-			return nil, kerr
-		}
-		if err != nil {
+		if err := p.eval(fr, h); err != nil {
 			return nil, err
 		}
-		h.Set(k, v)
 	}
 	return h, nil
+}
+
+// eval adds the pair, or the pairs of a **hash, to h.
+func (p pairNode) eval(fr *frame, h *Hash) error {
+	var k Value
+	switch key := p.key.(type) {
+	case nil:
+	case *strNode:
+		k = &String{s: key.s, frozen: true}
+	default:
+		var err error
+		if k, err = key.eval(fr); err != nil {
+			return err
+		}
+	}
+	v, err := p.value.eval(fr)
+	if err != nil {
+		return err
+	}
+	if p.key != nil {
+		h.Set(k, v)
+		return nil
+	}
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case *Hash:
+		if err := fr.in.charge(80 * v.Len()); err != nil {
+			return err
+		}
+		return v.Each(func(k, v Value) error { h.Set(k, v); return nil })
+	}
+	return fr.in.noConversion(v, "Hash")
 }
 
 func (n *rangeNode) eval(fr *frame) (Value, error) {

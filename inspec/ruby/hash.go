@@ -3,6 +3,7 @@ package ruby
 import (
 	"hash/maphash"
 	"math/bits"
+	"slices"
 )
 
 // hashLinear is the number of entries up to which a Hash is searched in order.
@@ -38,6 +39,12 @@ func NewHash(pairs ...Value) *Hash {
 	}
 	return h
 }
+
+// Grow makes room for n more entries.
+func (h *Hash) Grow(n int) { h.entries = slices.Grow(h.entries, n) }
+
+// SetText is Set with a string as key.
+func (h *Hash) SetText(key string, value Value) { h.Set(&String{s: key, frozen: true}, value) }
 
 // Len returns the number of entries.
 func (h *Hash) Len() int { return h.live }
@@ -75,9 +82,14 @@ func (h *Hash) same(a, b Value) bool {
 
 // find returns the entry of key, or -1.
 func (h *Hash) find(key Value, sum uint32) int {
+	return h.locate(sum, func(k Value) bool { return h.same(k, key) })
+}
+
+// locate returns the entry of the key with that hash that is, or -1.
+func (h *Hash) locate(sum uint32, is func(k Value) bool) int {
 	if h.index == nil {
 		for i := range h.entries {
-			if e := &h.entries[i]; e.sum == sum && !e.deleted && h.same(e.key, key) {
+			if e := &h.entries[i]; e.sum == sum && !e.deleted && is(e.key) {
 				return i
 			}
 		}
@@ -86,7 +98,7 @@ func (h *Hash) find(key Value, sum uint32) int {
 	mask := uint32(len(h.index) - 1)
 	for at := sum & mask; h.index[at] != 0; at = (at + 1) & mask {
 		i := int(h.index[at]) - 1
-		if e := &h.entries[i]; e.sum == sum && !e.deleted && h.same(e.key, key) {
+		if e := &h.entries[i]; e.sum == sum && !e.deleted && is(e.key) {
 			return i
 		}
 	}
@@ -99,10 +111,14 @@ func (h *Hash) Get(key Value) (Value, bool) {
 	if h.live == 0 {
 		return nil, false
 	}
-	if i := h.find(key, h.sum(key)); i >= 0 {
-		return h.entries[i].value, true
+	return h.entry(h.find(key, h.sum(key)))
+}
+
+func (h *Hash) entry(i int) (Value, bool) {
+	if i < 0 {
+		return nil, false
 	}
-	return nil, false
+	return h.entries[i].value, true
 }
 
 // GetSym returns the value of the symbol, or else of the string, name.
@@ -110,7 +126,8 @@ func (h *Hash) GetSym(name string) (Value, bool) {
 	if v, ok := h.Get(Symbol(name)); ok {
 		return v, true
 	}
-	return h.Get(NewString(name))
+	sum := uint32(maphash.String(hashSeed, name))
+	return h.entry(h.locate(sum, func(k Value) bool { s, ok := k.(*String); return ok && s.s == name }))
 }
 
 // Set stores value under key. A string key is copied and frozen, as Ruby does.
@@ -122,6 +139,9 @@ func (h *Hash) Set(key, value Value) {
 	}
 	if s, ok := key.(*String); ok && !s.frozen && !h.byID {
 		key = &String{s: s.s, frozen: true}
+	}
+	if cap(h.entries) == 0 {
+		h.entries = make([]hashEntry, 0, 4)
 	}
 	h.entries = append(h.entries, hashEntry{key: key, value: value, sum: sum})
 	h.live++

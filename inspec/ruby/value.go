@@ -58,6 +58,9 @@ func (iv *ivars) set(name string, v Value) {
 			return
 		}
 	}
+	if *iv == nil {
+		*iv = make(ivars, 0, 4)
+	}
 	*iv = append(*iv, ivar{name, v})
 }
 
