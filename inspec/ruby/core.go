@@ -149,6 +149,8 @@ func (in *Interp) bootExceptions() {
 	in.eFloatDomain = e("FloatDomainError", in.eRange)
 	in.eIndex = e("IndexError", in.eStandard)
 	in.eKey = e("KeyError", in.eIndex)
+	in.eNoMatch = e("NoMatchingPatternError", in.eStandard)
+	in.eNoMatchKey = e("NoMatchingPatternKeyError", in.eNoMatch)
 	in.eStopIteration = e("StopIteration", in.eIndex)
 	in.eRuntime = e("RuntimeError", in.eStandard)
 	in.eFrozen = e("FrozenError", in.eRuntime)

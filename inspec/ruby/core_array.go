@@ -137,6 +137,7 @@ func (in *Interp) bootArray() {
 		return c.Self, nil
 	})
 	k.alias("to_a", "entries")
+	k.DefN("deconstruct", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
 	k.DefN("to_ary", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
 	k.DefN("hash", 0, 0, in.cKernel.methods["hash"].native)
 	k.DefN("length", 0, 0, func(c *Call) (Value, error) { return int64(len(elems(c))), nil })

@@ -177,6 +177,7 @@ func (in *Interp) bootHash() {
 		})
 	})
 	k.DefN("to_hash", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
+	k.DefN("deconstruct_keys", 1, 1, func(c *Call) (Value, error) { return c.Self, nil })
 	k.DefN("to_a", 0, 0, func(c *Call) (Value, error) {
 		out := &Array{}
 		return out, self(c).Each(func(k, v Value) error {

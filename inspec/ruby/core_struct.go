@@ -1,6 +1,9 @@
 package ruby
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // structData is the payload of a Struct's instance.
 type structData struct {
@@ -107,6 +110,16 @@ func (in *Interp) bootStruct() {
 		h := &Hash{}
 		for i, m := range self(c).members {
 			h.Set(Symbol(m), self(c).values[i])
+		}
+		return h, nil
+	})
+	s.DefN("deconstruct_keys", 1, 1, func(c *Call) (Value, error) {
+		h := &Hash{}
+		keys, some := c.Args[0].(*Array)
+		for i, m := range self(c).members {
+			if !some || slices.Contains(keys.Elems, Value(Symbol(m))) {
+				h.Set(Symbol(m), self(c).values[i])
+			}
 		}
 		return h, nil
 	})

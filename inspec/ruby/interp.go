@@ -39,6 +39,7 @@ type Interp struct {
 
 	eStandard, eArgument, eType, eName, eNoMethod, eZeroDiv, eRange, eIndex *Class
 	eKey, eStopIteration, eRuntime, eFrozen, eRegexp, eLocalJump            *Class
+	eNoMatch, eNoMatchKey                                                   *Class
 	eFloatDomain, eUncaught, eNotImplemented, eSecurity, eLoad, eDomain     *Class
 }
 

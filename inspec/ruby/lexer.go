@@ -157,7 +157,7 @@ func (l *lexer) skipSpace() (moved bool) {
 			for l.pos < len(l.src) && l.src[l.pos] != '\n' {
 				l.pos++
 			}
-		case c == '\n' && l.state == stBeg:
+		case c == '\n' && (l.state == stBeg || l.state == stDot):
 			l.newline()
 		case c == '\n' && (l.state == stArg || l.state == stEnd) && l.continues():
 			l.newline()

@@ -63,7 +63,8 @@ type parser struct {
 	scope   *scope
 	depth   int
 	noDo    int // do belongs to a while or an outer command call
-	noPipe  int // | ends a block's parameters
+	noPipe  int // | ends a block's parameters, or an alternative of a pattern
+	noIn    int // in belongs to an enclosing case
 	inLoop  bool
 	frozen  bool         // # frozen_string_literal: true
 	masgns  map[int]bool // answers of masgnAhead, by offset
@@ -214,10 +215,10 @@ func (p *parser) here() int { return p.line(p.tok.pos) }
 // fresh runs fn with the flags of an enclosed expression: in brackets, do and
 // | have their usual meaning.
 func (p *parser) fresh(fn func()) {
-	noDo, noPipe, ternary := p.noDo, p.noPipe, p.ternary
-	p.noDo, p.noPipe, p.ternary = 0, 0, 0
+	noDo, noPipe, noIn, ternary := p.noDo, p.noPipe, p.noIn, p.ternary
+	p.noDo, p.noPipe, p.noIn, p.ternary = 0, 0, 0, 0
 	fn()
-	p.noDo, p.noPipe, p.ternary = noDo, noPipe, ternary
+	p.noDo, p.noPipe, p.noIn, p.ternary = noDo, noPipe, noIn, ternary
 }
 
 type parserState struct {
@@ -225,16 +226,16 @@ type parserState struct {
 	state                        lexState
 	tok                          token
 	prevEnd                      int
-	depth, noDo, noPipe, ternary int
+	depth, noDo, noPipe, noIn, ternary int
 }
 
 func (p *parser) save() parserState {
-	return parserState{p.pos, p.state, p.tok, p.prevEnd, p.depth, p.noDo, p.noPipe, p.ternary}
+	return parserState{p.pos, p.state, p.tok, p.prevEnd, p.depth, p.noDo, p.noPipe, p.noIn, p.ternary}
 }
 
 func (p *parser) restore(s parserState) {
 	p.pos, p.state, p.tok, p.prevEnd = s.pos, s.state, s.tok, s.prevEnd
-	p.depth, p.noDo, p.noPipe, p.ternary = s.depth, s.noDo, s.noPipe, s.ternary
+	p.depth, p.noDo, p.noPipe, p.noIn, p.ternary = s.depth, s.noDo, s.noPipe, s.noIn, s.ternary
 }
 
 // stmts parses statements up to a token that can't begin one.
@@ -489,19 +490,31 @@ func (p *parser) rhsList() node {
 func (p *parser) expr() node {
 	p.nest()
 	defer p.unnest()
-	n := p.notExpr()
+	n := p.matchedExpr()
 	for links := 0; p.tok.kind == tKeyword; links++ {
 		p.checkChain(links)
 		switch p.tok.s {
 		case "and":
 			p.advance()
-			n = &andNode{n, p.notExpr()}
+			n = &andNode{n, p.matchedExpr()}
 		case "or":
 			p.advance()
-			n = &orNode{n, p.notExpr()}
+			n = &orNode{n, p.matchedExpr()}
 		default:
 			return n
 		}
+	}
+	return n
+}
+
+// matchedExpr is an expression, perhaps held against a pattern: x => y, x in y.
+func (p *parser) matchedExpr() node {
+	n := p.notExpr()
+	if test := p.kw("in"); test && p.noIn == 0 || p.op("=>") {
+		m := &matchPattern{value: n, test: test, line: p.here()}
+		p.advance()
+		m.pattern = p.topPattern()
+		return m
 	}
 	return n
 }
@@ -1827,11 +1840,15 @@ func (p *parser) caseExpr() node {
 	c := &caseNode{line: p.here()}
 	p.advance()
 	if p.tok.kind != tNewline && !p.kw("when") {
-		p.fresh(func() { c.subject = p.expr() })
+		p.fresh(func() {
+			p.noIn++
+			c.subject = p.expr()
+			p.noIn--
+		})
 	}
 	p.skipNewlines()
 	if p.kw("in") {
-		p.fail(p.tok.pos, "pattern matching (case … in) is not supported")
+		return p.caseIn(c.subject, c.line)
 	}
 	for p.kw("when") {
 		p.advance()

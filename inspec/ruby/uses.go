@@ -158,6 +158,17 @@ func (u *user) node(n node) {
 			u.node(w.body)
 		}
 		u.node(n.els)
+	case *caseInNode:
+		u.node(n.subject)
+		for _, c := range n.ins {
+			patternNodes(c.pattern, u.node)
+			u.node(c.guard)
+			u.node(c.body)
+		}
+		u.node(n.els)
+	case *matchPattern:
+		u.node(n.value)
+		patternNodes(n.pattern, u.node)
 	case *beginNode:
 		u.node(n.body)
 		for _, r := range n.rescues {

@@ -254,6 +254,27 @@ out << { "key": 1, 'other': 2 } << { if: 1, class: 2 }[:if]
 out << [1, 2, 3].sum { |v|
   v * 2
 } << %w[b a].sort!.first
+out << 'a b'.
+  split. # goes on
+    map do |w|
+      w.upcase
+    end
+case { host: 'h', ports: [22, 80] }
+in host: String => host, ports: [Integer => port, *] if port < 1024
+  out << [host, port]
+end
+case ['x', 1]
+in [_, 5] | [_, 6]
+  out << 'no'
+in {
+  host:
+}
+  out << host
+in [
+  String,
+  Integer => n
+] then out << n
+end
 out << -2 ** 2 << 2 ** -1.0 << 7 / -2 << -7 % 3 << 10.divmod(3)
 out
 __END__
