@@ -47,8 +47,8 @@ type HubConfig struct {
 
 // ScanConfig says what the cluster's owner allows the hub to scan.
 type ScanConfig struct {
-	// Targets are kinds: k8s-container, dir, chroot, local, shell. The last
-	// three let the hub's callers run commands as the agent.
+	// Targets are kinds: k8s-container, archive, image, dir, chroot, local,
+	// shell. The last three let the hub's callers run commands as the agent.
 	Targets []string `yaml:"targets"`
 	// Jobs is how many scans run at once.
 	Jobs int `yaml:"jobs"`
@@ -99,7 +99,7 @@ func LoadConfig(path string) (Config, error) {
 }
 
 // targetKinds are the kinds that scan.targets may name.
-var targetKinds = []string{"k8s-container", "dir", "chroot", "local", "shell"}
+var targetKinds = []string{"k8s-container", "archive", "image", "dir", "chroot", "local", "shell"}
 
 // Validate reports everything that is wrong with the configuration.
 func (c Config) Validate() error {

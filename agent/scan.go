@@ -7,6 +7,7 @@ import (
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/inspec/target"
+	"reeve.dev/reeve/inspec/target/image"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/scan/kube"
 )
@@ -15,6 +16,9 @@ import (
 type targets struct{ kubeconfig string }
 
 func (t targets) open(ctx context.Context, to scan.Target) (target.Target, error) {
+	if image.Takes(to.URI) {
+		return image.Open(ctx, to.URI)
+	}
 	if to.URI != "" {
 		return target.Open(ctx, to.URI)
 	}

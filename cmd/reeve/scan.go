@@ -20,6 +20,7 @@ import (
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/inspec/cinc"
 	"reeve.dev/reeve/inspec/target"
+	"reeve.dev/reeve/inspec/target/image"
 	"reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan/kube"
 	"reeve.dev/reeve/threshold"
@@ -43,6 +44,8 @@ TARGET is one of
   local:                                    this machine
   dir:PATH                                  a root file system; nothing is run
   chroot:PATH                               a root file system; its own commands run in it
+  archive:FILE                              an image as docker save or skopeo write it; nothing is run
+  image:REFERENCE                           an image in a registry; nothing is run
   shell:COMMAND                             whatever gives a shell on its standard input
 
 The profile is the name of a shipped one, a folder or an archive.
@@ -83,7 +86,7 @@ skipped; 2 if the scan couldn't be made.`,
 	complete(cmd, "engine", "native", "cinc")
 	suggest(cmd, "profile", profiles.Names...)
 	suggestThresholds(cmd)
-	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"local:", "dir:/", "chroot:/", "shell:", "k8s-container://"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
+	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"local:", "dir:/", "chroot:/", "archive:", "image:", "shell:", "k8s-container://"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
 	return cmd
 }
 
@@ -229,6 +232,9 @@ func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]an
 }
 
 func (s *scanCommand) open(ctx context.Context, uri string) (target.Target, error) {
+	if image.Takes(uri) {
+		return image.Open(ctx, uri)
+	}
 	if !strings.HasPrefix(uri, "k8s-container:") {
 		return target.Open(ctx, uri)
 	}

@@ -27,11 +27,8 @@ const maxLinks = 40
 // refuses those. Each final access still goes through os.Root, so that a link
 // that is put in between cannot lead outside either.
 type files struct {
-	root *os.Root
-
-	namesOnce sync.Once
-	users     map[int]string
-	groups    map[int]string
+	root   *os.Root
+	owners owners
 }
 
 func openFiles(dir string) (*files, error) {
@@ -115,17 +112,16 @@ func (f *files) Stat(ctx context.Context, name string, follow bool) (FileInfo, e
 	if !ok {
 		return FileInfo{}, pathError("stat", name, errors.ErrUnsupported)
 	}
-	f.namesOnce.Do(f.loadNames)
-	return FileInfo{
+	out := FileInfo{
 		Type:    typeOf(st.Mode),
 		Mode:    st.Mode & 0o7777,
 		Size:    info.Size(),
 		UID:     int(st.Uid),
 		GID:     int(st.Gid),
-		Owner:   nameOf(f.users, int(st.Uid)),
-		Group:   nameOf(f.groups, int(st.Gid)),
 		ModTime: info.ModTime(),
-	}, nil
+	}
+	f.owners.name(f, &out)
+	return out, nil
 }
 
 func (f *files) ReadFile(ctx context.Context, name string, limit int64) ([]byte, error) {
@@ -198,20 +194,27 @@ func (f *files) Readlink(ctx context.Context, name string) (string, error) {
 	return text, nil
 }
 
-// loadNames reads the target's own names of users and groups, as stat run
-// inside would say them.
-func (f *files) loadNames() {
-	f.users = f.names("/etc/passwd")
-	f.groups = f.names("/etc/group")
+// owners are the target's own names of users and groups, as stat run inside
+// would say them.
+type owners struct {
+	once          sync.Once
+	users, groups map[int]string
 }
 
-func (f *files) names(file string) map[int]string {
-	const limit = 16 << 20
-	data, err := f.ReadFile(context.Background(), file, limit)
-	if err != nil {
-		return nil
-	}
-	return idNames(data)
+// name sets the names in info. They are read once from f.
+func (o *owners) name(f Files, info *FileInfo) {
+	o.once.Do(func() {
+		const limit = 16 << 20
+		read := func(file string) map[int]string {
+			data, err := f.ReadFile(context.Background(), file, limit)
+			if err != nil {
+				return nil
+			}
+			return idNames(data)
+		}
+		o.users, o.groups = read("/etc/passwd"), read("/etc/group")
+	})
+	info.Owner, info.Group = nameOf(o.users, info.UID), nameOf(o.groups, info.GID)
 }
 
 // idNames reads the names by id from the text of passwd(5) or group(5); the
@@ -264,21 +267,43 @@ func typeOf(mode uint32) FileType {
 	return Unknown
 }
 
-// dir is a root filesystem of which nothing is run.
-type dir struct {
-	*files
+// static is a root filesystem of which nothing is run.
+type static struct {
+	Files
 	uri      string
+	owners   owners
 	platform func() (Platform, error)
 }
+
+// NewFiles makes a target of files of which nothing is run. The target's Close
+// closes them. Stat may leave Owner and Group empty: they are named by f's
+// passwd and group, then.
+func NewFiles(uri string, f Files) Target {
+	t := &static{Files: f, uri: uri}
+	t.platform = sync.OnceValues(func() (Platform, error) { return detect(context.Background(), t) })
+	return t
+}
+
+func (t *static) Stat(ctx context.Context, path string, follow bool) (FileInfo, error) {
+	info, err := t.Files.Stat(ctx, path, follow)
+	if err == nil && info.Owner == "" {
+		t.owners.name(t.Files, &info)
+	}
+	return info, err
+}
+
+func (t *static) URI() string { return t.uri }
+func (t *static) Run(context.Context, string) (CommandResult, error) {
+	return CommandResult{}, ErrNoCommands
+}
+func (t *static) Platform(context.Context) (Platform, error) { return t.platform() }
 
 func openDir(uri, name string) (Target, error) {
 	f, err := openTargetDir(uri, name)
 	if err != nil {
 		return nil, err
 	}
-	d := &dir{files: f, uri: uri}
-	d.platform = sync.OnceValues(func() (Platform, error) { return detect(context.Background(), d) })
-	return d, nil
+	return NewFiles(uri, f), nil
 }
 
 func openTargetDir(uri, name string) (*files, error) {
@@ -292,9 +317,4 @@ func openTargetDir(uri, name string) (*files, error) {
 	return f, nil
 }
 
-func (d *dir) URI() string { return d.uri }
-func (d *dir) Run(context.Context, string) (CommandResult, error) {
-	return CommandResult{}, ErrNoCommands
-}
-func (d *dir) Platform(context.Context) (Platform, error) { return d.platform() }
-func (d *dir) Close() error                               { return d.root.Close() }
+func (f *files) Close() error { return f.root.Close() }

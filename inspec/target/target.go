@@ -8,7 +8,8 @@
 // it), chroot:PATH (its files are read the same way and its own commands run
 // in it) and shell:COMMAND (any command that gives a POSIX shell on its
 // standard input). NewShell makes one of a shell's three streams, whoever
-// provides them.
+// provides them, and NewFiles one of a file system, however it is kept: package
+// image's archive: and image: are such.
 //
 // What a target cannot answer is an error, never an empty answer: a caller
 // must be able to tell "there is no such file" from "I may not look".
@@ -34,6 +35,14 @@ type Target interface {
 	// where nothing can be run, a *TimeoutError or *OutputError where a limit
 	// ended the command, or says that the target is gone.
 	Run(ctx context.Context, cmd string) (CommandResult, error)
+	Files
+	// Platform says what operating system this is; it is found out once.
+	Platform(ctx context.Context) (Platform, error)
+}
+
+// Files is the file system of a target. Its methods may be called
+// concurrently. Paths are absolute, in the target's own root.
+type Files interface {
 	// Stat describes the file at path, or what it finally points at when
 	// follow is true. A file that isn't there, or a link that leads nowhere,
 	// is fs.ErrNotExist; one behind a directory that may not be searched is
@@ -46,8 +55,6 @@ type Target interface {
 	ReadDir(ctx context.Context, path string) ([]string, error)
 	// Readlink returns the text of a symbolic link.
 	Readlink(ctx context.Context, path string) (string, error)
-	// Platform says what operating system this is; it is found out once.
-	Platform(ctx context.Context) (Platform, error)
 	// Close ends whatever was started for the target. A second call is
 	// harmless.
 	Close() error
@@ -121,7 +128,7 @@ const (
 )
 
 // ErrNoCommands says that the target is files alone.
-var ErrNoCommands = errors.New("this target is a directory of files: no command can be run on it; scan it as chroot: or in a running container to answer this")
+var ErrNoCommands = errors.New("this target is files alone: no command can be run on it; scan it as chroot: or in a running container to answer this")
 
 // ErrClosed says that the target was closed.
 var ErrClosed = errors.New("target is closed")
@@ -167,7 +174,7 @@ func (e *LostError) Error() string {
 func Open(ctx context.Context, uri string) (Target, error) {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok {
-		return nil, fmt.Errorf("target %q has no scheme; write local:, dir:PATH, chroot:PATH, shell:COMMAND or k8s-container://NAMESPACE/POD/CONTAINER", uri)
+		return nil, fmt.Errorf("target %q has no scheme; write local:, dir:PATH, chroot:PATH, archive:FILE, image:REFERENCE, shell:COMMAND or k8s-container://NAMESPACE/POD/CONTAINER", uri)
 	}
 	switch scheme {
 	case "local":
@@ -182,7 +189,7 @@ func Open(ctx context.Context, uri string) (Target, error) {
 	case "shell":
 		return openShell(ctx, uri, rest)
 	}
-	return nil, fmt.Errorf("target %q: unknown kind %q; use local:, dir:PATH, chroot:PATH, shell:COMMAND or k8s-container://NAMESPACE/POD/CONTAINER", uri, scheme)
+	return nil, fmt.Errorf("target %q: unknown kind %q; use local:, dir:PATH, chroot:PATH, archive:FILE, image:REFERENCE, shell:COMMAND or k8s-container://NAMESPACE/POD/CONTAINER", uri, scheme)
 }
 
 func short(s string) string {
