@@ -17,6 +17,10 @@ import (
 // service.agent.DOMAIN. Several agent processes may share one name.
 type AgentName string
 
+// HubAgent is the name under which the hub's own services are called, as if
+// the hub were an agent. No agent may have it.
+const HubAgent AgentName = "hub"
+
 // InstanceID tells apart agent processes of one name. An agent makes it once
 // and keeps it in its data directory, so that a restarted agent is the same
 // instance.
@@ -133,6 +137,9 @@ const (
 func (r Registration) Validate() error {
 	if err := r.Agent.Validate(); err != nil {
 		return err
+	}
+	if r.Agent == HubAgent {
+		return fmt.Errorf("agent name %q is the hub's own; join under another name", r.Agent)
 	}
 	if r.Instance == "" {
 		return fmt.Errorf("registration of agent %q: instance is missing", r.Agent)

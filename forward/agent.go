@@ -3,18 +3,16 @@ package forward
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -23,7 +21,9 @@ import (
 
 // AgentConfig is what an Agent is made of.
 type AgentConfig struct {
-	Upstreams  []Upstream
+	Upstreams []Upstream
+	// Secrets is where credentials with a secretName are; nil: nowhere.
+	Secrets    Secrets
 	Logger     *slog.Logger          // nil: discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
@@ -48,7 +48,10 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
 	a := &Agent{log: cfg.Logger, metrics: m, upstreams: map[string]*upstream{}}
-	pool := newBuffers()
+	env := environment{secrets: cfg.Secrets, pool: newBuffers()}
+	if env.secrets == nil {
+		env.secrets = noSecrets{}
+	}
 	for i, u := range cfg.Upstreams {
 		if err := u.Validate(); err != nil {
 			return nil, fmt.Errorf("services[%d]: %w", i, err)
@@ -60,7 +63,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 		if a.upstreams[key] != nil {
 			return nil, fmt.Errorf("services[%d]: service %s is there twice", i, key)
 		}
-		up, err := newUpstream(u, cfg.Logger, pool)
+		up, err := newUpstream(u, cfg.Logger, env)
 		if err != nil {
 			return nil, fmt.Errorf("services[%d]: service %s: %w", i, key, err)
 		}
@@ -85,121 +88,101 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case up == nil:
 		problem(w, r, fleet.ServiceType(typ), http.StatusNotFound, fmt.Sprintf("this agent has no service %q; its owner must put it into the agent's configuration", key))
 		return
-	case up.base.Path != "" && climbs(r.URL.Path):
+	}
+	rt, err := up.route()
+	if err != nil {
+		up.log.Error("no way to the service", "error", err)
+		problem(w, r, up.Type, http.StatusBadGateway, fmt.Sprintf("service %s isn't set up right at the agent; its log has the details", key))
+		return
+	}
+	if rt.base.Path != "" && climbs(r.URL.Path) {
 		problem(w, r, up.Type, http.StatusBadRequest, "the path must not hold .. steps")
 		return
 	}
 	labels := []string{string(up.Type), string(up.Name)}
 	a.metrics.begin(labels...)
-	observe(w, r, func(x *exchange, r *http.Request) { up.proxy.ServeHTTP(x, r) },
+	observe(w, r, func(x *exchange, r *http.Request) { rt.proxy.ServeHTTP(x, r) },
 		func(x *exchange) { a.metrics.end(x, labels...) })
 }
 
 // upstream is a service with the way to it.
 type upstream struct {
 	Upstream
-	log   *slog.Logger
-	base  *url.URL
-	proxy *httputil.ReverseProxy
+	log *slog.Logger
+	// route answers the way to the service as it is now.
+	route func() (*route, error)
 }
 
-func newUpstream(u Upstream, log *slog.Logger, pool httputil.BufferPool) (*upstream, error) {
-	var base *url.URL
-	var rt http.RoundTripper
-	var err error
-	if u.Type == fleet.Kubernetes {
-		base, rt, err = kubernetes(u.KubeConfig)
-	} else {
-		base, rt, err = plainHTTP(u)
-	}
-	if err != nil {
-		return nil, err
-	}
-	base.Path = strings.TrimSuffix(base.Path, "/")
-	base.RawPath = strings.TrimSuffix(base.RawPath, "/")
-	log = log.With("service", target(u.Type, u.Name))
+// environment is what upstreams have in common, and what a route needs of its
+// upstream.
+type environment struct {
+	secrets Secrets
+	pool    httputil.BufferPool
+	up      *upstream
+}
+
+func newUpstream(u Upstream, log *slog.Logger, env environment) (*upstream, error) {
+	up := &upstream{Upstream: u, log: log.With("service", target(u.Type, u.Name))}
 	if u.Insecure {
-		log.Warn("the service's certificate isn't checked: insecure is set")
+		up.log.Warn("the service's certificate isn't checked: insecure is set")
 	}
-	up := &upstream{Upstream: u, log: log, base: base}
-	up.proxy = &httputil.ReverseProxy{
-		Rewrite:      up.rewrite,
-		Transport:    rt,
-		BufferPool:   pool,
-		ErrorHandler: up.failed,
-		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	env.up = up
+	open := openHTTP
+	if k, _ := kindOf(u.Type); k.open != nil {
+		open = k.open
 	}
-	return up, nil
+	var err error
+	up.route, err = open(u, env)
+	return up, err
 }
 
-// plainHTTP speaks HTTP/1.1, which has the Upgrade that HTTP/2 has not, and a
-// connection of its own for each request that stalls.
-func plainHTTP(u Upstream) (*url.URL, http.RoundTripper, error) {
-	base, err := url.Parse(u.URL)
-	if err != nil {
-		return nil, nil, err
+// route makes the proxy for base.
+func (e environment) route(base *url.URL, transport http.RoundTripper) *route {
+	r := &route{base: base}
+	r.proxy = &httputil.ReverseProxy{
+		Rewrite:        r.rewrite,
+		Transport:      transport,
+		BufferPool:     e.pool,
+		ModifyResponse: answered,
+		ErrorHandler:   e.up.failed,
+		ErrorLog:       slog.NewLogLogger(e.up.log.Handler(), slog.LevelDebug),
 	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: u.Insecure}
-	if u.CAFile != "" {
-		pem, err := os.ReadFile(u.CAFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("caFile: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, nil, fmt.Errorf("caFile %s holds no certificate in PEM", u.CAFile)
-		}
-	}
-	if u.Credentials.Type == "certificate" {
-		pair := u.Credentials.keyPair()
-		if _, err := pair(); err != nil {
-			return nil, nil, err
-		}
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			c, err := pair()
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", errCredential, err)
-			}
-			return c, nil
-		}
-	}
-	var rt http.RoundTripper = &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       cfg,
-		TLSHandshakeTimeout:   10 * time.Second,
-		DisableCompression:    true, // bodies pass as they are
-		MaxIdleConns:          128,
-		MaxIdleConnsPerHost:   128,
-		IdleConnTimeout:       90 * time.Second,
-		ExpectContinueTimeout: time.Second,
-		WriteBufferSize:       16 << 10,
-		ReadBufferSize:        16 << 10,
-	}
-	if authorize := u.Credentials.authorize(); authorize != nil {
-		next := rt
-		rt = roundTripperFunc(func(r *http.Request) (*http.Response, error) {
-			if err := authorize(r); err != nil {
-				return nil, fmt.Errorf("%w: %w", errCredential, err)
-			}
-			return next.RoundTrip(r)
-		})
-	}
-	return base, rt, nil
+	return r
 }
 
-// rewrite makes the request to the service.
-func (u *upstream) rewrite(pr *httputil.ProxyRequest) {
-	scrub(pr.Out.Header)
-	pr.SetURL(u.base)
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
-	scrub(pr.In.Trailer)
-	pr.Out.Trailer = pr.In.Trailer // filled in when the body has ended
-	// What the hub says of the caller.
-	for _, k := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if v, ok := pr.In.Header[k]; ok {
-			pr.Out.Header[k] = v
+// answered takes off a service's answer what isn't for the caller: a service
+// that echoes its request would hand out the agent's credential, and one that
+// claims to be Reeve would be believed.
+func answered(resp *http.Response) error {
+	private(resp.Header)
+	private(resp.Trailer)
+	if resp.StatusCode != http.StatusSwitchingProtocols && resp.ContentLength < 0 {
+		// Trailers that weren't announced come with the body's end.
+		resp.Body = &trailedBody{resp.Body, resp}
+	}
+	return nil
+}
+
+func private(h http.Header) {
+	for name := range h {
+		if strings.HasPrefix(name, "Reeve-") || name == "Authorization" || name == "Proxy-Authorization" || name == tokenHeader {
+			delete(h, name)
 		}
 	}
+}
+
+// trailedBody is the body of an answer that trailers may follow.
+type trailedBody struct {
+	io.ReadCloser
+	resp *http.Response
+}
+
+func (b *trailedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		private(b.resp.Trailer)
+	}
+	return n, err
 }
 
 // failed answers for a service that gave no answer. The service's address is
@@ -208,13 +191,21 @@ func (u *upstream) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody is there to be told
 	}
-	if errors.Is(err, ErrForbidden) {
+	switch {
+	case errors.Is(err, ErrForbidden):
 		problem(w, r, u.Type, http.StatusForbidden, err.Error())
+		return
+	case errors.Is(err, errBadRequest):
+		problem(w, r, u.Type, http.StatusBadRequest, err.Error())
 		return
 	}
 	u.log.Warn("service gave no answer", "error", err)
 	problem(w, r, u.Type, http.StatusBadGateway, fmt.Sprintf("service %s %s; the agent's log has the details", target(u.Type, u.Name), explain(err)))
 }
+
+// errBadRequest says that a request isn't one that the service can be asked.
+// What wraps it is shown to the caller.
+var errBadRequest = errors.New("bad request")
 
 // explain says what is wrong with a service, without its address.
 func explain(err error) string {

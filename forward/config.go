@@ -3,14 +3,14 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 
 	"reeve.dev/reeve/fleet"
 )
 
-// Upstream is one service that an agent offers, as its configuration has it.
+// Upstream is one service that an agent offers, or the hub itself, as the
+// configuration has it.
 type Upstream struct {
 	Name fleet.ServiceName `yaml:"name"`
 	Type fleet.ServiceType `yaml:"type"`
@@ -26,16 +26,24 @@ type Upstream struct {
 	// against; empty means the system's.
 	CAFile      string      `yaml:"caFile"`
 	Credentials Credentials `yaml:"credentials"`
+	// Protocol is what a service of a type of the user's own speaks: http1 (or
+	// empty), or http2, which gRPC needs. With an http URL that is HTTP/2 in
+	// clear text, by prior knowledge. An Upgrade is asked for by HTTP/1.1 in
+	// any case.
+	Protocol string `yaml:"protocol"`
 	// KubeConfig is the kubeconfig file of a Kubernetes API; empty means the
-	// pod's service account.
+	// pod's service account. It is read again when it changes.
 	KubeConfig string `yaml:"kubeConfig"`
+	// AWS says which account a service of type aws acts for.
+	AWS *AWSConfig `yaml:"aws"`
 	// Annotations and Namespaces are told to the hub.
 	Annotations map[string]string `yaml:"annotations"`
 	Namespaces  []string          `yaml:"namespaces"`
 }
 
-// Credentials are what the agent shows to a service. Secrets come from a
-// file, which is read again when it changes, or from the environment.
+// Credentials are what the agent shows to a service. Secrets come from a file
+// or a Secret of Kubernetes, which are read again when they change, or from
+// the environment.
 type Credentials struct {
 	// Type is none (or empty), basic, bearer, token ("Authorization: token
 	// …") or certificate.
@@ -47,6 +55,15 @@ type Credentials struct {
 	TokenEnv     string `yaml:"tokenEnv"`
 	CertFile     string `yaml:"certFile"`
 	KeyFile      string `yaml:"keyFile"`
+	// SecretName is a Secret with the keys username and password, token, or
+	// tls.crt and tls.key, instead of files and variables. A Username beside
+	// it comes first. SecretNamespace is empty for the agent's own.
+	SecretName      string `yaml:"secretName"`
+	SecretNamespace string `yaml:"secretNamespace"`
+
+	// held is the password or token itself, of a file in Birger's format,
+	// which has them inside.
+	held string
 }
 
 // On reports whether the agent offers u.
@@ -68,35 +85,6 @@ func (u Upstream) Validate() error {
 	return nil
 }
 
-func (u Upstream) validate() error {
-	if u.Type == fleet.Kubernetes {
-		if u.URL != "" || u.CAFile != "" || u.Credentials != (Credentials{}) || u.Insecure {
-			return errors.New("url, caFile, insecure and credentials aren't for a Kubernetes API; put them into a kubeconfig and name it in kubeConfig")
-		}
-		return nil
-	}
-	if !u.Type.Custom() {
-		return fmt.Errorf("type %q isn't supported; use %q, or a name with the prefix x- for any HTTP service", u.Type, fleet.Kubernetes)
-	}
-	if u.KubeConfig != "" {
-		return fmt.Errorf("kubeConfig is only for type %q", fleet.Kubernetes)
-	}
-	base, err := url.Parse(u.URL)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Hostname() == "" {
-		return errors.New("url must look like https://host:port/path")
-	}
-	if base.User != nil {
-		return errors.New("url must not hold a user or password; use credentials")
-	}
-	if base.RawQuery != "" || base.Fragment != "" || climbs(base.Path) {
-		return errors.New("url must have no query, no fragment and no .. in its path")
-	}
-	if base.Scheme == "http" && (u.Insecure || u.CAFile != "" || u.Credentials.Type == "certificate") {
-		return errors.New("insecure, caFile and a client certificate need a url with https")
-	}
-	return u.Credentials.Validate()
-}
-
 // Validate reports the first thing that is wrong with c.
 func (c Credentials) Validate() error {
 	// What each type needs, and in return what the others must not have.
@@ -115,7 +103,20 @@ func (c Credentials) Validate() error {
 	if name == "" {
 		name = "none"
 	}
-	if got := c.Username != ""; got != n.username {
+	if c.SecretNamespace != "" && c.SecretName == "" {
+		return errors.New("credentials.secretNamespace: needs secretName")
+	}
+	if c.SecretName != "" {
+		if !n.password && !n.token && !n.pair {
+			return fmt.Errorf("credentials.secretName: %s", wanted(false, name))
+		}
+		n.password, n.token, n.pair = false, false, false
+		name += " with secretName"
+	}
+	if c.held != "" {
+		n.password, n.token = false, false
+	}
+	if got := c.Username != ""; got != n.username && (c.SecretName == "" || !n.username) {
 		return fmt.Errorf("credentials.username: %s", wanted(n.username, name))
 	}
 	if err := oneOf(c.PasswordFile, c.PasswordEnv, "password", n.password, name); err != nil {

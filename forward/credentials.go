@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -11,50 +12,107 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // maxSecret bounds a file with a password or token.
 const maxSecret = 64 << 10
 
+// source answers a secret as it is now.
+type source func(context.Context) (string, error)
+
 // authorize answers what puts c onto a request, or nil when nothing is to be
-// put on it.
-func (c Credentials) authorize() func(*http.Request) error {
-	var value func() (string, error)
+// put on it; and what to call when the service refuses it.
+func (c Credentials) authorize(secrets Secrets) (authorize func(*http.Request) error, changed func()) {
+	changed = func() {}
+	if c.SecretName != "" {
+		changed = func() { secrets.Changed(c.SecretNamespace, c.SecretName) }
+	}
+	var value source
 	switch c.Type {
 	case "basic":
-		password := secret(c.PasswordFile, c.PasswordEnv)
-		value = func() (string, error) {
-			p, err := password()
-			return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+p)), err
+		username, password := fixedSource(c.Username), c.secret(secrets, c.PasswordFile, c.PasswordEnv, "password")
+		if c.Username == "" {
+			username = fromSecret(secrets, c.SecretNamespace, c.SecretName, "username")
+		}
+		value = func(ctx context.Context) (string, error) {
+			u, err := username(ctx)
+			if err != nil {
+				return "", err
+			}
+			p, err := password(ctx)
+			return "Basic " + base64.StdEncoding.EncodeToString([]byte(u+":"+p)), err
 		}
 	case "bearer", "token":
 		scheme := map[string]string{"bearer": "Bearer ", "token": "token "}[c.Type]
-		token := secret(c.TokenFile, c.TokenEnv)
-		value = func() (string, error) {
-			t, err := token()
+		token := c.secret(secrets, c.TokenFile, c.TokenEnv, "token")
+		value = func(ctx context.Context) (string, error) {
+			t, err := token(ctx)
 			return scheme + t, err
 		}
 	default:
-		return nil
+		return nil, changed
 	}
 	return func(r *http.Request) error {
-		v, err := value()
+		v, err := value(r.Context())
 		if err != nil {
 			return err
 		}
 		r.Header.Set("Authorization", v)
 		return nil
+	}, changed
+}
+
+// secret is c's password or token: from where c says that it is.
+func (c Credentials) secret(secrets Secrets, file, env, key string) source {
+	switch {
+	case c.SecretName != "":
+		return fromSecret(secrets, c.SecretNamespace, c.SecretName, key)
+	case c.held != "":
+		return fixedSource(c.held)
+	default:
+		return fromFile(file, env)
 	}
 }
 
-// secret reads a secret, without the line's end that editors leave, from the
-// environment once or from a file whenever that has changed.
-func secret(file, env string) func() (string, error) {
-	if file == "" {
-		v := os.Getenv(env)
-		return func() (string, error) { return v, nil }
+func fixedSource(v string) source {
+	return func(context.Context) (string, error) { return v, nil }
+}
+
+// fromSecret is one key of a Secret.
+func fromSecret(secrets Secrets, namespace, name, key string) source {
+	return func(ctx context.Context) (string, error) {
+		data, err := secrets.Secret(ctx, namespace, name)
+		if err != nil {
+			return "", err
+		}
+		v, err := oneLine(data[key])
+		if err != nil {
+			return "", fmt.Errorf("Secret %s: its key %s %w", name, key, err)
+		}
+		return v, nil
 	}
-	return reloaded(func() (string, error) {
+}
+
+var errOneLine = errors.New("must hold one secret on one line")
+
+// oneLine is a secret without the line's end that editors leave.
+func oneLine(b []byte) (string, error) {
+	v := strings.TrimRight(string(b), "\r\n")
+	if v == "" || len(b) > maxSecret || strings.ContainsAny(v, "\r\n") {
+		return "", errOneLine
+	}
+	return v, nil
+}
+
+// fromFile reads a secret from the environment once, or from a file whenever
+// that has changed.
+func fromFile(file, env string) source {
+	if file == "" {
+		return fixedSource(os.Getenv(env))
+	}
+	read := reloaded(func() (string, error) {
 		f, err := os.Open(file)
 		if err != nil {
 			return "", err
@@ -64,23 +122,42 @@ func secret(file, env string) func() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		v := strings.TrimRight(string(b), "\r\n")
-		if v == "" || len(b) > maxSecret || strings.ContainsAny(v, "\r\n") {
-			return "", fmt.Errorf("%s must hold one secret on one line", file)
+		v, err := oneLine(b)
+		if err != nil {
+			return "", fmt.Errorf("%s %w", file, err)
 		}
 		return v, nil
 	}, file)
+	return func(context.Context) (string, error) { return read() }
 }
 
-// keyPair answers c's client certificate, as it is on the disk.
-func (c Credentials) keyPair() func() (*tls.Certificate, error) {
-	return reloaded(func() (*tls.Certificate, error) {
+// keyPair answers c's client certificate, as it is now. One on the disk must
+// be good already.
+func (c Credentials) keyPair(secrets Secrets) (func(context.Context) (*tls.Certificate, error), error) {
+	if c.SecretName != "" {
+		return func(ctx context.Context) (*tls.Certificate, error) {
+			data, err := secrets.Secret(ctx, c.SecretNamespace, c.SecretName)
+			if err != nil {
+				return nil, err
+			}
+			pair, err := tls.X509KeyPair(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey])
+			if err != nil {
+				return nil, fmt.Errorf("Secret %s: client certificate in %s and %s: %w", c.SecretName, corev1.TLSCertKey, corev1.TLSPrivateKeyKey, err)
+			}
+			return &pair, nil
+		}, nil
+	}
+	read := reloaded(func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("client certificate %s: %w", c.CertFile, err)
 		}
 		return &pair, nil
 	}, c.CertFile, c.KeyFile)
+	if _, err := read(); err != nil {
+		return nil, err
+	}
+	return func(context.Context) (*tls.Certificate, error) { return read() }, nil
 }
 
 // reloaded remembers what load answers until one of the files has another
