@@ -89,7 +89,7 @@ func (s *Store) enqueue(ctx context.Context, tx *Tx, o fleet.Outcome, sink strin
 	if err != nil {
 		return fmt.Errorf("enqueue alert: %w", err)
 	}
-	tx.OnCommit(func() { s.notify(topicAlert) })
+	tx.Notify(topicAlert)
 	return nil
 }
 
@@ -194,22 +194,19 @@ func scanAlert(row interface{ Scan(...any) error }, more ...any) (a alert.Alert,
 func (s *Store) LeaseAlerts(ctx context.Context, r alert.LeaseRequest) (alert.Leased, error) {
 	var out alert.Leased
 	err := s.update(ctx, func(tx *Tx) error {
+		out = alert.Leased{}
 		limit, resume, err := leasable(ctx, tx, r)
 		if err != nil || limit == 0 {
 			out.NextAt = resume
 			return err
 		}
 		now := micros(r.Now)
-		// The conditions are said twice: where two hubs pick the same key,
-		// the second waits for the first and then judges the changed row by
-		// the outer ones.
 		if _, err := tx.Exec(ctx, `
-			UPDATE alert_key SET holder = ?, lease = ?, lease_until = ?
-			WHERE lease_until <= ? AND next_at > 0 AND next_at <= ? AND id IN (
+			UPDATE alert_key SET holder = ?, lease = ?, lease_until = ? WHERE id IN (
 				SELECT id FROM alert_key
 				WHERE sink = ? AND next_at > 0 AND next_at <= ? AND lease_until <= ?
-				ORDER BY next_at, id LIMIT ?)`,
-			r.Holder, r.Token, micros(r.Until), now, now, r.Sink, now, now, limit); err != nil {
+				ORDER BY next_at, id LIMIT ?`+tx.dialect.SkipLocked+`)`,
+			r.Holder, r.Token, micros(r.Until), r.Sink, now, now, limit); err != nil {
 			return err
 		}
 		if out.Alerts, err = leased(ctx, tx, r.Token); err != nil {
@@ -231,7 +228,7 @@ func (s *Store) LeaseAlerts(ctx context.Context, r alert.LeaseRequest) (alert.Le
 // paused, and one at a time from then on until one was delivered.
 func leasable(ctx context.Context, tx *Tx, r alert.LeaseRequest) (limit int, resume time.Time, err error) {
 	var until int64
-	err = tx.QueryRow(ctx, `SELECT paused_until FROM alert_sink WHERE name = ?`, r.Sink).Scan(&until)
+	err = tx.QueryRow(ctx, `SELECT paused_until FROM alert_sink WHERE name = ?`+tx.dialect.ForUpdate, r.Sink).Scan(&until)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return r.Limit, time.Time{}, nil
@@ -298,7 +295,7 @@ func settle(ctx context.Context, tx *Tx, now time.Time, d alert.Settlement) erro
 	var key string
 	err := tx.QueryRow(ctx, `
 		SELECT k.id FROM alert a JOIN alert_key k ON k.id = a.key_id
-		WHERE a.id = ? AND k.lease = ? AND k.lease <> ''`, d.ID, d.Token).Scan(&key)
+		WHERE a.id = ? AND k.lease = ? AND k.lease <> ''`+tx.dialect.ForUpdate, d.ID, d.Token).Scan(&key)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil // the lease ran out, and the key is another's
 	}
@@ -345,7 +342,7 @@ func doneAt(st alert.State, now time.Time) int64 {
 func setDue(ctx context.Context, tx *Tx, key string, due time.Time, besides string) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE alert_key SET `+besides+` next_at = CASE WHEN EXISTS (
-			SELECT 1 FROM alert p WHERE p.key_id = alert_key.id AND p.state = 'pending') THEN ? ELSE 0 END
+			SELECT 1 FROM alert p WHERE p.key_id = alert_key.id AND p.state = 'pending') THEN CAST(? AS BIGINT) ELSE 0 END
 		WHERE id = ?`, micros(due), key)
 	return err
 }
@@ -374,15 +371,16 @@ func (s *Store) AlertsDue() <-chan struct{} { return s.wait(topicAlert) }
 func (s *Store) Alert(ctx context.Context, id alert.ID) (alert.Alert, error) {
 	var a alert.Alert
 	err := s.view(ctx, func(tx *Tx) (err error) {
-		a, _, err = alertByID(ctx, tx, id)
+		a, _, err = alertByID(ctx, tx, id, "")
 		return err
 	})
 	return a, err
 }
 
-func alertByID(ctx context.Context, tx *Tx, id alert.ID) (a alert.Alert, key string, err error) {
+// alertByID ends its query with lock.
+func alertByID(ctx context.Context, tx *Tx, id alert.ID, lock string) (a alert.Alert, key string, err error) {
 	a, key, err = scanAlert(tx.QueryRow(ctx, `
-		SELECT `+alertColumns+` FROM alert a JOIN alert_key k ON k.id = a.key_id WHERE a.id = ?`, id))
+		SELECT `+alertColumns+` FROM alert a JOIN alert_key k ON k.id = a.key_id WHERE a.id = ?`+lock, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, "", fmt.Errorf("alert %q: %w", string(id), alert.ErrNotFound)
 	}
@@ -441,7 +439,7 @@ func (s *Store) Alerts(ctx context.Context, f alert.Filter) ([]alert.Alert, erro
 // ReplayAlert implements alert.Outbox.
 func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 	return s.update(ctx, func(tx *Tx) error {
-		a, key, err := alertByID(ctx, tx, id)
+		a, key, err := alertByID(ctx, tx, id, tx.dialect.ForUpdate)
 		if err != nil {
 			return err
 		}
@@ -460,7 +458,7 @@ func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 		if err != nil {
 			return fmt.Errorf("replay alert %q: %w", string(id), err)
 		}
-		tx.OnCommit(func() { s.notify(topicAlert) })
+		tx.Notify(topicAlert)
 		return nil
 	})
 }
@@ -468,7 +466,7 @@ func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 // SkipAlert implements alert.Outbox.
 func (s *Store) SkipAlert(ctx context.Context, id alert.ID) error {
 	return s.update(ctx, func(tx *Tx) error {
-		a, key, err := alertByID(ctx, tx, id)
+		a, key, err := alertByID(ctx, tx, id, tx.dialect.ForUpdate)
 		if err != nil {
 			return err
 		}
@@ -485,7 +483,7 @@ func (s *Store) SkipAlert(ctx context.Context, id alert.ID) error {
 		if err != nil {
 			return fmt.Errorf("skip alert %q: %w", string(id), err)
 		}
-		tx.OnCommit(func() { s.notify(topicAlert) })
+		tx.Notify(topicAlert)
 		return nil
 	})
 }

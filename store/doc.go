@@ -2,7 +2,8 @@
 // their leases, the outbox of alerts, and what the agents collected. It
 // implements the Store interfaces that scan, alert, insight and pki declare,
 // once, in the SQL that its dialects share; store/sqlite opens the embedded
-// database, and store/storetest is the suite that every dialect passes.
+// database, store/postgres one that several replicas of the hub share, and
+// store/storetest is the suite that every dialect passes.
 //
 // Guarantees:
 //
@@ -14,6 +15,11 @@
 //     file which isn't there.
 //   - A full disk, a locked database or a lost connection is an error of
 //     the call, and the call has changed nothing.
+//
+// In SQLite transactions that change something run one after the other. In
+// PostgreSQL they don't: one that reads a row in order to change it locks it,
+// and one whose order with others matters beyond its rows takes a named lock
+// ([Tx.Lock]). One that fails only because of another is run again.
 //
 // The SQL in migrations/ keeps to what the dialects have in common: TEXT,
 // BIGINT and DOUBLE PRECISION columns, no generated keys. Times are BIGINT

@@ -35,6 +35,10 @@ func (s *Store) InsightReceived(ctx context.Context, cluster fleet.AgentName, it
 // ApplyInsight implements insight.Store.
 func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insight.Parsed, at time.Time) (fresh bool, err error) {
 	err = s.update(ctx, func(tx *Tx) error {
+		// Several processes of an agent deliver at the same time.
+		if err := tx.Lock(ctx, "insights of "+string(it.Cluster)); err != nil {
+			return err
+		}
 		fresh, err = receipt(ctx, tx, it.Cluster, it.ID, at)
 		if err != nil || !fresh {
 			return err
@@ -202,8 +206,18 @@ func addDocument(ctx context.Context, tx *Tx, it insight.Item, doc insight.Docum
 // documentID gives the document's row, made with its components where this is
 // the first time that it comes.
 func documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *insight.Parsed) (id int64, err error) {
-	err = tx.QueryRow(ctx, `SELECT id FROM insight_documents WHERE digest = ?`, p.Digest).Scan(&id)
-	if !errors.Is(err, sql.ErrNoRows) {
+	known := func() error {
+		return tx.QueryRow(ctx, `SELECT id FROM insight_documents WHERE digest = ?`, p.Digest).Scan(&id)
+	}
+	if err := known(); !errors.Is(err, sql.ErrNoRows) {
+		return id, err
+	}
+	// New documents share components and the row of numbers: they come one
+	// after the other.
+	if err := tx.Lock(ctx, "documents"); err != nil {
+		return 0, err
+	}
+	if err := known(); !errors.Is(err, sql.ErrNoRows) {
 		return id, err
 	}
 	var sum documentSummary
@@ -284,9 +298,7 @@ func componentIDs(ctx context.Context, tx *Tx, components []insight.Component) (
 	return ids, rows.Err()
 }
 
-// nextID is safe where write transactions run one after the other. Where
-// they don't, the second to commit meets the primary key, fails as a whole,
-// and the agent sends its item again.
+// nextID is for who holds the lock "documents".
 func nextID(ctx context.Context, tx *Tx, table string) (id int64, err error) {
 	err = tx.QueryRow(ctx, `SELECT COALESCE(MAX(id), 0) + 1 FROM `+table).Scan(&id)
 	return id, err

@@ -32,13 +32,11 @@ func (s *Store) ScanChanged(id scan.ID) <-chan struct{} { return s.wait(topicSca
 
 // changed wakes, once the transaction is durable, whoever waits for the scan
 // or, where it is queued, for work.
-func (s *Store) changed(tx *Tx, c scan.Scan) {
-	tx.OnCommit(func() {
-		s.notify(topicScan(c.ID))
-		if c.Status == scan.Queued {
-			s.notify(topicQueued(c.Request.Target.Agent))
-		}
-	})
+func changed(tx *Tx, c scan.Scan) {
+	tx.Notify(topicScan(c.ID))
+	if c.Status == scan.Queued {
+		tx.Notify(topicQueued(c.Request.Target.Agent))
+	}
 }
 
 // PutDocument implements scan.Store.
@@ -99,7 +97,7 @@ func (s *Store) CreateScan(ctx context.Context, c scan.Scan) error {
 			c.ID, c.Status, t.Agent, t.Kind(), t.Namespace, t.Pod, t.Container, t.URI,
 			r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, string(inputs), r.Timeout.Microseconds(),
 			r.RequestedBy, string(callback), string(secret), micros(c.Created), micros(c.Expires), c.Progress.Total)
-		s.changed(tx, c)
+		changed(tx, c)
 		return err
 	})
 }
@@ -204,7 +202,16 @@ func (s *Store) Scan(ctx context.Context, id scan.ID) (c scan.Scan, err error) {
 }
 
 func scanByID(ctx context.Context, tx *Tx, id scan.ID) (scan.Scan, error) {
-	c, err := scanScan(tx.QueryRow(ctx, `SELECT `+scanColumns+` FROM scans WHERE id = ?`, id))
+	return oneScan(tx.QueryRow(ctx, `SELECT `+scanColumns+` FROM scans WHERE id = ?`, id))
+}
+
+// scanToChange is scanByID that keeps others from changing the scan.
+func scanToChange(ctx context.Context, tx *Tx, id scan.ID) (scan.Scan, error) {
+	return oneScan(tx.QueryRow(ctx, `SELECT `+scanColumns+` FROM scans WHERE id = ?`+tx.dialect.ForUpdate, id))
+}
+
+func oneScan(row *sql.Row) (scan.Scan, error) {
+	c, err := scanScan(row)
 	if errors.Is(err, sql.ErrNoRows) {
 		return scan.Scan{}, scan.ErrNotFound
 	}
@@ -285,35 +292,32 @@ func takeable(columns string, t scan.Taker, now time.Time) (string, []any) {
 }
 
 func (s *Store) lease(ctx context.Context, tx *Tx, t scan.Taker, now time.Time) (scan.Scan, error) {
-	query, args := takeable("MIN(id)", t, now)
-	var id sql.NullString
-	if err := tx.QueryRow(ctx, query, args...).Scan(&id); err != nil {
-		return scan.Scan{}, err
-	}
-	if !id.Valid {
+	query, args := takeable("id", t, now)
+	var id scan.ID
+	err := tx.QueryRow(ctx, query+` ORDER BY id LIMIT 1`+tx.dialect.SkipLocked, args...).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
 		return scan.Scan{}, scan.ErrNotFound
 	}
-	// The condition on the status is for a hub that took it meanwhile.
-	n, err := affected(tx.Exec(ctx, `
-		UPDATE scans SET status = 'running', reason = '', attempt = attempt + 1, started = ?,
-			expires = ? + timeout, lease_instance = ?, lease_expires = ?, done = 0, control = ''
-		WHERE id = ? AND status = 'queued'`,
-		micros(now), micros(now.Add(t.Grace)), t.Instance, micros(now.Add(t.LeaseFor)), id.String))
 	if err != nil {
 		return scan.Scan{}, err
 	}
-	if n == 0 {
-		return scan.Scan{}, scan.ErrNotFound
+	_, err = tx.Exec(ctx, `
+		UPDATE scans SET status = 'running', reason = '', attempt = attempt + 1, started = ?,
+			expires = ? + timeout, lease_instance = ?, lease_expires = ?, done = 0, control = ''
+		WHERE id = ?`,
+		micros(now), micros(now.Add(t.Grace)), t.Instance, micros(now.Add(t.LeaseFor)), id)
+	if err != nil {
+		return scan.Scan{}, err
 	}
-	c, err := scanByID(ctx, tx, scan.ID(id.String))
-	s.changed(tx, c)
+	c, err := scanByID(ctx, tx, id)
+	changed(tx, c)
 	return c, err
 }
 
 // RenewLease implements scan.Store.
 func (s *Store) RenewLease(ctx context.Context, r scan.Renewal, now time.Time) error {
 	return s.update(ctx, func(tx *Tx) error {
-		c, err := scanByID(ctx, tx, r.ID)
+		c, err := scanToChange(ctx, tx, r.ID)
 		switch {
 		case err != nil:
 			return err
@@ -328,25 +332,13 @@ func (s *Store) RenewLease(ctx context.Context, r scan.Renewal, now time.Time) e
 			c.Expires = now.Add(c.Request.Timeout)
 		}
 		c.Status = scan.Running
-		s.changed(tx, c)
-		return changeOne(tx.Exec(ctx, `
+		changed(tx, c)
+		_, err = tx.Exec(ctx, `
 			UPDATE scans SET status = ?, reason = '', expires = ?, lease_expires = ?, done = ?, total = ?, control = ?
-			WHERE id = ? AND attempt = ? AND status IN ('queued', 'running')`,
-			c.Status, micros(c.Expires), micros(now.Add(r.LeaseFor)), r.Progress.Done, r.Progress.Total, r.Progress.Control, c.ID, c.Attempt))
+			WHERE id = ?`,
+			c.Status, micros(c.Expires), micros(now.Add(r.LeaseFor)), r.Progress.Done, r.Progress.Total, r.Progress.Control, c.ID)
+		return err
 	})
-}
-
-// errMeanwhile says that another hub changed the scan between the look at it
-// and the change; SQLite, with its one writer, never shows it.
-var errMeanwhile = errors.New("the scan was changed meanwhile; try again")
-
-// changeOne is for a statement that must change its one row.
-func changeOne(r sql.Result, err error) error {
-	n, err := affected(r, err)
-	if err == nil && n == 0 {
-		err = errMeanwhile
-	}
-	return err
 }
 
 func finished(c scan.Scan) error { return fmt.Errorf("%w: it is %s", scan.ErrFinished, c.Status) }
@@ -354,7 +346,7 @@ func finished(c scan.Scan) error { return fmt.Errorf("%w: it is %s", scan.ErrFin
 // FinishScan implements scan.Store.
 func (s *Store) FinishScan(ctx context.Context, f scan.Finish, now time.Time) error {
 	return s.update(ctx, func(tx *Tx) error {
-		c, err := scanByID(ctx, tx, f.ID)
+		c, err := scanToChange(ctx, tx, f.ID)
 		switch {
 		case err != nil:
 			return err
@@ -369,7 +361,8 @@ func (s *Store) FinishScan(ctx context.Context, f scan.Finish, now time.Time) er
 	})
 }
 
-// finish moves c to its final state, with all that follows from it.
+// finish moves c, which is locked, to its final state, with all that follows
+// from it.
 func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, now time.Time) error {
 	c.Status = f.Status
 	findings, err := json.Marshal(f.Verdict.Findings)
@@ -382,18 +375,18 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 		total = n.Passed + n.Failed + n.Skipped + n.Error
 		done = total
 	}
-	if err := changeOne(tx.Exec(ctx, `
+	if _, err := tx.Exec(ctx, `
 		UPDATE scans SET status = ?, outcome = ?, reason = ?, finished = ?, lease_expires = 0, callback_secret = '',
 			done = ?, total = ?, passed = ?, failed = ?, skipped = ?, errors = ?, findings = ?, result_digest = ?, result_size = ?
-		WHERE id = ? AND attempt = ? AND status IN ('queued', 'running')`,
+		WHERE id = ?`,
 		c.Status, f.Verdict.Outcome, f.Reason, micros(now),
-		done, total, n.Passed, n.Failed, n.Skipped, n.Error, string(findings), f.ResultDigest, f.ResultSize, c.ID, c.Attempt)); err != nil {
+		done, total, n.Passed, n.Failed, n.Skipped, n.Error, string(findings), f.ResultDigest, f.ResultSize, c.ID); err != nil {
 		return err
 	}
 	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {
 		return err
 	}
-	s.changed(tx, c)
+	changed(tx, c)
 	cb := c.Request.Callback
 	if cb == nil {
 		return nil
@@ -409,14 +402,14 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	})
 }
 
-// requeue has a lost attempt made again.
+// requeue has a lost attempt of c, which is locked, made again.
 func (s *Store) requeue(ctx context.Context, tx *Tx, c scan.Scan, reason string, expires time.Time) error {
 	c.Status = scan.Queued
-	s.changed(tx, c)
-	return changeOne(tx.Exec(ctx, `
-		UPDATE scans SET status = 'queued', reason = ?, expires = ?, lease_expires = 0
-		WHERE id = ? AND attempt = ? AND status = 'running'`,
-		reason, micros(expires), c.ID, c.Attempt))
+	changed(tx, c)
+	_, err := tx.Exec(ctx, `
+		UPDATE scans SET status = 'queued', reason = ?, expires = ?, lease_expires = 0 WHERE id = ?`,
+		reason, micros(expires), c.ID)
+	return err
 }
 
 // ReleaseScans implements scan.Store.
@@ -434,7 +427,7 @@ func (s *Store) ReleaseScans(ctx context.Context, h scan.Holder, now time.Time) 
 		return err
 	}
 	return s.update(ctx, func(tx *Tx) error {
-		scans, err := queryScans(ctx, tx, leased+` ORDER BY id`, h.Agent, h.Instance)
+		scans, err := queryScans(ctx, tx, leased+` ORDER BY id`+tx.dialect.ForUpdate, h.Agent, h.Instance)
 		if err != nil {
 			return err
 		}
@@ -488,7 +481,7 @@ func (s *Store) ExpireScans(ctx context.Context, maxAttempts int, queueFor time.
 		return 0, err
 	}
 	err = s.update(ctx, func(tx *Tx) error {
-		scans, err := queryScans(ctx, tx, due+` ORDER BY id`, us, us, us)
+		scans, err := queryScans(ctx, tx, `(`+due+`) ORDER BY id`+tx.dialect.SkipLocked, us, us, us)
 		if err != nil {
 			return err
 		}

@@ -6,14 +6,19 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
 
 	"reeve.dev/reeve/store/blob"
 )
@@ -24,11 +29,33 @@ var ErrNewer = errors.New("the database was written by a newer version of reeve;
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Dialect is what differs between the databases.
+// Dialect is what differs between the databases. What is left out isn't
+// needed where transactions that change something run one after the other.
 type Dialect struct {
 	Goose goose.Dialect
+	// Locker lets one replica migrate at a time.
+	Locker lock.SessionLocker
+	// Schema translates a migration.
+	Schema func(string) string
+	// View is the isolation in which a transaction that only reads sees one
+	// state.
+	View sql.IsolationLevel
 	// Numbered says that placeholders are written $1, $2 … and not ?.
 	Numbered bool
+	// Text makes a text one that the database can hold.
+	Text func(string) string
+	// ForUpdate ends a query whose rows are locked until the transaction's
+	// end, and SkipLocked one that leaves out what is locked already.
+	ForUpdate, SkipLocked string
+	// Lock is a statement that waits for the lock that its one argument
+	// names, until the transaction's end.
+	Lock string
+	// Announce is a statement that tells the other replicas the topic that
+	// is its one argument, when the transaction is committed.
+	Announce string
+	// Again reports whether a transaction failed only because of another one
+	// at the same time, and may be run anew.
+	Again func(error) bool
 }
 
 // Config is what a Store works with. It owns the databases from New on.
@@ -38,7 +65,11 @@ type Config struct {
 	// the rest; they may be the same.
 	Write, Read *sql.DB
 	Blobs       *blob.Folder
-	Logger      *slog.Logger
+	// Listen calls heard with each topic that another replica announced, and with
+	// "" when it may have missed some, until ctx ends. It is nil where there
+	// are no replicas.
+	Listen func(ctx context.Context, heard func(topic string))
+	Logger *slog.Logger
 }
 
 // Store is the hub's database. Its methods may be called concurrently.
@@ -48,6 +79,9 @@ type Store struct {
 	read    *sql.DB
 	blobs   *blob.Folder
 	log     *slog.Logger
+
+	stop      context.CancelFunc // ends listening
+	listening sync.WaitGroup
 
 	mu      sync.Mutex
 	waiting map[string]chan struct{} // guarded by mu; by topic, closed by notify
@@ -64,8 +98,13 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 		log:     cfg.Logger,
 		waiting: map[string]chan struct{}{},
 	}
+	listen, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
 	if err := s.migrate(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: %w", err), s.Close())
+	}
+	if cfg.Listen != nil {
+		s.listening.Go(func() { cfg.Listen(listen, s.heard) })
 	}
 	return s, nil
 }
@@ -75,7 +114,14 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(s.dialect.Goose, s.write, files, goose.WithDisableGlobalRegistry(true))
+	if s.dialect.Schema != nil {
+		files = translated{files, s.dialect.Schema}
+	}
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	if s.dialect.Locker != nil {
+		options = append(options, goose.WithSessionLocker(s.dialect.Locker))
+	}
+	p, err := goose.NewProvider(s.dialect.Goose, s.write, files, options...)
 	if err != nil {
 		return err
 	}
@@ -96,8 +142,41 @@ func (s *Store) migrate(ctx context.Context) error {
 	return nil
 }
 
+// translated is a folder whose files are translated as they are opened.
+type translated struct {
+	fs.FS
+	translate func(string) string
+}
+
+func (t translated) Open(name string) (fs.File, error) {
+	f, err := t.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil || info.IsDir() {
+		return f, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return nil, err
+	}
+	return translatedFile{strings.NewReader(t.translate(string(text))), info}, nil
+}
+
+type translatedFile struct {
+	io.Reader
+	info fs.FileInfo
+}
+
+func (f translatedFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f translatedFile) Close() error               { return nil }
+
 // Close closes the databases. No method may be called afterwards.
 func (s *Store) Close() error {
+	s.stop()
+	s.listening.Wait()
 	err := s.write.Close()
 	if s.read != s.write {
 		err = errors.Join(err, s.read.Close())
@@ -112,36 +191,66 @@ func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx)
 type Tx struct {
 	tx      *sql.Tx
 	dialect Dialect
-	after   []func()
+	topics  []string
 }
 
 // Exec runs a statement.
 func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return t.tx.ExecContext(ctx, t.dialect.rebind(query), args...)
+	return t.tx.ExecContext(ctx, t.dialect.rebind(query), t.dialect.clean(args)...)
 }
 
 // Query runs a query; the caller closes the rows before the next statement.
 func (t *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return t.tx.QueryContext(ctx, t.dialect.rebind(query), args...)
+	return t.tx.QueryContext(ctx, t.dialect.rebind(query), t.dialect.clean(args)...)
 }
 
 // QueryRow runs a query of at most one row.
 func (t *Tx) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
-	return t.tx.QueryRowContext(ctx, t.dialect.rebind(query), args...)
+	return t.tx.QueryRowContext(ctx, t.dialect.rebind(query), t.dialect.clean(args)...)
 }
 
-// OnCommit has f called once the transaction is durable, and not otherwise.
-func (t *Tx) OnCommit(f func()) { t.after = append(t.after, f) }
+// Lock keeps others that ask for the same name waiting until this transaction
+// has ended. What is read after it sees what they did before.
+func (t *Tx) Lock(ctx context.Context, name string) error {
+	if t.dialect.Lock == "" {
+		return nil
+	}
+	_, err := t.Exec(ctx, t.dialect.Lock, name)
+	return err
+}
+
+// Notify wakes who waits for the topic, at each replica, once the transaction
+// is durable, and not otherwise.
+func (t *Tx) Notify(topic string) {
+	if !slices.Contains(t.topics, topic) {
+		t.topics = append(t.topics, topic)
+	}
+}
+
+// attempts is how often a transaction is run that others at the same time
+// make fail.
+const attempts = 10
 
 // update runs f in a transaction that may change something, and commits it
-// if f returns nil. In SQLite such transactions run one after the other.
+// if f returns nil. In SQLite such transactions run one after the other; where
+// they don't, f may be run several times, so it sets what it answers anew.
 func (s *Store) update(ctx context.Context, f func(*Tx) error) error {
-	return s.inTx(ctx, s.write, nil, f)
+	for n := 1; ; n++ {
+		err := s.inTx(ctx, s.write, nil, f)
+		if err == nil || s.dialect.Again == nil || n == attempts || !s.dialect.Again(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(rand.N(time.Duration(n) * 5 * time.Millisecond)):
+		}
+	}
 }
 
 // view runs f in a transaction that sees one state and changes nothing.
 func (s *Store) view(ctx context.Context, f func(*Tx) error) error {
-	return s.inTx(ctx, s.read, &sql.TxOptions{ReadOnly: true}, f)
+	return s.inTx(ctx, s.read, &sql.TxOptions{Isolation: s.dialect.View, ReadOnly: true}, f)
 }
 
 func (s *Store) inTx(ctx context.Context, db *sql.DB, opt *sql.TxOptions, f func(*Tx) error) error {
@@ -154,11 +263,18 @@ func (s *Store) inTx(ctx context.Context, db *sql.DB, opt *sql.TxOptions, f func
 	if err := f(t); err != nil {
 		return err
 	}
+	if s.dialect.Announce != "" {
+		for _, topic := range t.topics {
+			if _, err := t.Exec(ctx, s.dialect.Announce, topic); err != nil {
+				return fmt.Errorf("announce: %w", err)
+			}
+		}
+	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	for _, after := range t.after {
-		after()
+	for _, topic := range t.topics {
+		s.notify(topic)
 	}
 	return nil
 }
@@ -185,6 +301,35 @@ func (s *Store) notify(topic string) {
 		close(c)
 		delete(s.waiting, topic)
 	}
+}
+
+// heard is notify for what replicas announce; "" wakes everybody.
+func (s *Store) heard(topic string) {
+	if topic != "" {
+		s.notify(topic)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for topic, c := range s.waiting {
+		close(c)
+		delete(s.waiting, topic)
+	}
+}
+
+// clean makes every text among args one that the database can hold.
+func (d Dialect) clean(args []any) []any {
+	if d.Text == nil {
+		return args
+	}
+	out := make([]any, len(args))
+	for i, a := range args {
+		if v := reflect.ValueOf(a); v.Kind() == reflect.String {
+			a = d.Text(v.String())
+		}
+		out[i] = a
+	}
+	return out
 }
 
 // rebind turns each ? into the dialect's placeholder. A query holds no other
