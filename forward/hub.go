@@ -26,25 +26,11 @@ type Links interface {
 type HubConfig struct {
 	Authenticate Authenticator
 	Links        Links
-	// Rules are who may call what beside, or instead of, the service that the
-	// credential is for. nil: nobody.
-	Rules *Rules
-	// Limits are what callers may use.
-	Limits Limits
-	// Domain is what the names end in by which services are called, as
-	// SERVICE.AGENT.DOMAIN or SERVICE.TYPE.AGENT.DOMAIN; empty: services have
-	// no names. It needs Directory.
-	Domain string
-	// Directory lists what there is; nil: an answer doesn't say.
-	Directory Directory
-	// Watch has cut called when the credential of a caller is revoked, until
-	// stop is called. nil: nothing is ever revoked.
-	Watch func(c Caller, cut func(error)) (stop func())
 	// Users seals the names of Spinnaker's users; nil: they pass as they are.
-	Users Users
-	Audit        Auditor               // nil: no audit
-	Logger       *slog.Logger          // nil: discards
-	Registerer   prometheus.Registerer // nil: no metrics
+	Users      Users
+	Audit      Auditor               // nil: no audit
+	Logger     *slog.Logger          // nil: discards
+	Registerer prometheus.Registerer // nil: no metrics
 }
 
 // Hub is the handler of the services port.
@@ -52,8 +38,6 @@ type Hub struct {
 	cfg     HubConfig
 	proxy   *httputil.ReverseProxy
 	metrics *metrics
-
-	callers, agents *limiter // nil: unlimited
 }
 
 // NewHub makes a Hub. It fails only when its metrics are registered already.
@@ -65,23 +49,16 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
-	h := &Hub{cfg: cfg, metrics: m, callers: newLimiter(cfg.Limits.Caller, "caller"), agents: newLimiter(cfg.Limits.Agent, "agent")}
+	h := &Hub{cfg: cfg, metrics: m}
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:    h.rewrite,
 		Transport:  roundTripperFunc(func(r *http.Request) (*http.Response, error) { return carriedBy[*call](r).rt.RoundTrip(r) }),
 		BufferPool: newBuffers(),
 		ModifyResponse: func(resp *http.Response) error {
-			c := carriedBy[*call](resp.Request)
-			if err := c.leash.answered(); err != nil {
-				return err
-			}
-			if resp.Header.Get(refusedHeader) == unknownService {
-				return errUnknownService
-			}
 			if c := resp.Header["Set-Cookie"]; slices.ContainsFunc(c, setsHubCookie) {
 				resp.Header["Set-Cookie"] = slices.DeleteFunc(c, setsHubCookie)
 			}
-			if s := c.seals; s != nil {
+			if s := carriedBy[*call](resp.Request).seals; s != nil {
 				return s.response(resp.Header)
 			}
 			return nil
@@ -95,11 +72,8 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 // call is what the hub's proxy knows of a request.
 type call struct {
 	Caller
-	held     Caller // as it was authenticated
-	decision decision
-	rt       http.RoundTripper
-	x        *exchange
-	leash    *leash
+	rt http.RoundTripper
+	x  *exchange
 	// seals is nil where no names of users are sealed or opened.
 	seals *seals
 }
@@ -108,84 +82,43 @@ type roundTripperFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripperFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// errUnknownService says that the agent has no such service.
-var errUnknownService = errors.New("unknown service")
-
 // ServeHTTP forwards r, or answers why it can't.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if detail := malformed(r); detail != "" {
-		problem(w, r, "", http.StatusBadRequest, detail)
+	if r.Method == http.MethodConnect || !strings.HasPrefix(r.URL.Path, "/") {
+		problem(w, r, "", http.StatusBadRequest, "the request must name a path; this isn't a proxy for other hosts")
 		return
 	}
-	held, noCredential := h.cfg.Authenticate(r)
-	anonymous := errors.Is(noCredential, ErrNoCredential)
-	if anonymous {
-		held = Caller{Name: Anonymous}
-	} else if noCredential != nil {
-		h.refuse(w, r, held, noCredential)
+	caller, err := h.cfg.Authenticate(r)
+	if err != nil {
+		h.refuse(w, r, err)
 		return
 	}
-	to, own, err := h.place(r, held)
-	if err == nil {
-		q := ask(to, r)
-		d := h.cfg.Rules.decide(q, own)
-		if !d.allowed {
-			err = d.refusal("this hub", q)
-		} else if q.kube != nil {
-			err = d.impersonated(r.Header)
-		}
-		if err == nil {
-			h.observe(w, r, to, d, func(x *exchange, r *http.Request) { h.forward(x, r, &call{Caller: to, held: held, decision: d, x: x}) })
-			return
-		}
-	}
-	if anonymous {
-		err = noCredential // whoever has no credential needn't know what there is
-	}
-	h.refuse(w, r, to, err)
-}
-
-// observe runs serve, counts it and tells the audit.
-func (h *Hub) observe(w http.ResponseWriter, r *http.Request, c Caller, d decision, serve func(*exchange, *http.Request)) {
-	labels := []string{string(c.Agent), string(c.Type), string(c.Service)}
+	labels := []string{string(caller.Agent), string(caller.Type), string(caller.Service)}
 	path := r.URL.EscapedPath()
 	h.metrics.begin(labels...)
-	observe(w, r, serve, func(x *exchange) {
+	observe(w, r, func(x *exchange, r *http.Request) { h.forward(x, r, caller) }, func(x *exchange) {
 		h.metrics.end(x, labels...)
 		if h.cfg.Audit == nil {
 			return
 		}
 		h.cfg.Audit.Forwarded(r.Context(), Exchange{
-			At: x.began, Caller: c, RemoteAddr: r.RemoteAddr, Method: r.Method, Path: path, Rule: d.ruleName(),
+			At: x.began, Caller: caller, RemoteAddr: r.RemoteAddr, Method: r.Method, Path: path,
 			Status: x.status, Received: x.received.Load(), Sent: x.sent.Load(),
 			Duration: time.Since(x.began), Err: x.err,
 		})
 	})
 }
 
-// refuse answers a request that isn't forwarded. Where the caller is known,
-// that is audited.
-func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, c Caller, err error) {
-	var status int
-	detail := err.Error()
-	var m *misplaced
+func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
-	case errors.As(err, &m):
-		status = m.status
 	case errors.Is(err, ErrUnauthenticated):
-		problem(w, r, "", http.StatusUnauthorized, detail)
-		return
+		problem(w, r, "", http.StatusUnauthorized, err.Error())
 	case errors.Is(err, ErrForbidden):
-		status = http.StatusForbidden
+		problem(w, r, "", http.StatusForbidden, err.Error())
 	default:
-		h.cfg.Logger.Error("request can't be judged", "remote", r.RemoteAddr, "error", err)
-		problem(w, r, "", http.StatusInternalServerError, "the hub can't check the request at present")
-		return
+		h.cfg.Logger.Error("caller can't be identified", "remote", r.RemoteAddr, "error", err)
+		problem(w, r, "", http.StatusInternalServerError, "the hub can't check the credential at present")
 	}
-	h.observe(w, r, c, decision{}, func(x *exchange, r *http.Request) {
-		x.err = err
-		problem(x, r, c.Type, status, detail)
-	})
 }
 
 func (h *Hub) forward(x *exchange, r *http.Request, caller Caller) {

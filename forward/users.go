@@ -17,9 +17,9 @@ import (
 //	fiat ◄── alice ── hub ══ sealed ══ agent ◄── sealed ──────┘
 //
 // A clouddriver in somebody else's cluster acts for users of Spinnaker, and
-// asks front50 and fiat in their names. It is given not a name but a token
-// that only the hub can make and read, for a short time. So it can act for
-// those who have just called it, and for nobody else.
+// asks front50 and fiat in their names. Instead of a name it is given a token
+// that only the hub can make and that is good for a short time. So it can act
+// for those who have just called it, and for nobody else.
 type Users interface {
 	SealUser(name string) (sealed string, err error)
 	OpenUser(sealed string) (name string, err error)
