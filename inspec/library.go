@@ -38,11 +38,11 @@ func (r *run) libraries(ctx context.Context, p *Profile, seen map[*Profile]bool)
 			return nil
 		}
 		done[name] = true
-		if bad := p.badLibraries[name]; bad != nil {
+		if bad := p.code().badLibraries[name]; bad != nil {
 			return bad
 		}
 		r.in.Reset()
-		_, err := r.in.Run(ctx, p.programs[name], nil)
+		_, err := r.in.Run(ctx, p.code().programs[name], nil)
 		return err
 	}
 	r.in.DefKernel("require", func(c *ruby.Call) (ruby.Value, error) {
@@ -79,7 +79,7 @@ func (r *run) libraries(ctx context.Context, p *Profile, seen map[*Profile]bool)
 }
 
 func (p *Profile) isLibrary(name string) bool {
-	return p.programs[name] != nil || p.badLibraries[name] != nil
+	return p.code().programs[name] != nil || p.code().badLibraries[name] != nil
 }
 
 // required is the error of a library that another one requires, as Ruby

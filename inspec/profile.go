@@ -16,6 +16,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"reeve.dev/reeve/inspec/dsl"
@@ -52,13 +53,20 @@ func (e *ProfileError) Error() string {
 // Profile is one loaded profile with the profiles that it depends on by
 // path. It is read-only and may be run by several goroutines at once.
 type Profile struct {
-	meta     Metadata
-	files    map[string][]byte // by slash path below the profile's root
-	names    []string          // the keys of files, sorted
-	programs map[string]*ruby.Program
-	digest   string
-	deps     []*Profile // in the order of meta.Depends
+	meta  Metadata
+	files map[string][]byte // by slash path below the profile's root
+	names []string          // the keys of files, sorted
+	deps  []*Profile        // in the order of meta.Depends
 
+	// What takes a while goes on after Load has returned, while a caller
+	// makes its target ready.
+	code   func() *code
+	digest func() string
+}
+
+// code is a profile's Ruby files, parsed.
+type code struct {
+	programs     map[string]*ruby.Program
 	unread       []dsl.Broken             // controls that can't be read
 	badLibraries map[string]*ProfileError // libraries that can't be read
 }
@@ -164,7 +172,7 @@ func (l *loader) archive(r io.Reader, name string, depth int) (*Profile, error) 
 	if err := l.enter(depth); err != nil {
 		return nil, err
 	}
-	data, err := readLimited(r, MaxBytes)
+	data, err := readLimited(r, MaxBytes, 0)
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", name, err)
 	}
@@ -239,7 +247,8 @@ type fileSet struct {
 
 func newFileSet() *fileSet { return &fileSet{files: map[string][]byte{}} }
 
-func (s *fileSet) add(name string, r io.Reader) error {
+// add takes a file; size is what is said of its length.
+func (s *fileSet) add(name string, r io.Reader, size int64) error {
 	clean := path.Clean(strings.TrimPrefix(name, "./"))
 	if path.IsAbs(name) || clean == ".." || strings.HasPrefix(clean, "../") || strings.ContainsRune(name, '\\') {
 		return fmt.Errorf("%q leads out of the archive", name)
@@ -250,7 +259,7 @@ func (s *fileSet) add(name string, r io.Reader) error {
 	if len(s.files) >= MaxFiles {
 		return fmt.Errorf("more than %d files", MaxFiles)
 	}
-	data, err := readLimited(r, min(MaxFileBytes, MaxBytes-s.bytes))
+	data, err := readLimited(r, min(MaxFileBytes, MaxBytes-s.bytes), size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", clean, err)
 	}
@@ -314,7 +323,11 @@ func (s *fileSet) walk(fsys fs.FS, dir string) error {
 			return err
 		}
 		defer f.Close()
-		return s.add(rel, f)
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		return s.add(rel, f, st.Size())
 	})
 }
 
@@ -331,7 +344,7 @@ func (s *fileSet) tar(r io.Reader) error {
 		}
 		switch h.Typeflag {
 		case tar.TypeReg:
-			if err := s.add(h.Name, tr); err != nil {
+			if err := s.add(h.Name, tr, h.Size); err != nil {
 				return err
 			}
 		case tar.TypeSymlink, tar.TypeLink:
@@ -356,7 +369,7 @@ func (s *fileSet) zip(data []byte) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", e.Name, err)
 		}
-		err = s.add(e.Name, r)
+		err = s.add(e.Name, r, int64(e.UncompressedSize64))
 		r.Close()
 		if err != nil {
 			return err
@@ -365,15 +378,18 @@ func (s *fileSet) zip(data []byte) error {
 	return nil
 }
 
-func readLimited(r io.Reader, limit int) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
-	if err != nil {
+// readLimited reads all of r, up to limit bytes. size is what to expect; since
+// an archive may say anything, memory for much comes as it is read.
+func readLimited(r io.Reader, limit int, size int64) ([]byte, error) {
+	var b bytes.Buffer
+	b.Grow(int(min(max(size, 0), 1<<20)) + bytes.MinRead)
+	if _, err := b.ReadFrom(io.LimitReader(r, int64(limit)+1)); err != nil {
 		return nil, err
 	}
-	if len(data) > limit {
+	if b.Len() > limit {
 		return nil, fmt.Errorf("larger than %d bytes", limit)
 	}
-	return data, nil
+	return b.Bytes(), nil
 }
 
 // profile makes the Profile of the files: its root is the folder of the
@@ -418,8 +434,8 @@ func (l *loader) profile(s *fileSet, name string, depth int, outside func(rel st
 		}
 		p.deps = append(p.deps, dp)
 	}
-	p.digest = p.sum()
-	p.parseAll()
+	p.code, p.digest = sync.OnceValue(p.parse), sync.OnceValue(p.sum)
+	go p.code()
 	return p, nil
 }
 
@@ -538,7 +554,7 @@ func (p *Profile) Name() string { return p.meta.Name }
 
 // Digest is the SHA-256, in hexadecimal digits, over the names and contents
 // of the profile's files and of those that it depends on; it is the same for a folder and its archive.
-func (p *Profile) Digest() string { return p.digest }
+func (p *Profile) Digest() string { return p.digest() }
 
 // File returns the content of one file of the profile.
 func (p *Profile) File(name string) ([]byte, bool) {

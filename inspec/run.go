@@ -77,7 +77,9 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 	if err != nil {
 		return nil, err
 	}
+	asked := time.Now()
 	platform, err := t.Platform(ctx)
+	answered := time.Now()
 	if err != nil {
 		return nil, fmt.Errorf("platform of %s: %w", t.URI(), err)
 	}
@@ -114,6 +116,7 @@ func Run(ctx context.Context, p *Profile, t target.Target, opt Options) (*hdf.Re
 	doc.Seal()
 	if opt.Stats != nil {
 		opt.Stats.Stats, opt.Stats.Wall = session.Stats(), time.Since(start)
+		opt.Stats.Waiting += answered.Sub(asked)
 		opt.Stats.Own = opt.Stats.Wall - opt.Stats.Waiting
 	}
 	return doc, nil

@@ -14,18 +14,18 @@ import (
 	"reeve.dev/reeve/inspec/ruby"
 )
 
-// parseAll parses every Ruby file once. One that isn't Ruby doesn't end the
+// parse parses every Ruby file once. One that isn't Ruby doesn't end the
 // profile: of a control file those controls are lost that can't be read, of a
 // library what uses it; each becomes an error when the profile is run.
-func (p *Profile) parseAll() {
-	p.programs, p.badLibraries = map[string]*ruby.Program{}, map[string]*ProfileError{}
+func (p *Profile) parse() *code {
+	c := &code{programs: map[string]*ruby.Program{}, badLibraries: map[string]*ProfileError{}}
 	for _, name := range p.sources("libraries/") {
 		prog, err := ruby.Parse(path.Join(p.meta.Name, name), p.files[name])
 		if err != nil {
-			p.badLibraries[name] = p.syntaxError(name, err)
+			c.badLibraries[name] = p.syntaxError(name, err)
 			continue
 		}
-		p.programs[name] = prog
+		c.programs[name] = prog
 	}
 	// Control files are many and don't know each other: each processor takes
 	// the next one.
@@ -47,12 +47,13 @@ func (p *Profile) parseAll() {
 	for i, name := range names {
 		prog, err := parsed[i].prog, parsed[i].err
 		if err != nil {
-			prog = p.salvage(name, p.syntaxError(name, err))
+			prog, c.unread = p.salvage(name, p.syntaxError(name, err), c.unread)
 		}
 		if prog != nil {
-			p.programs[name] = prog
+			c.programs[name] = prog
 		}
 	}
+	return c
 }
 
 func (p *Profile) syntaxError(name string, err error) *ProfileError {
@@ -70,8 +71,8 @@ var (
 
 // salvage parses what is in order of a control file that isn't: the controls
 // that can't be read by themselves are blanked out, so that the lines of the
-// others stay, and are noted as broken.
-func (p *Profile) salvage(name string, bad *ProfileError) *ruby.Program {
+// others stay, and are added to unread.
+func (p *Profile) salvage(name string, bad *ProfileError, unread []dsl.Broken) (*ruby.Program, []dsl.Broken) {
 	text := bytes.Clone(p.files[name])
 	file := path.Join(p.meta.Name, name)
 	starts := controlStart.FindAllSubmatchIndex(text, -1)
@@ -98,12 +99,10 @@ func (p *Profile) salvage(name string, bad *ProfileError) *ruby.Program {
 	}
 	prog, err := ruby.Parse(file, text)
 	if err == nil && len(broken) > 0 {
-		p.unread = append(p.unread, broken...)
-		return prog
+		return prog, append(unread, broken...)
 	}
 	if len(all) == 0 {
 		all = []dsl.Broken{{File: file, Line: max(bad.Line, 1), Err: bad}}
 	}
-	p.unread = append(p.unread, all...)
-	return nil
+	return nil, append(unread, all...)
 }

@@ -20,7 +20,7 @@ func (r *run) suite(p *Profile) *dsl.Suite {
 		Profile: p.meta.Name, Version: p.meta.Version,
 		Ungated: r.ungated, Wanted: r.wanted, Tagged: r.tagged, Waivers: r.waivers, Around: r.around,
 		Inputs: r.inputs(p), File: p.File,
-		Broken: p.unread, Spoiled: r.broken.all, Explain: r.broken.explain,
+		Broken: p.code().unread, Spoiled: r.broken.all, Explain: r.broken.explain,
 		Dependency: func(name string) (*dsl.Suite, error) {
 			d := p.dependency(name)
 			if d == nil {
@@ -34,7 +34,7 @@ func (r *run) suite(p *Profile) *dsl.Suite {
 		},
 	}
 	for _, name := range p.sources("controls/") {
-		if prog := p.programs[name]; prog != nil {
+		if prog := p.code().programs[name]; prog != nil {
 			cfg.Files = append(cfg.Files, prog)
 		}
 	}
@@ -188,7 +188,7 @@ func skipMessage(p *Profile, platform hdf.Platform) string {
 func (p *Profile) describe() hdf.Profile {
 	m := p.meta
 	out := hdf.Profile{
-		Name: m.Name, Version: m.Version, SHA256: p.digest, Title: m.Title, Maintainer: m.Maintainer, Summary: m.Summary,
+		Name: m.Name, Version: m.Version, SHA256: p.digest(), Title: m.Title, Maintainer: m.Maintainer, Summary: m.Summary,
 		License: m.License, Copyright: m.Copyright, CopyrightEmail: m.CopyrightEmail,
 		Supports: m.Supports, Attributes: []map[string]any{}, Groups: []hdf.Group{}, Controls: []hdf.Control{},
 		Status: "loaded",

@@ -66,7 +66,7 @@ func (p *Profile) Unsupported(ctx context.Context) ([]Unsupported, error) {
 	}
 	var out []Unsupported
 	for _, l := range layers {
-		for _, b := range l.profile.unread {
+		for _, b := range l.profile.code().unread {
 			u := Unsupported{Control: b.ID, File: b.File, Line: b.Line, What: b.Err.Error()}
 			var bad *ProfileError
 			if errors.As(b.Err, &bad) {
@@ -80,7 +80,7 @@ func (p *Profile) Unsupported(ctx context.Context) ([]Unsupported, error) {
 	}
 	for _, l := range layers {
 		for _, name := range l.profile.names {
-			if prog := l.profile.programs[name]; prog != nil {
+			if prog := l.profile.code().programs[name]; prog != nil {
 				out = append(out, n.missing(prog, strings.HasPrefix(name, "controls/"))...)
 			}
 		}
@@ -98,7 +98,7 @@ type names struct {
 // definitions gathers what the profile's text defines, also where only a run
 // would.
 func (n *names) definitions(p *Profile) {
-	for _, prog := range p.programs {
+	for _, prog := range p.code().programs {
 		prog.Uses(func(u ruby.Use) {
 			switch {
 			case u.Kind == ruby.UseDefinition:

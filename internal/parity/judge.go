@@ -42,17 +42,20 @@ func judge(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	opening := time.Now()
 	t, err := target.Open(ctx, "shell:"+strings.TrimSuffix(os.Getenv("TARGET_EXEC"), " -c"))
 	if err != nil {
 		return err
 	}
 	defer t.Close()
+	opened := time.Now()
 	var got judged
 	doc, err := inspec.Run(ctx, p, t, inspec.Options{Inputs: do.Inputs, Jobs: do.Jobs, Stats: &got.Stats})
 	if err != nil {
 		return err
 	}
 	got.Wall = time.Since(start)
+	got.Stats.Waiting += opened.Sub(opening)
 	got.Status, got.Controls = doc.Profiles[0].Status, golden.Of(doc.Profiles[0])
 	var use syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err == nil {
