@@ -22,6 +22,9 @@ import (
 // AgentConfig is what an Agent is made of.
 type AgentConfig struct {
 	Upstreams []Upstream
+	// Rules are what the cluster's owner allows and denies; what none of them
+	// is for, the hub decides. nil: none.
+	Rules *Rules
 	// Secrets is where credentials with a secretName are; nil: nowhere.
 	Secrets    Secrets
 	Logger     *slog.Logger          // nil: discards
@@ -33,6 +36,7 @@ type AgentConfig struct {
 type Agent struct {
 	log       *slog.Logger
 	metrics   *metrics
+	rules     *Rules
 	upstreams map[string]*upstream // by target
 	services  []fleet.Service
 }
@@ -47,7 +51,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
-	a := &Agent{log: cfg.Logger, metrics: m, upstreams: map[string]*upstream{}}
+	a := &Agent{log: cfg.Logger, metrics: m, rules: cfg.Rules, upstreams: map[string]*upstream{}}
 	env := environment{secrets: cfg.Secrets, pool: newBuffers()}
 	if env.secrets == nil {
 		env.secrets = noSecrets{}
@@ -86,7 +90,11 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, r, "", http.StatusBadRequest, "the request doesn't name a service in "+ServiceHeader)
 		return
 	case up == nil:
-		problem(w, r, fleet.ServiceType(typ), http.StatusNotFound, fmt.Sprintf("this agent has no service %q; its owner must put it into the agent's configuration", key))
+		problemWith(w, r, fleet.ServiceType(typ), http.StatusNotFound, fmt.Sprintf("this agent has no service %q; its owner must put it into the agent's configuration", key), http.Header{refusedHeader: {unknownService}})
+		return
+	}
+	if err := a.rules.admit(r); err != nil {
+		problem(w, r, up.Type, http.StatusForbidden, err.Error())
 		return
 	}
 	rt, err := up.route()

@@ -35,7 +35,9 @@ type Exchange struct {
 	// an Upgrade, of the connection.
 	Received, Sent int64
 	Duration       time.Duration
-	// Err says what cut the exchange short, if anything did.
+	// Rule is the hub's rule that decided; empty where none was for it.
+	Rule string
+	// Err says what refused the exchange or cut it short, if anything did.
 	Err error
 }
 
@@ -55,10 +57,13 @@ func (f AuditorFunc) Forwarded(ctx context.Context, e Exchange) { f(ctx, e) }
 func AuditLog(log *slog.Logger) Auditor {
 	return AuditorFunc(func(ctx context.Context, e Exchange) {
 		attrs := []slog.Attr{
-			slog.String("caller", e.Caller.Name), slog.String("remote", e.RemoteAddr),
+			slog.String("caller", e.Caller.Name), slog.String("credential", e.Caller.ID), slog.String("holder", e.Caller.Holder), slog.String("remote", e.RemoteAddr),
 			slog.String("agent", string(e.Caller.Agent)), slog.String("service", target(e.Caller.Type, e.Caller.Service)),
 			slog.String("method", e.Method), slog.String("path", e.Path), slog.Int("status", e.Status),
 			slog.Int64("received", e.Received), slog.Int64("sent", e.Sent), slog.Duration("took", e.Duration),
+		}
+		if e.Rule != "" {
+			attrs = append(attrs, slog.String("rule", e.Rule))
 		}
 		if e.Err != nil {
 			attrs = append(attrs, slog.Any("error", e.Err))
@@ -77,6 +82,7 @@ type exchange struct {
 	length         int64 // of the answer's body; -1 when that isn't known
 	received, sent atomic.Int64
 	err            error
+	upgraded       atomic.Pointer[countedConn] // nil before an Upgrade
 }
 
 var errCutShort = errors.New("the answer broke off")
@@ -149,7 +155,21 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	x.head(http.StatusSwitchingProtocols)
-	return &countedConn{conn, x}, brw, nil
+	c := &countedConn{conn, x}
+	x.upgraded.Store(c)
+	return c, brw, nil
+}
+
+// cut ends what is under way, whatever it waits for. The caller sees a broken
+// connection or stream.
+func (x *exchange) cut() {
+	if c := x.upgraded.Load(); c != nil {
+		c.Close()
+		return
+	}
+	rc := http.NewResponseController(x.ResponseWriter)
+	rc.SetReadDeadline(time.Unix(1, 0))
+	rc.SetWriteDeadline(time.Unix(1, 0))
 }
 
 // countedBody counts a request's body.

@@ -30,6 +30,9 @@ var (
 	// ErrUnauthenticated says that a request has no credential or a bad one.
 	// What wraps it is shown to the caller.
 	ErrUnauthenticated = errors.New("not authenticated")
+	// ErrNoCredential is an ErrUnauthenticated of a caller without any
+	// credential, whom a rule may still let in.
+	ErrNoCredential = fmt.Errorf("%w: no credential", ErrUnauthenticated)
 	// ErrForbidden says that a credential is good but not for this. What
 	// wraps it is shown to the caller.
 	ErrForbidden = errors.New("not allowed")
@@ -39,19 +42,27 @@ var (
 	ErrAgentAway = errors.New("agent isn't connected")
 )
 
-// Caller is who sends a request, and the one service that the credential is
-// for.
+// Caller is who sends a request, and the service that it is for: the one that
+// the credential is for, unless the server name chose another.
 type Caller struct {
-	// Name tells credentials apart in the audit log. It is no secret.
-	Name    string
+	// Name is the credential's SPIFFE id, ID tells it from others of that name
+	// (certificate/SERIAL or token/JTI), and Holder is whom it was made out to,
+	// where that is known. None of them is a secret.
+	Name   string
+	ID     string
+	Holder string
+	// Credential is the Authenticator's own, for [HubConfig.Watch]; it must be
+	// comparable.
+	Credential any
+	// Agent is empty for a credential that isn't for a service.
 	Agent   fleet.AgentName
 	Type    fleet.ServiceType
 	Service fleet.ServiceName
 }
 
 // Authenticator finds out who sends a request. It returns an error that wraps
-// [ErrUnauthenticated] or [ErrForbidden]; any other is a fault of the hub,
-// and only logged.
+// [ErrUnauthenticated] or [ErrForbidden], with the latter also the caller as
+// far as it is known; any other is a fault of the hub, and only logged.
 type Authenticator func(*http.Request) (Caller, error)
 
 // Identify makes an Authenticator of what a certificate and a token say.
@@ -73,7 +84,7 @@ func Identify(
 	}
 }
 
-var errNoCredential = fmt.Errorf("%w: present a client certificate of a service, or a service token as Authorization: Bearer, as the password of Basic or in %s", ErrUnauthenticated, tokenHeader)
+var errNoCredential = fmt.Errorf("%w: present a client certificate of a service, or a service token as Authorization: Bearer, as the password of Basic or in %s", ErrNoCredential, tokenHeader)
 
 // Token finds the token in a request: in X-Opsmx-Token, else as the Bearer of
 // Authorization, else as the password of Basic, whose user name is ignored.
@@ -101,6 +112,7 @@ func scrub(h http.Header) {
 	}
 	h.Del("Authorization")
 	h.Del(tokenHeader)
+	withoutTokenProtocol(h)
 	withoutHubCookies(h)
 	// HTTP/2 in clear text would hide from here on which paths are asked for.
 	// A server may ignore an Upgrade, so the request goes on without it.
@@ -110,6 +122,31 @@ func scrub(h http.Header) {
 			h.Del("Connection")
 			h.Del("Http2-Settings")
 		}
+	}
+}
+
+// tokenProtocol begins the WebSocket subprotocol in which Kubernetes takes a
+// token from browsers.
+const tokenProtocol = "base64url.bearer.authorization.k8s.io."
+
+// withoutTokenProtocol takes a caller's token off a WebSocket's request.
+func withoutTokenProtocol(h http.Header) {
+	const key = "Sec-Websocket-Protocol"
+	lines := h[key]
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, tokenProtocol) }) {
+		return
+	}
+	var kept []string
+	for _, line := range lines {
+		for p := range strings.SplitSeq(line, ",") {
+			if p = strings.TrimSpace(p); !strings.HasPrefix(p, tokenProtocol) {
+				kept = append(kept, p)
+			}
+		}
+	}
+	h.Del(key)
+	if len(kept) > 0 {
+		h.Set(key, strings.Join(kept, ", "))
 	}
 }
 

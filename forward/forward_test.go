@@ -150,7 +150,7 @@ func TestForward_request_arrives_as_it_was_sent(t *testing.T) {
 		w.WriteHeader(http.StatusTeapot)
 		io.WriteString(w, "short and stout")
 	}))
-	r := request(t, "PATCH", b.URL+"/a%2Fb/../c//d?q=1;2&&q=%zz", strings.NewReader("body"))
+	r := request(t, "PATCH", b.URL+"/a%2Fb/..c//d?q=1;2&&q=%zz", strings.NewReader("body"))
 	r.Header = http.Header{
 		"Authorization":     {"Bearer caller's-secret"},
 		"X-Opsmx-Token":     {"caller's-secret"},
@@ -176,7 +176,7 @@ func TestForward_request_arrives_as_it_was_sent(t *testing.T) {
 		t.Errorf("answer: %s %q %v", resp.Status, body, resp.Header)
 	}
 	host := strings.TrimPrefix(b.service.URL, "https://")
-	want := seen{"PATCH", "/a%2Fb/../c//d?q=1;2&&q=%zz", host, "body", http.Header{
+	want := seen{"PATCH", "/a%2Fb/..c//d?q=1;2&&q=%zz", host, "body", http.Header{
 		"X-Forwarded-For":   {"127.0.0.1"},
 		"X-Forwarded-Host":  {strings.TrimPrefix(b.URL, "https://")},
 		"X-Forwarded-Proto": {"https"},
@@ -468,7 +468,14 @@ func TestForward_odd_requests(t *testing.T) {
 		want       int
 		uri        string
 	}{
-		{"absolute form goes to the service all the same", "GET http://evil.example/x HTTP/1.1\r\nHost: evil.example\r\n\r\n", 200, "/x"},
+		{"absolute form of another host", "GET http://evil.example/x HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400, ""},
+		{"absolute form of another host, with the hub's Host", "GET https://evil.example/x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400, ""},
+		{"a step upwards", "GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n", 400, ""},
+		{"the same, encoded", "GET /a/%2e%2E/b HTTP/1.1\r\nHost: a\r\n\r\n", 400, ""},
+		{"the same within a step", "GET /a%2f..%2fb HTTP/1.1\r\nHost: a\r\n\r\n", 400, ""},
+		{"the same with parameters", "GET /a/..;x=1/b HTTP/1.1\r\nHost: a\r\n\r\n", 400, ""},
+		{"no path", "GET x HTTP/1.1\r\nHost: a\r\n\r\n", 400, ""},
+		{"a preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, ""},
 		{"double slash isn't a host", "GET //evil.example/x HTTP/1.1\r\nHost: a\r\n\r\n", 200, "//evil.example/x"},
 		{"CONNECT", "CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n", 400, ""},
 		{"asterisk form", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200, ""}, // answered by net/http itself
@@ -939,7 +946,7 @@ users: [{name: u, user: {token: agents-token%s}}]
 		{"fixed", "Impersonate-User", 403, ""},
 		{"fixed", "Impersonate-Group", 403, ""},
 		{"fixed", "impersonate-extra-scopes", 403, ""},
-		{"free", "Impersonate-User", 200, "admin"}, // the cluster's own rules decide
+		{"free", "Impersonate-User", 403, ""}, // no rule allows it
 	} {
 		got = nil
 		r := request(t, "GET", b.URL+"/api/v1/pods", nil)
@@ -965,10 +972,10 @@ func TestHub_audits_each_exchange(t *testing.T) {
 	})
 	do(t, b.client, request(t, "PUT", b.URL+"/x?secret=1", strings.NewReader("1234")))
 	e := <-audit
-	if e.At.IsZero() || e.Duration <= 0 || e.RemoteAddr == "" {
-		t.Errorf("times or address are missing: %+v", e)
+	if e.At.IsZero() || e.Duration <= 0 || e.RemoteAddr == "" || e.Caller.ID == "" || e.Caller.Credential == nil {
+		t.Errorf("times, address or the credential's id are missing: %+v", e)
 	}
-	e.At, e.Duration, e.RemoteAddr = time.Time{}, 0, ""
+	e.At, e.Duration, e.RemoteAddr, e.Caller.ID, e.Caller.Credential = time.Time{}, 0, "", "", nil
 	want := forward.Exchange{
 		Caller: forward.Caller{Name: "spiffe://reeve/service/cluster-1/x-web/main", Agent: "cluster-1", Type: "x-web", Service: "main"},
 		Method: "PUT", Path: "/x", Status: 201, Received: 4, Sent: 5,

@@ -28,6 +28,9 @@ type Credential struct {
 	Issued, Expires time.Time
 }
 
+// Key names the credential among all, as certificate/SERIAL or token/JTI.
+func (c Credential) Key() string { return string(c.Kind) + "/" + c.ID }
+
 // CredentialOf reads cert as IdentityOf does.
 func CredentialOf(cert *x509.Certificate) (Credential, error) {
 	id, err := IdentityOf(cert)

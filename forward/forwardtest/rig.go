@@ -32,7 +32,11 @@ type Options struct {
 	Carrier   tunnel.Carrier // empty: WebSocket
 	Session   tunnel.Config
 	Audit     forward.Auditor
-	Logger    *slog.Logger
+	// Access changes the hub, whose Directory is the agent's services and whose
+	// Watch asks the CA's deny list; AgentRules are the agent's own.
+	Access     func(*forward.HubConfig)
+	AgentRules *forward.Rules
+	Logger     *slog.Logger
 	// Hub is where the hub's metrics go; nil: nowhere.
 	Hub prometheus.Registerer
 	// Services changes the server of the services port before it starts.
@@ -44,6 +48,7 @@ type Rig struct {
 	CA  *pki.CA
 	URL string // of the services port
 
+	domain  string
 	agent   *forward.Agent
 	dialer  *tunnel.Dialer
 	logger  *slog.Logger
@@ -78,10 +83,26 @@ func Start(opt Options) (_ *Rig, err error) {
 	if r.CA, err = pki.NewCA("test"); err != nil {
 		return nil, err
 	}
-	if r.agent, err = forward.NewAgent(forward.AgentConfig{Upstreams: opt.Upstreams, Logger: opt.Logger}); err != nil {
+	if r.agent, err = forward.NewAgent(forward.AgentConfig{Upstreams: opt.Upstreams, Rules: opt.AgentRules, Logger: opt.Logger}); err != nil {
 		return nil, err
 	}
-	hub, err := forward.NewHub(forward.HubConfig{Authenticate: r.authenticate(), Links: r, Audit: opt.Audit, Logger: opt.Logger, Registerer: opt.Hub})
+	cfg := forward.HubConfig{
+		Authenticate: r.authenticate(), Links: r, Audit: opt.Audit, Logger: opt.Logger, Registerer: opt.Hub,
+		Directory: func(context.Context) (out []forward.Offer, err error) {
+			for _, s := range r.agent.Services() {
+				out = append(out, forward.Offer{Agent: AgentName, Type: s.Type, Name: s.Name})
+			}
+			return out, nil
+		},
+		Watch: func(c forward.Caller, cut func(error)) func() {
+			held, _ := c.Credential.(pki.Credential)
+			return r.CA.Revocations().Watch(held, cut)
+		},
+	}
+	if opt.Access != nil {
+		opt.Access(&cfg)
+	}
+	hub, err := forward.NewHub(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +120,7 @@ func Start(opt Options) (_ *Rig, err error) {
 	if opt.Services != nil {
 		opt.Services(services)
 	}
+	r.domain = cfg.Domain
 	if r.URL, err = r.serve(services, "h2", "http/1.1"); err != nil {
 		return nil, err
 	}
@@ -192,20 +214,30 @@ func (r *Rig) onSession(_ context.Context, s *tunnel.Session, state *tls.Connect
 }
 
 func (r *Rig) authenticate() forward.Authenticator {
-	caller := func(id pki.Identity, err error) (forward.Caller, error) {
+	caller := func(c pki.Credential, err error) (forward.Caller, error) {
 		if err != nil {
 			return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)
 		}
-		if id.Purpose != pki.Service {
-			return forward.Caller{}, fmt.Errorf("%w: the credential is of purpose %s", forward.ErrForbidden, id.Purpose)
+		out := forward.Caller{Name: c.String(), ID: c.Key(), Holder: c.Holder, Credential: c}
+		switch c.Purpose {
+		case pki.Service:
+			out.Agent, out.Type, out.Service = c.Agent, c.Type, fleet.ServiceName(c.Name)
+		case pki.Control:
+		default:
+			return out, fmt.Errorf("%w: the credential is of purpose %s", forward.ErrForbidden, c.Purpose)
 		}
-		return forward.Caller{Name: id.String(), Agent: id.Agent, Type: id.Type, Service: fleet.ServiceName(id.Name)}, nil
+		return out, nil
 	}
 	return forward.Identify(
-		func(c *x509.Certificate) (forward.Caller, error) { return caller(pki.IdentityOf(c)) },
+		func(c *x509.Certificate) (forward.Caller, error) {
+			cred, err := pki.CredentialOf(c)
+			if err == nil {
+				err = r.CA.Revocations().Check(cred)
+			}
+			return caller(cred, err)
+		},
 		func(_ context.Context, t string) (forward.Caller, error) {
-			c, err := r.CA.VerifyServiceToken(t)
-			return caller(c.Identity, err)
+			return caller(r.CA.VerifyServiceToken(t))
 		},
 	)
 }
@@ -241,7 +273,7 @@ func (r *Rig) certificate(id pki.Identity) (tls.Certificate, error) {
 
 // serve starts a server with a certificate of the rig's CA.
 func (r *Rig) serve(srv *http.Server, protos ...string) (address string, err error) {
-	cfg, err := r.CA.ServerTLS(nil)
+	cfg, err := r.CA.ServerTLSBeneath(r.domain, nil)
 	if err != nil {
 		return "", err
 	}

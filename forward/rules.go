@@ -1,0 +1,416 @@
+package forward
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// Rule is one line of who may call what. It is for the requests that every
+// list which isn't empty has an entry for; an entry may hold *, which stands
+// for any text. The first rule that is for a request decides.
+type Rule struct {
+	// Name is for records and for whom the rule refuses.
+	Name string `yaml:"name"`
+	// Effect is allow or deny.
+	Effect string `yaml:"effect"`
+	Who    Who    `yaml:"who"`
+	// Agents, Types and Services say which services.
+	Agents   []string `yaml:"agents"`
+	Types    []string `yaml:"types"`
+	Services []string `yaml:"services"`
+	// Namespaces and Resources are for a Kubernetes API only: a request of
+	// another type has none. A resource is written pods, deployments.apps or
+	// pods/exec. Requests for all namespaces, or for none, are in the
+	// namespace "", for which only * stands.
+	Namespaces []string `yaml:"namespaces"`
+	Resources  []string `yaml:"resources"`
+	// Verbs are Kubernetes' (get, list, watch, create …) or, for other types,
+	// HTTP's methods in lower case. A command in a container, an attach and a
+	// forwarded port are create, by WebSocket too.
+	Verbs []string `yaml:"verbs"`
+	// Paths begin with /; * stays within one step and ** doesn't. A path that
+	// a server could read in several ways must be allowed in each.
+	Paths []string `yaml:"paths"`
+	// Impersonate has a Kubernetes API take the request for another user's.
+	Impersonate Impersonation `yaml:"impersonate"`
+	// MayImpersonate lets callers do so themselves (kubectl --as).
+	MayImpersonate bool `yaml:"mayImpersonate"`
+	// AnswerWithin is how long the service may take to begin its answer; 0
+	// means for ever.
+	AnswerWithin time.Duration `yaml:"answerWithin"`
+}
+
+// Who says which callers a rule is for.
+type Who struct {
+	// Names are SPIFFE ids, such as spiffe://reeve/service/east/x-wiki/wiki.
+	Names []string `yaml:"names"`
+	// Holders are those whom credentials were made out to.
+	Holders []string `yaml:"holders"`
+	// IDs are certificate/SERIAL, in hexadecimal, and token/JTI.
+	IDs []string `yaml:"ids"`
+	// Anonymous is for callers without a credential, and no others; they reach
+	// a service by its server name.
+	Anonymous bool `yaml:"anonymous"`
+}
+
+// Impersonation is a user of a Kubernetes cluster.
+type Impersonation struct {
+	User   string   `yaml:"user"`
+	Groups []string `yaml:"groups"`
+}
+
+// Anonymous is the name of callers without a credential.
+const Anonymous = "anonymous"
+
+// Rules are who may call what. nil holds no rule.
+type Rules struct{ rules []rule }
+
+type rule struct {
+	Rule
+	number                       int
+	names, holders, ids          patterns
+	agents, types, services      patterns
+	namespaces, resources, verbs patterns
+	paths                        patterns
+}
+
+// patterns match a text if one of them does, or if there are none.
+type patterns []*regexp.Regexp
+
+func (ps patterns) match(texts ...string) bool {
+	if len(ps) == 0 {
+		return true
+	}
+	for _, p := range ps {
+		if slices.ContainsFunc(texts, p.MatchString) {
+			return true
+		}
+	}
+	return false
+}
+
+// NewRules reads rules. The error names the rule and the key that is wrong.
+func NewRules(list []Rule) (*Rules, error) {
+	rs := &Rules{}
+	for i, r := range list {
+		c, err := compile(r)
+		if err != nil {
+			return nil, fmt.Errorf("rules[%d]%w", i, err)
+		}
+		c.number = i
+		rs.rules = append(rs.rules, c)
+	}
+	return rs, nil
+}
+
+func compile(r Rule) (rule, error) {
+	c := rule{Rule: r}
+	if r.Effect != "allow" && r.Effect != "deny" {
+		return c, fmt.Errorf(".effect %q: it must be allow or deny", r.Effect)
+	}
+	if r.Effect == "deny" && (r.MayImpersonate || r.AnswerWithin != 0 || r.Impersonate.User != "" || len(r.Impersonate.Groups) > 0) {
+		return c, errors.New(": impersonate, mayImpersonate and answerWithin are for the effect allow")
+	}
+	if r.Impersonate.User == "" && len(r.Impersonate.Groups) > 0 {
+		return c, errors.New(".impersonate.user: missing; groups alone can't be impersonated")
+	}
+	if r.Impersonate.User != "" && r.MayImpersonate {
+		return c, errors.New(".mayImpersonate: impersonate says already as whom")
+	}
+	if r.AnswerWithin < 0 {
+		return c, fmt.Errorf(".answerWithin %v: it must not be negative", r.AnswerWithin)
+	}
+	if r.Who.Anonymous && len(r.Who.Names)+len(r.Who.Holders)+len(r.Who.IDs) > 0 {
+		return c, errors.New(".who.anonymous: who has no credential has no name, holder or id either")
+	}
+	for _, l := range []struct {
+		key  string
+		from []string
+		to   *patterns
+	}{
+		{"who.names", r.Who.Names, &c.names},
+		{"who.holders", r.Who.Holders, &c.holders},
+		{"who.ids", r.Who.IDs, &c.ids},
+		{"agents", r.Agents, &c.agents},
+		{"types", r.Types, &c.types},
+		{"services", r.Services, &c.services},
+		{"namespaces", r.Namespaces, &c.namespaces},
+		{"resources", r.Resources, &c.resources},
+		{"verbs", r.Verbs, &c.verbs},
+	} {
+		for i, text := range l.from {
+			if text == "" {
+				return c, fmt.Errorf(".%s[%d]: it is empty; write * for any", l.key, i)
+			}
+			*l.to = append(*l.to, glob(text))
+		}
+	}
+	for i, text := range r.Paths {
+		if !strings.HasPrefix(text, "/") {
+			return c, fmt.Errorf(".paths[%d] %q: it must begin with /", i, text)
+		}
+		c.paths = append(c.paths, pathGlob(text))
+	}
+	return c, nil
+}
+
+// glob is a pattern in which * stands for any text.
+func glob(text string) *regexp.Regexp {
+	return regexp.MustCompile(`(?s)^` + strings.ReplaceAll(regexp.QuoteMeta(text), `\*`, `.*`) + `$`)
+}
+
+// pathGlob is a pattern in which ** stands for any text and * for one without
+// a slash; /** at the end stands for nothing, too.
+func pathGlob(text string) *regexp.Regexp {
+	text, below := strings.CutSuffix(text, "/**")
+	expr := strings.ReplaceAll(regexp.QuoteMeta(text), `\*\*`, `.*`)
+	expr = strings.ReplaceAll(expr, `\*`, `[^/]*`)
+	if below {
+		expr += `(/.*)?`
+	}
+	return regexp.MustCompile(`(?s)^` + expr + `$`)
+}
+
+// question is a request, as rules see it.
+type question struct {
+	caller Caller
+	verb   string
+	kube   *kubeRequest // nil for other types
+	// paths are the request's path and, where that is another one, what a
+	// server makes of it that cleans it.
+	paths []string
+}
+
+func ask(c Caller, r *http.Request) question {
+	q := question{caller: c, verb: strings.ToLower(r.Method), paths: []string{r.URL.Path}}
+	if clean := cleaned(r.URL.Path); clean != r.URL.Path {
+		q.paths = append(q.paths, clean)
+	}
+	if c.Type == fleet.Kubernetes {
+		k := parseKube(r.Method, r.URL.Path, func() url.Values { return r.URL.Query() })
+		q.verb, q.kube = k.verb, &k
+	}
+	return q
+}
+
+// cleaned is a path without empty steps, steps in place and parameters
+// (RFC 3986, 3.3), and with slashes for backslashes.
+func cleaned(path string) string {
+	var b strings.Builder
+	for step := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '/' || r == '\\' }) {
+		if step, _, _ = strings.Cut(step, ";"); step != "" && step != "." {
+			b.WriteString("/" + step)
+		}
+	}
+	if b.Len() == 0 || strings.HasSuffix(path, "/") {
+		b.WriteString("/")
+	}
+	return b.String()
+}
+
+// decision is what rules say of a request.
+type decision struct {
+	allowed bool
+	rule    *rule // nil: none was for it
+}
+
+// decide answers the first rule that is for q, or byDefault.
+func (rs *Rules) decide(q question, byDefault bool) decision {
+	if rs != nil {
+		for i := range rs.rules {
+			if r := &rs.rules[i]; r.concerns(q.caller) && r.covers(q) {
+				return decision{r.Effect == "allow", r}
+			}
+		}
+	}
+	return decision{allowed: byDefault}
+}
+
+// reaches reports whether there is any request of the caller's to its service
+// that would be allowed.
+func (rs *Rules) reaches(c Caller, byDefault bool) bool {
+	if rs != nil {
+		for i := range rs.rules {
+			r := &rs.rules[i]
+			switch {
+			case !r.concerns(c):
+			case r.Effect == "allow":
+				return true
+			case len(r.namespaces)+len(r.resources)+len(r.verbs)+len(r.paths) == 0:
+				return false
+			}
+		}
+	}
+	return byDefault
+}
+
+// concerns reports whether r is for the caller and its service.
+func (r *rule) concerns(c Caller) bool {
+	return r.Who.Anonymous == (c.Name == Anonymous) &&
+		r.names.match(c.Name) && r.holders.match(c.Holder) && r.ids.match(c.ID) &&
+		r.agents.match(string(c.Agent)) && r.types.match(string(c.Type)) && r.services.match(string(c.Service))
+}
+
+// covers reports whether r is for what is asked of the service.
+func (r *rule) covers(q question) bool {
+	allow := r.Effect == "allow"
+	if len(r.paths) > 0 {
+		// In doubt, what allows doesn't match and what denies does.
+		matches := 0
+		for _, p := range q.paths {
+			if r.paths.match(p) {
+				matches++
+			}
+		}
+		if matches == 0 || allow && matches < len(q.paths) {
+			return false
+		}
+	}
+	k := q.kube
+	switch {
+	case k == nil:
+		return len(r.namespaces)+len(r.resources) == 0 && r.verbs.match(q.verb)
+	case len(r.namespaces)+len(r.resources)+len(r.verbs) == 0:
+		return true
+	case k.odd:
+		return !allow
+	case k.discovery && allow:
+		return true // without it kubectl can't find what it may do
+	case k.resource == "":
+		return len(r.namespaces)+len(r.resources) == 0 && r.verbs.match(k.verb)
+	}
+	return r.namespaces.match(k.namespace) && r.verbs.match(k.verb) && r.resources.match(k.resources()...)
+}
+
+// resources are the ways to write what k is for.
+func (k *kubeRequest) resources() []string {
+	sub := ""
+	if k.subresource != "" {
+		sub = "/" + k.subresource
+	}
+	names := []string{k.resource + sub}
+	if k.group != "" {
+		names = append(names, k.resource+"."+k.group+sub)
+	}
+	return names
+}
+
+func (r *rule) String() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return fmt.Sprintf("access.rules[%d]", r.number)
+}
+
+// ruleName is how d's rule is called in records; empty where there was none.
+func (d decision) ruleName() string {
+	if d.rule == nil {
+		return ""
+	}
+	return d.rule.String()
+}
+
+// refusal says why q isn't allowed.
+func (d decision) refusal(where string, q question) error {
+	what := q.verb
+	if k := q.kube; k != nil && k.resource != "" {
+		what += " " + k.resources()[len(k.resources())-1]
+		if k.namespace != "" {
+			what += " in namespace " + k.namespace
+		}
+	} else {
+		what += " " + q.paths[0]
+	}
+	by := "no rule of " + where + " allows it"
+	if d.rule != nil {
+		by = "rule " + d.rule.String() + " of " + where + " denies it"
+	}
+	return fmt.Errorf("%w: %s: %s on agent %q, service %s: %s", ErrForbidden, q.caller.who(), what, q.caller.Agent, target(q.caller.Type, q.caller.Service), by)
+}
+
+// impersonated is what a decision makes of a request's own wish to be taken
+// for another user's, in a request to a Kubernetes API.
+func (d decision) impersonated(h http.Header) error {
+	if !impersonates(h) || d.rule != nil && d.rule.MayImpersonate {
+		return nil
+	}
+	return fmt.Errorf("%w: to act as somebody else (--as, --as-group) needs a rule with mayImpersonate", ErrForbidden)
+}
+
+// How the hub tells an agent of the caller. Nothing signs these but the link.
+const (
+	callerHeader     = "Reeve-Caller"
+	holderHeader     = "Reeve-Holder"
+	credentialHeader = "Reeve-Credential"
+	userHeader       = "Reeve-Impersonate-User"
+	groupHeader      = "Reeve-Impersonate-Group"
+)
+
+// tell puts onto the request to the agent who calls, and as whom.
+func tell(h http.Header, c Caller, d decision) {
+	h.Set(callerHeader, c.Name)
+	if c.Holder != "" {
+		h.Set(holderHeader, c.Holder)
+	}
+	if c.ID != "" {
+		h.Set(credentialHeader, c.ID)
+	}
+	if d.rule != nil && d.rule.Impersonate.User != "" {
+		h.Set(userHeader, d.rule.Impersonate.User)
+		h[groupHeader] = d.rule.Impersonate.Groups
+	}
+}
+
+// CallerOf is who sends a request that came by the link, to which service of
+// this agent; the hub says so. Agent is empty.
+func CallerOf(r *http.Request) Caller {
+	typ, name, _ := strings.Cut(r.Header.Get(ServiceHeader), "/")
+	return Caller{
+		Name: r.Header.Get(callerHeader), Holder: r.Header.Get(holderHeader), ID: r.Header.Get(credentialHeader),
+		Type: fleet.ServiceType(typ), Service: fleet.ServiceName(name),
+	}
+}
+
+// admit decides at the agent, by the rules of the cluster's owner, and puts
+// onto the request to a Kubernetes API as whom it is made. What no rule is for
+// the hub has decided.
+func (rs *Rules) admit(r *http.Request) error {
+	q := ask(CallerOf(r), r)
+	d := rs.decide(q, true)
+	if !d.allowed {
+		return d.refusal("the cluster's owner", q)
+	}
+	if q.kube == nil {
+		return nil
+	}
+	if d.rule != nil {
+		if err := d.impersonated(r.Header); err != nil {
+			return err
+		}
+	}
+	user, groups := r.Header.Get(userHeader), r.Header.Values(groupHeader)
+	if d.rule != nil && d.rule.Impersonate.User != "" {
+		user, groups = d.rule.Impersonate.User, d.rule.Impersonate.Groups
+	}
+	if user == "" {
+		return nil
+	}
+	for name := range r.Header {
+		if strings.HasPrefix(name, "Impersonate-") {
+			delete(r.Header, name)
+		}
+	}
+	r.Header.Set("Impersonate-User", user)
+	if len(groups) > 0 {
+		r.Header["Impersonate-Group"] = slices.Clone(groups)
+	}
+	return nil
+}
