@@ -33,6 +33,7 @@ func (d *serviceRes) ask() error {
 type serviceInfo struct {
 	description                 ruby.Value
 	installed, enabled, running bool
+	ask                         func() (enabled bool, err error) // where enabled isn't known yet
 	kind                        string
 	runlevels                   map[int64]bool // of sysv alone: whether it starts in each
 	params                      map[string]string
@@ -131,7 +132,15 @@ func defineServiceMethods(s *Set, k *ruby.Class) {
 		})
 	}
 	get("installed?", false, func(i *serviceInfo) ruby.Value { return i.installed })
-	get("enabled?", false, func(i *serviceInfo) ruby.Value { return i.enabled })
+	def(k, "enabled?", func(_ *ruby.Call, d *serviceRes) (ruby.Value, error) {
+		if err := d.ask(); err != nil || d.info == nil {
+			return false, err
+		}
+		if d.info.ask != nil {
+			return d.info.ask()
+		}
+		return d.info.enabled, nil
+	})
 	get("running?", false, func(i *serviceInfo) ruby.Value { return i.running })
 	get("type", nil, func(i *serviceInfo) ruby.Value { return str(i.kind) })
 	get("description", nil, func(i *serviceInfo) ruby.Value { return i.description })
@@ -237,20 +246,21 @@ func (s *Set) systemd(d *serviceRes) (*serviceInfo, error) {
 	}
 	info.installed = info.params["LoadState"] == "loaded"
 	info.description = str(info.params["Description"])
-	if _, info.running, err = s.stdout("%s is-active %s --quiet", ctl, d.name); err != nil {
-		return nil, err
-	}
-	enabled, err := s.run("%s is-enabled %s --quiet", ctl, d.name)
-	if err != nil {
-		return nil, err
-	}
-	info.enabled = enabled.ExitStatus == 0
-	if !info.enabled && noUnitFile.Match(enabled.Stderr) {
-		if old, err := s.sysv(d); err != nil {
+	switch info.params["ActiveState"] { // by which is-active goes
+	case "active", "reloading", "refreshing":
+		info.running = true
+	case "":
+		if _, info.running, err = s.stdout("%s is-active %s --quiet", ctl, d.name); err != nil {
 			return nil, err
-		} else if old != nil {
-			info.enabled = old.enabled
 		}
+	}
+	info.ask = func() (bool, error) {
+		out, err := s.run("%s is-enabled %s --quiet", ctl, d.name)
+		if err != nil || out.ExitStatus == 0 || !noUnitFile.Match(out.Stderr) {
+			return err == nil && out.ExitStatus == 0, err
+		}
+		old, err := s.sysv(d)
+		return old != nil && old.enabled, err
 	}
 	return info, nil
 }

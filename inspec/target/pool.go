@@ -35,6 +35,7 @@ type call struct {
 	err      error
 	answered func(*call)
 	members  []*call // of several looks at files in one
+	parts    []*call // of several commands in one
 	apart    bool    // is no longer to be put together with others
 }
 
@@ -57,9 +58,10 @@ const (
 // The words by which a command is known. A word too many costs some time; one
 // that is missing could change an answer.
 var (
-	watches = regexp.MustCompile(`\b(ps|pgrep|pidof|pkill|pstree|top|htop|lsof|fuser|vmstat|initctl)\b|(^|[^.\w])service\s|/proc/[*?\[0-9$]|/proc([^/\w]|$)`)
-	locks   = regexp.MustCompile(`\b(ip6?tables[-a-z0-9]*|ufw|nft|yum|dnf|microdnf|tdnf|zypper|apt|apt-get|apt-mark|aptitude|pacman|apk|snap|semanage|semodule|authselect|aide|lvs|vgs|pvs|subscription-manager|needs-restarting)\b`)
-	lasts   = regexp.MustCompile(`\b(find|for|while|rpm -V\w*|rpm --verify|debsums|dpkg -V|aide|openssl|grep -\w*[rR]\w*|du)\b`)
+	watches  = regexp.MustCompile(`\b(ps|pgrep|pidof|pkill|pstree|top|htop|lsof|fuser|vmstat|initctl)\b|(^|[^.\w])service\s|/proc/[*?\[0-9$]|/proc([^/\w]|$)`)
+	locks    = regexp.MustCompile(`\b(ip6?tables[-a-z0-9]*|ufw|nft|yum|dnf|microdnf|tdnf|zypper|apt|apt-get|apt-mark|aptitude|pacman|apk|snap|semanage|semodule|authselect|aide|lvs|vgs|pvs|subscription-manager|needs-restarting)\b`)
+	searches = regexp.MustCompile(`^(find|e?grep .*-\w*[rR])`)
+	lasts    = regexp.MustCompile(`\b(find|for|while|rpm -V\w*|rpm --verify|debsums|dpkg -V|aide|openssl|grep -\w*[rR]\w*|du)\b`)
 )
 
 func kindOf(q question) kind {
@@ -68,6 +70,8 @@ func kindOf(q question) kind {
 		return light
 	case q.what != "ps --help" && watches.MatchString(q.what):
 		return watcher
+	case onlyLooks(q) && !searches.MatchString(q.what):
+		return light // what takes locks or long is but a word in it
 	case locks.MatchString(q.what):
 		return holder
 	case lasts.MatchString(q.what):
@@ -75,6 +79,23 @@ func kindOf(q question) kind {
 	}
 	return light
 }
+
+// weight guesses how long a command takes that takes long: a program run for
+// each of many files longest, then a look at all of them.
+func (c *call) weight() int {
+	switch {
+	case loops.MatchString(c.what):
+		return 2
+	case wide.MatchString(c.what):
+		return 1
+	}
+	return 0
+}
+
+var (
+	loops = regexp.MustCompile(`\b(for|while|xargs)\b|-exec`)
+	wide  = regexp.MustCompile(`find( +-[LHP])? +('?\{\}'?|/|/(usr|lib|var|bin|opt|home)\S*)( |$)|rpm -V|rpm --verify|debsums|dpkg -V`)
+)
 
 // A lane works off calls one after another.
 type lane interface {
@@ -129,6 +150,13 @@ func (p *pool) add(calls ...*call) {
 			}
 			p.waiting[c.kind] = append(p.waiting[c.kind], c)
 		}
+		for k := range p.waiting[:watcher] {
+			if p.jobs > 1 && len(p.waiting[k]) > 1 {
+				p.waiting[k] = merged(p.waiting[k], func(calls []*call) { p.add(calls...) })
+			}
+		}
+		// A target is done when its longest command is: that begins first.
+		slices.SortStableFunc(p.waiting[heavy], func(a, b *call) int { return b.weight() - a.weight() })
 		p.dispatch()
 	}
 	p.mu.Unlock()
@@ -209,6 +237,9 @@ func (p *pool) next() (kind, []*call) {
 	case len(p.waiting[holder]) > 0 && p.busy[holder] == 0:
 		return take(holder, len(p.waiting[holder]))
 	case heavies > 0 && (lights == 0 || p.busy[heavy]+p.busy[holder] < max(1, p.jobs/2)):
+		if p.waiting[heavy][0].weight() > 1 {
+			return take(heavy, 1)
+		}
 		return take(heavy, share(heavy, p.jobs))
 	case lights > 0:
 		return take(light, max(8, share(light, p.jobs)))

@@ -194,7 +194,7 @@ func (t *Stretch) News() bool {
 // to know: some programs that read, and what they say put through filters.
 var looks = func() *regexp.Regexp {
 	const words = `(?:[^;&|<>$()'"\n` + "`" + `]|'[^']*'|"[^"$\\` + "`" + `]*")*`
-	return regexp.MustCompile(`^(?:systemctl (?:show|is-active|is-enabled) |type "|rpm -qi? |/sbin/sysctl -q -n |id |getent |LC_ALL=C chage -l |find /(?:etc|home|root|run)\S* |ls |cat |stat |grep |egrep |head |readlink )` +
+	return regexp.MustCompile(`^(?:systemctl (?:show|is-active|is-enabled) |type |rpm -qi? |/sbin/sysctl -q -n |id |getent |LC_ALL=C chage -l |find /(?:etc|home|root|run)\S* |ls |cat |stat |grep |egrep |head |readlink )` +
 		words + `(?:\| ?(?:grep|egrep|wc|sort|uniq|cut|head|tail|tr) ` + words + `)*$`)
 }()
 

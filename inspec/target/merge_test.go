@@ -1,0 +1,207 @@
+package target
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// stubs are programs that may not be on this machine, as far as these tests
+// ask them.
+var stubs = map[string]string{
+	"rpm": `for p; do case $p in -*) ;; sudo) printf 'Name        : sudo\nVersion     : 1.9\n';;
+		twice) printf 'Name        : twice\nVersion     : 1\nName        : twice\nVersion     : 2\n';;
+		*) echo "package $p is not installed"; rc=1;; esac; done; exit $rc`,
+	"systemctl": `n=; for u; do case $u in show|-*) ;; *) [ -z "$n" ] || echo; n=1
+		printf 'Type=simple\nId=%s.service\nNames=%s.service\nListen=a\nListen=b\n' "$u" "$u";; esac; done`,
+	"lister": `echo one; echo two; echo 'a.b'; echo warned >&2; exit 3`,
+	"binary": `printf 'one\0two\n'`,
+}
+
+// inPath makes programs of stubs, and of this machine's own find, id, getent
+// that log their calls, and returns how often they ran.
+func inPath(t *testing.T) (runs func() int) {
+	t.Helper()
+	dir := t.TempDir()
+	log := filepath.Join(dir, "log")
+	write := func(name, script string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\necho >>"+log+"\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, script := range stubs {
+		write(name, script)
+	}
+	for _, name := range []string{"find", "id", "getent"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Skipf("this machine has no %s", name)
+		}
+		write(name, "exec "+path+` "$@"`)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return func() int {
+		data, _ := os.ReadFile(log)
+		os.Remove(log)
+		return strings.Count(string(data), "\n")
+	}
+}
+
+// TestMerge holds that commands answered together have the very answers that
+// they have alone.
+func TestMerge(t *testing.T) {
+	runs := inPath(t)
+	tree := t.TempDir()
+	for _, name := range []string{"a", "b.so", "c d", "sub/e\nf", "sub/g.so"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(tree, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(tree, "a"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name     string
+		commands []string
+		programs int // run for all of them
+	}{
+		{"packages", []string{"rpm -qi sudo", "rpm -qi nope", "rpm -qi twice", "rpm -qi nope2"}, 1},
+		{"accounts", []string{"id 'root'", "id 'daemon'", "getent passwd 'root'", "getent passwd 'daemon'"}, 2},
+		{"an account that isn't there", []string{"id 'root'", "id 'reeve-nobody'", "id 'daemon'"}, 2},
+		{"an entry that isn't there", []string{"getent passwd 'root'", "getent passwd 'reeve-nobody'", "getent passwd 'daemon'"}, 2},
+		{"units", []string{"systemctl show --no-pager --all ssh", "systemctl show --no-pager --all cron"}, 1},
+		{"files", []string{
+			"find -L " + tree + " -type f -perm -0002 -exec ls -d {} \\;",
+			"find -L " + tree + " -type f ! -perm -0002 -print 2>/dev/null",
+			"find -L " + tree + " -type d -o -name '*.so'",
+			"find -L " + tree + " -type d -o -name '*.so' -print",
+		}, 1},
+		{"places that aren't there", []string{"find " + tree + " /reeve/nowhere -type f", "find " + tree + " /reeve/nowhere -type d 2>/dev/null"}, 1},
+		{"a test that find refuses", []string{"find " + tree + " -user reeve-nobody", "find " + tree + " -type d"}, 3},
+		{"filters", []string{"lister | grep one", "lister | grep -v one", "lister 2>/dev/null | grep one", "lister | grep -F a.b", "lister | grep '^t.o$'", "lister | grep -i TWO", "lister | grep none"}, 2},
+		{"filters of what isn't text", []string{"binary | grep one", "binary | grep two"}, 3},
+		{"filters of no program", []string{"reeve-nothing | grep one", "reeve-nothing | grep two"}, 0},
+		{"settings", []string{"/sbin/sysctl -q -n kernel.ostype", "/sbin/sysctl -q -n reeve.nothing", "/sbin/sysctl -q -n kernel.pid_max"}, 0},
+	} {
+		for _, uri := range []string{"shell:/bin/sh", "local:"} {
+			t.Run(tt.name+" "+uri, func(t *testing.T) {
+				alone, err := Open(t.Context(), uri)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer alone.Close()
+				var want []CommandResult
+				for _, cmd := range tt.commands {
+					r, err := alone.Run(t.Context(), cmd)
+					if err != nil {
+						t.Fatal(err)
+					}
+					want = append(want, r)
+				}
+				runs()
+
+				many, err := Open(t.Context(), uri)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer many.Close()
+				s := NewSession(t.Context(), many, 2)
+				ahead, _ := s.Ahead()
+				s.Hold()
+				for _, cmd := range tt.commands {
+					ahead.Run(t.Context(), cmd)
+				}
+				s.Release()
+				var got []CommandResult
+				for _, cmd := range tt.commands {
+					r, err := s.Target().Run(t.Context(), cmd)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got = append(got, r)
+				}
+				for i := range want {
+					if diff := cmp.Diff(texts(want[i]), texts(got[i])); diff != "" {
+						t.Errorf("%s: alone (-) and with others (+):\n%s", tt.commands[i], diff)
+					}
+				}
+				if n := runs(); n != tt.programs {
+					t.Errorf("%d programs were run, want %d", n, tt.programs)
+				}
+			})
+		}
+	}
+}
+
+func texts(r CommandResult) [3]any {
+	return [3]any{string(r.Stdout), string(r.Stderr), r.ExitStatus}
+}
+
+func TestFamilyOf(t *testing.T) {
+	for _, cmd := range []string{
+		"rpm -qi 'a b'", "rpm -qi a b", "rpm -qi $(x)", "rpm -qi --root",
+		"id root", "id '-u'", "getent passwd '0'",
+		"systemctl show --no-pager --all --user", "systemctl show --no-pager --all a b",
+		"find / -delete", "find / -type f -exec rm {} \\;", "find / -name *.so", "find / -maxdepth 1 -type f",
+		"find / -type f; rm x", "find / -type f > /x", "find $HOME -type f", "find / -nouser", "find /",
+		"a | grep -c x", "a | grep -E 'x|y'", "a | grep 'x*'", "a | grep -q x", "a || grep x", "a; b | grep x",
+		"a && b | grep x", "a > f | grep x", "(a) | grep x", "a $(b) | grep x", "a | grep \"$x\"", "a | grep -e x", "a |& grep x",
+		"a | grep x > f", "while a; do b; done | grep x", "a | grep 'é'", "! a | grep x", "| grep x", "a # | grep x",
+	} {
+		if f, _ := familyOf(cmd); f.maker != nil {
+			t.Errorf("%q is taken for one of %s", cmd, f.maker.name)
+		}
+	}
+}
+
+// TestMerged_Contexts shows that what one caller gives up isn't another's.
+func TestMerged_Contexts(t *testing.T) {
+	other, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var calls []*call
+	for i, name := range []string{"a", "b", "c", "d"} {
+		c, _ := newCall(t.Context(), question{op: opRun, what: "rpm -qi " + name})
+		if i%2 == 1 {
+			c.ctx = other
+		}
+		calls = append(calls, c)
+	}
+	got := merged(calls, nil)
+	if len(got) != 2 || !slices.Equal(got[0].parts, []*call{calls[0], calls[2]}) || got[1].ctx != other {
+		t.Errorf("%d calls, the first of %d", len(got), len(got[0].parts))
+	}
+	if got = merged(append(got, calls[0]), nil); len(got) != 2 || len(got[0].parts) != 3 {
+		t.Errorf("one more was not put to the others")
+	}
+}
+
+func FuzzSplit(f *testing.F) {
+	f.Add("reeve-1\n", "", 0)
+	f.Add("Name : a\nx\npackage reeve-1 is not installed\nreeve-1\n", "", 2)
+	f.Add("uid=0(root)\nuid=1(a)\n", "", 0)
+	f.Add("root:x:0\n", "warned\n", 2)
+	f.Add("Id=a.service\n\nId=b.service\n", "", 0)
+	f.Add("a = 1\nb = 2\n", "", 0)
+	f.Add("0 /a\x001 /b\x00", "find: ‘/x’: No\n", 1)
+	f.Fuzz(func(t *testing.T, stdout, stderr string, status int) {
+		r := CommandResult{Stdout: []byte(stdout), Stderr: []byte(stderr), ExitStatus: status}
+		for _, m := range makers {
+			own := []string{"a", "b"}
+			if m.name == "filter" {
+				own = []string{" grep a", " grep -v b"}
+			}
+			if n := len(m.split(own, "reeve-1", r)); n != 0 && n != 2 {
+				t.Errorf("%s: %d answers", m.name, n)
+			}
+		}
+	})
+}
