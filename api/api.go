@@ -76,6 +76,7 @@ func New(cfg Config) *API {
 	a.fleet()
 	a.tokens()
 	a.credentials()
+	a.birger()
 	a.insights()
 	a.alerts()
 	a.sessions()

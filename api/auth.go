@@ -89,20 +89,31 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 	}
 	r, _ := humago.Unwrap(ctx)
 	caller, err := a.Authenticate(r)
+	if err != nil {
+		status, text := a.refusal(ctx.Context(), err)
+		if status == http.StatusUnauthorized {
+			ctx.SetHeader("WWW-Authenticate", `Bearer realm="reeve"`)
+		}
+		huma.WriteErr(a.huma, ctx, status, text)
+		return
+	}
+	if !caller.Role.Allows(role) {
+		huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this needs the role %s; %s has the role %s", role, caller, caller.Role))
+		return
+	}
+	next(huma.WithValue(ctx, callerKey{}, caller))
+}
+
+// refusal is the answer to who isn't let in because of err.
+func (a *API) refusal(ctx context.Context, err error) (status int, text string) {
 	switch {
 	case errors.Is(err, errNotControl), errors.Is(err, errCrossOrigin):
-		huma.WriteErr(a.huma, ctx, http.StatusForbidden, err.Error())
+		return http.StatusForbidden, err.Error()
 	case errors.Is(err, errNoCredential), errors.Is(err, pki.ErrMalformed), errors.Is(err, pki.ErrForeign), errors.Is(err, pki.ErrExpired):
-		ctx.SetHeader("WWW-Authenticate", `Bearer realm="reeve"`)
-		huma.WriteErr(a.huma, ctx, http.StatusUnauthorized, err.Error())
-	case err != nil:
-		a.cfg.Logger.ErrorContext(ctx.Context(), "authenticate", "error", err)
-		huma.WriteErr(a.huma, ctx, http.StatusInternalServerError, "the hub couldn't check the credential; its log says why")
-	case !caller.Role.Allows(role):
-		huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this needs the role %s; %s has the role %s", role, caller, caller.Role))
-	default:
-		next(huma.WithValue(ctx, callerKey{}, caller))
+		return http.StatusUnauthorized, err.Error()
 	}
+	a.cfg.Logger.ErrorContext(ctx, "authenticate", "error", err)
+	return http.StatusInternalServerError, "the hub couldn't check the credential; its log says why"
 }
 
 type (

@@ -5,6 +5,9 @@
 // member that is wrong, such as body.target.pod. A member that isn't known is
 // refused. No answer repeats a value that was sent: it may be a secret.
 //
+// Birger's control calls are there beside it, under their own names and with
+// its shapes (birger.go).
+//
 // The types of the wire are exported, for programs that call the API.
 //
 // # Who may call
