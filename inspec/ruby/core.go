@@ -1018,7 +1018,9 @@ func (in *Interp) bootModule() {
 			v, ok := c.In.constIn(k, part)
 			if !ok {
 				if v, ok = c.In.cObject.consts[part]; !ok {
-					return nil, c.In.constMissing(k, part)
+					if v, err = c.In.constMissing(k, part); err != nil {
+						return nil, err
+					}
 				}
 			}
 			next, isClass := v.(*Class)

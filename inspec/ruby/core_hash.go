@@ -897,6 +897,14 @@ func (in *Interp) bootRegexp() {
 	m.alias("size", "length")
 	at := func(end int) native {
 		return func(c *Call) (Value, error) {
+			d := md(c)
+			if name, ok := c.Args[0].(Symbol); ok {
+				n := d.numberOf(string(name))
+				if n == 0 {
+					return nil, c.In.Raise(c.In.eIndex, "undefined group name reference: %s", string(name))
+				}
+				c.Args = []Value{int64(n)}
+			}
 			i, err := c.In.num(c.Args[0])
 			if err != nil || i < 0 || int(i) >= md(c).groups() || md(c).loc[2*i] < 0 {
 				return nil, err

@@ -98,6 +98,7 @@ func (in *Interp) bootLibrary() {
 	in.bootVersion()
 	in.bootData()
 	in.bootMash()
+	in.bootPreludes()
 	in.bootREXML()
 	in.bootShellwords()
 	in.bootURI()
@@ -946,6 +947,7 @@ func (in *Interp) yamlScalar(n *yaml.Node) Value {
 func (in *Interp) bootMash() {
 	in.cMash = in.DefineClass(in.DefineModule(nil, "Hashie"), "Mash", in.cHash)
 	k := in.cMash
+	in.singletonClass(k).Def("disable_warnings", func(c *Call) (Value, error) { return nil, nil })
 	key := func(v Value) Value {
 		if s, ok := v.(Symbol); ok {
 			return NewString(string(s))

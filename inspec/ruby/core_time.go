@@ -604,6 +604,8 @@ func (in *Interp) bootTime() {
 		return int64(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC).Unix()/86400) + 2440588
 	}
 	d.DefN("jd", 0, 0, func(c *Call) (Value, error) { return julian(self(c)), nil })
+	d.DefN("mjd", 0, 0, func(c *Call) (Value, error) { return julian(self(c)) - 2400001, nil })
+	d.DefN("ld", 0, 0, func(c *Call) (Value, error) { return julian(self(c)) - 2299160, nil })
 	d.DefN("cweek", 0, 0, func(c *Call) (Value, error) { _, w := self(c).ISOWeek(); return int64(w), nil })
 	d.DefN("cwyear", 0, 0, func(c *Call) (Value, error) { y, _ := self(c).ISOWeek(); return int64(y), nil })
 	leap := func(year int) bool { return year%4 == 0 && (year%100 != 0 || year%400 == 0) }

@@ -446,7 +446,7 @@ func (n *constNode) eval(fr *frame) (Value, error) {
 			return v, nil
 		}
 		fr.at(n.line)
-		return nil, in.constMissing(in.cObject, n.name)
+		return in.constMissing(in.cObject, n.name)
 	case n.scope != nil:
 		s, err := n.scope.eval(fr)
 		if err != nil {
@@ -460,7 +460,10 @@ func (n *constNode) eval(fr *frame) (Value, error) {
 		if v, ok := in.constIn(k, n.name); ok {
 			return v, nil
 		}
-		return nil, in.constMissing(k, n.name)
+		if k != in.cObject {
+			return nil, in.noConst(k, n.name)
+		}
+		return in.constMissing(k, n.name)
 	}
 	var cref *Class
 	for l := fr.lex; l != nil; l = l.outer {
@@ -484,7 +487,7 @@ func (n *constNode) eval(fr *frame) (Value, error) {
 		return v, nil
 	}
 	fr.at(n.line)
-	return nil, in.constMissing(cref, n.name)
+	return in.constMissing(cref, n.name)
 }
 
 // constIn looks for a constant in k and its ancestors.
@@ -500,7 +503,18 @@ func (in *Interp) constIn(k *Class, name string) (Value, bool) {
 	return nil, false
 }
 
-func (in *Interp) constMissing(k *Class, name string) error {
+// constMissing is what a constant is that neither k nor Object has.
+func (in *Interp) constMissing(k *Class, name string) (Value, error) {
+	if v, ok, err := in.autoload(name); ok || err != nil {
+		return v, err
+	}
+	if hostly[name] {
+		return nil, in.Raise(in.eSecurity, "%s is not available to a profile", name)
+	}
+	return nil, in.noConst(k, name)
+}
+
+func (in *Interp) noConst(k *Class, name string) error {
 	if m := in.dispatchClass(k).find("const_missing"); m != nil {
 		return in.Raise(in.eName, "const_missing is not supported")
 	}

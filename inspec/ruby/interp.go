@@ -17,14 +17,16 @@ type Interp struct {
 	memory   int64
 	deadline time.Time
 
-	epoch   uint64 // of method tables; caches of an older one are stale
-	addrs   uint64
-	stack   []stackEntry
-	file    string // of the call being made
-	line    int
-	errors  []*Exception // $!, innermost rescue last
-	guard   []Value      // being inspected
-	catches []Value      // tags of the catches under way
+	epoch  uint64 // of method tables; caches of an older one are stale
+	addrs  uint64
+	stack  []stackEntry
+	file   string // of the call being made
+	line   int
+	errors []*Exception // $!, innermost rescue last
+
+	autoloaded map[string]bool // preludes that were run
+	guard      []Value         // being inspected
+	catches    []Value         // tags of the catches under way
 
 	spare   []method // for newMethod
 	globals map[string]Value

@@ -222,10 +222,10 @@ func (p *parser) fresh(fn func()) {
 }
 
 type parserState struct {
-	pos                          int
-	state                        lexState
-	tok                          token
-	prevEnd                      int
+	pos                                int
+	state                              lexState
+	tok                                token
+	prevEnd                            int
 	depth, noDo, noPipe, noIn, ternary int
 }
 

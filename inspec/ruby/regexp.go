@@ -389,6 +389,17 @@ func (m *MatchData) named(name string) (v Value, ok bool) {
 	return v, ok
 }
 
+// numberOf is the number of the group called name, as named chooses it; 0 when
+// there is none.
+func (m *MatchData) numberOf(name string) (number int) {
+	for i, n := range m.re.names {
+		if n == name && (number == 0 || m.loc[2*i+2] >= 0) {
+			number = i + 1
+		}
+	}
+	return number
+}
+
 func (m *MatchData) pre() string  { return m.s[:m.loc[0]] }
 func (m *MatchData) post() string { return m.s[m.loc[1]:] }
 
@@ -416,6 +427,10 @@ type translator struct {
 	re2, bt   strings.Builder
 	depth     int
 	msg       string
+
+	starts   []groupStart
+	open     map[int]bool // groups that are being translated, by their place
+	numbered bool         // groups have numbers of their own: there was a \g
 }
 
 func (t *translator) run() string {
@@ -423,6 +438,16 @@ func (t *translator) run() string {
 		t.emit("(?i)")
 	}
 	t.alternatives(t.opts)
+	if t.numbered && t.named {
+		// The engine counts named groups by where it first meets them.
+		var order strings.Builder
+		for i := range t.names {
+			order.WriteString("(?<g" + strconv.Itoa(i+1) + "n>(?!))|")
+		}
+		text := t.bt.String()
+		t.bt.Reset()
+		t.bt.WriteString("(?:" + order.String() + ")" + text)
+	}
 	if t.msg == "" && t.i < len(t.src) {
 		return "unmatched close parenthesis"
 	}
@@ -539,7 +564,7 @@ func (t *translator) alternatives(opts regexpOptions) {
 			}
 			t.group(opts)
 		case '\\':
-			t.escape()
+			t.escape(opts)
 		default:
 			r, n := utf8.DecodeRuneInString(t.src[t.i:])
 			t.i += n
@@ -619,6 +644,13 @@ func (t *translator) optionLetters(opts regexpOptions) (regexpOptions, int, bool
 }
 
 func (t *translator) group(opts regexpOptions) {
+	at := t.i
+	n := t.number(at)
+	if t.open == nil {
+		t.open = map[int]bool{}
+	}
+	t.open[at] = true
+	defer func() { t.open[at] = false }()
 	switch {
 	case t.peek("?#"):
 		for t.i < len(t.src) && t.src[t.i] != ')' {
@@ -645,14 +677,17 @@ func (t *translator) group(opts regexpOptions) {
 			return
 		}
 		name := t.src[t.i+2 : t.i+2+j]
-		for _, n := range t.names {
-			if n == name {
+		for _, other := range t.names {
+			if other == name && n == 0 {
 				t.backtrack = true
 			}
 		}
-		t.names = append(t.names, name)
+		if n == 0 {
+			t.names = append(t.names, name)
+			n = len(t.names)
+		}
 		t.i += j + 3
-		id := "g" + strconv.Itoa(len(t.names)) + "n"
+		id := "g" + strconv.Itoa(n) + "n"
 		t.re2.WriteString("(?P<" + id + ">")
 		t.bt.WriteString("(?<" + id + ">")
 	case t.peek("?"):
@@ -666,6 +701,8 @@ func (t *translator) group(opts regexpOptions) {
 		t.emit("(?:" + caseFlag(opts))
 	case t.named:
 		t.emit("(?:")
+	case n > 0:
+		t.only("(?<" + strconv.Itoa(n) + ">")
 	default:
 		t.emit("(")
 	}
@@ -764,7 +801,99 @@ func (t *translator) charEscape() (rune, bool) {
 	return r, true
 }
 
-func (t *translator) escape() {
+// call translates \g<name>, or \g<1>: the group's pattern once more, which sets
+// the group, too. A group that calls itself can't be written out.
+func (t *translator) call(opts regexpOptions) {
+	end := strings.IndexAny(t.src[t.i:], ">'")
+	if t.i+1 >= len(t.src) || t.src[t.i+1] != '<' && t.src[t.i+1] != '\'' || end < 3 {
+		t.msg = "invalid group name <>"
+		return
+	}
+	name := t.src[t.i+2 : t.i+end]
+	back := t.i + end + 1
+	at := -1
+	for _, g := range t.groupStarts() {
+		if g.name == name || g.name == "" && strconv.Itoa(g.n) == name {
+			at = g.at
+		}
+	}
+	switch {
+	case at < 0:
+		t.msg = "undefined name <" + name + "> call"
+		return
+	case t.open[at]:
+		t.msg = `a group that calls itself by \g<` + name + "> is not supported"
+		return
+	case t.bt.Len() > 1<<16:
+		t.msg = "too long when its groups are written out"
+		return
+	}
+	if !t.numbered {
+		// From here on groups may come in another order than they are written.
+		t.numbered, t.names = true, nil
+		for _, g := range t.groupStarts() {
+			if g.name != "" {
+				t.names = append(t.names, g.name)
+			}
+		}
+	}
+	t.i = at
+	t.backtrack = true
+	t.group(opts)
+	t.i = back
+}
+
+// groupStart is a group that captures: n counts from 1 in its kind, and at is
+// behind its parenthesis.
+type groupStart struct {
+	name  string
+	n, at int
+}
+
+// groupStarts finds the groups of the pattern, once.
+func (t *translator) groupStarts() []groupStart {
+	if t.starts != nil {
+		return t.starts
+	}
+	t.starts = []groupStart{}
+	named, inSet := 0, 0
+	for i := 0; i < len(t.src); i++ {
+		switch c := t.src[i]; {
+		case c == '\\':
+			i++
+		case c == '[':
+			inSet++
+		case c == ']' && inSet > 0:
+			inSet--
+		case c != '(' || inSet > 0:
+		case strings.HasPrefix(t.src[i:], "(?<") && i+3 < len(t.src) && isIdentStart(t.src[i+3]), strings.HasPrefix(t.src[i:], "(?'"):
+			named++
+			name := t.src[i+3:]
+			if end := strings.IndexAny(name, ">'"); end >= 0 {
+				name = name[:end]
+			}
+			t.starts = append(t.starts, groupStart{name, named, i + 1})
+		case !t.named && !strings.HasPrefix(t.src[i:], "(?"):
+			t.starts = append(t.starts, groupStart{n: len(t.starts) + 1, at: i + 1})
+		}
+	}
+	return t.starts
+}
+
+// number is that of the group at the place, once there was a \g; 0 else.
+func (t *translator) number(at int) int {
+	if !t.numbered {
+		return 0
+	}
+	for _, g := range t.groupStarts() {
+		if g.at == at {
+			return g.n
+		}
+	}
+	return 0
+}
+
+func (t *translator) escape(opts regexpOptions) {
 	t.i++
 	if t.i >= len(t.src) {
 		t.msg = "too short escape sequence"
@@ -807,8 +936,11 @@ func (t *translator) escape() {
 		t.re2.WriteString("(?P<" + keepGroup + ">)")
 		t.bt.WriteString("(?<" + keepGroup + ">)")
 		return
-	case 'X', 'g':
-		t.msg = `\` + string(c) + " is not supported"
+	case 'X':
+		t.msg = `\X is not supported`
+		return
+	case 'g':
+		t.call(opts)
 		return
 	case 'p', 'P':
 		if set := t.property(); set != "" {
@@ -945,8 +1077,8 @@ func (t *translator) classSet() (set string, neg bool, and []string) {
 				t.msg = "empty char-class"
 			}
 			return b.String(), neg, and
-		case t.peek("[:") && strings.Contains(t.src[t.i:], ":]"):
-			end := strings.Index(t.src[t.i:], ":]")
+		case t.peek("[:") && strings.Contains(t.src[t.i+2:], ":]"):
+			end := 2 + strings.Index(t.src[t.i+2:], ":]")
 			name := t.src[t.i+2 : t.i+end]
 			s, ok := posix[strings.TrimPrefix(name, "^")]
 			if !ok {

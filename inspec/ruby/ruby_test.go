@@ -254,10 +254,41 @@ func TestSandbox(t *testing.T) {
 		"Dir.glob('/*')":               "SecurityError: Dir.glob is not available to a profile; use the file resource",
 		"File.exist?('/etc/passwd')":   "false",
 		"ENV['PATH']":                  "nil",
-		"require 'open3'; Open3":       "NameError: uninitialized constant Open3",
+		"require 'open3'; Open3":       "SecurityError: Open3 is not available to a profile",
 		"puts 'x'":                     "nil",
 		"exit":                         "SecurityError: exit is not available to a profile",
 		"begin; `ls`; rescue; 1; end":  "SecurityError: running a command with backticks is not available to a profile",
+	} {
+		if diff := cmp.Diff(want, outcome(t, New(Limits{}), src)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", src, diff)
+		}
+	}
+}
+
+// TestPreludes uses what is written in Ruby in place of gems.
+func TestPreludes(t *testing.T) {
+	parser := `class P < Parslet::Parser
+  root :expr
+  rule(:sp) { match('\s').repeat }
+  rule(:int) { match('[0-9]').repeat(1).as(:int) >> sp }
+  rule(:sum) { int.as(:l) >> str('+') >> sp >> expr.as(:r) }
+  rule(:expr) { sum | int }
+end
+class T < Parslet::Transform
+  rule(int: simple(:x)) { x.to_i }
+  rule(l: simple(:a), r: simple(:b)) { a + b }
+end
+`
+	for src, want := range map[string]string{
+		parser + "P.new.parse('1 + 22')":                                      `{:l=>{:int=>"1"@0}, :r=>{:int=>"22"@4}}`,
+		parser + "T.new.apply(P.new.parse('1 + 22 + 3'))":                     "26",
+		parser + "P.new.parse('1 + x')":                                       `Parslet::ParseFailed: Don't know what to do with "+ x" at line 1 char 3.`,
+		"Semverse::Version.new('1.29') < Semverse::Version.new('1.30.0-rc1')": "true",
+		"Semverse::Constraint.new('~> 1.2').satisfies?('2.0.0')":              "false",
+		"Semverse::Version.new('x')":                                          "Semverse::InvalidVersionFormat: 'x' did not contain a valid version string: 'x.y.z' or 'x.y'.",
+		"DatabaseHelper::SQLRow.new(nil, { 'a' => 1 }).column('A').value":     "1",
+		"Net::HTTP.get('x') rescue 1":                                         "SecurityError: Net is not available to a profile",
+		"defined?(OpenSSL).inspect":                                           `"nil"`,
 	} {
 		if diff := cmp.Diff(want, outcome(t, New(Limits{}), src)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", src, diff)
@@ -440,7 +471,7 @@ func FuzzRun(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_, err = New(Limits{Steps: 5000, Depth: 100, Memory: 1 << 20, RegexTime: 20 * time.Millisecond}).Run(t.Context(), p, nil)
+		_, err = New(Limits{Steps: 5000, Depth: 100, Memory: 1 << 20, Time: time.Second, RegexTime: 20 * time.Millisecond}).Run(t.Context(), p, nil)
 		if e := (*Exception)(nil); errors.As(err, &e) && strings.HasPrefix(e.Message, "internal error") {
 			t.Error(e.Message)
 		}

@@ -1,0 +1,83 @@
+package ruby
+
+import (
+	"embed"
+	"fmt"
+	"path"
+	"sync"
+)
+
+// Classes of gems that InSpec carries and of Ruby's library which few profiles
+// use are written in Ruby, and run when one of their names is first asked for.
+//
+//go:embed prelude/*.rb
+var preludeFiles embed.FS
+
+var preludes = map[string]string{"CSV": "csv.rb", "DatabaseHelper": "database_helper.rb", "Parslet": "parslet.rb", "Semverse": "semverse.rb"}
+
+// preludePrograms holds what was parsed, by name: it is shared by all Interps.
+var preludePrograms sync.Map
+
+// Autoloads reports whether the constant is there once it is asked for.
+func Autoloads(constant string) bool { return preludes[constant] != "" }
+
+// autoload defines a constant that is written in Ruby.
+func (in *Interp) autoload(name string) (v Value, ok bool, err error) {
+	file := preludes[name]
+	if file == "" || in.autoloaded[name] {
+		return nil, false, nil
+	}
+	if in.autoloaded == nil {
+		in.autoloaded = map[string]bool{}
+	}
+	in.autoloaded[name] = true
+	prog, err := prelude(file)
+	if err != nil {
+		return nil, false, err
+	}
+	at, line := in.file, in.line
+	if _, err := in.Run(in.ctx, prog, nil); err != nil {
+		return nil, false, err
+	}
+	in.file, in.line = at, line
+	v, ok = in.cObject.consts[name]
+	return v, ok, nil
+}
+
+// bootPreludes defines the methods that CSV adds to other classes, which run
+// it.
+func (in *Interp) bootPreludes() {
+	for k, name := range map[*Class]string{in.cArray: "to_csv", in.cString: "parse_csv"} {
+		k.Def(name, func(c *Call) (Value, error) {
+			if _, ok, err := c.In.autoload("CSV"); !ok || err != nil {
+				return nil, err
+			}
+			return c.In.send(c.fr, c.Self, c.Name, c.Args, c.Block, false)
+		})
+	}
+}
+
+func prelude(file string) (*Program, error) {
+	if p, ok := preludePrograms.Load(file); ok {
+		return p.(*Program), nil
+	}
+	src, err := preludeFiles.ReadFile(path.Join("prelude", file))
+	if err != nil {
+		return nil, fmt.Errorf("library of the engine: %w", err)
+	}
+	p, err := Parse(file, src)
+	if err != nil {
+		return nil, err
+	}
+	preludePrograms.Store(file, p)
+	return p, nil
+}
+
+// hostly are Ruby's constants that reach the host: a profile that asks for one
+// is told so, and can't rescue it as one rescues a name that isn't known.
+var hostly = map[string]bool{
+	"Net": true, "OpenSSL": true, "Socket": true, "TCPSocket": true, "UDPSocket": true, "TCPServer": true, "UNIXSocket": true, "Resolv": true,
+	"Open3": true, "OpenURI": true, "FileUtils": true, "Tempfile": true, "Etc": true, "Thread": true, "Fiber": true, "Ractor": true,
+	"ObjectSpace": true, "Faraday": true, "Train": true, "Mixlib": true, "PTY": true, "GC": true, "RubyVM": true,
+	"TracePoint": true, "Find": true, "Zlib": true, "WIN32OLE": true, "Logger": true,
+}
