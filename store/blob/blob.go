@@ -184,10 +184,13 @@ func (f *Folder) Sweep(before time.Time, keep func(Digest) (bool, error)) (int, 
 		if kept || err != nil || info.ModTime().After(before) {
 			continue
 		}
-		if err := os.Remove(f.path(d)); err != nil {
+		switch err := os.Remove(f.path(d)); {
+		case errors.Is(err, fs.ErrNotExist): // another process swept too
+		case err != nil:
 			return removed, err
+		default:
+			removed++
 		}
-		removed++
 	}
 	return removed, nil
 }
