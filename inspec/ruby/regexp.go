@@ -38,7 +38,19 @@ type Regexp struct {
 	btSrc   string
 	bt      *regexp2.Regexp
 	in      *Interp
+
+	// The last subject of some length, and where it first matched: profiles
+	// ask the same of the same file again and again, once a control.
+	lastSubject string
+	lastLoc     []int
 }
+
+// Subjects that a Regexp remembers: shorter ones are matched as fast, longer
+// ones are not to stay in memory.
+const (
+	minRemembered = 64
+	maxRemembered = 256 << 10
+)
 
 // MatchData is the outcome of a match.
 type MatchData struct {
@@ -151,14 +163,11 @@ func (re *Regexp) on(s string) (*matcher, error) {
 func (m *matcher) find(from int) (*MatchData, error) {
 	re := m.re
 	if re.linear != nil && from == 0 {
-		loc := re.linear.FindStringSubmatchIndex(m.s)
-		if loc == nil || !re.afterLastLine(m.s, loc) {
-			if loc == nil {
-				return nil, nil
-			}
-			return re.data(m.s, loc, re.linear.SubexpIndex), nil
+		loc := re.first(m.s)
+		if loc == nil || re.afterLastLine(m.s, loc) {
+			return nil, nil
 		}
-		return nil, nil
+		return re.data(m.s, loc, re.linear.SubexpIndex), nil
 	}
 	if err := re.backtracking(); err != nil {
 		return nil, err
@@ -204,6 +213,17 @@ func (m *matcher) find(from int) (*MatchData, error) {
 		loc = append(loc, offset(g.Index), offset(g.Index+g.Length))
 	}
 	return re.data(m.s, loc, re.bt.GroupNumberFromName), nil
+}
+
+// first is where the linear expression matches first; the caller may change it.
+func (re *Regexp) first(s string) []int {
+	if len(s) < minRemembered || len(s) > maxRemembered {
+		return re.linear.FindStringSubmatchIndex(s)
+	}
+	if s != re.lastSubject {
+		re.lastSubject, re.lastLoc = s, re.linear.FindStringSubmatchIndex(s)
+	}
+	return slices.Clone(re.lastLoc)
 }
 
 // data is the match of the groups in loc: with \K it begins there.
