@@ -155,6 +155,14 @@ func (d *Dialer) tls(u *url.URL, proto string) *tls.Config {
 	return cfg
 }
 
+func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &batchConn{Conn: conn}, nil
+}
+
 func (d *Dialer) dialTLS(ctx context.Context) (net.Conn, error) {
 	u, err := d.cfg.hub()
 	if err != nil {
@@ -164,12 +172,16 @@ func (d *Dialer) dialTLS(ctx context.Context) (net.Conn, error) {
 	if port == "" {
 		port = "443"
 	}
-	dialer := &tls.Dialer{Config: d.tls(u, ALPN)}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	below, err := dialTCP(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, err
 	}
-	if got := conn.(*tls.Conn).ConnectionState().NegotiatedProtocol; got != ALPN {
+	conn := tls.Client(below, d.tls(u, ALPN))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		below.Close()
+		return nil, err
+	}
+	if got := conn.ConnectionState().NegotiatedProtocol; got != ALPN {
 		conn.Close()
 		return nil, fmt.Errorf("the server doesn't speak %s; something between ends TLS", ALPN)
 	}
@@ -184,6 +196,7 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (net.Conn, error) {
 	u.Path = strings.TrimSuffix(u.Path, "/") + Path
 	tr := &http.Transport{
 		Proxy:           d.cfg.Proxy,
+		DialContext:     dialTCP,
 		TLSClientConfig: d.tls(u, "http/1.1"),
 		// One connection, which the WebSocket takes away.
 		DisableKeepAlives: true,

@@ -3,7 +3,7 @@
 //
 // A carrier is a WebSocket (through HTTP proxies and layer 7 load balancers)
 // or raw TLS with the application protocol [ALPN]. On either runs a [Session]:
-// yamux, with a window of its own for each stream, so that a stalled reader
+// a multiplexer, with a window of its own for each stream, so that a stalled reader
 // holds up nobody else. Both ends open and accept streams; a Session is a
 // net.Listener for the one direction and Open a dialer for the other, and
 // what the streams say is not this package's business. [Serve] and

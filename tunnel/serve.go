@@ -33,7 +33,21 @@ func Serve(ctx context.Context, s *Session, h http.Handler) error {
 		IdleTimeout:       serveIdleStream,
 		MaxHeaderBytes:    headerBytes,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
+		// The server notices by itself that a stream was closed only while it
+		// reads from it, and so not while an upload waits to be read.
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			ctx, cancel := context.WithCancelCause(ctx)
+			c.(*stream).onGone(func() { cancel(errGone) })
+			return ctx
+		},
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if state == http.StateHijacked {
+				// What the other side sent before it closed is still to be
+				// passed on.
+				c.(*stream).onGone(nil)
+			}
+		},
+		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()

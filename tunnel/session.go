@@ -1,8 +1,10 @@
 package tunnel
 
 import (
-	"bytes"
+	"bufio"
 	"context"
+	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/libp2p/go-yamux/v5"
 )
 
 var (
@@ -21,37 +21,26 @@ var (
 	// ErrPeerClosed says that the other side, or the network, closed the
 	// carrier.
 	ErrPeerClosed = errors.New("tunnel: carrier closed by the other side")
-	// ErrFrozen says that the other side no longer answers pings although
-	// the carrier looks open.
+	// ErrFrozen says that the other side no longer answers although the
+	// carrier looks open.
 	ErrFrozen = errors.New("tunnel: the other side doesn't answer")
+	// ErrDraining says that a session takes no new streams any more.
+	ErrDraining = errors.New("tunnel: session takes no new streams, since one side is draining it")
+	// ErrDrained says that a session ended after its last stream, as one side
+	// had asked for.
+	ErrDrained = errors.New("tunnel: session drained")
 )
 
-// initialWindow is what each stream's reader grants at once. Yamux has it as
-// a constant of the protocol.
-const initialWindow = 256 << 10
+// headBuffer is what a session holds for reading while it is idle. Longer
+// data is read into the stream's memory directly.
+const headBuffer = 4 << 10
 
-// messageSize is the longest frame: as much data as one TLS record holds, and
-// the header. What a proxy reads from a service comes in such pieces; were
-// they cut, each hop after would handle twice as many.
-const messageSize = 16<<10 + 12
-
-// growthLoss makes up for what yamux forgets: each time that it doubles a
-// window it sends the other side the growth, but not the half of the old
-// window that was to be renewed. So the windows that it accounts for are in
-// the end twice those that the other side has. With frames of messageSize and
-// windows up to maxWindow the loss stays under the half at which a window is
-// renewed; above that a stream could stall.
-const growthLoss = 2
-
-const maxWindow = 16 << 20
-
-// readBuffer is how much is read from a carrier at once.
-const readBuffer = 32 << 10
+const maxWindow = 64 << 20
 
 // Config tunes a session. The zero value is what a hub and an agent want.
 type Config struct {
 	// Window is the most that one stream's reader may have outstanding;
-	// 0 is 4 MiB. A stream starts with 256 KiB and grows while it is the
+	// 0 is 16 MiB. A stream starts with 256 KiB and grows while it is the
 	// window that limits it, so throughput is at most Window per round trip.
 	Window int
 	// Memory bounds what all windows of the session may grow to beyond their
@@ -66,7 +55,7 @@ type Config struct {
 	// WriteTimeout bounds one write to the carrier and the wait for a ping's
 	// answer; 0 is 10 s.
 	WriteTimeout time.Duration
-	// Logger gets what the multiplexer complains of, at level debug; nil
+	// Logger gets what the HTTP server on the streams complains of; nil
 	// discards it.
 	Logger *slog.Logger
 }
@@ -89,7 +78,7 @@ func (c Config) Validate() error {
 
 func (c Config) withDefaults() Config {
 	if c.Window == 0 {
-		c.Window = 4 << 20
+		c.Window = 16 << 20
 	}
 	if c.Memory == 0 {
 		c.Memory = 64 << 20
@@ -112,321 +101,512 @@ func (c Config) withDefaults() Config {
 // Session is one carrier's multiplexer. All methods may be called by several
 // goroutines. It is a net.Listener for the streams that the other side opens.
 type Session struct {
-	mux  *yamux.Session
-	in   *meter
-	cfg  Config
-	idle chan struct{} // closed when the keep-alive goroutine is gone
+	conn   net.Conn
+	cfg    Config
+	agent  bool // this end opened the carrier
+	out    *writer
+	purse  purse
+	heard  atomic.Int64 // frames that have arrived
+	rtt    atomic.Int64 // nanoseconds; 0 until it was measured
+	pinged atomic.Int64 // when the ping under way was sent, since epoch; 0: none
+	silent atomic.Bool  // a ping has waited for longer than it should
+	epoch  time.Time
 
-	closing sync.Once
-	cause   error // why this side closed; written before the mux is closed
+	running  sync.WaitGroup
+	done     chan struct{}
+	draining chan struct{} // closed once either side drains
+
+	mu       sync.Mutex
+	streams  map[uint32]*stream       // guarded by mu
+	next     uint32                   // guarded by mu; the next stream that this side opens
+	last     uint32                   // guarded by mu; the last that the other side opened
+	foreign  int                      // guarded by mu; streams that the other side opened
+	accepts  []*stream                // guarded by mu
+	accepted sync.Cond                // on mu
+	pings    map[uint64]chan struct{} // guarded by mu; those of Ping
+	nonce    uint64                   // guarded by mu
+	err      error                    // guarded by mu; why it is closed
+	alive    *time.Timer              // guarded by mu; nil once closed
+	// The steps of a drain, guarded by mu: said here, said there, and then
+	// gone.
+	drainHere, drainThere, goneHere, goneThere bool
 }
 
 // Client starts the agent's end of a session on conn, which it owns from
 // then on, also when it fails.
-func Client(conn net.Conn, cfg Config) (*Session, error) { return start(conn, cfg, yamux.Client) }
+func Client(conn net.Conn, cfg Config) (*Session, error) { return start(conn, cfg, true) }
 
 // Server starts the hub's end of a session on conn, which it owns from then
 // on, also when it fails.
-func Server(conn net.Conn, cfg Config) (*Session, error) { return start(conn, cfg, yamux.Server) }
+func Server(conn net.Conn, cfg Config) (*Session, error) { return start(conn, cfg, false) }
 
-type starter func(net.Conn, *yamux.Config, func() (yamux.MemoryManager, error)) (*yamux.Session, error)
-
-func start(conn net.Conn, cfg Config, begin starter) (*Session, error) {
+func start(conn net.Conn, cfg Config, agent bool) (*Session, error) {
 	if err := cfg.Validate(); err != nil {
 		conn.Close()
 		return nil, err
 	}
-	cfg = cfg.withDefaults()
-	m := &meter{Conn: conn}
-	buffer := readBuffer
-	if _, ok := conn.(*webSocket); ok {
-		buffer = 0 // it has one
+	s := &Session{
+		conn: conn, cfg: cfg.withDefaults(), agent: agent, next: 2, epoch: time.Now(),
+		done: make(chan struct{}), draining: make(chan struct{}), streams: map[uint32]*stream{},
 	}
-	purse := &purse{limit: int64(cfg.Memory)}
-	mux, err := begin(m, &yamux.Config{
-		AcceptBacklog:           256,
-		PingBacklog:             32,
-		MeasureRTTInterval:      30 * time.Second,
-		ConnectionWriteTimeout:  cfg.WriteTimeout,
-		MaxIncomingStreams:      uint32(cfg.Streams),
-		InitialStreamWindowSize: initialWindow,
-		MaxStreamWindowSize:     growthLoss * uint32(cfg.Window),
-		LogOutput:               lineLogger{cfg.Logger},
-		ReadBufSize:             buffer,
-		MaxMessageSize:          messageSize,
-	}, purse.span)
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("tunnel: %w", err)
+	if agent {
+		s.next = 1
 	}
-	s := &Session{mux: mux, in: m, cfg: cfg, idle: make(chan struct{})}
-	go s.keepAlive()
+	s.accepted.L = &s.mu
+	s.purse.left = s.cfg.Memory
+	s.out = newWriter(conn, s.cfg.WriteTimeout, &s.running, s.broken)
+	s.mu.Lock()
+	s.alive = time.AfterFunc(s.cfg.KeepAlive, s.keepAlive(-1))
+	s.mu.Unlock()
+	s.running.Go(s.read)
+	s.ping()
 	return s, nil
 }
 
-// Open opens a stream. It costs no round trip: what is written goes out
-// directly behind the opening. It fails with the session's Err once that is
-// closed, and with ctx's cause when the other side has too many streams
-// unaccepted for as long as ctx lives.
+// Open opens a stream. It costs no round trip. It fails with the session's
+// Err once that is closed, and with [ErrDraining] when it takes no new
+// streams. One too many for the other side fails when it is used.
 func (s *Session) Open(ctx context.Context) (net.Conn, error) {
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	type opened struct {
-		st  *yamux.Stream
-		err error
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil:
+		return nil, s.err
+	case s.drainHere:
+		return nil, ErrDraining
+	case s.next >= 1<<32-2:
+		return nil, fmt.Errorf("%w: it has no numbers for them left", ErrDraining)
 	}
-	// Yamux forgets to take a stream back whose opening ctx cuts short, so it
-	// isn't given ctx; an opening that comes too late is reset here.
-	done := make(chan opened, 1)
-	go func() {
-		st, err := s.mux.OpenStream(context.WithoutCancel(ctx))
-		done <- opened{st, err}
-	}()
-	select {
-	case o := <-done:
-		if o.err != nil {
-			return nil, s.reason(o.err)
-		}
-		return &stream{Stream: o.st}, nil
-	case <-ctx.Done():
-		go func() {
-			if o := <-done; o.err == nil {
-				o.st.Reset()
-			}
-		}()
-		return nil, context.Cause(ctx)
-	}
+	st := newStream(s, s.next)
+	s.next += 2
+	s.streams[st.id] = st
+	s.out.control(frameOpen, st.id) // with mu held, so that numbers keep their order
+	return st, nil
 }
 
 // Accept answers the next stream that the other side opened; once the session
 // is closed, its Err.
 func (s *Session) Accept() (net.Conn, error) {
-	st, err := s.mux.AcceptStream()
-	if err != nil {
-		return nil, s.reason(err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.accepts) == 0 {
+		if s.err != nil {
+			return nil, s.err
+		}
+		s.accepted.Wait()
 	}
-	return &stream{Stream: st}, nil
+	st := s.accepts[0]
+	s.accepts = s.accepts[1:]
+	return st, nil
 }
 
 // Addr is the carrier's local address.
-func (s *Session) Addr() net.Addr { return s.mux.LocalAddr() }
+func (s *Session) Addr() net.Addr { return s.conn.LocalAddr() }
 
 // RemoteAddr is the address that the carrier comes from, or goes to.
-func (s *Session) RemoteAddr() net.Addr { return s.mux.RemoteAddr() }
+func (s *Session) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
 
 // Streams counts the open streams, of both sides.
-func (s *Session) Streams() int { return s.mux.NumStreams() }
-
-// Ping measures one round trip through the session.
-func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
-	type pong struct {
-		rtt time.Duration
-		err error
-	}
-	done := make(chan pong, 1)
-	go func() {
-		rtt, err := s.mux.Ping()
-		done <- pong{rtt, err}
-	}()
-	select {
-	case p := <-done:
-		if p.err != nil {
-			return 0, s.reason(p.err)
-		}
-		return p.rtt, nil
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
+func (s *Session) Streams() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.streams)
 }
 
 // Done is closed when the session is.
-func (s *Session) Done() <-chan struct{} { return s.mux.CloseChan() }
+func (s *Session) Done() <-chan struct{} { return s.done }
 
 // Err says why the session is closed: [ErrClosed], [ErrPeerClosed],
-// [ErrFrozen] or what broke the carrier. It is nil while the session is open.
+// [ErrFrozen], [ErrDrained] or what broke the carrier. It is nil while the
+// session is open.
 func (s *Session) Err() error {
-	if !s.mux.IsClosed() {
-		return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Drain lets the session end in peace: neither side opens streams any more,
+// those that are open go on, and after the last the session ends with
+// [ErrDrained]. It returns at once; who can't wait for the end calls Close.
+func (s *Session) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drain()
+}
+
+// drain is called with mu held.
+func (s *Session) drain() {
+	if s.drainHere || s.err != nil {
+		return
 	}
-	_, err := s.mux.OpenStream(context.Background())
-	return s.reason(err)
+	s.drainHere = true
+	s.out.control(frameDrain, 0)
+	close(s.draining)
+	s.settle()
+}
+
+// settle says that all is over here, once it is. It is called with mu held.
+func (s *Session) settle() {
+	if s.err != nil {
+		return
+	}
+	if s.drainHere && s.drainThere && !s.goneHere && len(s.streams) == 0 {
+		s.goneHere = true
+		s.out.control(frameGone, 0)
+	}
+	if s.goneHere && s.goneThere {
+		s.running.Go(func() { s.close(ErrDrained) })
+	}
+}
+
+// Draining is closed when either side has begun to drain the session.
+func (s *Session) Draining() <-chan struct{} { return s.draining }
+
+// Usable reports whether the session takes new streams and the other side has
+// answered when it was asked for a sign of life.
+func (s *Session) Usable() bool {
+	select {
+	case <-s.draining:
+		return false
+	case <-s.done:
+		return false
+	default:
+		return !s.silent.Load()
+	}
 }
 
 // Close closes the carrier and breaks every stream. It returns when the
 // session's goroutines are gone; a second call does nothing.
 func (s *Session) Close() error {
 	s.close(ErrClosed)
-	<-s.idle
+	s.running.Wait()
 	return nil
 }
 
 func (s *Session) close(cause error) {
-	s.closing.Do(func() {
-		s.cause = cause
-		s.mux.Close()
-	})
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.err = cause
+	s.alive.Stop()
+	s.alive = nil
+	streams := s.streams
+	s.streams = nil
+	s.accepts = nil
+	s.accepted.Broadcast()
+	s.mu.Unlock()
+	s.out.stop(cause)
+	if !errors.Is(cause, ErrClosed) && !errors.Is(cause, ErrDrained) {
+		// Nobody would hear TLS's goodbye, for which it waits.
+		closeBeneath(s.conn)
+	}
+	s.conn.Close()
+	for _, st := range streams {
+		st.lost(cause)
+	}
+	close(s.done)
 }
 
-// reason turns an error of the multiplexer into one of the session's, where
-// the session is the cause.
-func (s *Session) reason(err error) error {
-	var far *yamux.GoAwayError
+func closeBeneath(c net.Conn) {
+	if w, ok := c.(*webSocket); ok {
+		c = w.Conn
+	}
+	if t, ok := c.(*tls.Conn); ok {
+		t.NetConn().Close()
+	}
+}
+
+// broken ends the session for what reading or writing the carrier met.
+func (s *Session) broken(err error) {
+	s.mu.Lock()
+	over := s.goneHere
+	s.mu.Unlock()
 	switch {
-	case !s.mux.IsClosed():
-		return fmt.Errorf("tunnel: %w", err)
-	case errors.As(err, &far) && !far.Remote:
-		// Only close makes this one, and it set the cause before.
-		return s.cause
-	case errors.Is(err, io.EOF), errors.As(err, &far):
-		return ErrPeerClosed
-	default:
-		return fmt.Errorf("%w: %w", ErrPeerClosed, err)
+	case over:
+		err = ErrDrained // the other side was quicker to close
+	case errors.Is(err, io.EOF):
+		err = ErrPeerClosed
+	case !errors.Is(err, ErrFrozen):
+		err = fmt.Errorf("%w: %w", ErrPeerClosed, err)
 	}
+	s.close(err)
 }
 
-// keepAlive ends the session when the other side is frozen. Any byte from it
-// counts as a sign of life, since a ping may wait behind a slow carrier's
-// data for longer than a ping may take.
-func (s *Session) keepAlive() {
-	defer close(s.idle)
-	tick := time.NewTicker(s.cfg.KeepAlive)
-	defer tick.Stop()
-	seen := s.in.read.Load()
+// forget takes a stream out that was closed here.
+func (s *Session) forget(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[st.id] != st {
+		return
+	}
+	delete(s.streams, st.id)
+	if !s.mine(st.id) {
+		s.foreign--
+	}
+	s.settle()
+}
+
+// mine reports whether this side opens streams of such numbers.
+func (s *Session) mine(id uint32) bool { return (id%2 == 1) == s.agent }
+
+// read handles what arrives, until the session ends.
+func (s *Session) read() {
+	in := bufio.NewReaderSize(s.conn, headBuffer)
 	for {
-		select {
-		case <-s.Done():
-			return
-		case <-tick.C:
-		}
-		now := s.in.read.Load()
-		if now != seen {
-			seen = now
-			continue
-		}
-		if _, err := s.mux.Ping(); err != nil && s.in.read.Load() == seen {
-			s.close(fmt.Errorf("%w for %v", ErrFrozen, s.cfg.KeepAlive+s.cfg.WriteTimeout))
+		if err := s.frame(in); err != nil {
+			s.broken(err)
 			return
 		}
-		seen = s.in.read.Load()
 	}
 }
 
-// meter counts what arrives.
-type meter struct {
-	net.Conn
-	read atomic.Int64
+// frame reads one frame. An error is the end of the session.
+func (s *Session) frame(in *bufio.Reader) error {
+	var b [headSize]byte
+	if _, err := io.ReadFull(in, b[:]); err != nil {
+		return err
+	}
+	h, err := parseHead(b)
+	if err != nil {
+		return err
+	}
+	s.heard.Add(1)
+	switch h.kind {
+	case frameOpen:
+		return s.opened(h.stream)
+	case frameData:
+		return s.data(in, h)
+	case framePing, framePong, frameCredit:
+		if _, err := io.ReadFull(in, b[:h.length]); err != nil {
+			return err
+		}
+	}
+	switch h.kind {
+	case framePing:
+		s.out.control(framePong, 0, b[:]...)
+	case framePong:
+		s.pong(binary.BigEndian.Uint64(b[:]))
+	case frameDrain, frameGone:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if h.kind == frameGone && !s.drainHere {
+			return fmt.Errorf("%w: gone without a drain", errProtocol)
+		}
+		s.drainThere = true
+		s.drain()
+		s.goneThere = s.goneThere || h.kind == frameGone
+		s.settle()
+	default:
+		return s.told(h, int(binary.BigEndian.Uint32(b[:])))
+	}
+	return nil
 }
 
-func (m *meter) Read(p []byte) (int, error) {
-	n, err := m.Conn.Read(p)
-	m.read.Add(int64(n))
-	return n, err
+// told handles a frame of a stream other than data. One for a stream that is
+// closed here was on its way already.
+func (s *Session) told(h head, n int) error {
+	st, err := s.stream(h.stream)
+	if st == nil {
+		return err
+	}
+	switch h.kind {
+	case frameCredit:
+		return st.grant(n)
+	case frameEnd:
+		st.finish(io.EOF, nil)
+	case frameClose:
+		st.finish(io.EOF, errGone)
+	case frameReset:
+		st.finish(errReset, errReset)
+	}
+	return nil
 }
 
-// linger is how long the other side may go on writing to a closed stream. As
-// after TCP's reset, a writer that fails may not come to reading the answer
-// that was sent before; net/http waits as long on its connections.
-const linger = 500 * time.Millisecond
-
-// stream is a yamux stream whose Close the other side notices.
-type stream struct {
-	*yamux.Stream
-	closed atomic.Bool
-	lost   atomic.Bool // the window that the other side writes to
+// stream is nil for one that was closed here, and an error for one that never
+// was.
+func (s *Session) stream(id uint32) (*stream, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.streams[id]; st != nil {
+		return st, nil
+	}
+	if s.mine(id) && id < s.next || !s.mine(id) && id <= s.last {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("%w: stream %d was never opened", errProtocol, id)
 }
 
-var errWindowLost = errors.New("tunnel: a deadline passed in the middle of a read; the stream can't be read any more")
-
-// Close ends both directions. What was written still arrives, and an end
-// after it; what the other side writes fails there soon. Yamux alone would
-// leave its writer waiting for a window that never opens again.
-func (st *stream) Close() error {
-	if st.closed.Swap(true) {
+func (s *Session) opened(id uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.mine(id) || id <= s.last:
+		return fmt.Errorf("%w: it can't open stream %d after %d", errProtocol, id, s.last)
+	}
+	s.last = id
+	if s.foreign >= s.cfg.Streams {
+		s.out.control(frameReset, id)
 		return nil
 	}
-	err := st.Stream.CloseWrite()
-	st.Stream.SetReadDeadline(time.Unix(0, 0)) // wakes this side's reader
-	// The reset travels behind the end of the data and takes nothing from the
-	// other side's reader. It isn't sent when that side has closed by then.
-	time.AfterFunc(linger, func() { st.Stream.Reset() })
-	return err
+	s.foreign++
+	st := newStream(s, id)
+	s.streams[id] = st
+	s.accepts = append(s.accepts, st)
+	s.accepted.Signal()
+	return nil
 }
 
-func (st *stream) Read(p []byte) (int, error) {
-	if st.lost.Load() {
-		return 0, errWindowLost
+func (s *Session) data(in *bufio.Reader, h head) error {
+	st, err := s.stream(h.stream)
+	if err != nil {
+		return err
 	}
-	n, err := st.Stream.Read(p)
-	switch {
-	case st.closed.Load():
-		return 0, net.ErrClosed
-	case err != nil && n > 0:
-		// The bytes are good, but the window's renewal that they brought
-		// about is lost, and with it this direction's future: an error at
-		// the next read is better than a writer that waits for ever. The
-		// other direction isn't touched, by which the answer goes that
-		// made a server stop reading.
-		st.lost.Store(true)
-		return n, nil
+	if st == nil {
+		_, err = in.Discard(h.length)
+		return err
 	}
-	return n, err
+	if err := st.take(h.length); err != nil {
+		return fmt.Errorf("%w: stream %d: %w", errProtocol, h.stream, err)
+	}
+	for left := h.length; left > 0; {
+		to := st.room(left)
+		if to == nil {
+			_, err := in.Discard(left)
+			return err
+		}
+		n, err := in.Read(to)
+		st.filled(n)
+		if err != nil {
+			return err
+		}
+		left -= n
+	}
+	return nil
 }
 
-// SetReadDeadline leaves a closed stream's reader awake.
-func (st *stream) SetReadDeadline(t time.Time) error {
-	if st.closed.Load() {
-		return net.ErrClosed
+// Ping measures one round trip through the session.
+func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
+	answered := make(chan struct{})
+	s.mu.Lock()
+	if s.err != nil {
+		defer s.mu.Unlock()
+		return 0, s.err
 	}
-	return st.Stream.SetReadDeadline(t)
+	if s.pings == nil {
+		s.pings = map[uint64]chan struct{}{}
+	}
+	s.nonce++
+	nonce := s.nonce
+	s.pings[nonce] = answered
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.pings, nonce)
+	}()
+	began := time.Now()
+	s.out.control(framePing, 0, binary.BigEndian.AppendUint64(nil, nonce)...)
+	select {
+	case <-answered:
+		return time.Since(began), nil
+	case <-s.done:
+		return 0, s.Err()
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
 }
 
-// SetDeadline sets both deadlines.
-func (st *stream) SetDeadline(t time.Time) error {
-	return errors.Join(st.SetReadDeadline(t), st.Stream.SetWriteDeadline(t))
+// ping asks for a sign of life, and measures the round trip by the answer. It
+// does nothing while one is under way. Such pings have the number 0.
+func (s *Session) ping() {
+	if s.pinged.CompareAndSwap(0, max(1, int64(time.Since(s.epoch)))) {
+		s.out.control(framePing, 0, make([]byte, 8)...)
+	}
+}
+
+func (s *Session) pong(nonce uint64) {
+	if nonce == 0 {
+		if at := s.pinged.Swap(0); at != 0 {
+			s.rtt.Store(max(1, int64(time.Since(s.epoch))-at))
+		}
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if answered := s.pings[nonce]; answered != nil {
+		close(answered)
+		delete(s.pings, nonce)
+	}
+}
+
+// roundTrip is the last measured, 0 before the first.
+func (s *Session) roundTrip() time.Duration { return time.Duration(s.rtt.Load()) }
+
+// suspectAfter is how long a sign of life may take before new requests avoid
+// the session.
+const suspectAfter = 2 * time.Second
+
+// keepAlive ends the session when the other side is frozen. Any frame from it
+// counts as a sign of life, since a ping may wait behind a slow carrier's
+// data for longer than a ping may take. It is a chain of timers: heard is
+// what had been heard at the last, and 10,000 sessions need no goroutine.
+func (s *Session) keepAlive(heard int64) func() {
+	return func() {
+		now := s.heard.Load()
+		if now != heard {
+			s.silent.Store(false)
+			s.after(s.cfg.KeepAlive, s.keepAlive(now))
+			return
+		}
+		s.ping()
+		suspect := min(suspectAfter, s.cfg.WriteTimeout)
+		s.after(suspect, func() {
+			s.silent.Store(s.heard.Load() == now)
+			s.after(s.cfg.WriteTimeout-suspect, func() {
+				if s.heard.Load() == now {
+					s.close(fmt.Errorf("%w for %v", ErrFrozen, s.cfg.KeepAlive+s.cfg.WriteTimeout))
+					return
+				}
+				s.silent.Store(false)
+				s.after(s.cfg.KeepAlive, s.keepAlive(s.heard.Load()))
+			})
+		})
+	}
+}
+
+func (s *Session) after(d time.Duration, f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alive != nil {
+		s.alive = time.AfterFunc(d, f)
+	}
 }
 
 // purse bounds the memory by which a session's windows grow.
 type purse struct {
-	limit int64
-	spent atomic.Int64
+	mu   sync.Mutex
+	left int // guarded by mu
 }
 
-var errSpent = errors.New("tunnel: the session's memory is used up")
-
-func (p *purse) span() (yamux.MemoryManager, error) { return &span{purse: p}, nil }
-
-// span is one stream's share of a purse.
-type span struct {
-	purse *purse
-	held  atomic.Int64
-}
-
-// ReserveMemory refuses only growth. The first window, which yamux asks for
-// at the highest priority, is bounded by the number of streams, and refusing
-// it would end the whole session.
-func (s *span) ReserveMemory(size int, priority uint8) error {
-	if priority == 255 {
-		return nil
+func (p *purse) take(n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n > p.left {
+		return false
 	}
-	size /= growthLoss // as much as the other side is told of
-	if s.purse.spent.Add(int64(size)) > s.purse.limit {
-		s.purse.spent.Add(int64(-size))
-		return errSpent
-	}
-	s.held.Add(int64(size))
-	return nil
+	p.left -= n
+	return true
 }
 
-// ReleaseMemory is there for yamux's interface; it calls Done only.
-func (s *span) ReleaseMemory(int) {}
-
-func (s *span) Done() { s.purse.spent.Add(-s.held.Swap(0)) }
-
-// lineLogger hands the multiplexer's log lines on.
-type lineLogger struct{ log *slog.Logger }
-
-func (l lineLogger) Write(p []byte) (int, error) {
-	l.log.Debug("multiplexer", "message", string(bytes.TrimSpace(p)))
-	return len(p), nil
+func (p *purse) giveBack(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left += n
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha1"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -144,8 +145,7 @@ type webSocket struct {
 	left uint64 // bytes of the present frame still to come
 	key  uint32 // its mask, turned to the next byte; zero unless masked
 
-	mu  sync.Mutex // guards what is below, and the order of frames
-	buf []byte
+	mu sync.Mutex // keeps frames in order
 }
 
 func newWebSocket(conn net.Conn, rwc io.ReadWriteCloser, early []byte, client bool) *webSocket {
@@ -153,7 +153,7 @@ func newWebSocket(conn net.Conn, rwc io.ReadWriteCloser, early []byte, client bo
 	if len(early) > 0 {
 		r = io.MultiReader(strings.NewReader(string(early)), rwc)
 	}
-	return &webSocket{Conn: conn, rwc: rwc, client: client, br: bufio.NewReaderSize(r, readBuffer)}
+	return &webSocket{Conn: conn, rwc: rwc, client: client, br: bufio.NewReaderSize(r, headBuffer)}
 }
 
 func (w *webSocket) Read(p []byte) (int, error) {
@@ -260,7 +260,9 @@ func (w *webSocket) Write(p []byte) (int, error) {
 func (w *webSocket) write(op byte, p []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	b := append(w.buf[:0], 0x80|op)
+	buffer := outBuffers.Get().(*[]byte)
+	defer putOut(buffer)
+	b := append(*buffer, 0x80|op)
 	var masked byte
 	if w.client {
 		masked = 0x80
@@ -283,7 +285,7 @@ func (w *webSocket) write(op byte, p []byte) error {
 	} else {
 		b = append(b, p...)
 	}
-	w.buf = b
+	*buffer = b
 	_, err := w.rwc.Write(b)
 	return err
 }
@@ -302,6 +304,16 @@ func (w *webSocket) Close() error {
 // for the byte after p.
 func mask(p []byte, key uint32) uint32 {
 	k := uint64(key)<<32 | uint64(key)
+	if len(p) >= 2*len(maskBlock{}) {
+		var block maskBlock
+		for i := 0; i < len(block); i += 8 {
+			binary.LittleEndian.PutUint64(block[i:], k)
+		}
+		for len(p) >= len(block) {
+			subtle.XORBytes(p, p, block[:])
+			p = p[len(block):]
+		}
+	}
 	for len(p) >= 8 {
 		binary.LittleEndian.PutUint64(p, binary.LittleEndian.Uint64(p)^k)
 		p = p[8:]
@@ -312,3 +324,6 @@ func mask(p []byte, key uint32) uint32 {
 	}
 	return key
 }
+
+// maskBlock is a mask as often as makes vector instructions worth their call.
+type maskBlock [512]byte
