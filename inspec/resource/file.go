@@ -90,6 +90,9 @@ func (f *fileRes) content() (data []byte, ok bool, err error) {
 // is skipped when there is none.
 func (s *Set) readFile(name string, allowEmpty bool) (string, error) {
 	f := &fileRes{s, name}
+	// Asked before it is known whether there is a file, for so both questions
+	// are on their way together where the profile is evaluated ahead.
+	data, readable, readErr := f.content()
 	info, ok, err := f.stat(true)
 	if err != nil {
 		return "", err
@@ -97,7 +100,7 @@ func (s *Set) readFile(name string, allowEmpty bool) (string, error) {
 	if !ok || info.Type != target.File {
 		return "", s.skip("Can't find file: %s", name)
 	}
-	data, ok, err := f.content()
+	ok, err = readable, readErr
 	switch {
 	case err != nil:
 		return "", err

@@ -237,12 +237,15 @@ func (p *pool) next() (kind, []*call) {
 	case len(p.waiting[holder]) > 0 && p.busy[holder] == 0:
 		return take(holder, len(p.waiting[holder]))
 	case heavies > 0 && (lights == 0 || p.busy[heavy]+p.busy[holder] < max(1, p.jobs/2)):
-		if p.waiting[heavy][0].weight() > 1 {
+		switch p.waiting[heavy][0].weight() {
+		case 2:
 			return take(heavy, 1)
+		case 1:
+			return take(heavy, share(heavy, p.jobs))
 		}
-		return take(heavy, share(heavy, p.jobs))
+		return take(heavy, max(8, share(heavy, p.jobs)))
 	case lights > 0:
-		return take(light, max(8, share(light, p.jobs)))
+		return take(light, max(8, share(light, max(1, p.jobs-p.busy[heavy]-p.busy[holder]))))
 	case len(p.waiting[watcher]) > 0 && p.busy == [kinds]int{} && len(p.waiting[holder]) == 0:
 		return take(watcher, len(p.waiting[watcher]))
 	}
