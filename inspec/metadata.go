@@ -148,6 +148,14 @@ func (m *metaReader) depends(n *yaml.Node) []Dependency {
 				d.Git = m.text(key, v)
 			case "url":
 				d.URL = m.text(key, v)
+			case "branch":
+				d.Branch = m.text(key, v)
+			case "tag":
+				d.Tag = m.text(key, v)
+			case "ref":
+				d.Ref = m.text(key, v)
+			case "relative_path":
+				d.RelativePath = m.text(key, v)
 			case "supermarket", "compliance", "gem":
 				d.other = key.Value
 			}

@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -18,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"reeve.dev/reeve/inspec/dsl"
 	"reeve.dev/reeve/inspec/ruby"
@@ -81,10 +84,13 @@ type Metadata struct {
 }
 
 // Dependency is another profile: a folder or an archive, found by its path
-// from this one's root, or else below vendor/ by its name. One by URL or git
-// must be there, too: nothing is fetched.
+// from this one's root, or else below vendor/ by its name. One by URL or git is
+// fetched if it isn't there, where the caller of LoadFetching allows it.
 type Dependency struct {
 	Name, Path, URL, Git string
+	Branch, Tag, Ref     string // of Git; none of them: the newest
+	RelativePath         string // of the profile in what URL or Git give
+	SHA256               string // of the archive; "": any
 
 	other string // a kind of source that isn't known here
 	line  int
@@ -112,7 +118,9 @@ type Input struct {
 // Load reads the profile at p: a folder, or a .tar.gz, .tgz, .tar or .zip
 // archive of one. Symbolic links are followed inside a folder and refused
 // where they lead out of it.
-func Load(p string) (*Profile, error) {
+func Load(p string) (*Profile, error) { return new(loader).load(p) }
+
+func (l *loader) load(p string) (*Profile, error) {
 	st, err := os.Stat(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("profile %s does not exist: name a folder or an archive that holds an inspec.yml", p)
@@ -121,9 +129,20 @@ func Load(p string) (*Profile, error) {
 		return nil, fmt.Errorf("profile: %w", err)
 	}
 	if st.IsDir() {
-		return new(loader).dir(p, 0)
+		return l.dir(p, 0)
 	}
-	return new(loader).file(p, 0)
+	return l.file(p, 0)
+}
+
+// Fetch gets the archive of a profile that another one depends on by URL or
+// git.
+type Fetch func(ctx context.Context, d Dependency) ([]byte, error)
+
+// LoadFetching is Load, for a caller who lets profiles that are depended on be
+// fetched. What inspec.lock says of them holds: their revision, and the digest
+// of their archive.
+func LoadFetching(ctx context.Context, p string, fetch Fetch) (*Profile, error) {
+	return (&loader{fetch: func(d Dependency) ([]byte, error) { return fetch(ctx, d) }}).load(p)
 }
 
 // Read reads the archive of a profile: tar, compressed or not, or zip, told
@@ -145,7 +164,8 @@ const (
 // A loader reads a profile and what it depends on.
 type loader struct {
 	profiles int
-	bytes    int // unpacked from archives
+	bytes    int                                // unpacked from archives
+	fetch    func(d Dependency) ([]byte, error) // nil: nothing is
 }
 
 // enter counts one more profile, depth profiles below the first.
@@ -176,8 +196,18 @@ func (l *loader) archive(r io.Reader, name string, depth int) (*Profile, error) 
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", name, err)
 	}
+	files, err := l.unpack(data)
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: %w", name, err)
+	}
+	return l.profile(files, name, depth, nil)
+}
+
+// unpack takes the files out of an archive.
+func (l *loader) unpack(data []byte) (*fileSet, error) {
 	files := newFileSet()
 	files.bytes = l.bytes
+	var err error
 	switch {
 	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
 		err = files.zip(data)
@@ -192,10 +222,7 @@ func (l *loader) archive(r io.Reader, name string, depth int) (*Profile, error) 
 		err = errors.New("not an archive that is known here: give a folder, .tar.gz or .zip")
 	}
 	l.bytes = files.bytes
-	if err != nil {
-		return nil, fmt.Errorf("profile %s: %w", name, err)
-	}
-	return l.profile(files, name, depth, nil)
+	return files, err
 }
 
 func (l *loader) dir(dir string, depth int) (*Profile, error) {
@@ -521,6 +548,9 @@ func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(re
 	if d.Path != "" && outside != nil {
 		return outside(d.Path)
 	}
+	if l.fetch != nil && (d.Git != "" || d.URL != "") {
+		return l.fetched(p, d, depth)
+	}
 	at := d.vendored()
 	switch {
 	case d.Git != "":
@@ -533,6 +563,84 @@ func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(re
 		return nil, fmt.Errorf("it isn't there: %s", d.Path)
 	}
 	return nil, fmt.Errorf("it has neither path, git nor url, and there is no %s", at)
+}
+
+// fetched reads a profile that p depends on from where it says that it is.
+func (l *loader) fetched(p *Profile, d Dependency, depth int) (*Profile, error) {
+	locked, err := p.locked(d)
+	if err != nil {
+		return nil, err
+	}
+	data, err := l.fetch(locked)
+	if err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(data); locked.SHA256 != "" && !strings.EqualFold(hex.EncodeToString(sum[:]), locked.SHA256) {
+		return nil, fmt.Errorf("what was fetched has the SHA-256 %x, but it must be %s: if the change is meant, take it out of inspec.lock", sum, locked.SHA256)
+	}
+	name := first(d.Name, d.URL, d.Git)
+	if d.RelativePath == "" {
+		return l.archive(bytes.NewReader(data), name, depth+1)
+	}
+	if err := l.enter(depth + 1); err != nil {
+		return nil, err
+	}
+	files, err := l.unpack(data)
+	if err != nil {
+		return nil, fmt.Errorf("profile %s: %w", name, err)
+	}
+	want := path.Join(path.Join("/", d.RelativePath), "inspec.yml")
+	for _, f := range sortedKeys(files.files) {
+		// Forges wrap all in a folder.
+		if _, rest, _ := strings.Cut(f, "/"); "/"+rest == want || "/"+f == want {
+			return l.profile(files.below(path.Dir(f)), name, depth+1, nil)
+		}
+	}
+	return nil, fmt.Errorf("there is no %s in it: see relative_path", strings.TrimPrefix(want, "/"))
+}
+
+func first(words ...string) string {
+	for _, w := range words {
+		if w != "" {
+			return w
+		}
+	}
+	return ""
+}
+
+// locked is the dependency as inspec.lock pins it.
+func (p *Profile) locked(d Dependency) (Dependency, error) {
+	text, ok := p.files["inspec.lock"]
+	if !ok {
+		return d, nil
+	}
+	var lock struct {
+		Depends []struct {
+			Name     string `yaml:"name"`
+			Resolved struct {
+				URL    string `yaml:"url"`
+				SHA256 string `yaml:"sha256"`
+				Git    string `yaml:"git"`
+				Ref    string `yaml:"ref"`
+			} `yaml:"resolved_source"`
+		} `yaml:"depends"`
+	}
+	if err := yaml.Unmarshal(text, &lock); err != nil {
+		return d, fmt.Errorf("inspec.lock: not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	for _, e := range lock.Depends {
+		if e.Name == "" || e.Name != d.Name {
+			continue
+		}
+		r := e.Resolved
+		switch {
+		case r.Git != "" && r.Ref != "":
+			d.URL, d.Git, d.Ref = "", r.Git, r.Ref
+		case r.URL != "":
+			d.URL, d.Git, d.SHA256 = r.URL, "", r.SHA256
+		}
+	}
+	return d, nil
 }
 
 // sum is the SHA-256 over the names and contents of the files.

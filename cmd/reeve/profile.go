@@ -28,7 +28,7 @@ if there is.`,
 		Example: "  reeve profile check ./my-profile",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := openProfile(args[0])
+			p, err := openProfile(cmd.Context(), args[0])
 			if err != nil {
 				return &exitError{code: exitNo, err: err}
 			}
@@ -79,7 +79,7 @@ func newProfileArchive() *cobra.Command {
 		Short: "Pack a profile; the same files always make the same archive",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			p, err := openProfile(args[0])
+			p, err := openProfile(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

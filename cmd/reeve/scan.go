@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -19,8 +20,10 @@ import (
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/inspec/cinc"
+	"reeve.dev/reeve/inspec/fetch"
 	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/inspec/target/image"
+	"reeve.dev/reeve/internal/heap"
 	"reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan/kube"
 	"reeve.dev/reeve/threshold"
@@ -90,6 +93,10 @@ skipped; 2 if the scan couldn't be made.`,
 	return cmd
 }
 
+// scanMemory is what a scan works in unless its profile needs more: a program
+// to be run beside others stays small, and most scans end before it is used up.
+const scanMemory = 28 << 20
+
 type scanCommand struct {
 	profile, threshold  string
 	inputs, inputFiles  []string
@@ -105,6 +112,7 @@ type scanCommand struct {
 }
 
 func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) error {
+	defer heap.Bound(scanMemory)()
 	// Everything that can be wrong with the request is found before the
 	// target is touched.
 	reporters, err := parseReporters(s.reporters, s.account)
@@ -166,7 +174,7 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	if err != nil {
 		return nil, err
 	}
-	profile, err := openProfile(s.profile)
+	profile, err := openProfile(ctx, s.profile)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +215,7 @@ func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]an
 	}
 	profile := s.profile
 	if _, err := os.Stat(profile); err != nil {
-		shipped, err := openProfile(profile)
+		shipped, err := openProfile(ctx, profile)
 		if err != nil {
 			return nil, err
 		}
@@ -250,10 +258,15 @@ func (s *scanCommand) open(ctx context.Context, uri string) (target.Target, erro
 }
 
 // openProfile loads the profile that a flag names: a folder or an archive, or
-// else a shipped one.
-func openProfile(name string) (*inspec.Profile, error) {
+// else a shipped one. What it depends on by url or git is fetched, and kept in
+// the user's cache.
+func openProfile(ctx context.Context, name string) (*inspec.Profile, error) {
 	if _, err := os.Stat(name); err == nil {
-		return inspec.Load(name)
+		f := &fetch.Fetcher{Started: func(address string) { fmt.Fprintln(os.Stderr, "reeve: fetching", address) }}
+		if cache, err := os.UserCacheDir(); err == nil {
+			f.Cache = filepath.Join(cache, "reeve", "profiles")
+		}
+		return inspec.LoadFetching(ctx, name, f.Fetch)
 	}
 	if !slices.Contains(profiles.Names, name) {
 		return nil, fmt.Errorf("profile %q: it is no folder, no archive, and none of the shipped profiles: %s", name, strings.Join(profiles.Names, ", "))
