@@ -241,7 +241,7 @@ func (rs *Rules) reaches(c Caller, byDefault bool) bool {
 		for i := range rs.rules {
 			r := &rs.rules[i]
 			switch {
-			case !r.concerns(c):
+			case !r.concerns(c), c.Type != fleet.Kubernetes && len(r.namespaces)+len(r.resources) > 0:
 			case r.Effect == "allow":
 				return true
 			case len(r.namespaces)+len(r.resources)+len(r.verbs)+len(r.paths) == 0:
