@@ -48,6 +48,7 @@ type Agent struct {
 	clients  insightlink.Client
 	// listeners are those of insights.listen and metrics; nil where off.
 	ingest, health net.Listener
+	incoming       []incoming
 	collect        http.Handler // of ingest
 	closers        []func() error
 }
@@ -58,6 +59,13 @@ type Agent struct {
 func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
+	}
+	cfg, notes, err := cfg.withBirger()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range notes {
+		logger.Warn("Birger's services file", "note", n)
 	}
 	a := &Agent{cfg: cfg, version: version, log: logger, metrics: prometheus.NewRegistry(), up: newUplink()}
 	defer func() {
@@ -71,7 +79,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if a.instance, err = instanceID(filepath.Join(cfg.DataDir, "instance")); err != nil {
 		return nil, fmt.Errorf("dataDir: %w", err)
 	}
-	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.upstreams(), Logger: a.component("forward"), Registerer: a.metrics}); err != nil {
+	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.upstreams(), Kubeconfig: cfg.Kubeconfig, Logger: a.component("forward"), Registerer: a.metrics}); err != nil {
 		return nil, err
 	}
 	results, err := a.spool("scans")
@@ -99,6 +107,9 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 			return nil, err
 		}
 	}
+	if err = a.openIncoming(); err != nil {
+		return nil, err
+	}
 	a.health, err = a.listen("metrics", cfg.Metrics)
 	return a, err
 }
@@ -121,6 +132,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.health != nil {
 		group.Go(func() error { return serve(work, a.health, a.healthHandler()) })
+	}
+	for _, in := range a.incoming {
+		group.Go(func() error { return a.serveIncoming(work, in) })
 	}
 	group.Go(func() error { return a.watchCluster(work) })
 	group.Go(func() error {

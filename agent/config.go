@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -25,9 +26,15 @@ type Config struct {
 	Annotations map[string]string `yaml:"annotations"`
 	// Services are the upstreams that callers of the hub may reach.
 	Services []forward.Upstream `yaml:"services"`
-	Scan     ScanConfig         `yaml:"scan"`
-	Insights InsightConfig      `yaml:"insights"`
-	Log      LogConfig          `yaml:"log"`
+	// IncomingServices are ports of this machine that lead to services of the
+	// hub or of another agent.
+	IncomingServices []forward.Incoming `yaml:"incomingServices"`
+	// BirgerServices is a services file of Birger's agent, whose services and
+	// annotations are added.
+	BirgerServices string        `yaml:"birgerServices"`
+	Scan           ScanConfig    `yaml:"scan"`
+	Insights       InsightConfig `yaml:"insights"`
+	Log            LogConfig     `yaml:"log"`
 	// Metrics is the address of /metrics, /healthz and /readyz; empty for none.
 	Metrics string `yaml:"metrics"`
 	// Kubeconfig is the file for the cluster that the agent scans and
@@ -98,6 +105,27 @@ func LoadConfig(path string) (Config, error) {
 	return cfg, cfg.Validate()
 }
 
+// withBirger adds what is in the services file of Birger's agent. notes are
+// for the log. What this configuration says itself comes first.
+func (c Config) withBirger() (_ Config, notes []string, err error) {
+	if c.BirgerServices == "" {
+		return c, nil, nil
+	}
+	b, err := forward.ReadBirger(c.BirgerServices)
+	if err != nil {
+		return c, nil, fmt.Errorf("birgerServices: %w", err)
+	}
+	c.Services = slices.Concat(c.Services, b.Upstreams)
+	c.IncomingServices = slices.Concat(c.IncomingServices, b.Incoming)
+	annotations := maps.Clone(b.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	maps.Copy(annotations, c.Annotations)
+	c.Annotations, c.BirgerServices = annotations, ""
+	return c, b.Notes, c.Validate()
+}
+
 // targetKinds are the kinds that scan.targets may name.
 var targetKinds = []string{"k8s-container", "archive", "image", "dir", "chroot", "local", "shell"}
 
@@ -125,6 +153,16 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("services[%d]: %s is there twice", i, key))
 		}
 		seen[key] = true
+	}
+	ports := map[string]bool{}
+	for i, s := range c.IncomingServices {
+		if err := s.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("incomingServices[%d]: %w", i, err))
+		}
+		if s.Port != 0 && ports[s.Listen()] {
+			errs = append(errs, fmt.Errorf("incomingServices[%d]: %s is there twice", i, s.Listen()))
+		}
+		ports[s.Listen()] = true
 	}
 	for i, kind := range c.Scan.Targets {
 		if !slices.Contains(targetKinds, kind) {

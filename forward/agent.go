@@ -25,8 +25,9 @@ type AgentConfig struct {
 	// Rules are what the cluster's owner allows and denies; what none of them
 	// is for, the hub decides. nil: none.
 	Rules *Rules
-	// Secrets is where credentials with a secretName are; nil: nowhere.
-	Secrets    Secrets
+	// Kubeconfig is the file for the cluster whose Secrets hold credentials;
+	// empty finds it as kubectl does, or takes the pod's.
+	Kubeconfig string
 	Logger     *slog.Logger          // nil: discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
@@ -52,10 +53,7 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
 	a := &Agent{log: cfg.Logger, metrics: m, rules: cfg.Rules, upstreams: map[string]*upstream{}}
-	env := environment{secrets: cfg.Secrets, pool: newBuffers()}
-	if env.secrets == nil {
-		env.secrets = noSecrets{}
-	}
+	env := environment{pool: newBuffers()}
 	for i, u := range cfg.Upstreams {
 		if err := u.Validate(); err != nil {
 			return nil, fmt.Errorf("services[%d]: %w", i, err)
@@ -66,6 +64,11 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 		key := target(u.Type, u.Name)
 		if a.upstreams[key] != nil {
 			return nil, fmt.Errorf("services[%d]: service %s is there twice", i, key)
+		}
+		if env.secrets == nil && u.needsSecrets() {
+			if env.secrets, err = OpenSecrets(cfg.Kubeconfig); err != nil {
+				return nil, fmt.Errorf("services[%d]: service %s: secretName: %w", i, key, err)
+			}
 		}
 		up, err := newUpstream(u, cfg.Logger, env)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"reeve.dev/reeve/internal/kubeapi"
 )
@@ -28,18 +29,37 @@ type Secrets interface {
 // sees one request in that time, however many are forwarded.
 const secretKept = 10 * time.Second
 
-var errNoSecrets = errors.New("Secrets can't be read: no cluster is configured")
-
-// KubeSecrets reads the Secrets of the cluster that cfg names; namespace is
-// where they are unless a configuration says otherwise. It needs the right to
-// get them, and none to list or watch. What an API server that doesn't answer
-// has said before stands until it does; a Secret that is gone is gone.
-func KubeSecrets(cfg *rest.Config, namespace string) (Secrets, error) {
+// OpenSecrets reads the Secrets of the cluster that a kubeconfig names; with
+// none, of the one that kubectl would find, or whose pod this is. Where a
+// configuration doesn't say in which namespace, it is the kubeconfig's, or the
+// pod's. Nothing but the right to get them is needed. What an API server that
+// doesn't answer has said before stands until it does; a Secret that is gone
+// is gone.
+func OpenSecrets(kubeconfig string) (Secrets, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	found := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
+	cfg, err := found.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errors.New("no cluster is configured: give a kubeconfig, or run inside a pod with a service account")
+	}
+	if err != nil {
+		return nil, err
+	}
+	namespace, _, err := found.Namespace()
+	if err != nil {
+		return nil, err
+	}
 	client, err := kubeapi.New(cfg)
 	if err != nil {
 		return nil, err
 	}
 	return &kubeSecrets{client: client, namespace: namespace, kept: map[[2]string]*keptSecret{}}, nil
+}
+
+// needsSecrets reports whether a credential of u is in a Secret.
+func (u Upstream) needsSecrets() bool {
+	return u.Credentials.SecretName != "" || u.AWS != nil && u.AWS.SecretName != ""
 }
 
 type kubeSecrets struct {
@@ -96,11 +116,3 @@ func (s *kubeSecrets) Changed(namespace, name string) {
 		k.at = time.Time{}
 	}
 }
-
-// noSecrets is for who has no cluster.
-type noSecrets struct{}
-
-func (noSecrets) Secret(context.Context, string, string) (map[string][]byte, error) {
-	return nil, errNoSecrets
-}
-func (noSecrets) Changed(string, string) {}

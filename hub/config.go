@@ -10,6 +10,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/rpc"
+	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/internal/config"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
@@ -38,7 +39,11 @@ type Config struct {
 	Scan         ScanConfig        `yaml:"scan"`
 	Callbacks    CallbackConfig    `yaml:"callbacks"`
 	Certificates CertificateConfig `yaml:"certificates"`
-	Log          LogConfig         `yaml:"log"`
+	// Services are those of the hub itself: callers reach them as those of an
+	// agent of the name hub, and agents as far as IncomingServices lets them.
+	Services         []forward.Upstream     `yaml:"services"`
+	IncomingServices []forward.IncomingRule `yaml:"incomingServices"`
+	Log              LogConfig              `yaml:"log"`
 }
 
 // ListenConfig has the addresses of the three ports; port 0 takes any.
@@ -169,6 +174,22 @@ func (c Config) Validate() error {
 	}
 	if c.Certificates.AgentGrace < 0 {
 		bad("certificates.agentGrace %v: it must not be negative", c.Certificates.AgentGrace)
+	}
+	services := map[string]bool{}
+	for i, s := range c.Services {
+		if err := s.Validate(); err != nil {
+			bad("services[%d]: %w", i, err)
+		}
+		key := string(s.Type) + "/" + string(s.Name)
+		if services[key] {
+			bad("services[%d]: %s is there twice", i, key)
+		}
+		services[key] = true
+	}
+	for i, r := range c.IncomingServices {
+		if err := r.Validate(); err != nil {
+			bad("incomingServices[%d]: %w", i, err)
+		}
 	}
 	if f := c.Log.Format; f != "text" && f != "json" {
 		bad("log.format %q: it must be text or json", f)

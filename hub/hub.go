@@ -173,14 +173,21 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "reeve_hub_links", Help: "Registered links of agents."},
 			func() float64 { return float64(len(h.links.all())) }))
+	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services")})
+	if err != nil {
+		return nil, err
+	}
+	ways := forward.WithLocal(h.links, own, logger.With("component", "services"))
+	h.onClose(ways.Close)
 	forwarding, err := forward.NewHub(forward.HubConfig{
-		Authenticate: h.caller, Links: h.links,
+		Authenticate: forward.Linked(cfg.IncomingServices, agentCaller, h.caller), Links: ways, Users: h.ca,
 		Audit: forward.AuditLog(logger.With("component", "audit")), Logger: logger.With("component", "forward"), Registerer: metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
 
+	h.links.forward = forwarding
 	h.serve("metrics", metricsListener, nil, h.metricsMux(metrics))
 	page := web.Handler(web.Config{API: h.api, Version: version, Logger: logger.With("component", "web")})
 	session := tunnel.Config{Streams: linkStreams, Logger: logger.With("component", "tunnel")}
@@ -357,6 +364,9 @@ func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
 	_, _, basic := r.BasicAuth()
 	ambient := err == nil || basic
 	if errors.Is(err, pki.ErrNoCertificate) {
+		if c, signed, err := forward.VerifyAWS(r, h.awsKey); signed {
+			return c, err
+		}
 		token, ok := forward.Token(r)
 		if !ok {
 			return forward.Caller{}, errNoServiceCredential
@@ -372,6 +382,21 @@ func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
 		return forward.Caller{}, fmt.Errorf("%w: another site asked a browser for this call", forward.ErrForbidden)
 	}
 	return callerOf(id)
+}
+
+// awsKey answers whose an AWS access key is.
+func (h *Hub) awsKey(accessKey string) (forward.Caller, string, error) {
+	c, secret, err := h.ca.VerifyAWSKey(accessKey)
+	if err != nil {
+		return forward.Caller{}, "", err
+	}
+	caller, err := callerOf(c.Identity)
+	return caller, secret, err
+}
+
+// agentCaller names an agent that calls by its link.
+func agentCaller(agent fleet.AgentName) string {
+	return pki.Identity{Purpose: pki.Agent, Agent: agent}.String()
 }
 
 // crossSite reports whether another site had a browser ask for something that

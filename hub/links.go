@@ -36,6 +36,7 @@ type links struct {
 	store    *store.Store
 	release  func(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error
 	services http.Handler // what a registered agent may ask for
+	forward  http.Handler // what its callers ask of other services
 	version  string
 	log      *slog.Logger
 
@@ -157,6 +158,7 @@ func (ls *links) handler(l *link) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/register", func(w http.ResponseWriter, r *http.Request) { ls.register(w, r, l) })
 	mux.HandleFunc("POST /v1/renew", func(w http.ResponseWriter, r *http.Request) { ls.renew(w, r, l) })
+	mux.HandleFunc("POST /v1/certificates/local", func(w http.ResponseWriter, r *http.Request) { ls.certify(w, r, l) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		peer := l.peer()
 		if peer.Instance == "" {
@@ -165,7 +167,15 @@ func (ls *links) handler(l *link) http.Handler {
 		}
 		ls.services.ServeHTTP(w, r.WithContext(fleet.WithPeer(r.Context(), peer)))
 	})
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer := l.peer()
+		if r.Header.Get(forward.ServiceHeader) == "" || peer.Instance == "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		// The path is a service's, whatever it looks like.
+		ls.forward.ServeHTTP(w, r.WithContext(fleet.WithPeer(r.Context(), peer)))
+	})
 }
 
 const maxRegistration = 1 << 20
@@ -204,25 +214,43 @@ func (ls *links) register(w http.ResponseWriter, r *http.Request, l *link) {
 const maxCSR = 64 << 10
 
 func (ls *links) renew(w http.ResponseWriter, r *http.Request, l *link) {
-	csr, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCSR))
-	if err != nil {
-		http.Error(w, "the certificate request didn't arrive whole", http.StatusBadRequest)
-		return
-	}
-	chain, err := ls.ca.IssueAgent(csr, l.agent, ls.life)
-	if errors.Is(err, pki.ErrMalformed) {
-		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-		return
-	}
-	if err != nil {
-		ls.log.ErrorContext(r.Context(), "renew", "agent", l.agent, "error", err)
-		http.Error(w, "the hub couldn't sign the certificate; its log says why", http.StatusInternalServerError)
+	chain, ok := ls.sign(w, r, l, ls.ca.IssueAgent)
+	if !ok {
 		return
 	}
 	l.end.Reset(ls.life)
 	ls.log.InfoContext(r.Context(), "certificate renewed", "agent", l.agent)
 	w.Header().Set("Content-Type", "application/x-pem-file")
 	w.Write(chain)
+}
+
+// certify signs a certificate for the ports of the agent's own machine.
+func (ls *links) certify(w http.ResponseWriter, r *http.Request, l *link) {
+	if chain, ok := ls.sign(w, r, l, ls.ca.IssueLocal); ok {
+		w.Header().Set("Content-Type", "application/x-pem-file")
+		w.Write(chain)
+	}
+}
+
+// sign answers the certificate that issue makes of the request; without ok it
+// has answered w with what is wrong.
+func (ls *links) sign(w http.ResponseWriter, r *http.Request, l *link, issue func([]byte, fleet.AgentName, time.Duration) ([]byte, error)) (chain []byte, ok bool) {
+	csr, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCSR))
+	if err != nil {
+		http.Error(w, "the certificate request didn't arrive whole", http.StatusBadRequest)
+		return nil, false
+	}
+	chain, err = issue(csr, l.agent, ls.life)
+	if errors.Is(err, pki.ErrMalformed) {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return nil, false
+	}
+	if err != nil {
+		ls.log.ErrorContext(r.Context(), "sign a certificate", "agent", l.agent, "error", err)
+		http.Error(w, "the hub couldn't sign the certificate; its log says why", http.StatusInternalServerError)
+		return nil, false
+	}
+	return chain, true
 }
 
 // add puts l into the table, in the place of an older link of the same

@@ -37,7 +37,7 @@ REEVE_HUB_SCAN_LEASE_FOR. See docs/configuration.md.`,
 }
 
 func newAgent() *cobra.Command {
-	var path string
+	var path, birger string
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Run the agent of a cluster",
@@ -53,6 +53,9 @@ docs/configuration.md.`,
 			if err != nil {
 				return err
 			}
+			if birger != "" {
+				cfg.BirgerServices = birger
+			}
 			a, err := agent.New(cfg, versionText(), newLogger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
 			if err != nil {
 				return err
@@ -60,6 +63,7 @@ docs/configuration.md.`,
 			return a.Run(cmd.Context())
 		},
 	}
+	cmd.Flags().StringVar(&birger, "birger-services", "", "services `file` of a Birger agent, taken as it is beside the configuration")
 	cmd.Flags().StringVar(&path, "config", "", "configuration `file` (YAML)")
 	return cmd
 }
