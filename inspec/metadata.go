@@ -17,6 +17,10 @@ import (
 // InSpec does; what is there must have its right type.
 func parseMetadata(name string, data []byte) (Metadata, error) {
 	m := metaReader{profile: name}
+	data, err := erb(data)
+	if err != nil {
+		return Metadata{}, erbError(name, err)
+	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
 		return Metadata{}, m.fail(nil, "not YAML: %v", strings.TrimPrefix(err.Error(), "yaml: "))

@@ -3,6 +3,7 @@ package inspec_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -144,5 +145,50 @@ control 'cut off' do
 	}
 	if len(unsupported) != 3 {
 		t.Errorf("unsupported: %v, want what can't be read", unsupported)
+	}
+}
+
+// Mistakes that real profiles hold are errors of exactly the controls
+// concerned, and say where they are.
+func TestRun_mistakes(t *testing.T) {
+	files := map[string]string{
+		"inspec.yml": "name: test\ninputs:\n  - name: needed\n    required: true\n",
+		"controls/a.rb": `control('fine') { describe(1) { it { should eq 1 } } }
+control('unknown resource') { describe(frobnicator('x')) { it { should exist } } }
+control('shold_not') do
+  describe(1) do
+    it { shold_not eq 2 }
+  end
+end
+control('descibe') { descibe(1) { it { should eq 1 } } }
+control('no input') { describe(input('needed')) { it { should eq 1 } } }
+control('expired') { describe(1) { it { should eq 2 } } }
+control('waived') { describe(1) { it { should eq 2 } } }
+control('last') { describe(1) { it { should eq 2 } } }
+`,
+		"controls/b.rb": "control('truncated') do\n  describe(1) do\n    it { should",
+	}
+	no := false
+	doc := mustRun(t, files, inspec.Options{Waivers: inspec.Waivers{
+		"expired": {Justification: "for now", Run: &no, Expires: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"waived":  {Justification: "for ever", Run: &no},
+	}})
+	want := map[string]hdf.Status{
+		"fine": hdf.Passed, "unknown resource": hdf.Error, "shold_not": hdf.Error, "descibe": hdf.Error, "no input": hdf.Error,
+		"expired": hdf.Failed, "waived": hdf.Skipped, "last": hdf.Failed, "truncated": hdf.Error,
+	}
+	if diff := cmp.Diff(want, judged(doc)); diff != "" {
+		t.Errorf("statuses (-want +got):\n%s", diff)
+	}
+	for id, line := range map[string]string{
+		"unknown resource": "controls/a.rb:2", "shold_not": "controls/a.rb:5", "descibe": "controls/a.rb:8", "no input": "controls/a.rb:9", "truncated": "controls/b.rb:",
+	} {
+		r := control(t, doc, id).Results[0]
+		if !strings.Contains(strings.Join(append(r.Backtrace, r.Message), "\n"), line) {
+			t.Errorf("control %s: neither %q nor %q says %s", id, r.Message, r.Backtrace, line)
+		}
+	}
+	if r := control(t, doc, "truncated").Results[0]; r.Exception != "Reeve::BrokenProfile" {
+		t.Errorf("control truncated: exception %s", r.Exception)
 	}
 }

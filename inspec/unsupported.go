@@ -39,9 +39,9 @@ var (
 	knownMethods string
 	// libraries of Ruby's whose classes are here without being required
 	knownLibraries = []string{
-		"bigdecimal", "cgi", "csv", "date", "English", "erb", "forwardable", "hashie", "hashie/mash", "inspec", "ipaddr", "json", "ostruct", "pathname",
-		"pp", "psych", "rexml/document", "rspec", "rspec/expectations", "rubygems", "set", "shellwords", "singleton", "stringio", "strscan", "time", "uri", "yaml",
-		"utils/convert", "utils/filter", "utils/find_files", "utils/file_reader", "utils/object_traversal", "utils/parser", "utils/simpleconfig",
+		"bigdecimal", "cgi", "csv", "date", "English", "erb", "forwardable", "hashie", "hashie/mash", "inspec", "ipaddr", "json", "ostruct", "parslet", "pathname",
+		"pp", "psych", "rexml/document", "rspec", "rspec/expectations", "rubygems", "semverse", "set", "shellwords", "singleton", "stringio", "strscan", "time", "uri", "yaml",
+		"utils/convert", "utils/database_helpers", "utils/filter", "utils/find_files", "utils/file_reader", "utils/object_traversal", "utils/parser", "utils/simpleconfig",
 	}
 )
 
@@ -139,7 +139,7 @@ func (n *names) missing(prog *ruby.Program, controls bool) []Unsupported {
 		case ruby.UseUnsupported:
 			add(u, "%s is not supported", u.Name)
 		case ruby.UseConstant:
-			if _, ok := n.r.in.Class("Object").Const(u.Name); !ok && !n.defined[u.Name] && n.r.in.Class("Inspec::Resources::"+u.Name) == nil {
+			if _, ok := n.r.in.Class("Object").Const(u.Name); !ok && !ruby.Autoloads(u.Name) && !n.defined[u.Name] && n.r.in.Class("Inspec::Resources::"+u.Name) == nil {
 				add(u, "there is no constant %s", u.Name)
 			}
 		case ruby.UseMethod:

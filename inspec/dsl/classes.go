@@ -50,10 +50,20 @@ func (k *Language) suiteOf(c *ruby.Call) *Suite {
 	return nil
 }
 
+// inspecVersion is the version of InSpec that profiles are told they run in:
+// the one whose verdicts are compared with.
+const inspecVersion = "5.24.24"
+
 // Install defines the language. It goes before the profile's libraries, which
 // define matchers; resources that they define are words from New on.
 func Install(in *ruby.Interp, res Resources) *Language {
 	module := in.DefineModule(nil, "Inspec")
+	module.SetConst("VERSION", ruby.NewString(inspecVersion))
+	log := in.DefineModule(module, "Log")
+	for _, name := range []string{"trace", "debug", "info", "warn", "error", "fatal"} {
+		log.DefSingleton(name, func(*ruby.Call) (ruby.Value, error) { return nil, nil })
+		log.DefSingleton(name+"?", func(*ruby.Call) (ruby.Value, error) { return false, nil })
+	}
 	k := &Language{
 		in: in, res: res, named: map[string]bool{},
 		context: in.DefineClass(module, "ControlEvalContext", nil),

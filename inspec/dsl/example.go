@@ -275,6 +275,7 @@ func (e *example) execute(in *ruby.Interp) (err error) {
 // exception: a limit of the engine, or a mistake in it.
 const (
 	limitException  = "Reeve::LimitError"
+	brokenException = "Reeve::BrokenProfile" // a file that can't be read or run
 	engineException = "Reeve::EngineError"
 )
 
@@ -292,7 +293,11 @@ func (s *Suite) fail(res *hdf.Result, err error, file string, line int) {
 	e := exception(err)
 	if e == nil {
 		res.Status, res.Message, res.Backtrace = hdf.Error, err.Error(), []string{at}
-		res.Exception = limitException
+		res.Exception = brokenException
+		var limit *ruby.LimitError
+		if errors.As(err, &limit) {
+			res.Exception = limitException
+		}
 		var broken *engineError
 		if errors.As(err, &broken) {
 			res.Exception = engineException
