@@ -34,10 +34,10 @@ control 'typed wrong' do
   end
 end
 control 'not here' do
-  describe mssql_session(user: 'sa') do
+  describe opa(content: '{}') do
     its('x') { should eq Missing::Thing }
   end
-  describe inspec.oracledb_session do
+  describe inspec.opa do
     it { should exist }
   end
   x = ` + "`id`" + `
@@ -66,9 +66,9 @@ end
 		"top/controls/a.rb:3: the library aws-sdk is not there",
 		"top/controls/a.rb:19: control typed wrong: nothing is called descibe: no resource, matcher or function",
 		"top/controls/a.rb:20: control typed wrong: nothing is called shold: no resource, matcher or function",
-		"top/controls/a.rb:24: control not here: the resource mssql_session is not supported",
+		"top/controls/a.rb:24: control not here: the resource opa is not supported",
 		"top/controls/a.rb:25: control not here: there is no constant Missing",
-		"top/controls/a.rb:27: control not here: the resource oracledb_session is not supported",
+		"top/controls/a.rb:27: control not here: the resource opa is not supported",
 		"top/controls/a.rb:30: control not here: running a command with backticks is not supported",
 		"base/controls/c.rb:1: control below: nothing is called frobnicate: no resource, matcher or function",
 	}

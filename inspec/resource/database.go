@@ -179,6 +179,10 @@ func (s *Set) ask(client, cmd string) (target.CommandResult, error) {
 	if errors.As(err, &late) {
 		return out, s.fail("%s did not answer within %v", client, late.After)
 	}
+	var large *target.OutputError
+	if errors.As(err, &large) {
+		return out, s.fail("%s gave more than the %d bytes that are allowed", client, large.Limit)
+	}
 	if err != nil {
 		return out, s.problem(err)
 	}

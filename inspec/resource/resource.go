@@ -45,7 +45,8 @@ type Set struct {
 	names    map[*ruby.Class]string
 	supports map[string][]*ruby.Hash
 	table    tableClasses
-	debs     []packageInfo // dpkg's, once they were read
+	debs     []packageInfo     // dpkg's, once they were read
+	late     map[string]func() // defines a resource of that name, which nobody has asked for yet
 
 	skipped, failed *ruby.Class
 }
@@ -75,7 +76,7 @@ func Install(in *ruby.Interp, t target.Target, opt Options) (*Set, error) {
 	s.defineFilterTable()
 	for _, define := range []func(*Set){
 		defineFile, defineCommand, defineSystem, defineAccounts, definePackage, defineProcess, defineMount,
-		defineConfig, defineTables, defineService, defineTools, defineX509, defineXML, defineServers, defineDatabases, defineKeys, defineGrub, defineHTTP, defineSSL, defineRoutes, defineQuestions, defineDocker, defineNFTables, defineNginx, defineNetwork, defineSmall, defineAide, defineFirewalld, defineLibrary, defineForeign,
+		defineConfig, defineTables, defineService, defineTools, defineX509, defineXML, defineServers, defineDatabases, defineKeys, defineGrub, defineHTTP, defineSSL, defineRoutes, defineQuestions, defineDocker, defineNFTables, defineNginx, defineNetwork, defineSmall, defineAide, defineFirewalld, defineLibrary, defineForeign, defineSessions, definePodman, defineRest,
 	} {
 		define(s)
 	}
@@ -83,12 +84,19 @@ func Install(in *ruby.Interp, t target.Target, opt Options) (*Set, error) {
 }
 
 // Has reports whether there is a resource of that name.
-func (s *Set) Has(name string) bool { _, ok := s.registry[name]; return ok }
+func (s *Set) Has(name string) bool {
+	_, ok := s.registry[name]
+	_, late := s.late[name]
+	return ok || late
+}
 
 // Names returns the names of all resources, sorted.
 func (s *Set) Names() []string {
 	names := make([]string, 0, len(s.registry))
 	for n := range s.registry {
+		names = append(names, n)
+	}
+	for n := range s.late {
 		names = append(names, n)
 	}
 	slices.Sort(names)
@@ -106,8 +114,8 @@ func (s *Set) Backend() *ruby.Object { return s.backend }
 // is returned all the same and knows why (Skipped, Failed); any other error is
 // the caller's.
 func (s *Set) New(c *ruby.Call, name string, args []ruby.Value) (ruby.Value, error) {
-	class, ok := s.registry[name]
-	if !ok {
+	class := s.class(name)
+	if class == nil {
 		return nil, s.in.Raise(s.in.Class("NameError"), "there is no resource %q", name)
 	}
 	o := s.in.NewObject(class, nil)
@@ -317,8 +325,9 @@ func (s *Set) defineBase(inspec *ruby.Class) {
 }
 
 func (s *Set) register(name string, class *ruby.Class) {
-	if _, there := s.registry[name]; there {
+	if s.Has(name) {
 		delete(s.supports, name)
+		delete(s.late, name)
 	}
 	s.registry[name] = class
 	s.names[class] = name

@@ -117,7 +117,7 @@ func (w *world) check(t *testing.T, name string) {
 		if !ok {
 			t.Fatalf("%s:%d: no =>", name, n+1)
 		}
-		if got := w.says(t, strings.TrimSpace(src)); got != want {
+		if got := strings.ReplaceAll(w.says(t, strings.TrimSpace(src)), "\n", `\n`); got != want {
 			t.Errorf("%s:%d: %s\n got %s\nwant %s", name, n+1, src, got, want)
 		}
 	}

@@ -71,12 +71,22 @@ func defineService(s *Set) {
 		d.name, _ = argString(c, 0)
 		return d, s.arity(c, 1, 2)
 	})
-	for name, manager := range map[string]func(*serviceRes) (*serviceInfo, error){"upstart_service": s.upstart, "runit_service": s.runit} {
-		s.define(name, map[string]string{"upstart_service": "UpstartService", "runit_service": "RunitService"}[name], svc, func(c *ruby.Call) (any, error) {
-			d := &serviceRes{manager: manager}
-			d.name, _ = argString(c, 0)
-			d.ctl, _ = argString(c, 1)
-			return d, s.arity(c, 1, 2)
+	for _, r := range []struct {
+		name, class string
+		manager     func(*serviceRes) (*serviceInfo, error)
+	}{
+		{"upstart_service", "UpstartService", s.upstart},
+		{"runit_service", "RunitService", s.runit},
+		{"bsd_service", "BSDService", s.bsdInit},
+		{"launchd_service", "LaunchdService", s.launchd},
+	} {
+		s.later(r.name, func() {
+			s.define(r.name, r.class, s.class("service"), func(c *ruby.Call) (any, error) {
+				d := &serviceRes{manager: r.manager}
+				d.name, _ = argString(c, 0)
+				d.ctl, _ = argString(c, 1)
+				return d, s.arity(c, 1, 2)
+			})
 		})
 	}
 	defineKernelModule(s)
@@ -111,6 +121,55 @@ func (s *Set) runit(d *serviceRes) (*serviceInfo, error) {
 	running := ok && strings.HasPrefix(out, "run:")
 	enabled := ok && (running || strings.Contains(out, "normally up") || strings.Contains(out, "want up"))
 	return &serviceInfo{kind: "runit", installed: ok, running: running, enabled: enabled}, err
+}
+
+// bsdInit asks service, as on FreeBSD.
+func (s *Set) bsdInit(d *serviceRes) (*serviceInfo, error) {
+	ctl := d.ctl
+	if ctl == "" {
+		ctl = "service"
+	}
+	enabledOnly := leadingInt(s.platform.Release) < 10
+	flag := "-l"
+	if enabledOnly {
+		flag = "-e"
+	}
+	list, ok, err := s.stdout("%s %s", ctl, flag)
+	if err != nil || !ok {
+		return nil, err
+	}
+	found := slices.ContainsFunc(lines(list), func(line string) bool {
+		return line == d.name || enabledOnly && strings.HasSuffix(line, "/"+d.name)
+	})
+	if !found {
+		return nil, nil
+	}
+	info := &serviceInfo{kind: "bsd-init", installed: true, enabled: true}
+	if !enabledOnly {
+		if _, info.enabled, err = s.stdout("%s %s enabled", ctl, d.name); err != nil {
+			return nil, err
+		}
+	}
+	_, info.running, err = s.stdout("%s %s onestatus", ctl, d.name)
+	return info, err
+}
+
+// launchd asks launchctl, as on macOS: the first line with the name in it.
+func (s *Set) launchd(d *serviceRes) (*serviceInfo, error) {
+	ctl := d.ctl
+	if ctl == "" {
+		ctl = "launchctl"
+	}
+	list, ok, err := s.stdout("%s list", ctl)
+	if err != nil || !ok {
+		return nil, err
+	}
+	for _, line := range lines(list) {
+		if w := strings.Split(line, "\t"); strings.Contains(line, d.name) && len(w) == 3 {
+			return &serviceInfo{kind: "darwin", installed: true, enabled: true, running: w[0] != "-"}, nil
+		}
+	}
+	return nil, nil
 }
 
 func defineServiceMethods(s *Set, k *ruby.Class) {
