@@ -133,3 +133,28 @@ func (s *Store) LinksOf(ctx context.Context, agent fleet.AgentName, now time.Tim
 	}
 	return links, joined, nil
 }
+
+// Replicas lists the replicas that are there.
+func (s *Store) Replicas(ctx context.Context, now time.Time) (out []Replica, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		rows, err := tx.Query(ctx, `SELECT id, address, version, started, expires FROM replicas WHERE expires > ? ORDER BY id`, micros(now))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var r Replica
+			var started, expires int64
+			if err := rows.Scan(&r.ID, &r.Address, &r.Version, &started, &expires); err != nil {
+				return err
+			}
+			r.Started, r.Expires = fromMicros(started), fromMicros(expires)
+			out = append(out, r)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list replicas: %w", err)
+	}
+	return out, nil
+}

@@ -71,6 +71,10 @@ func replicas(t *testing.T, s *store.Store) {
 	must(s.ChangeLinks(ctx, "a", nil, []fleet.Peer{{Agent: "edge", Instance: "i2", Session: "s2"}}))
 	same("changed", links("edge", epoch, true), []string{"b i1 s4", "a i2 s5"})
 
+	there, err := s.Replicas(ctx, soon)
+	must(err)
+	same("there", len(there), 1)
+
 	// A replica whose time has passed is back when it says so, until it is removed.
 	same("a is gone", links("edge", soon, true), []string{"b i1 s4"})
 	save("a", later, false)
