@@ -97,6 +97,13 @@ var (
 	wide  = regexp.MustCompile(`find( +-[LHP])? +('?\{\}'?|/|/(usr|lib|var|bin|opt|home)\S*)( |$)|rpm -V|rpm --verify|debsums|dpkg -V`)
 )
 
+// quick reports whether the answer to q is worth waiting for before others are
+// asked.
+func quick(q question) bool {
+	k := kindOf(q)
+	return k == light || k == heavy && (&call{question: q}).weight() == 0
+}
+
 // A lane works off calls one after another.
 type lane interface {
 	// do returns when each of calls was answered.
@@ -241,11 +248,11 @@ func (p *pool) next() (kind, []*call) {
 		case 2:
 			return take(heavy, 1)
 		case 1:
-			return take(heavy, share(heavy, p.jobs))
+			return take(heavy, max(2, share(heavy, p.jobs)))
 		}
 		return take(heavy, max(8, share(heavy, p.jobs)))
 	case lights > 0:
-		return take(light, max(8, share(light, max(1, p.jobs-p.busy[heavy]-p.busy[holder]))))
+		return take(light, max(16, share(light, max(1, p.jobs-p.busy[heavy]-p.busy[holder]))))
 	case len(p.waiting[watcher]) > 0 && p.busy == [kinds]int{} && len(p.waiting[holder]) == 0:
 		return take(watcher, len(p.waiting[watcher]))
 	}
