@@ -23,7 +23,7 @@ import (
 	"reeve.dev/reeve/inspec/fetch"
 	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/inspec/target/image"
-	"reeve.dev/reeve/internal/heap"
+	"reeve.dev/reeve/internal/memory"
 	"reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan/kube"
 	"reeve.dev/reeve/threshold"
@@ -95,7 +95,7 @@ skipped; 2 if the scan couldn't be made.`,
 
 // scanMemory is what a scan works in unless its profile needs more: a program
 // to be run beside others stays small, and most scans end before it is used up.
-const scanMemory = 28 << 20
+const scanMemory = 24 << 20
 
 type scanCommand struct {
 	profile, threshold  string
@@ -112,7 +112,7 @@ type scanCommand struct {
 }
 
 func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) error {
-	defer heap.Bound(scanMemory)()
+	defer memory.Bound(scanMemory)()
 	// Everything that can be wrong with the request is found before the
 	// target is touched.
 	reporters, err := parseReporters(s.reporters, s.account)

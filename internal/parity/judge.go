@@ -12,6 +12,7 @@ import (
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/internal/golden"
+	"reeve.dev/reeve/internal/memory"
 )
 
 // task is what a judging process reads.
@@ -37,6 +38,8 @@ func judge(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&do); err != nil {
 		return err
 	}
+	memory.DropCode() // as `reeve scan` has it
+	defer memory.Bound(24 << 20)()
 	start := time.Now()
 	p, err := inspec.Load(do.Profile)
 	if err != nil {
