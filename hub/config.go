@@ -14,13 +14,21 @@ import (
 	"reeve.dev/reeve/internal/config"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/store/postgres"
 )
 
 // Config is a hub's configuration file. Every key is also in the environment,
 // as REEVE_HUB_ and the key.
 type Config struct {
-	// DataDir holds the database and the documents.
+	// DataDir holds the database and the documents, unless Database and
+	// Documents say otherwise. Each replica has one of its own.
 	DataDir string `yaml:"dataDir"`
+	// Database is one that several replicas of the hub share.
+	Database DatabaseConfig `yaml:"database"`
+	// Documents is the folder that the replicas share.
+	Documents DirConfig `yaml:"documents"`
+	// Replica says where the other replicas reach this one.
+	Replica ReplicaConfig `yaml:"replica"`
 	// CADir is what `reeve ca init` made.
 	CADir  string       `yaml:"caDir"`
 	Listen ListenConfig `yaml:"listen"`
@@ -46,16 +54,33 @@ type Config struct {
 	Log              LogConfig              `yaml:"log"`
 }
 
-// ListenConfig has the addresses of the three ports; port 0 takes any.
+// ListenConfig has the addresses of the ports; port 0 takes any. Replicas is
+// only for a hub with a database that is shared.
 type ListenConfig struct {
 	API      string `yaml:"api"`
 	Services string `yaml:"services"`
 	Metrics  string `yaml:"metrics"`
+	Replicas string `yaml:"replicas"`
 }
 
 // DirConfig names a folder; empty means none.
 type DirConfig struct {
 	Dir string `yaml:"dir"`
+}
+
+// DatabaseConfig is a PostgreSQL database; none if URL is empty. The password
+// is in the file or variable named, or in what libpq reads (~/.pgpass).
+type DatabaseConfig struct {
+	URL            string `yaml:"url"`
+	PasswordFile   string `yaml:"passwordFile"`
+	PasswordEnv    string `yaml:"passwordEnv"`
+	MaxConnections int    `yaml:"maxConnections"`
+}
+
+// ReplicaConfig has the HOST:PORT where the other replicas reach this one;
+// empty takes the host's name and the port that is listened on.
+type ReplicaConfig struct {
+	Address string `yaml:"address"`
 }
 
 // SinkConfig is one receiver of alerts. The only type is rpc, an AlertSink.
@@ -107,7 +132,8 @@ func Defaults() Config {
 	return Config{
 		DataDir:      "/var/lib/reeve-hub",
 		CADir:        "/etc/reeve/ca",
-		Listen:       ListenConfig{API: ":8443", Services: ":9443", Metrics: ":9090"},
+		Database:     DatabaseConfig{MaxConnections: postgres.DefaultConnections},
+		Listen:       ListenConfig{API: ":8443", Services: ":9443", Metrics: ":9090", Replicas: ":7443"},
 		Scan:         ScanConfig{LeaseFor: scan.DefaultLeaseFor, MaxAttempts: scan.DefaultMaxAttempts, QueueFor: scan.DefaultQueueFor},
 		Certificates: CertificateConfig{AgentLife: pki.AgentLife, AgentGrace: pki.AgentGrace},
 		Log:          LogConfig{Format: "text"},
@@ -134,7 +160,7 @@ func (c Config) Validate() error {
 	if c.CADir == "" {
 		bad("caDir: it must name the folder that `reeve ca init` made")
 	}
-	for _, l := range []struct{ key, addr string }{{"api", c.Listen.API}, {"services", c.Listen.Services}, {"metrics", c.Listen.Metrics}} {
+	for _, l := range []struct{ key, addr string }{{"api", c.Listen.API}, {"services", c.Listen.Services}, {"metrics", c.Listen.Metrics}, {"replicas", c.Listen.Replicas}} {
 		if _, _, err := net.SplitHostPort(l.addr); err != nil {
 			bad("listen.%s %q: it must be HOST:PORT or :PORT", l.key, l.addr)
 		}
@@ -144,6 +170,7 @@ func (c Config) Validate() error {
 			bad("%s %q: it must be https://HOST:PORT, without a slash at the end", u.key, u.url)
 		}
 	}
+	errs = append(errs, c.validateReplicas()...)
 	seen := map[string]bool{}
 	for i, s := range c.Sinks {
 		if err := alert.ValidateSink(s.Name); err != nil {

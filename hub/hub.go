@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -32,7 +31,6 @@ import (
 	"reeve.dev/reeve/scan"
 	scanlink "reeve.dev/reeve/scan/link"
 	"reeve.dev/reeve/store"
-	"reeve.dev/reeve/store/sqlite"
 	"reeve.dev/reeve/threshold"
 	"reeve.dev/reeve/tunnel"
 	"reeve.dev/reeve/web"
@@ -45,9 +43,12 @@ type Hub struct {
 	ca    *pki.CA
 	peers *pki.Peers
 	links *links
-	queue *scan.Queue
-	alert *alert.Worker
-	api   *api.API
+	// agents is links or, where the hub has replicas, replicas.
+	agents   agents
+	replicas *replicas
+	queue    *scan.Queue
+	alert    *alert.Worker
+	api      *api.API
 
 	addrs   Addrs
 	public  string
@@ -58,8 +59,9 @@ type Hub struct {
 	closed   error
 }
 
-// Addrs are the addresses that a hub listens on.
-type Addrs struct{ API, Services, Metrics net.Addr }
+// Addrs are the addresses that a hub listens on; Replicas is nil where it has
+// none.
+type Addrs struct{ API, Services, Metrics, Replicas net.Addr }
 
 // server is one port: it serves until it is stopped.
 type server struct {
@@ -113,7 +115,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		return nil, err
 	}
 	h.onClose(unlock)
-	if h.store, err = sqlite.Open(ctx, filepath.Join(cfg.DataDir, "reeve.db"), logger.With("component", "store")); err != nil {
+	if h.store, err = openStore(ctx, cfg, logger.With("component", "store")); err != nil {
 		return nil, err
 	}
 	h.onClose(h.store.Close)
@@ -136,12 +138,12 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h.addrs = Addrs{apiListener.Addr(), servicesListener.Addr(), metricsListener.Addr()}
+	h.addrs = Addrs{API: apiListener.Addr(), Services: servicesListener.Addr(), Metrics: metricsListener.Addr()}
 	h.public = urlOr(cfg.PublicURL, cfg.Names, apiListener)
 	servicesURL := urlOr(cfg.ServicesURL, cfg.Names, servicesListener)
 
 	callbacks := webhook.Config{PublicURL: h.public, AllowPrivate: cfg.Callbacks.AllowPrivate}
-	if err := h.openSinks(cfg.Sinks, callbacks); err != nil {
+	if err := h.openSinks(cfg, callbacks); err != nil {
 		return nil, err
 	}
 	h.links = &links{
@@ -153,8 +155,15 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err := h.links.load(ctx); err != nil {
 		return nil, err
 	}
+	h.agents = h.links
+	var replicasListener net.Listener
+	if cfg.Database.URL != "" {
+		if replicasListener, err = h.openReplicas(cfg, version); err != nil {
+			return nil, err
+		}
+	}
 	h.queue = scan.NewQueue(scan.Config{
-		Store: h.store, Profiles: profiles, Thresholds: thresholds, Agents: h.store, Connected: h.links.connected,
+		Store: h.store, Profiles: profiles, Thresholds: thresholds, Agents: h.store, Connected: h.agents.connected,
 		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), Logger: logger.With("component", "scans"),
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
@@ -164,7 +173,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		insightlink.Handler(insights, logger.With("component", "insights")),
 	)
 	h.api = api.New(api.Config{
-		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.links, Tokens: h.store, CA: h.ca, Peers: h.peers,
+		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.agents, Tokens: h.store, CA: h.ca, Peers: h.peers,
 		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
 		Version: version, Logger: logger.With("component", "api"),
 	})
@@ -177,7 +186,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ways := forward.WithLocal(h.links, own, logger.With("component", "services"))
+	ways := forward.WithLocal(h.agents, own, logger.With("component", "services"))
 	h.onClose(ways.Close)
 	forwarding, err := forward.NewHub(forward.HubConfig{
 		Authenticate: forward.Linked(cfg.IncomingServices, agentCaller, h.caller), Links: ways, Users: h.ca,
@@ -200,6 +209,9 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	apiServer.Protocols.SetHTTP2(true)
 	apiServer.RegisterOnShutdown(h.links.end)
 	h.serve("services", servicesListener, tlsConfig, forwarding)
+	if h.replicas != nil {
+		h.serve("replicas", replicasListener, tlsConfig, h.replicas.handler())
+	}
 	return h, nil
 }
 
@@ -232,11 +244,11 @@ func urlOr(configured string, names []string, l net.Listener) string {
 	return "https://" + net.JoinHostPort(host, port)
 }
 
-func (h *Hub) openSinks(cfgs []SinkConfig, callbacks webhook.Config) error {
+func (h *Hub) openSinks(cfg Config, callbacks webhook.Config) error {
 	callback := webhook.New(callbacks)
 	h.onClose(callback.Close)
 	sinks := map[string]alert.Sink{alert.CallbackSink: callback}
-	for _, c := range cfgs {
+	for _, c := range cfg.Sinks {
 		s, err := rpc.New(c.rpc())
 		if err != nil {
 			return fmt.Errorf("sink %s: %w", c.Name, err)
@@ -244,8 +256,15 @@ func (h *Hub) openSinks(cfgs []SinkConfig, callbacks webhook.Config) error {
 		h.onClose(s.Close)
 		sinks[c.Name] = s
 	}
+	holder := "hub"
+	if cfg.Database.URL != "" {
+		var err error
+		if holder, err = replicaID(cfg.DataDir); err != nil {
+			return err
+		}
+	}
 	h.alert = alert.NewWorker(alert.Config{
-		Store: h.store, Sinks: sinks, Holder: "hub", Logger: h.log.With("component", "alerts"),
+		Store: h.store, Sinks: sinks, Holder: holder, Logger: h.log.With("component", "alerts"),
 	})
 	return nil
 }
@@ -452,6 +471,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	worker("scans", h.queue.Run)
 	worker("alerts", h.alert.Run)
+	if h.replicas != nil {
+		worker("replicas", func(ctx context.Context) error { h.replicas.run(ctx); return nil })
+	}
 	worker("links", func(ctx context.Context) error { h.links.run(ctx); return nil })
 	worker("sweeper", func(ctx context.Context) error { h.sweep(ctx); return nil })
 	for _, s := range h.servers {
@@ -489,6 +511,9 @@ func (h *Hub) sweep(ctx context.Context) {
 	for {
 		if _, err := h.store.SweepBlobs(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			h.log.WarnContext(ctx, "sweep documents, will retry", "error", err)
+		}
+		if err := h.store.RemoveReplicas(ctx, "", time.Now().Add(-replicaKept)); err != nil && ctx.Err() == nil {
+			h.log.WarnContext(ctx, "sweep replicas, will retry", "error", err)
 		}
 		if err := pki.Sweep(ctx, h.store, time.Now().Add(-tokensKept)); err != nil && ctx.Err() == nil {
 			h.log.WarnContext(ctx, "sweep tokens, will retry", "error", err)

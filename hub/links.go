@@ -38,6 +38,7 @@ type links struct {
 	services http.Handler // what a registered agent may ask for
 	forward  http.Handler // what its callers ask of other services
 	version  string
+	changed  func() // called after each change of the table; it must not block
 	log      *slog.Logger
 
 	stopped context.Context    // done when no link may live any more
@@ -85,6 +86,7 @@ func (ls *links) load(ctx context.Context) error {
 	ls.open = map[fleet.AgentName]int{}
 	ls.here = map[fleet.AgentName]map[fleet.InstanceID]*link{}
 	ls.known = map[fleet.AgentName]bool{}
+	ls.changed = func() {}
 	for _, a := range agents {
 		ls.known[a.Agent] = true
 	}
@@ -270,6 +272,7 @@ func (ls *links) add(l *link, instance fleet.InstanceID) {
 		ls.here[l.agent] = map[fleet.InstanceID]*link{}
 	}
 	ls.here[l.agent][instance] = l
+	ls.changed()
 }
 
 // drop takes a link out of the table for good.
@@ -284,6 +287,7 @@ func (ls *links) drop(l *link) {
 func (ls *links) takeOut(l *link) {
 	if instance := l.peer().Instance; ls.here[l.agent][instance] == l {
 		delete(ls.here[l.agent], instance)
+		ls.changed()
 	}
 }
 
