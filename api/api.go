@@ -31,11 +31,13 @@ type Config struct {
 	Thresholds *threshold.Set
 	Fleet      Fleet
 	Tokens     pki.TokenStore
-	CA         *pki.CA
-	Peers      *pki.Peers
-	Insights   Insights
-	Outbox     alert.Outbox
-	Callbacks  webhook.Config
+	// Revocations is where the CA's deny list is kept.
+	Revocations pki.RevocationStore
+	CA          *pki.CA
+	Peers       *pki.Peers
+	Insights    Insights
+	Outbox      alert.Outbox
+	Callbacks   webhook.Config
 	// PublicURL is where callers reach this API, ServicesURL where they
 	// reach forwarded services; neither ends in a slash.
 	PublicURL, ServicesURL string
@@ -76,6 +78,7 @@ func New(cfg Config) *API {
 	a.fleet()
 	a.tokens()
 	a.credentials()
+	a.revocations()
 	a.birger()
 	a.insights()
 	a.alerts()

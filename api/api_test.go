@@ -111,7 +111,7 @@ func newWorld(t *testing.T, agents ...fleet.AgentName) *world {
 	}
 	w.url = "https://" + l.Addr().String()
 	w.API = api.New(api.Config{
-		Scans: w.queue, Profiles: profiles{}, Thresholds: thresholds, Fleet: members{w.store}, Tokens: w.store, CA: w.ca, Peers: w.ca.Peers(),
+		Scans: w.queue, Profiles: profiles{}, Thresholds: thresholds, Fleet: members{w.store}, Tokens: w.store, Revocations: w.store, CA: w.ca, Peers: w.ca.Peers(),
 		Insights: w.store, Outbox: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
 	})
 	srv := &http.Server{Handler: w.API, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
@@ -761,9 +761,9 @@ func TestCredentials(t *testing.T) {
 	if time.Until(long.Expires) > pki.CALife {
 		t.Errorf("a certificate said to be good until %v", long.Expires)
 	}
-	made := decode[api.Credential](t, w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"a","type":"kubernetes","name":"n","kind":"token","expiresIn":"1h","force":true}`), http.StatusCreated)
+	made := decode[api.Credential](t, w.do(t, "POST", "/api/v1/credentials/service", `{"agent":"a","type":"kubernetes","name":"n","holder":"alice","kind":"token","expiresIn":"1h","force":true}`), http.StatusCreated)
 	cred, err := w.ca.VerifyServiceToken(made.Token)
-	if want := (pki.Identity{Purpose: pki.Service, Agent: "a", Type: "kubernetes", Name: "n"}); err != nil || cred.Identity != want {
+	if want := (pki.Identity{Purpose: pki.Service, Agent: "a", Type: "kubernetes", Name: "n", Holder: "alice"}); err != nil || cred.Identity != want || cred.ID != made.ID {
 		t.Errorf("the token is for %+v, %v", cred, err)
 	}
 	if made.URL != "https://services" || made.Username != "n.a" || time.Until(made.Expires) > time.Hour {

@@ -25,7 +25,8 @@ type Caller struct {
 	Role pki.Role `json:"role"`
 	By   string   `json:"by" enum:"token,session,certificate"`
 	// tokenID is that of the token or session.
-	tokenID string
+	tokenID    string
+	credential pki.Credential
 }
 
 // String is how a caller is named in records, such as token:ci.
@@ -55,7 +56,7 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 	if c, err := r.Cookie(sessionCookie); err == nil {
 		return a.byToken(r.Context(), pki.Session, "session", c.Value)
 	}
-	id, _, err := a.cfg.Peers.Peer(r.TLS)
+	id, err := a.cfg.Peers.Credential(r.TLS)
 	if errors.Is(err, pki.ErrNoCertificate) {
 		return Caller{}, errNoCredential
 	}
@@ -63,9 +64,9 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 		return Caller{}, err
 	}
 	if id.Purpose != pki.Control {
-		return Caller{}, fmt.Errorf("%w (it is %s)", errNotControl, id)
+		return Caller{}, fmt.Errorf("%w (it is %s)", errNotControl, id.Identity)
 	}
-	return Caller{Name: id.Name, Role: pki.Admin, By: "certificate"}, nil
+	return Caller{Name: id.Name, Role: pki.Admin, By: "certificate", credential: id}, nil
 }
 
 func (a *API) byToken(ctx context.Context, kind pki.Kind, by, text string) (Caller, error) {
@@ -73,7 +74,8 @@ func (a *API) byToken(ctx context.Context, kind pki.Kind, by, text string) (Call
 	if err != nil {
 		return Caller{}, err
 	}
-	return Caller{Name: t.Name, Role: t.Role, By: by, tokenID: t.ID}, nil
+	held := pki.Credential{Kind: pki.ByToken, ID: t.ID, Issued: t.Created}
+	return Caller{Name: t.Name, Role: t.Role, By: by, tokenID: t.ID, credential: held}, nil
 }
 
 type callerKey struct{}
@@ -101,7 +103,9 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 		huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this needs the role %s; %s has the role %s", role, caller, caller.Role))
 		return
 	}
-	next(huma.WithValue(ctx, callerKey{}, caller))
+	held, stop := a.held(ctx.Context(), caller)
+	defer stop()
+	next(huma.WithContext(ctx, context.WithValue(held, callerKey{}, caller)))
 }
 
 // refusal is the answer to who isn't let in because of err.

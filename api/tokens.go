@@ -66,6 +66,7 @@ type (
 		Agent     string `json:"agent"`
 		Type      string `json:"type" doc:"kubernetes, or x-… for one of your own"`
 		Name      string `json:"name"`
+		Holder    string `json:"holder,omitempty" doc:"Who is given it, for rules and records; letters, digits, '-', '.' and '_'"`
 		Kind      string `json:"kind" enum:"certificate,token" doc:"A client certificate, or a JWT for Bearer or Basic"`
 		CSR       string `json:"csr,omitempty" doc:"Certificate request in PEM, if the key is to stay with you"`
 		ExpiresIn life   `json:"expiresIn,omitempty" doc:"2160h (90 days) if left out"`
@@ -75,6 +76,8 @@ type (
 		Agent       string    `json:"agent"`
 		Type        string    `json:"type"`
 		Name        string    `json:"name"`
+		Holder      string    `json:"holder,omitempty"`
+		ID          string    `json:"id" doc:"The certificate's serial number or the token's jti, by which it can be revoked"`
 		URL         string    `json:"url" doc:"Where the service answers"`
 		CA          string    `json:"ca" doc:"PEM, to verify the hub with"`
 		Expires     time.Time `json:"expires"`
@@ -140,7 +143,7 @@ func (a *API) tokens() {
 		ID string `path:"id"`
 	},
 	) (*struct{}, error) {
-		if err := a.cfg.Tokens.RevokeToken(ctx, in.ID); err != nil {
+		if err := a.revokeToken(ctx, in.ID); err != nil {
 			return nil, a.problem(ctx, "revoke a token", err)
 		}
 		a.cfg.Logger.InfoContext(ctx, "token revoked", "token", in.ID, "by", callerOf(ctx).String())
@@ -157,10 +160,11 @@ func (a *API) credentials() {
 	huma.Register(a.huma, op, func(ctx context.Context, in *struct{ Body CredentialRequest }) (*output, error) {
 		b := in.Body
 		agent, typ, name := fleet.AgentName(b.Agent), fleet.ServiceType(b.Type), fleet.ServiceName(b.Name)
+		id := pki.Identity{Purpose: pki.Service, Agent: agent, Type: typ, Name: b.Name, Holder: b.Holder}
 		for _, c := range []struct {
 			path string
 			err  error
-		}{{"agent", agent.Validate()}, {"type", typ.Validate()}, {"name", name.Validate()}} {
+		}{{"agent", agent.Validate()}, {"type", typ.Validate()}, {"name", name.Validate()}, {"holder", id.Validate()}} {
 			if c.err != nil {
 				return nil, invalidMember(c.path, c.err.Error())
 			}
@@ -173,7 +177,7 @@ func (a *API) credentials() {
 		d := b.ExpiresIn.or(pki.ServiceLife)
 		out := &output{}
 		o := &out.Body
-		o.Agent, o.Type, o.Name, o.URL, o.CA = b.Agent, b.Type, b.Name, a.cfg.ServicesURL, string(a.cfg.CA.CertPEM())
+		o.Agent, o.Type, o.Name, o.Holder, o.URL, o.CA = b.Agent, b.Type, b.Name, b.Holder, a.cfg.ServicesURL, string(a.cfg.CA.CertPEM())
 		o.Expires = time.Now().Add(d).UTC().Truncate(time.Second)
 		var cert, key []byte
 		var err error
@@ -182,26 +186,32 @@ func (a *API) credentials() {
 			return nil, invalidMember("csr", "is for the kind certificate")
 		case b.Kind == "token":
 			o.Username = b.Name + "." + b.Agent
-			o.Token, err = a.cfg.CA.IssueServiceToken(agent, typ, name, d)
+			o.Token, err = a.cfg.CA.NewServiceToken(id, d)
 		case b.CSR != "":
-			if cert, err = a.cfg.CA.IssueService([]byte(b.CSR), agent, typ, name, d); err != nil {
+			if cert, err = a.cfg.CA.Issue([]byte(b.CSR), id, d); err != nil {
 				return nil, invalidMember("csr", err.Error())
 			}
 		default:
-			cert, key, err = a.cfg.CA.NewCredential(pki.Identity{Purpose: pki.Service, Agent: agent, Type: typ, Name: b.Name}, d)
+			cert, key, err = a.cfg.CA.NewCredential(id, d)
 		}
 		if err != nil {
 			return nil, a.problem(ctx, "create a service credential", err)
 		}
-		if block, _ := pem.Decode(cert); block != nil {
+		if o.Token != "" {
+			c, err := a.cfg.CA.VerifyServiceToken(o.Token)
+			if err != nil {
+				return nil, a.problem(ctx, "create a service credential", err)
+			}
+			o.ID = c.ID
+		} else if block, _ := pem.Decode(cert); block != nil {
 			c, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {
 				return nil, a.problem(ctx, "create a service credential", err)
 			}
-			o.Expires = c.NotAfter // not beyond the CA's
+			o.Expires, o.ID = c.NotAfter, c.SerialNumber.Text(16) // not beyond the CA's end
 		}
 		o.Certificate, o.Key = string(cert), string(key)
-		a.cfg.Logger.InfoContext(ctx, "service credential created", "agent", agent, "service", string(typ)+"/"+b.Name, "kind", b.Kind, "by", callerOf(ctx).String())
+		a.cfg.Logger.InfoContext(ctx, "service credential created", "agent", agent, "service", string(typ)+"/"+b.Name, "kind", b.Kind, "id", o.ID, "holder", o.Holder, "by", callerOf(ctx).String())
 		return out, nil
 	})
 }
