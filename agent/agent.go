@@ -79,7 +79,11 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if a.instance, err = instanceID(filepath.Join(cfg.DataDir, "instance")); err != nil {
 		return nil, fmt.Errorf("dataDir: %w", err)
 	}
-	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.upstreams(), Kubeconfig: cfg.Kubeconfig, Logger: a.component("forward"), Registerer: a.metrics}); err != nil {
+	rules, err := forward.NewRules(cfg.Access.Rules)
+	if err != nil {
+		return nil, err
+	}
+	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.upstreams(), Rules: rules, Kubeconfig: cfg.Kubeconfig, Logger: a.component("forward"), Registerer: a.metrics}); err != nil {
 		return nil, err
 	}
 	results, err := a.spool("scans")

@@ -29,6 +29,8 @@ type Config struct {
 	// IncomingServices are ports of this machine that lead to services of the
 	// hub or of another agent.
 	IncomingServices []forward.Incoming `yaml:"incomingServices"`
+	// Access is what the cluster's owner allows the hub's callers.
+	Access AccessConfig `yaml:"access"`
 	// BirgerServices is a services file of Birger's agent, whose services and
 	// annotations are added.
 	BirgerServices string        `yaml:"birgerServices"`
@@ -40,6 +42,12 @@ type Config struct {
 	// Kubeconfig is the file for the cluster that the agent scans and
 	// collects from; empty for the pod's service account or kubectl's default.
 	Kubeconfig string `yaml:"kubeconfig"`
+}
+
+// AccessConfig says who may call what of this agent's services. What none of
+// the rules is for, the hub decides.
+type AccessConfig struct {
+	Rules []forward.Rule `yaml:"rules"`
 }
 
 // HubConfig says where the hub is and how to join it the first time.
@@ -163,6 +171,14 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("incomingServices[%d]: %s is there twice", i, s.Listen()))
 		}
 		ports[s.Listen()] = true
+	}
+	if _, err := forward.NewRules(c.Access.Rules); err != nil {
+		errs = append(errs, fmt.Errorf("access.%w", err))
+	}
+	for i, r := range c.Access.Rules {
+		if len(r.Agents) > 0 || r.Who.Anonymous || r.AnswerWithin != 0 {
+			errs = append(errs, fmt.Errorf("access.rules[%d]: agents, who.anonymous and answerWithin are for the hub's rules", i))
+		}
 	}
 	for i, kind := range c.Scan.Targets {
 		if !slices.Contains(targetKinds, kind) {
