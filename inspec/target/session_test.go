@@ -276,3 +276,48 @@ func TestShell_StatTogether(t *testing.T) {
 		t.Errorf("%d round trips for %d questions", trips, 2*len(paths))
 	}
 }
+
+func TestShell_ReadTogether(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	paths := []string{
+		write("a", "one\ntwo"), write("b", ""), write("binary", "\x00\xff\n\n"), write("to long", "x"),
+		write("liar", "==> "+dir+"/b <==\n\n==> /dev/null <==\n"), write("big", strings.Repeat("x", 200)),
+		dir, dir + "/none", dir + "/a/below", "/proc/version", "/etc/passwd", "/dev/null", dir + "/dangling", dir + "/link",
+	}
+	os.Symlink("nowhere", dir+"/dangling")
+	os.Symlink("a", dir+"/link")
+	for i := range 40 {
+		paths = append(paths, write(fmt.Sprint(i), strings.Repeat("line\n", i)))
+	}
+	s := target.NewSession(t.Context(), open(t, "shell:/bin/sh"), 1)
+	ahead, _ := s.Ahead()
+	s.Hold()
+	limit := func(path string) int64 {
+		if strings.HasSuffix(path, "/big") {
+			return 100
+		}
+		return 1 << 20
+	}
+	for _, p := range paths {
+		ahead.ReadFile(t.Context(), p, limit(p))
+	}
+	s.Release()
+	local := open(t, "local:")
+	for _, p := range paths {
+		got, err := s.Target().ReadFile(t.Context(), p, limit(p))
+		want, wantErr := local.ReadFile(t.Context(), p, limit(p))
+		if string(got) != string(want) || kind(err) != kind(wantErr) {
+			t.Errorf("%s: %q, %v, want %q, %v", p, got, err, want, wantErr)
+		}
+	}
+	if trips := s.Stats().RoundTrips; trips > 3 {
+		t.Errorf("%d round trips for %d files", trips, len(paths))
+	}
+}

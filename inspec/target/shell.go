@@ -55,14 +55,15 @@ type shells struct {
 //
 // Flow. The shell itself never runs what it is asked to: for each batch it
 // starts a subshell in the background, which works off the questions one after
-// another, and after each writes a frame to both streams:
+// another, and after each writes a frame:
 //
 //	stdout: LF marker SP sequence SP status LF
-//	stderr: LF marker SP sequence LF
+//	stderr: LF marker SP sequence LF, of commands alone
 //
 // A command is run by a /bin/sh of its own with empty standard input. Looks at
 // files are functions of the subshell, which fork for no more than stat, head
-// and readlink; all that a batch wants to have stat'ed is one question.
+// and readlink; all that a batch wants to have stat'ed is one question, and so
+// are the files to be read.
 //
 // The marker is random, so no output holds it by accident. What lies before a
 // frame is the command's output, byte for byte. The shell's own standard error
@@ -404,8 +405,8 @@ type abort struct {
 	seen [2]bool
 }
 
-// loop holds what is waiting and what was sent. sent[0] is the oldest command
-// without both frames; have says which frames of the batch came, by stream.
+// loop holds what is waiting and what was sent. sent[0] is the oldest call
+// without its frames; have says before which call of sent each stream is.
 func (s *shell) loop() {
 	var (
 		waiting []*call
@@ -494,7 +495,7 @@ func (s *shell) loop() {
 				lost(&LostError{URI: s.cfg.URI, Reason: "its shell ended", Stderr: stderrTail(ev)})
 				return
 			case ev.over:
-				if i := have[ev.stream]; ending == nil && i < len(sent) {
+				if i := frameOf(ev.stream, sent, have); ending == nil && i < len(sent) {
 					stop(sent[i], &OutputError{What: fmt.Sprintf("command %q", short(sent[i].what)), Limit: MaxOutput})
 				}
 			case len(ev.words) == 1 && ev.words[0] == "abort":
@@ -502,19 +503,20 @@ func (s *shell) loop() {
 					ending.seen[ev.stream] = true
 				}
 			default:
-				if !record(ev, sent, have, seq) {
+				i := frameOf(ev.stream, sent, have)
+				if !record(ev, sent, i, seq) {
 					lost(&LostError{URI: s.cfg.URI, Reason: "its answers are out of step; a process that a command left behind may be writing to the stream"})
 					return
 				}
-				have[ev.stream]++
+				have[ev.stream] = i + 1
 			}
 		}
 
-		for len(sent) > 0 && have[0] > 0 && have[1] > 0 {
+		for len(sent) > 0 && have[0] > 0 && (have[1] > 0 || sent[0].op != opRun) {
 			finish(sent[0], nil)
 			sent, seq = sent[1:], seq+1
 			have[0]--
-			have[1]--
+			have[1] = max(0, have[1]-1)
 		}
 		if ending != nil && ending.seen[0] && ending.seen[1] {
 			again := make([]*call, 0, len(sent)+len(waiting))
@@ -531,9 +533,17 @@ func (s *shell) loop() {
 	}
 }
 
-// record takes one frame into the call that it ends.
-func record(ev event, sent []*call, have [2]int, seq int) bool {
-	i := have[ev.stream]
+// frameOf is the index of the call that the next frame of a stream ends.
+func frameOf(stream int, sent []*call, have [2]int) int {
+	i := have[stream]
+	for stream == 1 && i < len(sent) && sent[i].op != opRun {
+		i++
+	}
+	return i
+}
+
+// record takes one frame into the call sent[i] that it ends.
+func record(ev event, sent []*call, i, seq int) bool {
 	if i >= len(sent) || len(ev.words) != 2-ev.stream || ev.words[0] != strconv.Itoa(seq+i) {
 		return false
 	}
@@ -562,9 +572,13 @@ func (s *shell) script(calls []*call, seq int) string {
 		if c.op == opRun {
 			fmt.Fprintf(&b, "(exec /bin/sh -c %s </dev/null 2>&3 3>&-)\n", Quote(c.what))
 		} else {
-			fmt.Fprintf(&b, "%s </dev/null 2>&3 3>&-\n", c.function())
+			fmt.Fprintf(&b, "%s </dev/null 3>&-\n", c.function())
 		}
-		fmt.Fprintf(&b, "printf '\\n%s %d %%d\\n' $?; printf '\\n%s %d\\n' >&3\n", mark, seq+i, mark, seq+i)
+		fmt.Fprintf(&b, "printf '\\n%s %d %%d\\n' $?", mark, seq+i)
+		if c.op == opRun {
+			fmt.Fprintf(&b, "; printf '\\n%s %d\\n' >&3", mark, seq+i)
+		}
+		b.WriteString("\n")
 	}
 	b.WriteString(") & reeve_p=$!\n")
 	return b.String()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,8 @@ const (
 // can. reeve_at says whether the path is there: forbidden when the nearest
 // directory above it may not be searched. reeve_stats prints a status for each
 // of its arguments, and then what stat says of those that are there.
+// reeve_reads prints the status of each, then the sizes of those that can be
+// read, then what head gives of them, which puts each one's name before it.
 const fileFunctions = `reeve_at() {
 if [ -e "$p" ] || [ -L "$p" ]; then return 0; fi
 reeve_d=$p
@@ -49,12 +52,26 @@ done
 shift $reeve_n
 [ $# -eq 0 ] || stat $reeve_l -c '%f %u %g %s %Y %U %G' "$@"
 }
-reeve_read() {
+reeve_able() {
 reeve_at || return
 [ -e "$p" ] || return 90
 [ ! -d "$p" ] || return 93
 [ -f "$p" ] || return 94
 [ -r "$p" ] || return 91
+}
+reeve_reads() {
+command -v stat >/dev/null && command -v head >/dev/null || return 92
+reeve_l=$1
+shift
+reeve_n=$#
+for p do
+if reeve_able; then echo 0; set -- "$@" "$p"; else echo $?; fi
+done
+shift $reeve_n
+[ $# -eq 0 ] || { stat -L -c %s "$@" && head -c $reeve_l "$@" /dev/null; }
+}
+reeve_read() {
+reeve_able || return
 if command -v head >/dev/null; then head -c $1 "$p"; return; fi
 command -v cat >/dev/null || return 92
 cat "$p"
@@ -92,6 +109,13 @@ func (c *call) function() string {
 		}
 		return "reeve_stats '" + flag + "' " + strings.Join(words, " ")
 	case opRead:
+		if c.members != nil {
+			words := make([]string, len(c.members))
+			for i, m := range c.members {
+				words[i] = Quote(m.what)
+			}
+			return fmt.Sprintf("reeve_reads %d %s", c.limit+1, strings.Join(words, " "))
+		}
 		return fmt.Sprintf("p=%s; reeve_read %d", Quote(c.what), c.limit+1)
 	case opList:
 		return "p=" + Quote(c.what) + "; reeve_list"
@@ -100,19 +124,28 @@ func (c *call) function() string {
 }
 
 // together makes one question of all looks at files by stat, since one process
-// can answer them.
+// can answer them, and one of all files to read.
 func together(calls []*call) []*call {
 	var out []*call
-	groups := map[string]*call{}
+	groups := map[question]*call{}
 	for _, c := range calls {
-		if c.apart || c.members != nil || c.op != opStat && c.op != opLstat {
+		alone := c.apart || c.members != nil
+		switch c.op {
+		case opStat, opLstat:
+		case opRead:
+			alone = alone || !readTogether.MatchString(c.what) || strings.HasPrefix(c.what, "/proc/") || strings.HasPrefix(c.what, "/sys/")
+		default:
+			alone = true
+		}
+		if alone {
 			out = append(out, c)
 			continue
 		}
-		g := groups[c.op]
+		k := question{op: c.op, limit: c.limit}
+		g := groups[k]
 		if g == nil {
-			g = &call{question: question{op: c.op}, ctx: c.ctx}
-			groups[c.op] = g
+			g = &call{question: k, ctx: c.ctx}
+			groups[k] = g
 			out = append(out, g)
 		}
 		g.members = append(g.members, c)
@@ -120,10 +153,23 @@ func together(calls []*call) []*call {
 	return out
 }
 
+// readTogether are the names that every head prints as they are. What is below
+// /proc and /sys doesn't have the size that stat says.
+var readTogether = regexp.MustCompile(`^/[!-~]+$`)
+
 // resolve gives the members of a group their answers and returns those that
 // must be asked by themselves: all of them when what stat printed doesn't tell
 // which line is whose, or when it hung.
 func (c *call) resolve(err error) (apart []*call) {
+	if c.op == opRead {
+		if err != nil || !c.resolveReads() {
+			for _, m := range c.members {
+				m.apart = true
+			}
+			return c.members
+		}
+		return nil
+	}
 	lines := strings.Split(strings.TrimSuffix(string(c.result.Stdout), "\n"), "\n")
 	n := len(c.members)
 	there := 0
@@ -149,6 +195,53 @@ func (c *call) resolve(err error) (apart []*call) {
 		m.answered(m)
 	}
 	return nil
+}
+
+// resolveReads gives the members of a group their contents if each lies where
+// the sizes say, between the headings; otherwise it does nothing.
+func (c *call) resolveReads() bool {
+	rest := c.result.Stdout
+	number := func() (int, bool) {
+		line, after, ok := bytes.Cut(rest, []byte("\n"))
+		n, err := strconv.Atoi(string(line))
+		rest = after
+		return n, ok && err == nil && n >= 0
+	}
+	results := make([]CommandResult, len(c.members))
+	var there []int
+	for i := range c.members {
+		status, ok := number()
+		if !ok {
+			return false
+		}
+		results[i].ExitStatus = status
+		if status == 0 {
+			there = append(there, i)
+		}
+	}
+	sizes := make([]int, len(there))
+	for i := range there {
+		var ok bool
+		if sizes[i], ok = number(); !ok || int64(sizes[i]) > c.limit {
+			return false
+		}
+	}
+	sep := ""
+	for i, at := range there {
+		after, ok := bytes.CutPrefix(rest, []byte(sep+"==> "+c.members[at].what+" <==\n"))
+		if !ok || len(after) < sizes[i] {
+			return false
+		}
+		results[at].Stdout, rest, sep = after[:sizes[i]:sizes[i]], after[sizes[i]:], "\n"
+	}
+	if len(there) > 0 && string(rest) != "\n==> /dev/null <==\n" || len(there) == 0 && len(rest) > 0 {
+		return false
+	}
+	for i, m := range c.members {
+		m.result = results[i]
+		m.answered(m)
+	}
+	return true
 }
 
 func (t *shells) Stat(ctx context.Context, name string, follow bool) (FileInfo, error) {
@@ -247,7 +340,7 @@ func (t *shells) answer(c *call) (any, error) {
 	case statusNotDirectory:
 		err = syscall.ENOTDIR
 	default:
-		err = fmt.Errorf("status %d: %s", status, short(strings.TrimSpace(string(out.Stderr))))
+		err = fmt.Errorf("the target's own program failed with status %d", status)
 	}
 	return nil, pathError(c.verb(), c.what, err)
 }
