@@ -169,19 +169,20 @@ func (s *Set) rpm(p *packageRes) (packageInfo, error) {
 	if p.dbpath != "" {
 		cmd += "--dbpath " + p.dbpath + " "
 	}
-	return s.query(cmd+p.name, "rpm")
+	return s.query(cmd+p.name, "rpm", func() (packageInfo, error) { return s.rpmNative(p) })
 }
 
 func (s *Set) pacman(p *packageRes) (packageInfo, error) {
-	return s.query("pacman -Qi "+p.name, "pacman")
+	return s.query("pacman -Qi "+p.name, "pacman", func() (packageInfo, error) { return s.pacmanNative(p) })
 }
 
-// query asks a package manager that prints "Name : value" lines. Where there
-// is none, nothing can be said of packages.
-func (s *Set) query(cmd, tool string) (packageInfo, error) {
+// query asks a package manager that prints "Name : value" lines, and native
+// where nothing can be run. Where there is none, nothing can be said of
+// packages.
+func (s *Set) query(cmd, tool string, native func() (packageInfo, error)) (packageInfo, error) {
 	out, err := s.t.Run(s.in.Context(), cmd)
 	if errors.Is(err, target.ErrNoCommands) {
-		return packageInfo{}, s.fail("packages of %s need the target's own %s: %s", s.platform.Name, tool, err)
+		return native()
 	}
 	if err != nil {
 		return packageInfo{}, s.problem(err)

@@ -45,8 +45,9 @@ type Set struct {
 	names    map[*ruby.Class]string
 	supports map[string][]*ruby.Hash
 	table    tableClasses
-	debs     []packageInfo     // dpkg's, once they were read
-	late     map[string]func() // defines a resource of that name, which nobody has asked for yet
+	debs     []packageInfo            // dpkg's, once they were read
+	rpms     map[string][]packageInfo // rpm's, by the folder of their database
+	late     map[string]func()        // defines a resource of that name, which nobody has asked for yet
 
 	skipped, failed *ruby.Class
 }

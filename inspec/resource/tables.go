@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"reeve.dev/reeve/inspec/ruby"
+	"reeve.dev/reeve/inspec/target"
 )
 
 // tableRes is a resource that is a table and nothing else.
@@ -333,12 +334,17 @@ func (s *Set) allPackages() ([]packageInfo, error) {
 		}
 		return all, err
 	case p.Is("redhat"), p.Family == "suse", p.Family == "fedora":
-		out, ok, err := s.stdout(`rpm -qa --queryformat '%%{NAME}  %%{VERSION}-%%{RELEASE}  %%{ARCH}\n'`)
-		if err == nil && !ok {
+		out, err := s.t.Run(s.in.Context(), `rpm -qa --queryformat '%{NAME}  %{VERSION}-%{RELEASE}  %{ARCH}\n'`)
+		switch {
+		case errors.Is(err, target.ErrNoCommands):
+			return s.rpmAll("")
+		case err != nil:
+			err = s.problem(err)
+		case out.ExitStatus != 0:
 			err = s.fail("rpm can't list the packages of the target")
 		}
 		var all []packageInfo
-		for _, line := range lines(out) {
+		for _, line := range lines(string(out.Stdout)) {
 			if w := strings.Split(line, "  "); len(w) == 3 {
 				all = append(all, packageInfo{name: w[0], version: w[1], arch: w[2], installed: true})
 			}
