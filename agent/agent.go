@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,6 +45,7 @@ type Agent struct {
 	instance fleet.InstanceID
 	identity *pki.Enroller // set before the first link
 	up       *uplink
+	hub      atomic.Uint32 // counts the tries that have no carrier
 	forward  *forward.Agent
 	worker   *scan.Worker
 	insights *spool.Spool
@@ -67,7 +71,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	for _, n := range notes {
 		logger.Warn("Birger's services file", "note", n)
 	}
-	a := &Agent{cfg: cfg, version: version, log: logger, metrics: prometheus.NewRegistry(), up: newUplink()}
+	a := &Agent{cfg: cfg, version: version, log: logger, metrics: prometheus.NewRegistry(), up: &uplink{}}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -167,7 +171,7 @@ func (a *Agent) enrol(ctx context.Context) (*pki.Enroller, error) {
 	dir := filepath.Join(a.cfg.DataDir, "identity")
 	identity, err := pki.Load(dir)
 	if errors.Is(err, pki.ErrExpired) {
-		err = a.persist(ctx, func() error { return identity.Renew(ctx, identity.Direct(a.cfg.Hub.URL)) })
+		err = a.persist(ctx, func() error { return identity.Renew(ctx, identity.Direct(a.nextHub())) })
 	}
 	if err == nil || (!errors.Is(err, fs.ErrNotExist) && !errors.Is(err, pki.ErrExpired) && !errors.Is(err, pki.ErrForeign)) {
 		return identity, err
@@ -185,7 +189,7 @@ func (a *Agent) enrol(ctx context.Context) (*pki.Enroller, error) {
 	}
 	refused := err
 	err = a.persist(ctx, func() (err error) {
-		identity, err = pki.Enroll(ctx, a.cfg.Hub.URL, token, dir, "")
+		identity, err = pki.Enroll(ctx, a.nextHub(), token, dir, "")
 		return err
 	})
 	if err != nil && !errors.Is(refused, fs.ErrNotExist) {
@@ -211,7 +215,7 @@ func (a *Agent) persist(ctx context.Context, try func() error) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		a.log.WarnContext(ctx, "can't join the hub yet", "hub", a.cfg.Hub.URL, "again", pause, "error", err)
+		a.log.WarnContext(ctx, "can't join the hub yet", "hub", strings.Join(a.cfg.Hub.all(), " "), "again", pause, "error", err)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -220,33 +224,80 @@ func (a *Agent) persist(ctx context.Context, try func() error) error {
 	}
 }
 
-// link keeps a session to the hub up.
-func (a *Agent) link(ctx context.Context) error {
-	dialer := tunnel.NewDialer(tunnel.DialConfig{
-		URL: a.cfg.Hub.URL, TLS: a.identity.TLSConfig(), Carriers: a.cfg.Hub.Carriers,
-		Session: tunnel.Config{Logger: a.component("tunnel")},
-	})
-	return tunnel.Maintain(ctx, tunnel.Backoff{Logger: a.component("tunnel")}, dialer.Dial, a.session)
+// nextHub is an address of the hub, another one at each call.
+func (a *Agent) nextHub() string {
+	urls := a.cfg.Hub.all()
+	return urls[int(a.hub.Add(1)-1)%len(urls)]
 }
 
-// session serves one session: it registers, and then the hub may forward.
-func (a *Agent) session(ctx context.Context, s *tunnel.Session) error {
-	transport := tunnel.Transport(s)
-	defer transport.CloseIdleConnections()
+// link keeps the carriers to the hub up.
+func (a *Agent) link(ctx context.Context) error {
+	log := a.component("tunnel")
+	urls := a.cfg.Hub.all()
+	dialers := make([]*tunnel.Dialer, len(urls))
+	for i, u := range urls {
+		dialers[i] = tunnel.NewDialer(tunnel.DialConfig{
+			URL: u, TLS: a.identity.TLSConfig(), Carriers: a.cfg.Hub.Carriers, Session: tunnel.Config{Logger: log},
+		})
+	}
+	var until sync.Map // of each session, when the certificate ends that it was dialled with
+	return tunnel.Link{
+		Carriers: a.cfg.Hub.CarrierCount, Hubs: len(urls), First: rand.IntN(len(urls)),
+		Dial: func(ctx context.Context, hub int) (*tunnel.Session, error) {
+			end := a.identity.NotAfter()
+			s, err := dialers[hub].Dial(ctx)
+			if err == nil {
+				until.Store(s, end)
+			}
+			return s, err
+		},
+		Serve: func(ctx context.Context, s *tunnel.Session, up func()) error {
+			defer until.Delete(s)
+			return a.session(ctx, s, up)
+		},
+		Stale: func(s *tunnel.Session) bool {
+			end, ok := until.Load(s)
+			return ok && !a.identity.NotAfter().Equal(end.(time.Time))
+		},
+		Grace: stopTimeout, Logger: log,
+	}.Run(ctx)
+}
+
+// session serves one carrier: it registers, and then the hub may forward.
+func (a *Agent) session(ctx context.Context, s *tunnel.Session, up func()) error {
 	served := make(chan error, 1)
 	go func() { served <- tunnel.Serve(ctx, s, a.forward) }()
-	answer, err := register(ctx, transport, a.registration())
+	answer, err := a.register(ctx, s)
 	if err != nil {
 		s.Close()
 		<-served
 		return err
 	}
-	a.log.InfoContext(ctx, "link to the hub is up", "hub", a.cfg.Hub.URL, "session", answer.Session, "hubVersion", answer.HubVersion)
-	a.up.set(transport)
-	defer a.up.set(nil)
+	defer a.up.registered.Add(-1)
+	log := a.log.With("session", answer.Session)
+	log.InfoContext(ctx, "link to the hub is up", "hub", s.RemoteAddr().String(), "hubVersion", answer.HubVersion)
+	a.up.pool.Add(s, answer.Hub)
+	defer a.up.pool.Remove(s)
+	up()
 	err = <-served
-	a.log.InfoContext(ctx, "link to the hub is down", "cause", err)
+	log.InfoContext(ctx, "link to the hub is down", "cause", err)
 	return err
+}
+
+// register tells the hub who is at the other end of a carrier. One at a time,
+// so that the hub learns which is the first of this process.
+func (a *Agent) register(ctx context.Context, s *tunnel.Session) (registered, error) {
+	a.up.registering.Lock()
+	defer a.up.registering.Unlock()
+	transport := tunnel.Transport(s)
+	defer transport.CloseIdleConnections()
+	r := a.registration()
+	r.More = a.up.registered.Load() > 0
+	answer, err := register(ctx, transport, r)
+	if err == nil {
+		a.up.registered.Add(1)
+	}
+	return answer, err
 }
 
 func (a *Agent) registration() fleet.Registration {

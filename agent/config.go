@@ -53,11 +53,27 @@ type AccessConfig struct {
 // HubConfig says where the hub is and how to join it the first time.
 type HubConfig struct {
 	URL string `yaml:"url"`
+	// URLs are further addresses, those of the hub's replicas: each carrier
+	// prefers another one, and takes any while that is away.
+	URLs []string `yaml:"urls"`
+	// CarrierCount is how many connections to the hub there are: two survive
+	// the loss of one, and large bodies side by side get more of them.
+	CarrierCount int `yaml:"carrierCount"`
 	// JoinTokenFile and JoinTokenEnv name where the one-time token is; they
 	// are read only while the agent has no certificate.
 	JoinTokenFile string           `yaml:"joinTokenFile"`
 	JoinTokenEnv  string           `yaml:"joinTokenEnv"`
 	Carriers      []tunnel.Carrier `yaml:"carriers"`
+}
+
+const maxCarriers = 4
+
+// all are the hub's addresses.
+func (c HubConfig) all() []string {
+	if c.URL == "" || slices.Contains(c.URLs, c.URL) {
+		return c.URLs
+	}
+	return append([]string{c.URL}, c.URLs...)
 }
 
 // ScanConfig says what the cluster's owner allows the hub to scan.
@@ -97,7 +113,7 @@ func Defaults() Config {
 	return Config{
 		DataDir: "/var/lib/reeve-agent",
 		Scan:    ScanConfig{Targets: []string{"k8s-container"}, Jobs: 2},
-		Hub:     HubConfig{JoinTokenEnv: "REEVE_JOIN_TOKEN", Carriers: tunnel.DefaultCarriers},
+		Hub:     HubConfig{JoinTokenEnv: "REEVE_JOIN_TOKEN", Carriers: tunnel.DefaultCarriers, CarrierCount: 2},
 		Log:     LogConfig{Format: "text"},
 		Metrics: "127.0.0.1:9090",
 	}
@@ -140,8 +156,16 @@ var targetKinds = []string{"k8s-container", "archive", "image", "dir", "chroot",
 // Validate reports everything that is wrong with the configuration.
 func (c Config) Validate() error {
 	var errs []error
-	if !strings.HasPrefix(c.Hub.URL, "https://") {
+	if !strings.HasPrefix(c.Hub.URL, "https://") && (c.Hub.URL != "" || len(c.Hub.URLs) == 0) {
 		errs = append(errs, fmt.Errorf("hub.url %q: it must be https://HOST:PORT of the hub's API port", c.Hub.URL))
+	}
+	for i, u := range c.Hub.URLs {
+		if !strings.HasPrefix(u, "https://") {
+			errs = append(errs, fmt.Errorf("hub.urls[%d] %q: it must be https://HOST:PORT of the hub's API port", i, u))
+		}
+	}
+	if n := c.Hub.CarrierCount; n < 1 || n > maxCarriers {
+		errs = append(errs, fmt.Errorf("hub.carrierCount %d: it must be between 1 and %d", n, maxCarriers))
 	}
 	if c.DataDir == "" {
 		errs = append(errs, errors.New("dataDir: it must name a folder that survives restarts"))

@@ -9,10 +9,12 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reeve.dev/reeve/fleet"
 	scanlink "reeve.dev/reeve/scan/link"
+	"reeve.dev/reeve/tunnel"
 )
 
 const (
@@ -20,44 +22,28 @@ const (
 	maxAnswer   = 1 << 20
 )
 
-// uplink is an http.RoundTripper into the link that is up now. A request waits
-// for a link while there is none, as long as its context lets it.
+// uplink is an http.RoundTripper into the link: by any carrier that is up. A
+// request waits for one while there is none, as long as its context lets it.
 type uplink struct {
-	mu        sync.Mutex
-	transport *http.Transport // guarded by mu; nil while there is no link
-	changed   chan struct{}   // guarded by mu; closed when transport is set
+	pool tunnel.Pool
+	// registered counts the carriers that the hub knows to be of this
+	// process, drained ones among them.
+	registered  atomic.Int32
+	registering sync.Mutex
 }
 
-func newUplink() *uplink { return &uplink{changed: make(chan struct{})} }
-
-// set tells of a new link, or with nil that there is none.
-func (u *uplink) set(t *http.Transport) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.transport = t
-	if t != nil {
-		close(u.changed)
-		u.changed = make(chan struct{})
-	}
-}
-
-func (u *uplink) connected() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.transport != nil
-}
+// connected reports whether a request would find a carrier.
+func (u *uplink) connected() bool { return u.pool.Ready() }
 
 // RoundTrip implements http.RoundTripper.
 func (u *uplink) RoundTrip(r *http.Request) (*http.Response, error) {
 	for {
-		u.mu.Lock()
-		transport, changed := u.transport, u.changed
-		u.mu.Unlock()
-		if transport != nil {
-			return transport.RoundTrip(r)
+		came := u.pool.Wait()
+		if u.pool.Ready() {
+			return u.pool.RoundTrip(r)
 		}
 		select {
-		case <-changed:
+		case <-came:
 		case <-r.Context().Done():
 			if r.Body != nil {
 				r.Body.Close()
@@ -71,6 +57,7 @@ func (u *uplink) RoundTrip(r *http.Request) (*http.Response, error) {
 type registered struct {
 	Session    string `json:"session"`
 	HubVersion string `json:"hubVersion"`
+	Hub        string `json:"hub"` // which process of the hub it is
 }
 
 // register tells the hub who is at the other end of a new link.
@@ -98,7 +85,7 @@ func (a *Agent) renew(ctx context.Context, csr []byte) ([]byte, error) {
 	if err == nil {
 		return chain, nil
 	}
-	chain, direct := a.identity.Direct(a.cfg.Hub.URL)(ctx, csr)
+	chain, direct := a.identity.Direct(a.nextHub())(ctx, csr)
 	if direct != nil {
 		return nil, errors.Join(err, direct)
 	}

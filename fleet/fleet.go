@@ -92,6 +92,9 @@ type Registration struct {
 	// Holding lists the scans that the agent runs or keeps a result of; the
 	// hub frees every other lease of this instance.
 	Holding []string `json:"holding,omitempty"`
+	// More says that another carrier of this process is up: the hub frees
+	// nothing, and keeps both.
+	More bool `json:"more,omitempty"`
 }
 
 // Peer is the agent at the other end of a link, as its certificate names it.

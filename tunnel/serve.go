@@ -70,7 +70,13 @@ func Serve(ctx context.Context, s *Session, h http.Handler) error {
 // connections when s is closed.
 func Transport(s *Session) *http.Transport {
 	return &http.Transport{
-		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Open(ctx) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			c, err := s.Open(ctx)
+			if err != nil {
+				return nil, &openError{err}
+			}
+			return c, nil
+		},
 		DisableCompression:     true,
 		MaxIdleConns:           128,
 		MaxIdleConnsPerHost:    128,

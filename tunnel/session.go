@@ -110,6 +110,7 @@ type Session struct {
 	rtt    atomic.Int64 // nanoseconds; 0 until it was measured
 	pinged atomic.Int64 // when the ping under way was sent, since epoch; 0: none
 	silent atomic.Bool  // a ping has waited for longer than it should
+	closed atomic.Bool  // it takes no new streams: closed, or draining
 	epoch  time.Time
 
 	running  sync.WaitGroup
@@ -126,6 +127,7 @@ type Session struct {
 	pings    map[uint64]chan struct{} // guarded by mu; those of Ping
 	nonce    uint64                   // guarded by mu
 	err      error                    // guarded by mu; why it is closed
+	drained  []func()                 // guarded by mu; called when a drain begins
 	alive    *time.Timer              // guarded by mu; nil once closed
 	// The steps of a drain, guarded by mu: said here, said there, and then
 	// gone.
@@ -243,8 +245,13 @@ func (s *Session) drain() {
 		return
 	}
 	s.drainHere = true
+	s.closed.Store(true)
 	s.out.control(frameDrain, 0)
 	close(s.draining)
+	for _, f := range s.drained {
+		s.running.Go(f)
+	}
+	s.drained = nil
 	s.settle()
 }
 
@@ -262,21 +269,24 @@ func (s *Session) settle() {
 	}
 }
 
+// onDrain has f called when a drain begins.
+func (s *Session) onDrain(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil:
+	case s.drainHere:
+		s.running.Go(f)
+	default:
+		s.drained = append(s.drained, f)
+	}
+}
+
 // Draining is closed when either side has begun to drain the session.
 func (s *Session) Draining() <-chan struct{} { return s.draining }
 
-// Usable reports whether the session takes new streams and the other side has
-// answered when it was asked for a sign of life.
-func (s *Session) Usable() bool {
-	select {
-	case <-s.draining:
-		return false
-	case <-s.done:
-		return false
-	default:
-		return !s.silent.Load()
-	}
-}
+// takes reports whether new streams can be opened.
+func (s *Session) takes() bool { return !s.closed.Load() }
 
 // Close closes the carrier and breaks every stream. It returns when the
 // session's goroutines are gone; a second call does nothing.
@@ -293,6 +303,7 @@ func (s *Session) close(cause error) {
 		return
 	}
 	s.err = cause
+	s.closed.Store(true)
 	s.alive.Stop()
 	s.alive = nil
 	streams := s.streams
@@ -300,6 +311,7 @@ func (s *Session) close(cause error) {
 	s.accepts = nil
 	s.accepted.Broadcast()
 	s.mu.Unlock()
+	close(s.done) // before a stream fails for it
 	s.out.stop(cause)
 	if !errors.Is(cause, ErrClosed) && !errors.Is(cause, ErrDrained) {
 		// Nobody would hear TLS's goodbye, for which it waits.
@@ -309,7 +321,6 @@ func (s *Session) close(cause error) {
 	for _, st := range streams {
 		st.lost(cause)
 	}
-	close(s.done)
 }
 
 func closeBeneath(c net.Conn) {

@@ -138,7 +138,7 @@ func serve(t *testing.T, s *tunnel.Session, h http.Handler) {
 	go func() { done <- tunnel.Serve(ctx, s, h) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; !errors.Is(err, context.Canceled) && !errors.Is(err, tunnel.ErrPeerClosed) && !errors.Is(err, tunnel.ErrClosed) {
+		if err := <-done; !errors.Is(err, context.Canceled) && !errors.Is(err, tunnel.ErrPeerClosed) && !errors.Is(err, tunnel.ErrClosed) && !errors.Is(err, tunnel.ErrDrained) {
 			t.Errorf("Serve ended with %v", err)
 		}
 	})
@@ -388,6 +388,8 @@ func (c *farConn) Close() error {
 }
 
 func (c *farConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *farConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *farConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 
 func TestSession_refuses_more_streams_than_allowed(t *testing.T) {
 	a, b := pair(t, tunnel.Config{Streams: 3})
@@ -716,33 +718,34 @@ func TestServe_ends_with_its_context(t *testing.T) {
 	}
 }
 
-func TestMaintain_backs_off_and_recovers(t *testing.T) {
+func TestLink_backs_off_and_recovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var waits []time.Duration
 		last := time.Now()
 		n := 0
-		dial := func(context.Context) (*tunnel.Session, error) {
-			waits = append(waits, time.Since(last))
-			last = time.Now()
-			if n++; n != 9 {
-				return nil, errors.New("no route")
-			}
-			near, far := net.Pipe()
-			go io.Copy(io.Discard, far)
-			return tunnel.Client(near, tunnel.Config{})
-		}
 		why := errors.New("stop")
-		err := tunnel.Maintain(ctx, tunnel.Backoff{}, func(ctx context.Context) (*tunnel.Session, error) {
-			if n == 10 {
-				cancel(why)
-			}
-			return dial(ctx)
-		}, func(ctx context.Context, s *tunnel.Session) error {
-			<-s.Done() // frozen after 18 s, which is long enough to count
-			last = time.Now()
-			return s.Err()
-		})
+		err := tunnel.Link{
+			Dial: func(context.Context, int) (*tunnel.Session, error) {
+				waits = append(waits, time.Since(last))
+				last = time.Now()
+				if n++; n == 11 {
+					cancel(why)
+				}
+				if n != 9 {
+					return nil, errors.New("no route")
+				}
+				near, far := net.Pipe()
+				go io.Copy(io.Discard, far)
+				return tunnel.Client(near, tunnel.Config{})
+			},
+			Serve: func(_ context.Context, s *tunnel.Session, up func()) error {
+				up()
+				<-s.Done() // frozen after 18 s, which is long enough to count
+				last = time.Now()
+				return s.Err()
+			},
+		}.Run(ctx)
 		if !errors.Is(err, why) {
 			t.Errorf("got %v", err)
 		}

@@ -1,0 +1,298 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// ErrNoCarrier says that a pool has no session that takes requests.
+var ErrNoCarrier = errors.New("tunnel: no carrier is up")
+
+// Pool sends requests by several sessions: to one process by the carriers of
+// its link, or to any of several processes of the same kind. It takes the
+// process that has the fewest requests under way, and of its carriers the one
+// that has; a session that is drained or silent gets none. It is an
+// http.RoundTripper; all methods may be called by several goroutines. The
+// zero value is an empty pool.
+//
+// A request whose session ends before the answer has begun is sent by
+// another, if nothing of it can have been done (RFC 9110, section 9.2.2): its
+// method is idempotent, it asks for no Upgrade and its body wasn't read yet;
+// or it never left. Others fail, and the caller decides.
+type Pool struct {
+	mu      sync.Mutex
+	members []*member     // guarded by mu
+	came    chan struct{} // guarded by mu; closed when a member comes
+}
+
+// member is a session in a pool.
+type member struct {
+	s         *Session
+	process   *process
+	transport *http.Transport
+	load      atomic.Int64 // requests under way
+}
+
+type process struct {
+	name string
+	load atomic.Int64
+}
+
+// Add lets requests go by s, which leads to the process of that name. Remove
+// it when it has ended.
+func (p *Pool) Add(s *Session, name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := &member{s: s, process: &process{name: name}, transport: Transport(s)}
+	for _, other := range p.members {
+		if other.process.name == name {
+			m.process = other.process
+		}
+	}
+	p.members = append(p.members, m)
+	if p.came != nil {
+		close(p.came)
+		p.came = nil
+	}
+	// Streams that wait for a next request would keep a drain from its end.
+	s.onDrain(m.transport.CloseIdleConnections)
+}
+
+// Remove takes s out; a second call does nothing.
+func (p *Pool) Remove(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.members, func(m *member) bool { return m.s == s })
+	if i < 0 {
+		return
+	}
+	m := p.members[i]
+	p.members = slices.Delete(p.members, i, i+1)
+	m.transport.CloseIdleConnections()
+}
+
+// Ready reports whether a request would find a session.
+func (p *Pool) Ready() bool { return p.pick(nil) != nil }
+
+// Wait answers a channel that is closed when a session comes.
+func (p *Pool) Wait() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.came == nil {
+		p.came = make(chan struct{})
+	}
+	return p.came
+}
+
+// pick answers the least loaded member that wasn't tried; nil if there is
+// none. One that is silent is better than none.
+func (p *Pool) pick(tried []*member) *member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var best *member
+	for _, m := range p.members {
+		if m.s.takes() && !slices.Contains(tried, m) && (best == nil || m.before(best)) {
+			best = m
+		}
+	}
+	return best
+}
+
+func (m *member) before(other *member) bool {
+	if a, b := m.s.silent.Load(), other.s.silent.Load(); a != b {
+		return b
+	}
+	if a, b := m.process.load.Load(), other.process.load.Load(); a != b {
+		return a < b
+	}
+	return m.load.Load() < other.load.Load()
+}
+
+// RoundTrip implements http.RoundTripper. It fails with [ErrNoCarrier] when
+// there is no session, and else with why the last one failed.
+func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	var body *heldBody
+	if r.Body != nil && r.Body != http.NoBody {
+		body = &heldBody{ReadCloser: r.Body}
+		with := *r
+		with.Body = body
+		r = &with
+		defer body.release()
+	}
+	var tried []*member
+	err := ErrNoCarrier
+	for {
+		m := p.pick(tried)
+		if m == nil {
+			body.Close()
+			return nil, err
+		}
+		resp, failed := m.roundTrip(r)
+		if failed == nil {
+			return resp, nil
+		}
+		tried, err = append(tried, m), failed
+		if r.Context().Err() != nil || !m.again(r, body, failed) {
+			return nil, err
+		}
+		body.reopen()
+	}
+}
+
+// again reports whether a request that failed may go by another session.
+func (m *member) again(r *http.Request, body *heldBody, err error) bool {
+	if body.touched() {
+		return false
+	}
+	var unsent *openError
+	if errors.As(err, &unsent) {
+		return true
+	}
+	select {
+	case <-m.s.Done():
+	default:
+		return false // it is the answer that was wrong, or the stream refused
+	}
+	switch r.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return r.Header.Get("Upgrade") == ""
+	}
+	return false
+}
+
+func (m *member) roundTrip(r *http.Request) (*http.Response, error) {
+	m.load.Add(1)
+	m.process.load.Add(1)
+	over := sync.OnceFunc(func() {
+		m.load.Add(-1)
+		m.process.load.Add(-1)
+		if !m.s.takes() {
+			m.transport.CloseIdleConnections()
+		}
+	})
+	resp, err := m.transport.RoundTrip(r)
+	if err != nil {
+		over()
+		return nil, err
+	}
+	if rw, ok := resp.Body.(io.ReadWriteCloser); ok {
+		resp.Body = &upgraded{rw, over}
+	} else {
+		resp.Body = &answer{resp.Body, over}
+	}
+	return resp, nil
+}
+
+// answer is a response's body that tells when the request is over.
+type answer struct {
+	io.ReadCloser
+	over func()
+}
+
+func (b *answer) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.over()
+	}
+	return n, err
+}
+
+func (b *answer) Close() error {
+	defer b.over()
+	return b.ReadCloser.Close()
+}
+
+// upgraded is the connection that an Upgrade made of a response's body.
+type upgraded struct {
+	io.ReadWriteCloser
+	over func()
+}
+
+func (b *upgraded) Close() error {
+	defer b.over()
+	return b.ReadWriteCloser.Close()
+}
+
+// CloseWrite ends one direction, where that can be.
+func (b *upgraded) CloseWrite() error {
+	if half, ok := b.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return b.Close()
+}
+
+// heldBody is a request's body that outlives a try in which it wasn't read: a
+// transport closes it when it fails. A nil heldBody is that of a request
+// without one.
+type heldBody struct {
+	io.ReadCloser
+	mu               sync.Mutex
+	read             bool // guarded by mu
+	closed, released bool // guarded by mu
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	b.read = true
+	closed := b.closed
+	b.mu.Unlock()
+	if closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.ReadCloser.Read(p)
+}
+
+// Close closes the body once no other try can want it.
+func (b *heldBody) Close() error {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	b.closed = true
+	released := b.released || b.read
+	b.mu.Unlock()
+	if !released {
+		return nil
+	}
+	return b.ReadCloser.Close()
+}
+
+func (b *heldBody) touched() bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read
+}
+
+func (b *heldBody) reopen() {
+	if b != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.closed = false
+	}
+}
+
+// release says that there is no further try.
+func (b *heldBody) release() {
+	b.mu.Lock()
+	b.released = true
+	closed := b.closed && !b.read
+	b.mu.Unlock()
+	if closed {
+		b.ReadCloser.Close()
+	}
+}
+
+// openError is that of a stream that couldn't be opened, so that nothing of
+// the request went out.
+type openError struct{ err error }
+
+func (e *openError) Error() string { return fmt.Sprintf("open a stream: %v", e.err) }
+func (e *openError) Unwrap() error { return e.err }
