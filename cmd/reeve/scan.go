@@ -80,7 +80,7 @@ skipped; 2 if the scan couldn't be made.`,
 	s.account.flags(flags)
 	flags.StringVar(&s.engine, "engine", "native", "`engine`: native, or cinc for an installed cinc-auditor or inspec")
 	flags.IntVar(&s.jobs, "jobs", inspec.Jobs, "`number` of commands that may run on the target side by side")
-	flags.BoolVar(&s.stats, "stats", false, "print what the scan cost: commands, round trips, time spent waiting for the target and by the engine itself")
+	flags.BoolVar(&s.stats, "stats", false, "print what the scan cost: commands, round trips, time spent waiting for the target and by the engine itself, and the most memory")
 	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
 	flags.StringVar(&s.context, "context", "", "`name` of the kubeconfig's context")
 	if err := cmd.MarkFlagRequired("profile"); err != nil {
@@ -197,8 +197,8 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	if s.stats {
 		progress.clear()
 		ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
-		fmt.Fprintf(errs, "commands %d, files %d, round trips %d, wall %v, waiting %v, own %v\n",
-			stats.Commands, stats.Files, stats.RoundTrips, ms(stats.Wall), ms(stats.Waiting), ms(stats.Own))
+		fmt.Fprintf(errs, "commands %d, files %d, round trips %d, wall %v, waiting %v, own %v, memory %.1f MiB\n",
+			stats.Commands, stats.Files, stats.RoundTrips, ms(stats.Wall), ms(stats.Waiting), ms(stats.Own), float64(memory.Peak())/(1<<20))
 	}
 	return results, nil
 }

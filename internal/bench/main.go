@@ -26,6 +26,7 @@ var subjects = []struct {
 	measure func(context.Context, options, *Report) error
 }{
 	{"forward", forwarding},
+	{"engine", engine},
 	{"scan", scanning},
 	{"start", starting},
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"reeve.dev/reeve/inspec"
@@ -60,10 +59,7 @@ func judge(ctx context.Context, in io.Reader, out io.Writer) error {
 	got.Wall = time.Since(start)
 	got.Stats.Waiting += opened.Sub(opening)
 	got.Status, got.Controls = doc.Profiles[0].Status, golden.Of(doc.Profiles[0])
-	var use syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err == nil {
-		got.RSS = float64(use.Maxrss) / 1024
-	}
+	got.RSS = float64(memory.Peak()) / (1 << 20)
 	if got.Document, err = json.Marshal(doc); err != nil {
 		return err
 	}
