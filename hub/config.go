@@ -47,6 +47,8 @@ type Config struct {
 	Scan         ScanConfig        `yaml:"scan"`
 	Callbacks    CallbackConfig    `yaml:"callbacks"`
 	Certificates CertificateConfig `yaml:"certificates"`
+	Access       AccessConfig      `yaml:"access"`
+	Limits       forward.Limits    `yaml:"limits"`
 	// Services are those of the hub itself: callers reach them as those of an
 	// agent of the name hub, and agents as far as IncomingServices lets them.
 	Services         []forward.Upstream     `yaml:"services"`
@@ -160,7 +162,7 @@ func (c Config) Validate() error {
 	if c.CADir == "" {
 		bad("caDir: it must name the folder that `reeve ca init` made")
 	}
-	for _, l := range []struct{ key, addr string }{{"api", c.Listen.API}, {"services", c.Listen.Services}, {"metrics", c.Listen.Metrics}, {"replicas", c.Listen.Replicas}} {
+	for _, l := range []struct{ key, addr string }{{"api", c.Listen.API}, {"services", c.Listen.Services}, {"metrics", c.Listen.Metrics}} {
 		if _, _, err := net.SplitHostPort(l.addr); err != nil {
 			bad("listen.%s %q: it must be HOST:PORT or :PORT", l.key, l.addr)
 		}
@@ -186,6 +188,12 @@ func (c Config) Validate() error {
 		if err := s.rpc().Validate(); err != nil {
 			bad("sinks[%d]: %w", i, err)
 		}
+	}
+	if err := c.Access.validate(c.Names); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Limits.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.Scan.LeaseFor < time.Second {
 		bad("scan.leaseFor %v: it must be at least 1s", c.Scan.LeaseFor)

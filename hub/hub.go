@@ -120,10 +120,19 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	}
 	h.onClose(h.store.Close)
 
+	if err := h.ca.Revocations().Load(ctx, h.store); err != nil {
+		return nil, err
+	}
+
 	tlsConfig, err := h.ca.ServerTLS(cfg.Names)
 	if err != nil {
 		return nil, err
 	}
+	servicesTLS, err := h.ca.ServerTLSBeneath(cfg.Access.Domain, cfg.Names)
+	if err != nil {
+		return nil, err
+	}
+	servicesTLS.ClientAuth = tls.RequestClientCert
 	tlsConfig.ClientAuth = tls.RequestClientCert // peers judges
 	h.peers = h.ca.Peers()
 	apiListener, err := h.listen("api", cfg.Listen.API)
@@ -173,7 +182,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		insightlink.Handler(insights, logger.With("component", "insights")),
 	)
 	h.api = api.New(api.Config{
-		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.agents, Tokens: h.store, CA: h.ca, Peers: h.peers,
+		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
 		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
 		Version: version, Logger: logger.With("component", "api"),
 	})
@@ -188,7 +197,12 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	}
 	ways := forward.WithLocal(h.agents, own, logger.With("component", "services"))
 	h.onClose(ways.Close)
+	rules, err := forward.NewRules(cfg.Access.Rules)
+	if err != nil {
+		return nil, err
+	}
 	forwarding, err := forward.NewHub(forward.HubConfig{
+		Rules: rules, Limits: cfg.Limits, Domain: cfg.Access.Domain, Directory: newDirectory(h.store, own.Services()).offers, Watch: h.watch,
 		Authenticate: forward.Linked(cfg.IncomingServices, agentCaller, h.caller), Links: ways, Users: h.ca,
 		Audit: forward.AuditLog(logger.With("component", "audit")), Logger: logger.With("component", "forward"), Registerer: metrics,
 	})
@@ -208,7 +222,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	apiServer.Protocols.SetHTTP1(true)
 	apiServer.Protocols.SetHTTP2(true)
 	apiServer.RegisterOnShutdown(h.links.end)
-	h.serve("services", servicesListener, tlsConfig, forwarding)
+	h.serve("services", servicesListener, servicesTLS, forwarding)
 	if h.replicas != nil {
 		h.serve("replicas", replicasListener, tlsConfig, h.replicas.handler())
 	}
@@ -373,70 +387,6 @@ func (h *Hub) recovered(name string, next http.Handler) http.Handler {
 	})
 }
 
-var errNoServiceCredential = fmt.Errorf("%w: no credential: present a client certificate of a service, or a service token as Authorization: Bearer or as the password of Basic", forward.ErrUnauthenticated)
-
-// caller tells forward who sends a request, and which service it may reach. A
-// certificate comes first; who has one may send a service an Authorization,
-// if only to have it taken off.
-func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
-	id, _, err := h.peers.Peer(r.TLS)
-	_, _, basic := r.BasicAuth()
-	ambient := err == nil || basic
-	if errors.Is(err, pki.ErrNoCertificate) {
-		if c, signed, err := forward.VerifyAWS(r, h.awsKey); signed {
-			return c, err
-		}
-		token, ok := forward.Token(r)
-		if !ok {
-			return forward.Caller{}, errNoServiceCredential
-		}
-		var c pki.Credential
-		c, err = h.ca.VerifyServiceToken(token)
-		id = c.Identity
-	}
-	if err != nil {
-		return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)
-	}
-	if ambient && crossSite(r) {
-		return forward.Caller{}, fmt.Errorf("%w: another site asked a browser for this call", forward.ErrForbidden)
-	}
-	return callerOf(id)
-}
-
-// awsKey answers whose an AWS access key is.
-func (h *Hub) awsKey(accessKey string) (forward.Caller, string, error) {
-	c, secret, err := h.ca.VerifyAWSKey(accessKey)
-	if err != nil {
-		return forward.Caller{}, "", err
-	}
-	caller, err := callerOf(c.Identity)
-	return caller, secret, err
-}
-
-// agentCaller names an agent that calls by its link.
-func agentCaller(agent fleet.AgentName) string {
-	return pki.Identity{Purpose: pki.Agent, Agent: agent}.String()
-}
-
-// crossSite reports whether another site had a browser ask for something that
-// isn't only reading. Browsers show certificates and passwords by themselves,
-// for whatever site makes them call; and a WebSocket, by which a command runs
-// in a container, begins with a GET.
-func crossSite(r *http.Request) bool {
-	method := r.Method
-	if r.Header.Get("Upgrade") != "" {
-		method = http.MethodPost
-	}
-	return new(http.CrossOriginProtection).Check(&http.Request{Method: method, Header: r.Header, Host: r.Host, URL: r.URL}) != nil
-}
-
-func callerOf(id pki.Identity) (forward.Caller, error) {
-	if id.Purpose != pki.Service {
-		return forward.Caller{}, fmt.Errorf("%w: the credential is %s; get one for a service with POST /api/v1/credentials/service", forward.ErrForbidden, id)
-	}
-	return forward.Caller{Name: id.String(), Agent: id.Agent, Type: id.Type, Service: fleet.ServiceName(id.Name)}, nil
-}
-
 // Addrs are the addresses that the hub listens on.
 func (h *Hub) Addrs() Addrs { return h.addrs }
 
@@ -475,6 +425,10 @@ func (h *Hub) Run(ctx context.Context) error {
 		worker("replicas", func(ctx context.Context) error { h.replicas.run(ctx); return nil })
 	}
 	worker("links", func(ctx context.Context) error { h.links.run(ctx); return nil })
+	worker("revocations", func(ctx context.Context) error {
+		h.ca.Revocations().Run(ctx, h.store, h.log.With("component", "revocations"))
+		return nil
+	})
 	worker("sweeper", func(ctx context.Context) error { h.sweep(ctx); return nil })
 	for _, s := range h.servers {
 		serving.Go(func() {

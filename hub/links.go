@@ -146,6 +146,9 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 	l := &link{agent: agent, session: rand.Text(), remote: s.RemoteAddr().String(), connected: time.Now().UTC(), transport: tunnel.Transport(s)}
 	l.end = time.AfterFunc(time.Until(cert.NotAfter), func() { cancel(errCertificateOver) })
 	defer l.end.Stop()
+	if c, err := pki.CredentialOf(cert); err == nil {
+		defer ls.ca.Revocations().Watch(c, cancel)()
+	}
 	defer l.transport.CloseIdleConnections()
 	log := ls.log.With("agent", agent, "session", l.session)
 	log.InfoContext(ctx, "link up", "remote", l.remote)
