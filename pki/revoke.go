@@ -85,7 +85,7 @@ const maxRevocationText = 300
 func (r Revocation) Normal() (Revocation, error) {
 	r.ID = strings.TrimSpace(r.ID)
 	bad := func(what string) (Revocation, error) {
-		return Revocation{}, fmt.Errorf("revocation of a %s: %w: %s", r.Kind, ErrMalformed, what)
+		return Revocation{}, fmt.Errorf("revocation by %s: %w: %s", r.Kind, ErrMalformed, what)
 	}
 	if len(r.ID) > maxRevocationText || len(r.Reason) > maxRevocationText {
 		return bad(fmt.Sprintf("id and reason have at most %d bytes", maxRevocationText))

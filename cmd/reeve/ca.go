@@ -11,8 +11,8 @@ import (
 )
 
 func newCA() *cobra.Command {
-	cmd := &cobra.Command{Use: "ca", Short: "Make the certificate authority of a hub"}
-	cmd.AddCommand(newCAInit())
+	cmd := &cobra.Command{Use: "ca", Short: "Make the certificate authority of a hub, issue and revoke certificates"}
+	cmd.AddCommand(newCAInit(), newCAIssue(), newCARevoke(), newCARevocations())
 	return cmd
 }
 

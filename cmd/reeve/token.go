@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -80,26 +79,4 @@ func tokenRows(w io.Writer, list []api.Token) error {
 		row(w, t.ID, t.Kind, cmp.Or(string(t.Agent), t.Name), orDash(string(t.Role)), ago(t.Created), when(t.Expires), when(t.UsedAt))
 	}
 	return nil
-}
-
-func newTokenRevoke() *cobra.Command {
-	var hub hubFlags
-	cmd := &cobra.Command{
-		Use:   "revoke ID",
-		Short: "Revoke a token at once",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := hub.client()
-			if err != nil {
-				return err
-			}
-			if _, err := c.do(cmd.Context(), http.MethodDelete, "/tokens/"+url.PathEscape(args[0]), nil); err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "revoked %s\n", args[0])
-			return nil
-		},
-	}
-	hub.flags(cmd)
-	return cmd
 }
