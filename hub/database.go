@@ -51,6 +51,9 @@ func (c Config) validateReplicas() (errs []error) {
 	if c.Documents.Dir == "" {
 		bad("documents.dir: with database.url it must name a folder that all replicas share, such as a volume of the kind ReadWriteMany")
 	}
+	if _, _, err := net.SplitHostPort(c.Listen.Replicas); err != nil {
+		bad("listen.replicas %q: it must be HOST:PORT or :PORT", c.Listen.Replicas)
+	}
 	if a := c.Replica.Address; a != "" {
 		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
 			bad("replica.address %q: it must be HOST:PORT", a)

@@ -359,9 +359,9 @@ func agentRows(w io.Writer, list []api.Agent) error {
 }
 
 func serviceRows(w io.Writer, list []api.AgentService) error {
-	row(w, "AGENT", "TYPE", "NAME", "STATE", "DESCRIPTION")
+	row(w, "AGENT", "TYPE", "NAME", "STATE", "DESCRIPTION", "PAGE")
 	for _, s := range list {
-		row(w, s.Agent, s.Type, s.Name, state(s.Connected), orDash(s.Annotations["description"]))
+		row(w, s.Agent, s.Type, s.Name, state(s.Connected), orDash(s.Annotations["description"]), orDash(s.Annotations["uiUrl"]))
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func explainArgs(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		explainArgs(c)
 	}
-	if cmd.HasSubCommands() {
+	if cmd.HasSubCommands() && cmd.RunE == nil {
 		cmd.SuggestionsMinimumDistance = 2
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
