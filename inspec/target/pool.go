@@ -250,9 +250,9 @@ func (p *pool) next() (kind, []*call) {
 		case 1:
 			return take(heavy, max(2, share(heavy, p.jobs)))
 		}
-		return take(heavy, max(8, share(heavy, p.jobs)))
+		return take(heavy, max(16, share(heavy, p.jobs)))
 	case lights > 0:
-		return take(light, max(16, share(light, max(1, p.jobs-p.busy[heavy]-p.busy[holder]))))
+		return take(light, max(24, share(light, max(1, p.jobs-p.busy[heavy]-p.busy[holder]))))
 	case len(p.waiting[watcher]) > 0 && p.busy == [kinds]int{} && len(p.waiting[holder]) == 0:
 		return take(watcher, len(p.waiting[watcher]))
 	}
