@@ -35,6 +35,9 @@ func (in *Interp) autoload(name string) (v Value, ok bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
+	if name == "Parslet" {
+		in.bootParslet(in.DefineModule(nil, name))
+	}
 	at, line := in.file, in.line
 	if _, err := in.Run(in.ctx, prog, nil); err != nil {
 		return nil, false, err

@@ -190,6 +190,8 @@ func TestLimits(t *testing.T) {
 		"interpolation":        {"memory", `s = 'x' * 1000; loop { s = "#{s}#{s}" }`},
 		"nested XPath":         {"steps", "d = REXML::Document.new('<a>' + '<b/>' * 500 + '</a>'); REXML::XPath.match(d, '//*[count(//*[count(//*) > 1]) > 1]')"},
 		"large XML":            {"memory", "REXML::Document.new('<a>' + '<b/>' * 100_000 + '</a>')"},
+		"left recursion":       {"depth", "class LR < Parslet::Parser; root :a; rule(:a) { a >> str('x') }; end; LR.new.parse('x')"},
+		"long text of rules":   {"steps", "class LT < Parslet::Parser; root :a; rule(:a) { (str('a').absent? >> any).repeat }; end; LT.new.parse('b' * 200_000)"},
 		"catastrophic pattern": {"regexp", `('a' * 40 + '!') =~ /^(a+)+$(?=x)/`},
 	} {
 		t.Run(name, func(t *testing.T) {

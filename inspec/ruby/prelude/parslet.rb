@@ -28,42 +28,8 @@ module Parslet
     alias length size
   end
 
-  # The input of one parse, with what was found at each place.
-  class Source
-    attr_reader :text, :deepest
-
-    def initialize(text)
-      @text = text
-      @chars = text.chars
-      @memo = {}
-      @deepest = 0
-    end
-
-    def size = @chars.size
-    def char(pos) = @chars[pos]
-
-    def slice(pos, len) = Slice.new(@chars[pos, len].join, pos)
-
-    def memo(atom, pos)
-      found = (@memo[atom.object_id] ||= {})
-      return found[pos] if found.key?(pos)
-
-      found[pos] = yield
-    end
-
-    def failed(pos)
-      @deepest = pos if pos > @deepest
-      nil
-    end
-
-    def where(pos)
-      before = @chars[0, pos].join
-      "line #{before.count("\n") + 1} char #{pos - (before.rindex("\n") || -1)}"
-    end
-  end
-
   module Atoms
-    # at(source, pos) is nil, or what was found and the place after it.
+    # What atoms match is done by the engine: see Parslet.run.
     class Base
       def >>(other) = Sequence.new([self, other])
       def |(other) = Alternative.new([self, other])
@@ -78,60 +44,25 @@ module Parslet
       alias prsnt? present?
 
       def parse(io, options = {})
-        source = Source.new(io.respond_to?(:read) ? io.read : io.to_s)
-        found, pos = at(source, 0)
-        if found.nil? || pos < source.size && !options[:prefix]
-          raise ParseFailed, "Failed to match #{self} at #{source.where(source.deepest)}." if found.nil?
+        text = io.respond_to?(:read) ? io.read : io.to_s
+        tree, pos, deepest = Parslet.run(self, text)
+        raise ParseFailed, "Failed to match #{self} at #{where(text, deepest)}." if pos.nil?
+        return tree if pos == text.size || options[:prefix]
 
-          raise ParseFailed, "Don't know what to do with #{source.text[pos, 10].inspect} at #{source.where(pos)}."
-        end
-        flatten(found)
+        raise ParseFailed, "Don't know what to do with #{text[pos, 10].inspect} at #{where(text, pos)}."
       end
 
-      # A tree of what the atoms found, in which names and lists remain.
-      def flatten(value, named = false)
-        return value unless value.is_a?(Array)
+      private
 
-        tag, *rest = value
-        list = rest.map { |e| flatten(e) }
-        case tag
-        when :sequence then list.compact.inject { |l, r| merge(l, r) } || ''
-        when :maybe then named ? list.first : list.first || ''
-        when :repetition then collect(list, named)
-        end
-      end
-
-      def merge(left, right)
-        return left.merge(right) if left.is_a?(Hash) && right.is_a?(Hash)
-        return left + right if left.instance_of?(right.class)
-
-        texts = [left, right].map { |e| e.respond_to?(:to_str) }
-        return right.is_a?(Slice) ? right : left if texts.all?
-        return left if texts[1]
-        return right if texts[0]
-
-        right.is_a?(Hash) ? left + [right] : [left] + right
-      end
-
-      def collect(list, named)
-        return list.select { |e| e.is_a?(Hash) } if list.any? { |e| e.is_a?(Hash) }
-        return list.select { |e| e.is_a?(Array) }.flatten(1) if list.any? { |e| e.is_a?(Array) }
-        return [] if named && list.empty?
-
-        list.compact.inject { |l, r| l + r } || ''
+      def where(text, pos)
+        before = text[0, pos]
+        "line #{before.count("\n") + 1} char #{pos - (before.rindex("\n") || -1)}"
       end
     end
 
     class Str < Base
       def initialize(str) = @str = str.to_s
       def inspect = "'#{@str}'"
-
-      def at(source, pos)
-        @str.each_char.with_index do |c, i|
-          return source.failed(pos) unless source.char(pos + i) == c
-        end
-        [Slice.new(@str, pos), pos + @str.size]
-      end
     end
 
     class Re < Base
@@ -142,44 +73,18 @@ module Parslet
 
       def inspect = @match
       def [](str) = Re.new("#{@match}[#{str}]")
-
-      def at(source, pos)
-        c = source.char(pos)
-        return source.failed(pos) unless c && c.match?(@re)
-
-        [Slice.new(c, pos), pos + 1]
-      end
     end
 
     class Sequence < Base
       def initialize(atoms) = @atoms = atoms
       def >>(other) = Sequence.new(@atoms + [other])
       def inspect = @atoms.map(&:inspect).join(' ')
-
-      def at(source, pos)
-        found = [:sequence]
-        @atoms.each do |a|
-          value, pos = a.at(source, pos)
-          return nil if pos.nil?
-
-          found << value
-        end
-        [found, pos]
-      end
     end
 
     class Alternative < Base
       def initialize(atoms) = @atoms = atoms
       def |(other) = Alternative.new(@atoms + [other])
       def inspect = "(#{@atoms.map(&:inspect).join(' / ')})"
-
-      def at(source, pos)
-        @atoms.each do |a|
-          found = a.at(source, pos)
-          return found if found
-        end
-        nil
-      end
     end
 
     class Repetition < Base
@@ -191,18 +96,6 @@ module Parslet
       end
 
       def inspect = "#{@atom.inspect}#{@tag == :maybe ? '?' : "{#{@min}, #{@max}}"}"
-
-      def at(source, pos)
-        found = [@tag]
-        until @max && found.size > @max
-          value, after = @atom.at(source, pos)
-          break if after.nil? || after == pos && found.size > @min
-
-          found << value
-          pos = after
-        end
-        found.size > @min ? [found, pos] : nil
-      end
     end
 
     class Lookahead < Base
@@ -212,22 +105,11 @@ module Parslet
       end
 
       def inspect = "#{@wanted ? '&' : '!'}#{@atom.inspect}"
-
-      def at(source, pos)
-        (!@atom.at(source, pos).nil?) == @wanted ? [[:sequence], pos] : nil
-      end
-
-      def flatten(*) = nil
     end
 
     class Ignored < Base
       def initialize(atom) = @atom = atom
       def inspect = @atom.inspect
-
-      def at(source, pos)
-        _, after = @atom.at(source, pos)
-        after && [nil, after]
-      end
     end
 
     class Named < Base
@@ -237,11 +119,6 @@ module Parslet
       end
 
       def inspect = "#{@name}:#{@atom.inspect}"
-
-      def at(source, pos)
-        found, after = @atom.at(source, pos)
-        after && [{ @name => flatten(found, true) }, after]
-      end
     end
 
     # A rule: its atoms are asked for when it is first used, so that rules may
@@ -253,7 +130,7 @@ module Parslet
       end
 
       def inspect = @name.to_s.upcase
-      def at(source, pos) = source.memo(self, pos) { (@atom ||= @block.call).at(source, pos) }
+      def atom = @atom ||= @block.call
     end
   end
 
@@ -301,7 +178,7 @@ module Parslet
       define_method(:root) { send(name) }
     end
 
-    def at(source, pos) = root.at(source, pos)
+    def atom = root
     def inspect = root.inspect
   end
 
@@ -370,13 +247,25 @@ module Parslet
     end
 
     def apply(tree, context = nil)
-      tree =
-        case tree
-        when Hash then tree.map { |k, v| [k, apply(v, context)] }.to_h
-        when Array then tree.map { |e| apply(e, context) }
-        else tree
-        end
-      (self.class.rules + @rules).each do |pattern, block|
+      rules = self.class.rules + @rules
+      hashes, @others = rules.partition { |pattern, _| pattern.instance_of?(Hash) }
+      @by_keys = hashes.group_by { |pattern, _| pattern.keys.sort_by(&:to_s) }
+      walk(tree, context)
+    end
+
+    private
+
+    # A hash can only be matched by a rule of its keys.
+    def walk(tree, context)
+      rules = @others
+      if tree.is_a?(Hash)
+        tree = tree.transform_values { |v| walk(v, context) }
+        rules = @by_keys[tree.keys.sort_by(&:to_s)] || []
+        rules += @others unless @others.empty?
+      elsif tree.is_a?(Array)
+        tree = tree.map { |e| walk(e, context) }
+      end
+      rules.each do |pattern, block|
         bound = context ? context.dup : {}
         next unless Pattern.match(tree, pattern, bound)
 
