@@ -226,13 +226,19 @@ func (rs *replicas) beat(ctx context.Context) {
 func (rs *replicas) tell(ctx context.Context) error {
 	var up []store.ReplicaLink
 	var down []fleet.Peer
-	have := map[process]fleet.Peer{}
+	// Of a process that has several carriers here one is noted, as long as it
+	// lasts.
+	links, have := map[process]*link{}, map[process]fleet.Peer{}
 	for _, l := range rs.links.all() {
 		p := l.peer()
 		at := process{p.Agent, p.Instance}
-		have[at] = p
+		if _, ok := have[at]; !ok || rs.told[at] == p {
+			links[at], have[at] = l, p
+		}
+	}
+	for at, p := range have {
 		if rs.told[at] != p {
-			up = append(up, store.ReplicaLink{Peer: p, Remote: l.remote, Connected: l.connected})
+			up = append(up, store.ReplicaLink{Peer: p, Remote: links[at].remote, Connected: links[at].connected})
 		}
 	}
 	for at, p := range rs.told {
