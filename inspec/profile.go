@@ -61,6 +61,8 @@ type Profile struct {
 	names []string          // the keys of files, sorted
 	deps  []*Profile        // in the order of meta.Depends
 
+	patterns ruby.Patterns // of its runs
+
 	// What takes a while goes on after Load has returned, while a caller
 	// makes its target ready.
 	code   func() *code

@@ -160,6 +160,7 @@ func (r *run) install(ctx context.Context, t target.Target) error {
 		limits.Time = controlTime
 	}
 	r.in = ruby.New(limits)
+	r.in.SharePatterns(&r.p.patterns)
 	if _, err := r.in.Run(ctx, empty, nil); err != nil {
 		return err
 	}

@@ -28,10 +28,11 @@ type Interp struct {
 	guard      []Value         // being inspected
 	catches    []Value         // tags of the catches under way
 
-	spare   []method // for newMethod
-	globals map[string]Value
-	main    *Object
-	regexps map[regexpKey]*Regexp
+	spare    []method // for newMethod
+	globals  map[string]Value
+	main     *Object
+	regexps  map[regexpKey]*Regexp
+	patterns *Patterns // nil: shared with nobody
 
 	cBasicObject, cObject, cModule, cClass, cKernel, cComparable, cEnumerable *Class
 	cNil, cTrue, cFalse, cNumeric, cInteger, cFloat, cString, cSymbol         *Class

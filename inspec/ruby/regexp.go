@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -79,6 +80,10 @@ func (in *Interp) regexp(src string, opts regexpOptions) (*Regexp, error) {
 	if !utf8.ValidString(src) {
 		src = strings.ToValidUTF8(src, "\ufffd")
 	}
+	if re := in.patterns.get(key); re != nil {
+		re.in = in
+		return in.keep(key, re), nil
+	}
 	re := &Regexp{src: src, opts: opts, in: in}
 	t := translator{src: src, opts: opts}
 	t.named = hasNamedGroup(src)
@@ -97,11 +102,57 @@ func (in *Interp) regexp(src string, opts regexpOptions) (*Regexp, error) {
 			return nil, err
 		}
 	}
-	if len(in.regexps) > 4096 {
+	in.patterns.put(key, re)
+	return in.keep(key, re), nil
+}
+
+// maxCompiled bounds how many expressions are kept, compiled.
+const maxCompiled = 4096
+
+func (in *Interp) keep(key regexpKey, re *Regexp) *Regexp {
+	if len(in.regexps) >= maxCompiled {
 		clear(in.regexps)
 	}
 	in.regexps[key] = re
-	return re, nil
+	return re
+}
+
+// Patterns are regular expressions that interpreters share, so that each is
+// compiled once. It may be used concurrently; the zero value is ready.
+type Patterns struct {
+	mu       sync.Mutex
+	compiled map[regexpKey]Regexp // of no interpreter
+}
+
+// SharePatterns makes in use and fill p.
+func (in *Interp) SharePatterns(p *Patterns) { in.patterns = p }
+
+func (p *Patterns) get(key regexpKey) *Regexp {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if re, ok := p.compiled[key]; ok {
+		return &re
+	}
+	return nil
+}
+
+// put keeps what is the same for all; an engine that backtracks has the time
+// limit of its interpreter.
+func (p *Patterns) put(key regexpKey, re *Regexp) {
+	if p == nil || re.linear == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.compiled == nil || len(p.compiled) >= maxCompiled {
+		p.compiled = map[regexpKey]Regexp{}
+	}
+	shared := *re
+	shared.in, shared.bt = nil, nil
+	p.compiled[key] = shared
 }
 
 func (re *Regexp) backtracking() error {
