@@ -86,3 +86,24 @@ func TestPackage_PacmanFiles(t *testing.T) {
 		"inspec.package('zsh').installed?":          "false",
 	})
 }
+
+// TestService_Files shows that without systemctl, or a script in init.d, there
+// is no service, and that of one that there may be nothing is said.
+func TestService_Files(t *testing.T) {
+	debian := map[string]string{"etc/debian_version": "12.1\n", "lib/systemd/system/ssh.service": "[Service]\n"}
+	newWorld(t, "dir:"+lay(t, debian)).expect(t, map[string]string{
+		"inspec.service('ssh').installed?": "false", "inspec.service('ssh').enabled?": "false", "inspec.service('ssh').running?": "false",
+	})
+	dir := lay(t, debian)
+	if err := os.MkdirAll(filepath.Join(dir, "usr/bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "usr/bin/systemctl"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const unable = "!this target is files alone: no command can be run on it; scan it as chroot: or in a running container to answer this"
+	newWorld(t, "dir:"+dir).expect(t, map[string]string{"inspec.service('ssh').installed?": unable, "inspec.service('ssh').running?": unable})
+	newWorld(t, "dir:"+lay(t, map[string]string{"etc/alpine-release": "3.20.1\n", "etc/init.d/crond": ""})).expect(t, map[string]string{
+		"inspec.service('sshd').installed?": "false", "inspec.service('crond').running?": unable,
+	})
+}

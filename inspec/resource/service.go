@@ -287,10 +287,21 @@ func (s *Set) systemd(d *serviceRes) (*serviceInfo, error) {
 	if ctl == "" {
 		ctl = "systemctl"
 	}
-	show, ok, err := s.stdout("%s show --no-pager --all %s", ctl, d.name)
-	if err != nil || !ok {
-		return nil, err
+	out, err := s.t.Run(s.in.Context(), ctl+" show --no-pager --all "+d.name)
+	if errors.Is(err, target.ErrNoCommands) {
+		// Most images have no systemctl; what its units would be doing isn't
+		// in the files.
+		if there, missing := s.commandExists(ctl); missing != nil || !there {
+			return nil, missing
+		}
 	}
+	if err != nil {
+		return nil, s.problem(err)
+	}
+	if out.ExitStatus != 0 {
+		return nil, nil
+	}
+	show := string(out.Stdout)
 	info := &serviceInfo{kind: "systemd", params: map[string]string{}}
 	for _, line := range lines(show) {
 		key, value, ok := strings.Cut(line, "=")
@@ -330,15 +341,17 @@ var startLink = regexp.MustCompile(`rc([0-6])\.d/S[^/]*?$`)
 
 // sysv looks at /etc/init.d and asks service for the state.
 func (s *Set) sysv(d *serviceRes) (*serviceInfo, error) {
-	scripts, ok, err := s.stdout("ls -1 /etc/init.d/")
-	if err != nil || !ok {
-		return nil, err
+	out, err := s.t.Run(s.in.Context(), "ls -1 /etc/init.d/")
+	if errors.Is(err, target.ErrNoCommands) {
+		_, there, missing := (&fileRes{s, "/etc/init.d/" + d.name}).stat(true)
+		if missing != nil || !there {
+			return nil, missing
+		}
 	}
-	found := false
-	for _, name := range lines(scripts) {
-		found = found || name == d.name
+	if err != nil {
+		return nil, s.problem(err)
 	}
-	if !found {
+	if out.ExitStatus != 0 || !slices.Contains(lines(string(out.Stdout)), d.name) {
 		return nil, nil
 	}
 	links, err := s.run(`find /etc/rc*.d /etc/init.d/rc*.d -name "S*"`)
