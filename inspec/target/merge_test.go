@@ -205,3 +205,40 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+// recorder is a lane that notes what it was given.
+type recorder struct{ batches chan []string }
+
+func (r recorder) close() error { return nil }
+
+func (r recorder) do(calls []*call) {
+	var batch []string
+	for _, c := range calls {
+		batch = append(batch, c.what)
+		c.answered(c)
+	}
+	r.batches <- batch
+}
+
+// TestPool_LongestFirst shows in which order one lane gets what was asked at
+// once.
+func TestPool_LongestFirst(t *testing.T) {
+	r := recorder{make(chan []string, 10)}
+	p := newPool(r, func(ctx context.Context) (lane, error) { <-ctx.Done(); return nil, ctx.Err() })
+	p.setJobs(2)
+	var calls []*call
+	for _, cmd := range []string{"cat /a", "find /etc -name x", "find / -name x", "for f in /a/*; do x $f; done"} {
+		c, _ := newCall(t.Context(), question{op: opRun, what: cmd})
+		calls = append(calls, c)
+	}
+	p.add(calls...)
+	var got [][]string
+	for range 3 {
+		got = append(got, <-r.batches)
+	}
+	want := [][]string{{"for f in /a/*; do x $f; done"}, {"find / -name x", "find /etc -name x"}, {"cat /a"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	p.close()
+}

@@ -93,7 +93,7 @@ func (c *call) weight() int {
 }
 
 var (
-	loops = regexp.MustCompile(`\b(for|while|xargs)\b|-exec`)
+	loops = regexp.MustCompile(`\b(for|while|xargs)\b`)
 	wide  = regexp.MustCompile(`find( +-[LHP])? +('?\{\}'?|/|/(usr|lib|var|bin|opt|home)\S*)( |$)|rpm -V|rpm --verify|debsums|dpkg -V`)
 )
 
@@ -243,7 +243,7 @@ func (p *pool) next() (kind, []*call) {
 		return take(light, lights)
 	case len(p.waiting[holder]) > 0 && p.busy[holder] == 0:
 		return take(holder, len(p.waiting[holder]))
-	case heavies > 0 && (lights == 0 || p.busy[heavy]+p.busy[holder] < max(1, p.jobs/2)):
+	case heavies > 0 && (lights == 0 || p.busy[heavy]+p.busy[holder] < p.mayLast()):
 		switch p.waiting[heavy][0].weight() {
 		case 2:
 			return take(heavy, 1)
@@ -257,6 +257,15 @@ func (p *pool) next() (kind, []*call) {
 		return take(watcher, len(p.waiting[watcher]))
 	}
 	return 0, nil
+}
+
+// mayLast is how many lanes may be at what takes long while there is something
+// else: half of them, and all but one for what takes longest. mu is held.
+func (p *pool) mayLast() int {
+	if p.waiting[heavy][0].weight() > 1 {
+		return max(1, p.jobs-1)
+	}
+	return max(1, p.jobs/2)
 }
 
 // work has a lane do calls. What an additional lane leaves undone because it
