@@ -167,8 +167,7 @@ func (e environment) route(base *url.URL, transport http.RoundTripper) *route {
 func answered(resp *http.Response) error {
 	private(resp.Header)
 	private(resp.Trailer)
-	if resp.StatusCode != http.StatusSwitchingProtocols && resp.ContentLength < 0 {
-		// Trailers that weren't announced come with the body's end.
+	if resp.StatusCode != http.StatusSwitchingProtocols && (resp.ContentLength < 0 || resp.ProtoMajor == 2) {
 		resp.Body = &trailedBody{resp.Body, resp}
 	}
 	return nil
@@ -182,7 +181,8 @@ func private(h http.Header) {
 	}
 }
 
-// trailedBody is the body of an answer that trailers may follow.
+// trailedBody is the body of an answer that trailers may follow, also such as
+// weren't announced.
 type trailedBody struct {
 	io.ReadCloser
 	resp *http.Response
@@ -194,6 +194,17 @@ func (b *trailedBody) Read(p []byte) (int, error) {
 		private(b.resp.Trailer)
 	}
 	return n, err
+}
+
+// Close doesn't wait for the end of the upload, as HTTP/2 would. A gRPC client
+// may go on sending until it has seen the end of the answer, and that follows
+// only when this returns; then the upload ends.
+func (b *trailedBody) Close() error {
+	if b.resp.ProtoMajor == 2 {
+		go b.ReadCloser.Close()
+		return nil
+	}
+	return b.ReadCloser.Close()
 }
 
 // failed answers for a service that gave no answer. The service's address is
