@@ -386,11 +386,14 @@ func (in *Interp) bootArray() {
 		if i < 0 {
 			i += int64(len(a.Elems)) + 1
 		}
-		if i < 0 || i > int64(len(a.Elems)) {
-			return nil, c.In.Raise(c.In.eIndex, "index %d too small for array", i)
+		if i < 0 {
+			return nil, c.In.Raise(c.In.eIndex, "index %d too small for array; minimum: -%d", i-int64(len(a.Elems))-1, len(a.Elems)+1)
 		}
-		if err := c.In.charge(16 * (len(c.Args) + len(a.Elems))); err != nil {
+		if err := c.In.chargeBig(16 * (int64(len(c.Args)+len(a.Elems)) + min(i, math.MaxInt64/32))); err != nil {
 			return nil, err
+		}
+		for int64(len(a.Elems)) < i {
+			a.Elems = append(a.Elems, nil)
 		}
 		tail := append([]Value(nil), a.Elems[i:]...)
 		a.Elems = append(append(a.Elems[:i], c.Args[1:]...), tail...)

@@ -497,6 +497,14 @@ func (in *Interp) bootEnumerable() {
 		hi, err := extreme(c, 1)
 		return NewArray(lo, hi), err
 	})
+	e.DefN("minmax_by", 0, 0, func(c *Call) (Value, error) {
+		lo, err := c.In.Call(c.Self, "min_by", nil, c.Block)
+		if err != nil || c.Block == nil {
+			return lo, err
+		}
+		hi, err := c.In.Call(c.Self, "max_by", nil, c.Block)
+		return NewArray(lo, hi), err
+	})
 	extremeBy := func(want int) native {
 		return func(c *Call) (Value, error) {
 			elems, keys, err := c.by()

@@ -440,6 +440,9 @@ func (in *Interp) bootNumeric() {
 	i.DefN("digits", 0, 1, func(c *Call) (Value, error) {
 		a := &Array{}
 		s := bigOf(c.Self).String()
+		if s[0] == '-' {
+			return nil, c.In.Raise(c.In.cObject.consts["Math"].(*Class).consts["DomainError"].(*Class), "out of domain")
+		}
 		for k := len(s) - 1; k >= 0 && s[k] != '-'; k-- {
 			a.Elems = append(a.Elems, int64(s[k]-'0'))
 		}
