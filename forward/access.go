@@ -37,6 +37,8 @@ func malformed(r *http.Request) string {
 		return "the request names another host; this isn't a proxy for other hosts: send the path alone"
 	case climbs(r.URL.Path):
 		return "the path must not hold .. steps"
+	case strings.ContainsFunc(r.Header.Get("Upgrade"), func(c rune) bool { return c < ' ' || c > '~' }):
+		return "the Upgrade names no protocol"
 	}
 	return ""
 }
@@ -176,18 +178,18 @@ type leash struct {
 	over bool  // guarded by mu; x isn't ours any more
 }
 
-// tie answers r on a leash, which the caller lets go.
-func (h *Hub) tie(x *exchange, r *http.Request, held Caller, d decision) (*leash, *http.Request) {
-	l := &leash{x: x}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	l.cancel = cancel
+// tie answers r as c carries it, on a leash that the caller lets go.
+func (h *Hub) tie(r *http.Request, c *call) *http.Request {
+	ctx, cancel := context.WithCancelCause(context.WithValue(r.Context(), callKey{}, c))
+	l := &leash{x: c.x, cancel: cancel}
+	c.leash = l
 	if h.cfg.Watch != nil {
-		l.stop = h.cfg.Watch(held, l.revoked)
+		l.stop = h.cfg.Watch(c.held, l.revoked)
 	}
-	if d.rule != nil && d.rule.AnswerWithin > 0 {
+	if d := c.decision; d.rule != nil && d.rule.AnswerWithin > 0 {
 		l.slow = time.AfterFunc(d.rule.AnswerWithin, func() { cancel(errSlow) })
 	}
-	return l, r.WithContext(ctx)
+	return r.WithContext(ctx)
 }
 
 func (l *leash) revoked(err error) {

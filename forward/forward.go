@@ -173,15 +173,3 @@ func withoutHubCookies(h http.Header) {
 // setsHubCookie reports whether a Set-Cookie sets one of the hub's. A cookie
 // without a name comes back as its value alone, which may look like one.
 func setsHubCookie(v string) bool { return strings.HasPrefix(strings.TrimLeft(v, "= \t"), hubCookies) }
-
-// carried is a request's context: what the handlers of one proxy share.
-type carried[T any] struct{}
-
-func carry[T any](r *http.Request, v T) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), carried[T]{}, v))
-}
-
-func carriedBy[T any](r *http.Request) T {
-	v, _ := r.Context().Value(carried[T]{}).(T)
-	return v
-}

@@ -481,6 +481,12 @@ func TestForward_odd_requests(t *testing.T) {
 		{"asterisk form", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 200, ""}, // answered by net/http itself
 		{"two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400, ""},
 		{"length and chunks", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 200, "/"},
+		{"chunks in disguise", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 501, ""},
+		{"chunks twice", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 501, ""},
+		{"two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, ""},
+		{"a header's end in a header", "GET / HTTP/1.1\r\nHost: a\r\nX: a\rReeve-Service: x-web/other\r\n\r\n", 400, ""},
+		{"an Upgrade to no protocol", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: web\xc3\xa9\r\n\r\n", 400, ""},
+		{"an Upgrade without a name", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\r\n", 200, "/"},
 		{"space before the colon", "GET / HTTP/1.1\r\nHost: a\r\nReeve-Service : x-web/other\r\n\r\n", 400, ""},
 		{"a megabyte of header", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("a", 1<<20) + strings.Repeat("b", 8<<10) + "\r\n\r\n", 431, ""},
 	} {

@@ -71,10 +71,10 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 	h := &Hub{cfg: cfg, metrics: m, callers: newLimiter(cfg.Limits.Caller, "caller"), agents: newLimiter(cfg.Limits.Agent, "agent")}
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:    h.rewrite,
-		Transport:  roundTripperFunc(func(r *http.Request) (*http.Response, error) { return carriedBy[*call](r).rt.RoundTrip(r) }),
+		Transport:  roundTripperFunc(func(r *http.Request) (*http.Response, error) { return callOf(r).rt.RoundTrip(r) }),
 		BufferPool: newBuffers(),
 		ModifyResponse: func(resp *http.Response) error {
-			c := carriedBy[*call](resp.Request)
+			c := callOf(resp.Request)
 			if err := c.leash.answered(); err != nil {
 				return err
 			}
@@ -107,6 +107,11 @@ type call struct {
 	seals *seals
 }
 
+// callKey is under which a request's context has its call.
+type callKey struct{}
+
+func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call) }
+
 type roundTripperFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripperFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -131,11 +136,8 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	to, own, err := h.place(r, held)
 	var d decision
 	if err == nil {
-		q := ask(to, r)
-		d = h.cfg.Rules.decide(q, own)
-		if !d.allowed {
-			err = d.refusal("this hub", q)
-		} else if q.kube != nil {
+		d, err = h.cfg.Rules.judge(to, r, own, "this hub")
+		if err == nil && to.Type == fleet.Kubernetes {
 			err = d.impersonated(r.Header)
 		}
 		if err == nil {
@@ -237,17 +239,17 @@ func (h *Hub) forward(x *exchange, r *http.Request, c *call) {
 		}
 		r = turned
 	}
-	c.leash, r = h.tie(x, r, c.held, c.decision)
+	r = h.tie(r, c)
 	defer c.leash.letGo()
 	w, r := in.pace(x, r)
-	h.proxy.ServeHTTP(w, carry(r, c))
+	h.proxy.ServeHTTP(w, r)
 }
 
 // rewrite makes the request on the link. The proxy has taken off what
 // concerns one connection only before, and so also what the caller's
 // Connection header names.
 func (h *Hub) rewrite(pr *httputil.ProxyRequest) {
-	c := carriedBy[*call](pr.In)
+	c := callOf(pr.In)
 	scrub(pr.Out.Header)
 	pr.Out.URL.Scheme, pr.Out.URL.Host, pr.Out.Host = "http", "agent", "agent"
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
@@ -263,7 +265,7 @@ func (h *Hub) rewrite(pr *httputil.ProxyRequest) {
 
 // failed answers for a link that broke before there was an answer.
 func (h *Hub) failed(w http.ResponseWriter, r *http.Request, err error) {
-	c := carriedBy[*call](r)
+	c := callOf(r)
 	c.x.err = err
 	switch {
 	case errors.Is(err, errUnknownService):

@@ -234,6 +234,20 @@ func (rs *Rules) decide(q question, byDefault bool) decision {
 	return decision{allowed: byDefault}
 }
 
+// judge decides of a request; the error of what isn't allowed says where that
+// was found.
+func (rs *Rules) judge(c Caller, r *http.Request, byDefault bool, where string) (decision, error) {
+	d := decision{allowed: byDefault}
+	if byDefault && (rs == nil || len(rs.rules) == 0) {
+		return d, nil
+	}
+	q := ask(c, r)
+	if d = rs.decide(q, byDefault); !d.allowed {
+		return d, d.refusal(where, q)
+	}
+	return d, nil
+}
+
 // reaches reports whether there is any request of the caller's to its service
 // that would be allowed.
 func (rs *Rules) reaches(c Caller, byDefault bool) bool {
@@ -383,12 +397,12 @@ func CallerOf(r *http.Request) Caller {
 // onto the request to a Kubernetes API as whom it is made. What no rule is for
 // the hub has decided.
 func (rs *Rules) admit(r *http.Request) error {
-	q := ask(CallerOf(r), r)
-	d := rs.decide(q, true)
-	if !d.allowed {
-		return d.refusal("the cluster's owner", q)
+	c := CallerOf(r)
+	d, err := rs.judge(c, r, true, "the cluster's owner")
+	if err != nil {
+		return err
 	}
-	if q.kube == nil {
+	if c.Type != fleet.Kubernetes {
 		return nil
 	}
 	if d.rule != nil {
