@@ -76,6 +76,7 @@ type server struct {
 const (
 	requestGrace = 2 * time.Second
 	headerTime   = 10 * time.Second
+	headerBytes  = 256 << 10
 	idleTime     = 2 * time.Minute
 	// bodyTime is for the body of a request, unless its handler knows better
 	// once it knows the caller.
@@ -346,6 +347,7 @@ func (h *Hub) serve(name string, l net.Listener, tlsConfig *tls.Config, handler 
 	s := &http.Server{
 		Handler:           h.recovered(name, inTime(handler)),
 		ReadHeaderTimeout: headerTime,
+		MaxHeaderBytes:    headerBytes,
 		IdleTimeout:       idleTime,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(h.log.With("component", name).Handler(), slog.LevelDebug),
