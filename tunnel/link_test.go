@@ -304,6 +304,55 @@ func (h *hubs) each(hub int, f func(*tunnel.Session)) {
 	}
 }
 
+// A carrier whose hub is gone takes another one than its sibling has, as long
+// as there is one.
+func TestLink_spreads_its_carriers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hubs{t: t, here: map[int][]*tunnel.Session{}, shut: map[int]bool{}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			tunnel.Link{
+				Carriers: 2, Hubs: 3, Dial: h.dial,
+				Serve: func(ctx context.Context, s *tunnel.Session, isUp func()) error {
+					stop := context.AfterFunc(ctx, func() { s.Close() })
+					defer stop()
+					isUp()
+					<-s.Done()
+					return s.Err()
+				},
+			}.Run(ctx)
+		}()
+		die := func(hub int) {
+			h.mu.Lock()
+			h.shut[hub] = true
+			h.mu.Unlock()
+			h.each(hub, func(s *tunnel.Session) { s.Close() })
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		settled := func(what string, want ...int) {
+			t.Helper()
+			for hub, n := range want {
+				if got := h.count(hub); got != n {
+					t.Errorf("%s: %d carriers to hub %d, want %d", what, got, hub, n)
+				}
+			}
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		settled("at first", 1, 1, 0)
+		die(0)
+		settled("after a hub has died", 0, 1, 1)
+		die(1)
+		settled("when one is left", 0, 0, 2)
+		cancel()
+		<-ended
+		time.Sleep(time.Minute) // for the hubs' ends
+	})
+}
+
 func TestLink_keeps_its_carriers_on_several_hubs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hubs{t: t, here: map[int][]*tunnel.Session{}, shut: map[int]bool{}}

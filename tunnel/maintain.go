@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,7 +37,8 @@ type Link struct {
 	// Carriers is how many to keep; 0 is 1.
 	Carriers int
 	// Hubs is how many addresses Dial knows; 0 is 1. Each carrier prefers
-	// another one, beginning with First, and comes back to it when it can.
+	// another one, beginning with First, and comes back to it when it can;
+	// meanwhile it goes where no other carrier is, if there is such a place.
 	Hubs, First int
 	// Dial opens a carrier to the hub of that number.
 	Dial func(ctx context.Context, hub int) (*Session, error)
@@ -74,8 +76,12 @@ func (l Link) Run(ctx context.Context) error {
 	serving, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	var slots, sessions sync.WaitGroup
+	at := &places{hubs: make([]int, l.Carriers)}
 	for i := range l.Carriers {
-		k := &keeper{Link: l, serving: serving, sessions: &sessions, preferred: (l.First + i) % l.Hubs, log: l.Logger.With("carrier", i)}
+		at.hubs[i] = (l.First + i) % l.Hubs
+	}
+	for i := range l.Carriers {
+		k := &keeper{Link: l, serving: serving, sessions: &sessions, carrier: i, at: at, preferred: (l.First + i) % l.Hubs, log: l.Logger.With("carrier", i)}
 		slots.Go(func() { k.run(ctx) })
 	}
 	slots.Wait()
@@ -90,11 +96,42 @@ type keeper struct {
 	Link
 	serving   context.Context // of the sessions
 	sessions  *sync.WaitGroup
-	preferred int // hub
+	carrier   int
+	at        *places // of all carriers
+	preferred int     // hub
 	log       *slog.Logger
 
 	mu  sync.Mutex
 	now *Session // guarded by mu; the last that is up
+}
+
+// places are the hubs where the carriers of a link are, or try to be.
+type places struct {
+	mu   sync.Mutex
+	hubs []int // guarded by mu; by carrier
+}
+
+func (p *places) set(carrier, hub int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hubs[carrier] = hub
+}
+
+// next is the hub after one where a carrier can't be: where no other carrier
+// is, unless all such were tried.
+func (k *keeper) next(hub, failed int) int {
+	k.at.mu.Lock()
+	defer k.at.mu.Unlock()
+	k.at.hubs[k.carrier] = -1
+	next := (hub + 1) % k.Hubs
+	for i := 1; i < k.Hubs && failed < k.Hubs; i++ {
+		if h := (hub + i) % k.Hubs; !slices.Contains(k.at.hubs, h) {
+			next = h
+			break
+		}
+	}
+	k.at.hubs[k.carrier] = next
+	return next
 }
 
 // served is a session that is being served.
@@ -112,12 +149,16 @@ var (
 )
 
 func (k *keeper) run(ctx context.Context) {
-	hub, wait := k.preferred, k.Backoff.Min
+	hub, wait, failed := k.preferred, k.Backoff.Min, 0
 	for ctx.Err() == nil {
 		s, err := k.Dial(ctx, hub)
+		failed++
 		if err == nil {
 			v := k.serve(s, hub)
 			err = k.watch(ctx, v)
+			if v.isUp() {
+				failed = 0
+			}
 			long := time.Since(v.began) >= k.Backoff.Stable
 			if long {
 				wait = k.Backoff.Min
@@ -125,20 +166,21 @@ func (k *keeper) run(ctx context.Context) {
 			switch {
 			case errors.Is(err, errStale):
 				hub = k.preferred
+				k.at.set(k.carrier, hub)
 				continue
 			case errors.Is(err, errDraining):
 				// Soon, but not all agents of a hub at one moment.
-				hub = (hub + 1) % k.Hubs
+				hub = k.next(hub, failed)
 				if long {
 					k.log.Info("carrier is drained", "hub", v.hub)
 					k.pause(ctx, k.Backoff.Min)
 					continue
 				}
 			case !v.isUp():
-				hub = (hub + 1) % k.Hubs
+				hub = k.next(hub, failed)
 			}
 		} else {
-			hub = (hub + 1) % k.Hubs
+			hub = k.next(hub, failed)
 		}
 		if ctx.Err() != nil {
 			break
@@ -210,6 +252,7 @@ func (k *keeper) watch(ctx context.Context, v *served) error {
 			}
 			if s, err := k.Dial(ctx, k.preferred); err == nil {
 				v = k.serve(s, k.preferred)
+				k.at.set(k.carrier, k.preferred)
 			}
 		}
 	}
