@@ -79,7 +79,8 @@ type exchange struct {
 	began          time.Time
 	first          time.Duration // from the beginning to the answer's head
 	status         int
-	length         int64 // of the answer's body; -1 when that isn't known
+	length         int64        // of the answer's body; -1 when that isn't known
+	upload         *countedBody // of a request by HTTP/1.1
 	received, sent atomic.Int64
 	err            error
 	upgraded       atomic.Pointer[countedConn] // nil before an Upgrade
@@ -95,7 +96,11 @@ func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http
 		// In a copy: the server looks into its own request's body to see
 		// whether it must wait before it closes the connection.
 		r = r.WithContext(r.Context())
-		r.Body = &countedBody{r.Body, &x.received, r.Trailer}
+		body := &countedBody{ReadCloser: r.Body, n: &x.received, trailer: r.Trailer}
+		r.Body = body
+		if r.ProtoMajor == 1 {
+			x.upload = body
+		}
 	}
 	// Else net/http ends the upload when the answer begins. Where it can't be
 	// had, as in HTTP/2, it is so already.
@@ -128,6 +133,12 @@ func (x *exchange) head(status int) {
 		return
 	}
 	x.status, x.first, x.length = status, time.Since(x.began), -1
+	if x.upload != nil && status >= 200 && !x.upload.ended.Load() {
+		// Should the upload's end come after the answer's, net/http reads the
+		// connection twice at a time, panics and breaks it, perhaps under the
+		// next request (Go 1.26, with EnableFullDuplex).
+		x.Header().Set("Connection", "close")
+	}
 	if n, err := strconv.ParseInt(x.Header().Get("Content-Length"), 10, 64); err == nil {
 		x.length = n
 	}
@@ -177,6 +188,7 @@ type countedBody struct {
 	io.ReadCloser
 	n       *atomic.Int64
 	trailer http.Header // filled in at the end, also with what wasn't announced
+	ended   atomic.Bool
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
@@ -184,6 +196,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	b.n.Add(int64(n))
 	if errors.Is(err, io.EOF) {
 		scrub(b.trailer)
+		b.ended.Store(true)
 	}
 	return n, err
 }

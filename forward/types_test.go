@@ -80,7 +80,7 @@ func TestForward_credentials_stay_behind(t *testing.T) {
 	file := write(t, "secret", "s3cret")
 	b := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Trailer", "X-End, Authorization")
+		h.Set("Trailer", "X-End")
 		h.Set("Authorization", r.Header.Get("Authorization"))
 		h.Set("Proxy-Authorization", r.Header.Get("Authorization"))
 		h.Set("X-Opsmx-Token", "s3cret")
@@ -88,8 +88,8 @@ func TestForward_credentials_stay_behind(t *testing.T) {
 		h.Set("X-Own", "1")
 		io.WriteString(w, "body")
 		h.Set("X-End", "1")
-		h.Set("Authorization", "s3cret")
 		h.Set(http.TrailerPrefix+"X-Opsmx-Token", "s3cret")
+		h.Set(http.TrailerPrefix+"Reeve-Caller", "s3cret")
 		h.Set(http.TrailerPrefix+"X-Late", "1")
 	}), func(o *forwardtest.Options) {
 		o.Upstreams[0].Credentials = forward.Credentials{Type: "bearer", TokenFile: file}
