@@ -215,7 +215,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.serve("metrics", metricsListener, nil, h.metricsMux(metrics))
 	page := web.Handler(web.Config{API: h.api, Version: version, Logger: logger.With("component", "web")})
 	session := tunnel.Config{Streams: linkStreams, Logger: logger.With("component", "tunnel")}
-	apiServer := h.serve("api", apiListener, tlsConfig, h.apiMux(page, session, cfg.Certificates))
+	apiServer := h.serve("api", tunnel.Listener(apiListener), tlsConfig, h.apiMux(page, session, cfg.Certificates))
 	apiServer.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){tunnel.ALPN: tunnel.NextProto(session, h.links.serve)}
 	apiServer.TLSConfig.NextProtos = []string{"h2", "http/1.1", tunnel.ALPN}
 	// Beside an entry for ALPN, HTTP/2 has to be asked for.
@@ -493,6 +493,7 @@ func (s *server) serve() error {
 // gives those under way a moment, and then ends them: a watch or a stream of
 // events has no other end. Links go after what is forwarded by them.
 func (h *Hub) stopServers() {
+	h.links.leave()
 	for _, s := range slices.Backward(h.servers) {
 		ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
 		err := s.http.Shutdown(ctx)

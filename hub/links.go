@@ -10,8 +10,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +38,7 @@ type links struct {
 	services http.Handler // what a registered agent may ask for
 	forward  http.Handler // what its callers ask of other services
 	version  string
+	id       string // of this process
 	changed  func() // called after each change of the table; it must not block
 	log      *slog.Logger
 
@@ -46,9 +47,18 @@ type links struct {
 	serving sync.WaitGroup
 
 	mu    sync.Mutex
-	open  map[fleet.AgentName]int                        // guarded by mu; links, registered or not
-	here  map[fleet.AgentName]map[fleet.InstanceID]*link // guarded by mu
-	known map[fleet.AgentName]bool                       // guarded by mu; ever joined
+	open  map[fleet.AgentName]map[*link]bool // guarded by mu; registered or not
+	here  map[fleet.AgentName]*presence      // guarded by mu
+	known map[fleet.AgentName]bool           // guarded by mu; ever joined
+	// leaving says that the hub stops: no link begins any more. Guarded by mu.
+	leaving bool
+}
+
+// presence is an agent that is here: the way to its processes, and the
+// carriers of each, the oldest first.
+type presence struct {
+	pool      tunnel.Pool
+	processes map[fleet.InstanceID][]*link
 }
 
 // link is one carrier of an agent.
@@ -57,7 +67,7 @@ type link struct {
 	session   string
 	remote    string
 	connected time.Time
-	transport *http.Transport
+	carrier   *tunnel.Session
 	// end closes the link when the agent's certificate ends, unless that is
 	// renewed before.
 	end *time.Timer
@@ -76,6 +86,7 @@ func (l *link) peer() fleet.Peer {
 
 // load learns which agents ever joined, and makes ls ready.
 func (ls *links) load(ctx context.Context) error {
+	ls.id = rand.Text()
 	ls.stopped, ls.stop = context.WithCancel(context.WithoutCancel(ctx))
 	agents, err := ls.store.Agents(ctx)
 	if err != nil {
@@ -83,8 +94,8 @@ func (ls *links) load(ctx context.Context) error {
 	}
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	ls.open = map[fleet.AgentName]int{}
-	ls.here = map[fleet.AgentName]map[fleet.InstanceID]*link{}
+	ls.open = map[fleet.AgentName]map[*link]bool{}
+	ls.here = map[fleet.AgentName]*presence{}
 	ls.known = map[fleet.AgentName]bool{}
 	ls.changed = func() {}
 	for _, a := range agents {
@@ -100,9 +111,9 @@ var (
 	errTooMany         = fmt.Errorf("the agent has %d links already", maxLinks)
 )
 
-// maxLinks is how many links an agent may have at a time: far more than its
-// processes need, and few enough that one agent can't use up the hub.
-const maxLinks = 64
+// maxLinks is how many carriers an agent may have at a time: far more than
+// its processes need, and few enough that one agent can't use up the hub.
+const maxLinks = 128
 
 // agentOf is the agent that a TLS connection is from.
 func (ls *links) agentOf(state *tls.ConnectionState) (fleet.AgentName, *x509.Certificate, error) {
@@ -124,6 +135,10 @@ func (ls *links) guard(next http.Handler) http.Handler {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}
+		if ls.isLeaving() {
+			http.Error(w, errStopping.Error(), http.StatusServiceUnavailable)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -137,19 +152,18 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if err := ls.begin(agent); err != nil {
-		ls.log.WarnContext(ctx, "carrier refused", "agent", agent, "remote", s.RemoteAddr().String(), "error", err)
+	l := &link{agent: agent, session: rand.Text(), remote: s.RemoteAddr().String(), connected: time.Now().UTC(), carrier: s}
+	if err := ls.begin(l); err != nil {
+		ls.log.WarnContext(ctx, "carrier refused", "agent", agent, "remote", l.remote, "error", err)
 		return
 	}
-	defer ls.done(agent)
+	defer ls.done(l)
 	defer context.AfterFunc(ls.stopped, func() { cancel(errStopping) })()
-	l := &link{agent: agent, session: rand.Text(), remote: s.RemoteAddr().String(), connected: time.Now().UTC(), transport: tunnel.Transport(s)}
 	l.end = time.AfterFunc(time.Until(cert.NotAfter), func() { cancel(errCertificateOver) })
 	defer l.end.Stop()
 	if c, err := pki.CredentialOf(cert); err == nil {
 		defer ls.ca.Revocations().Watch(c, cancel)()
 	}
-	defer l.transport.CloseIdleConnections()
 	log := ls.log.With("agent", agent, "session", l.session)
 	log.InfoContext(ctx, "link up", "remote", l.remote)
 	err = tunnel.Serve(ctx, s, ls.handler(l))
@@ -160,26 +174,25 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 
 // handler is what the agent at the other end of l can ask for.
 func (ls *links) handler(l *link) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/register", func(w http.ResponseWriter, r *http.Request) { ls.register(w, r, l) })
-	mux.HandleFunc("POST /v1/renew", func(w http.ResponseWriter, r *http.Request) { ls.renew(w, r, l) })
-	mux.HandleFunc("POST /v1/certificates/local", func(w http.ResponseWriter, r *http.Request) { ls.certify(w, r, l) })
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		peer := l.peer()
-		if peer.Instance == "" {
-			http.Error(w, "the link isn't registered: POST /v1/register comes first", http.StatusForbidden)
-			return
-		}
-		ls.services.ServeHTTP(w, r.WithContext(fleet.WithPeer(r.Context(), peer)))
-	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		peer := l.peer()
-		if r.Header.Get(forward.ServiceHeader) == "" || peer.Instance == "" {
-			mux.ServeHTTP(w, r)
-			return
+		registered := peer.Instance != ""
+		ctx := fleet.WithPeer(r.Context(), peer)
+		switch to := r.Method + " " + r.URL.Path; {
+		case registered && r.Header.Get(forward.ServiceHeader) != "":
+			// The path is a service's, whatever it looks like.
+			ls.forward.ServeHTTP(w, r.WithContext(ctx))
+		case to == "POST /v1/register":
+			ls.register(w, r, l)
+		case to == "POST /v1/renew":
+			ls.renew(w, r, l)
+		case to == "POST /v1/certificates/local":
+			ls.certify(w, r, l)
+		case !registered:
+			http.Error(w, "the link isn't registered: POST /v1/register comes first", http.StatusForbidden)
+		default:
+			ls.services.ServeHTTP(w, r.WithContext(ctx))
 		}
-		// The path is a service's, whatever it looks like.
-		ls.forward.ServeHTTP(w, r.WithContext(fleet.WithPeer(r.Context(), peer)))
 	})
 }
 
@@ -201,7 +214,7 @@ func (ls *links) register(w http.ResponseWriter, r *http.Request, l *link) {
 		return
 	}
 	err := ls.store.SaveAgent(ctx, reg, time.Now())
-	if err == nil {
+	if err == nil && !reg.More {
 		err = ls.release(ctx, reg.Agent, reg.Instance, reg.Holding)
 	}
 	if err != nil {
@@ -209,11 +222,11 @@ func (ls *links) register(w http.ResponseWriter, r *http.Request, l *link) {
 		http.Error(w, "the hub couldn't register the agent; its log says why", http.StatusInternalServerError)
 		return
 	}
-	ls.add(l, reg.Instance)
+	ls.add(l, reg.Instance, reg.More)
 	ls.log.InfoContext(ctx, "agent registered", "agent", l.agent, "instance", reg.Instance, "session", l.session,
 		"version", reg.Version, "services", len(reg.Services), "holding", len(reg.Holding))
 	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(map[string]string{"session": l.session, "hubVersion": ls.version})
+	json.NewEncoder(w).Encode(map[string]string{"session": l.session, "hubVersion": ls.version, "hub": ls.id})
 }
 
 const maxCSR = 64 << 10
@@ -223,7 +236,7 @@ func (ls *links) renew(w http.ResponseWriter, r *http.Request, l *link) {
 	if !ok {
 		return
 	}
-	l.end.Reset(ls.life)
+	ls.extend(l)
 	ls.log.InfoContext(r.Context(), "certificate renewed", "agent", l.agent)
 	w.Header().Set("Content-Type", "application/x-pem-file")
 	w.Write(chain)
@@ -258,9 +271,22 @@ func (ls *links) sign(w http.ResponseWriter, r *http.Request, l *link, issue fun
 	return chain, true
 }
 
-// add puts l into the table, in the place of an older link of the same
-// process: that one is dying, and is left to it.
-func (ls *links) add(l *link, instance fleet.InstanceID) {
+// extend lets the carriers of l's process live for as long as its newest
+// certificate, so that what is forwarded by them isn't cut once a day.
+func (ls *links) extend(l *link) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	l.end.Reset(ls.life)
+	if p := ls.here[l.agent]; p != nil {
+		for _, other := range p.processes[l.peer().Instance] {
+			other.end.Reset(ls.life)
+		}
+	}
+}
+
+// add puts l into the table: beside the carriers of the same process, if it
+// has more, else in their place, since they are dying.
+func (ls *links) add(l *link, instance fleet.InstanceID, more bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	ls.known[l.agent] = true
@@ -271,10 +297,19 @@ func (ls *links) add(l *link, instance fleet.InstanceID) {
 	l.mu.Lock()
 	l.instance = instance
 	l.mu.Unlock()
-	if ls.here[l.agent] == nil {
-		ls.here[l.agent] = map[fleet.InstanceID]*link{}
+	p := ls.here[l.agent]
+	if p == nil {
+		p = &presence{processes: map[fleet.InstanceID][]*link{}}
+		ls.here[l.agent] = p
 	}
-	ls.here[l.agent][instance] = l
+	if !more {
+		for _, dying := range p.processes[instance] {
+			p.pool.Remove(dying.carrier)
+		}
+		delete(p.processes, instance)
+	}
+	p.processes[instance] = append(p.processes[instance], l)
+	p.pool.Add(l.carrier, string(instance))
 	ls.changed()
 }
 
@@ -288,49 +323,52 @@ func (ls *links) drop(l *link) {
 
 // takeOut is called with mu held.
 func (ls *links) takeOut(l *link) {
-	if instance := l.peer().Instance; ls.here[l.agent][instance] == l {
-		delete(ls.here[l.agent], instance)
-		ls.changed()
+	instance := l.peer().Instance
+	p := ls.here[l.agent]
+	if p == nil || !slices.Contains(p.processes[instance], l) {
+		return
 	}
+	p.pool.Remove(l.carrier)
+	p.processes[instance] = slices.DeleteFunc(p.processes[instance], func(other *link) bool { return other == l })
+	if len(p.processes[instance]) == 0 {
+		delete(p.processes, instance)
+	}
+	if len(p.processes) == 0 {
+		delete(ls.here, l.agent)
+	}
+	ls.changed()
 }
 
-// Transport implements forward.Links. Of several processes of an agent any
-// may be asked.
+// Transport implements forward.Links: it asks the least loaded process of the
+// agent, and where that can do no harm another when its carrier dies.
 func (ls *links) Transport(agent fleet.AgentName) (http.RoundTripper, error) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	all := ls.here[agent]
-	switch {
+	switch p := ls.here[agent]; {
 	case !ls.known[agent]:
 		return nil, fmt.Errorf("%q: %w", agent, forward.ErrUnknownAgent)
-	case len(all) == 0:
+	case p == nil || !p.pool.Ready():
 		return nil, fmt.Errorf("%q: %w", agent, forward.ErrAgentAway)
+	default:
+		return &p.pool, nil
 	}
-	skip := mathrand.IntN(len(all))
-	for _, l := range all {
-		if skip == 0 {
-			return l.transport, nil
-		}
-		skip--
-	}
-	panic("unreachable")
 }
 
 // connected reports whether an agent has a link.
 func (ls *links) connected(agent fleet.AgentName) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	return len(ls.here[agent]) > 0
+	return ls.here[agent] != nil
 }
 
-// all lists the registered links.
+// all lists the registered processes, each by the carrier that came first.
 func (ls *links) all() []*link {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	var out []*link
-	for _, instances := range ls.here {
-		for _, l := range instances {
-			out = append(out, l)
+	for _, p := range ls.here {
+		for _, carriers := range p.processes {
+			out = append(out, carriers[0])
 		}
 	}
 	return out
@@ -347,7 +385,8 @@ func (ls *links) Members(ctx context.Context) ([]api.Member, error) {
 	out := make([]api.Member, len(agents))
 	for i, a := range agents {
 		out[i] = api.Member{Registration: a.Registration, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen}
-		if l := ls.here[a.Agent][a.Instance]; l != nil {
+		if p := ls.here[a.Agent]; p != nil && len(p.processes[a.Instance]) > 0 {
+			l := p.processes[a.Instance][0]
 			out[i].Session, out[i].Remote, out[i].Connected = l.session, l.remote, l.connected
 		}
 	}
@@ -355,28 +394,51 @@ func (ls *links) Members(ctx context.Context) ([]api.Member, error) {
 }
 
 // begin counts a link in, unless no more may begin.
-func (ls *links) begin(agent fleet.AgentName) error {
+func (ls *links) begin(l *link) error {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	switch {
-	case ls.stopped.Err() != nil:
+	case ls.leaving || ls.stopped.Err() != nil:
 		return errStopping
-	case ls.open[agent] >= maxLinks:
+	case len(ls.open[l.agent]) >= maxLinks:
 		return errTooMany
 	}
-	ls.open[agent]++
+	if ls.open[l.agent] == nil {
+		ls.open[l.agent] = map[*link]bool{}
+	}
+	ls.open[l.agent][l] = true
 	ls.serving.Add(1)
 	return nil
 }
 
 // done counts a link out.
-func (ls *links) done(agent fleet.AgentName) {
+func (ls *links) done(l *link) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	if ls.open[agent]--; ls.open[agent] == 0 {
-		delete(ls.open, agent)
+	delete(ls.open[l.agent], l)
+	if len(ls.open[l.agent]) == 0 {
+		delete(ls.open, l.agent)
 	}
 	ls.serving.Done()
+}
+
+func (ls *links) isLeaving() bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return ls.leaving
+}
+
+// leave sends the agents elsewhere: what is under way ends in peace, and they
+// open other carriers before that. None begins here.
+func (ls *links) leave() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.leaving = true
+	for _, links := range ls.open {
+		for l := range links {
+			l.carrier.Drain()
+		}
+	}
 }
 
 // end ends every link and lets none begin.

@@ -53,25 +53,30 @@ func TestLinks_register_of_a_link_that_went_down(t *testing.T) {
 }
 
 func TestLinks_begin(t *testing.T) {
-	ls := &links{open: map[fleet.AgentName]int{}}
+	ls := &links{open: map[fleet.AgentName]map[*link]bool{}}
 	ls.stopped, ls.stop = context.WithCancel(t.Context())
-	for range maxLinks {
-		if err := ls.begin("a"); err != nil {
+	begin := func(agent fleet.AgentName) error { return ls.begin(&link{agent: agent}) }
+	first := &link{agent: "a"}
+	if err := ls.begin(first); err != nil {
+		t.Fatal(err)
+	}
+	for range maxLinks - 1 {
+		if err := begin("a"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := ls.begin("a"); !errors.Is(err, errTooMany) {
+	if err := begin("a"); !errors.Is(err, errTooMany) {
 		t.Errorf("one link too many: %v", err)
 	}
-	if err := ls.begin("b"); err != nil {
+	if err := begin("b"); err != nil {
 		t.Errorf("another agent: %v", err)
 	}
-	ls.done("a")
-	if err := ls.begin("a"); err != nil {
+	ls.done(first)
+	if err := begin("a"); err != nil {
 		t.Errorf("after one has ended: %v", err)
 	}
 	ls.end()
-	if err := ls.begin("c"); !errors.Is(err, errStopping) {
+	if err := begin("c"); !errors.Is(err, errStopping) {
 		t.Errorf("a hub that stops: %v", err)
 	}
 }

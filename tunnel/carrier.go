@@ -206,7 +206,8 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (net.Conn, error) {
 
 // OnSession gets each carrier that an agent opened, with the TLS state that
 // says who the agent is. It owns the session, which is closed when it
-// returns. ctx is done when the server's base context is.
+// returns. ctx has the request's values; it isn't done before the session is
+// over, nor when the server is: who stops a server closes its sessions.
 type OnSession func(ctx context.Context, s *Session, state *tls.ConnectionState)
 
 // Handler accepts WebSocket carriers, to be mounted at [Path] of an HTTP/1.1
@@ -219,7 +220,10 @@ func Handler(cfg Config, on OnSession) http.Handler {
 			return
 		}
 		if conn := acceptWebSocket(w, r); conn != nil {
-			serve(r.Context(), conn, cfg, r.TLS, on)
+			// In a goroutine of its own: this one's holds the server's buffers
+			// and a stack that a handshake has stretched, for as long as the
+			// carrier lives.
+			go serve(context.WithoutCancel(r.Context()), conn, cfg, r.TLS, on)
 		}
 	})
 }
@@ -229,15 +233,9 @@ func Handler(cfg Config, on OnSession) http.Handler {
 // NextProtos. Since such a carrier counts as a busy connection, sessions must
 // be closed before http.Server.Shutdown can end.
 func NextProto(cfg Config, on OnSession) func(*http.Server, *tls.Conn, http.Handler) {
-	return func(_ *http.Server, conn *tls.Conn, h http.Handler) {
-		ctx := context.Background()
-		// The server hands its base context over by this method of h, as
-		// HTTP/2 has it.
-		if b, ok := h.(interface{ BaseContext() context.Context }); ok {
-			ctx = b.BaseContext()
-		}
+	return func(_ *http.Server, conn *tls.Conn, _ http.Handler) {
 		state := conn.ConnectionState()
-		serve(ctx, conn, cfg, &state, on)
+		serve(context.Background(), conn, cfg, &state, on)
 	}
 }
 

@@ -33,7 +33,7 @@ var (
 
 // headBuffer is what a session holds for reading while it is idle. Longer
 // data is read into the stream's memory directly.
-const headBuffer = 4 << 10
+const headBuffer = 1 << 10
 
 const maxWindow = 64 << 20
 

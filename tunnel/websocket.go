@@ -153,7 +153,7 @@ func newWebSocket(conn net.Conn, rwc io.ReadWriteCloser, early []byte, client bo
 	if len(early) > 0 {
 		r = io.MultiReader(strings.NewReader(string(early)), rwc)
 	}
-	return &webSocket{Conn: conn, rwc: rwc, client: client, br: bufio.NewReaderSize(r, headBuffer)}
+	return &webSocket{Conn: conn, rwc: rwc, client: client, br: bufio.NewReaderSize(r, headBuffer/2)}
 }
 
 func (w *webSocket) Read(p []byte) (int, error) {

@@ -286,7 +286,7 @@ func (r *Rig) serve(srv *http.Server, protos ...string) (address string, err err
 	}
 	r.servers = append(r.servers, srv)
 	r.wg.Go(func() {
-		if err := srv.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.ServeTLS(tunnel.Listener(ln), "", ""); !errors.Is(err, http.ErrServerClosed) {
 			r.logger.Error("server ended", "error", err)
 		}
 	})

@@ -18,28 +18,43 @@ import (
 type options struct {
 	rounds int           // measurements of each figure; the median is reported
 	each   time.Duration // how long one measurement takes
+	agents int           // of scale
+	links  int           // carriers of each
 }
 
 // subjects are measured in this order.
 var subjects = []struct {
 	name    string
 	measure func(context.Context, options, *Report) error
+	asked   bool // takes long, so it is measured only when it is named
 }{
-	{"forward", forwarding},
-	{"engine", engine},
-	{"scan", scanning},
-	{"start", starting},
+	{"forward", forwarding, false},
+	{"stream", streaming, true},
+	{"scale", scaling, true},
+	{"engine", engine, false},
+	{"scan", scanning, false},
+	{"start", starting, false},
 }
 
 func main() {
 	var opt options
 	flag.IntVar(&opt.rounds, "rounds", 5, "measurements of each figure; the median is reported")
 	flag.DurationVar(&opt.each, "each", time.Second, "how long one measurement takes")
-	only := flag.String("only", "", "measure this subject alone")
+	flag.IntVar(&opt.agents, "agents", 10_000, "agents of -only scale")
+	flag.IntVar(&opt.links, "carriers", 1, "carriers of each agent of -only scale")
+	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan or start")
+	hubDir := flag.String("hub", "", "be the hub of -only scale, in this folder")
+	hubPort := flag.Int("port", 0, "port of -hub")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, opt, *only); err != nil {
+	err := error(nil)
+	if *hubDir != "" {
+		err = beHub(ctx, *hubDir, *hubPort)
+	} else {
+		err = run(ctx, opt, *only)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
@@ -48,7 +63,7 @@ func main() {
 func run(ctx context.Context, opt options, only string) error {
 	var report Report
 	for _, s := range subjects {
-		if only != "" && only != s.name {
+		if only != s.name && (only != "" || s.asked) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s …\n", s.name)
