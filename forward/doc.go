@@ -3,10 +3,13 @@
 //
 //	caller ── services port ── Hub ══ link ══ Agent ── service
 //
-// [Hub] finds out who the caller is and which service its credential is for,
-// takes what belongs to Reeve off the request, names the service in
-// [ServiceHeader] and sends it by the agent's link. [Agent] has the services'
-// addresses and credentials, which never leave it.
+// [Hub] finds out who the caller is and which service is meant: the one that
+// the credential is for, or one that is called by its name. [Rules] decide
+// whether it may be, [Limits] when. Hub takes what belongs to Reeve off the
+// request, names service and caller in headers of Reeve's own and sends it by
+// the agent's link. [Agent] asks the rules of the cluster's owner, and has the
+// services' addresses and credentials, which never leave it. What is under way
+// ends when its credential is revoked.
 //
 // Path, query, body, trailers and an Upgrade pass as they are; nothing is
 // collected, and nothing limits how long a request may last. When the caller

@@ -137,24 +137,23 @@ func TestRevocations_Watch(t *testing.T) {
 		watch(&there, a, "there")
 		defer watch(&there, b, "another")()
 		watch(&here, a, "over")()
-		begin := time.Now()
+		were := func(when string, want ...string) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(cut, want) {
+				t.Errorf("%s: %v, want %v", when, cut, want)
+			}
+		}
 		if _, err := here.Revoke(ctx, store, Revocation{Kind: ByToken, ID: "a"}); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait()
-		if !slices.Equal(cut, []string{"here"}) {
-			t.Errorf("at once: %v", cut)
-		}
+		were("at once", "here")
 		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if !slices.Equal(cut, []string{"here", "there"}) {
-			t.Errorf("%v later: %v", time.Since(begin), cut)
-		}
+		were("two seconds later", "here", "there")
 		watch(&there, a, "late")
-		synctest.Wait()
-		if !slices.Equal(cut, []string{"here", "there", "late"}) {
-			t.Errorf("a watch of what is revoked: %v", cut)
-		}
+		were("a watch of what is revoked", "here", "there", "late")
 		if len(here.watches)+len(there.watches) != 1 {
 			t.Errorf("%d and %d watches are left, want the other one", len(here.watches), len(there.watches))
 		}
