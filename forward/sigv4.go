@@ -160,7 +160,7 @@ func (s awsSignature) matches(r *http.Request, secret string, at time.Time, payl
 	if strings.HasSuffix(escaped, "/") && tidy != "/" {
 		tidy += "/"
 	}
-	paths := []string{amzEscape(escaped, true), amzEscape(tidy, true), amzEscape(r.URL.Path, true)}
+	paths := []string{amzEscape(escaped, true), amzEscape(tidy, true), amzEscape(r.URL.Path, true), escaped}
 	query := amzQuery(r.URL.RawQuery)
 	scope := strings.Join([]string{s.scope.date, s.scope.region, s.scope.service, "aws4_request"}, "/")
 	for _, host := range hosts {
