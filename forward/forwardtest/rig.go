@@ -36,6 +36,8 @@ type Options struct {
 	// Watch asks the CA's deny list; AgentRules are the agent's own.
 	Access     func(*forward.HubConfig)
 	AgentRules *forward.Rules
+	// Kubeconfig is the agent's, for credentials in Secrets.
+	Kubeconfig string
 	Logger     *slog.Logger
 	// Hub is where the hub's metrics go; nil: nowhere.
 	Hub prometheus.Registerer
@@ -83,7 +85,7 @@ func Start(opt Options) (_ *Rig, err error) {
 	if r.CA, err = pki.NewCA("test"); err != nil {
 		return nil, err
 	}
-	if r.agent, err = forward.NewAgent(forward.AgentConfig{Upstreams: opt.Upstreams, Rules: opt.AgentRules, Logger: opt.Logger}); err != nil {
+	if r.agent, err = forward.NewAgent(forward.AgentConfig{Upstreams: opt.Upstreams, Rules: opt.AgentRules, Kubeconfig: opt.Kubeconfig, Logger: opt.Logger}); err != nil {
 		return nil, err
 	}
 	cfg := forward.HubConfig{
