@@ -5,7 +5,7 @@ GO ?= go
 TOOL := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-e2e check lint generate bench parity deps cluster fuzz tidy
+.PHONY: help build demo test test-unit test-e2e check lint generate bench bench-forward bench-scale parity deps cluster fuzz tidy
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,13 @@ generate: ## write generated code again
 
 bench: ## speed and memory, beside the floor or the peer that each row names
 	$(GO) run ./internal/bench
+
+bench-forward: ## forwarding alone: requests beside two proxies in a row, one stream on a far path, 10 GiB bodies
+	$(GO) run ./internal/bench -only forward
+	$(GO) run ./internal/bench -only stream
+
+bench-scale: ## 10,000 idle agents on one hub: memory, and the time to join and to come back
+	$(GO) run ./internal/bench -only scale
 
 parity: ## hold the profile engine against the real InSpec's verdicts (as root; the first run makes the targets)
 	$(GO) run ./internal/parity

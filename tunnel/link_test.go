@@ -437,6 +437,7 @@ func TestLink_keeps_its_carriers_on_several_hubs(t *testing.T) {
 
 		cancel()
 		<-ended
+		time.Sleep(time.Second)
 		settle(0, 0, "at the end")
 		if n := up.Load(); n != 0 {
 			t.Errorf("%d sessions are served", n)
@@ -486,6 +487,7 @@ func TestLink_replaces_a_stale_carrier(t *testing.T) {
 		}
 		cancel()
 		<-ended
+		time.Sleep(time.Second) // the hub's ends hear of it
 	})
 }
 

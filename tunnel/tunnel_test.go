@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -579,6 +580,10 @@ func TestDial_by_a_proxy(t *testing.T) {
 			http.Error(w, "only CONNECT", http.StatusMethodNotAllowed)
 			return
 		}
+		if got := r.Header.Get("Proxy-Authorization"); got != "Basic "+base64.StdEncoding.EncodeToString([]byte("agent:s3cret")) {
+			http.Error(w, "who are you?", http.StatusProxyAuthRequired)
+			return
+		}
 		out, err := net.Dial("tcp", r.Host)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
@@ -602,6 +607,11 @@ func TestDial_by_a_proxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := tunnel.Dial(t.Context(), tunnel.DialConfig{URL: h.URL, TLS: h.client, Carriers: []tunnel.Carrier{tunnel.WebSocket}, Proxy: http.ProxyURL(at)}); err == nil || !strings.Contains(err.Error(), "Proxy Authentication Required") {
+		t.Errorf("without a password: %v", err)
+	}
+	asked.Store(0)
+	at.User = url.UserPassword("agent", "s3cret")
 	s, err := tunnel.Dial(t.Context(), tunnel.DialConfig{URL: h.URL, TLS: h.client, Proxy: http.ProxyURL(at)})
 	if err != nil {
 		t.Fatal(err)
