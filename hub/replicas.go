@@ -324,12 +324,6 @@ func (rs *replicas) waysTo(agent fleet.AgentName, age time.Duration) (ways, erro
 	return w, nil
 }
 
-func (rs *replicas) forget(agent fleet.AgentName) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	delete(rs.ways, agent)
-}
-
 // Members implements api.Fleet.
 func (rs *replicas) Members(ctx context.Context) ([]api.Member, error) {
 	members, err := rs.links.Members(ctx)
@@ -373,13 +367,13 @@ func (h *hop) RoundTrip(r *http.Request) (*http.Response, error) {
 	if body {
 		// It can be sent only once, so to where the agent is now.
 		age = 0
-		defer r.Body.Close() // kept open by ask, for the next
 	}
 	err := fmt.Errorf("%q: %w", h.agent, forward.ErrAgentAway)
 	for tried := map[string]bool{}; len(tried) < maxHops; age = 0 {
 		w, lookup := h.waysTo(h.agent, age)
 		if lookup != nil {
-			return nil, lookup
+			err = lookup
+			break
 		}
 		to := slices.DeleteFunc(slices.Clone(w.to), func(r store.Replica) bool { return tried[r.ID] })
 		if len(to) == 0 {
@@ -398,6 +392,9 @@ func (h *hop) RoundTrip(r *http.Request) (*http.Response, error) {
 			break
 		}
 	}
+	if r.Body != nil {
+		r.Body.Close()
+	}
 	return nil, err
 }
 
@@ -414,7 +411,8 @@ func idempotent(method string) bool {
 }
 
 // ask sends a request to one replica. sent says whether the replica may have
-// got any of it.
+// got any of it. The request's body stays open until the answer is closed, or
+// if there is none, for another replica.
 func (rs *replicas) ask(r *http.Request, agent fleet.AgentName, to store.Replica) (_ *http.Response, sent bool, err error) {
 	gone := rs.through(to.ID)
 	ctx, cancel := context.WithCancelCause(r.Context())
@@ -445,7 +443,13 @@ func (rs *replicas) ask(r *http.Request, agent fleet.AgentName, to store.Replica
 		cancel(nil)
 		return nil, got.Load(), fmt.Errorf("replica %s: %w", to.Address, err)
 	}
-	end := func() { stop(); cancel(nil) }
+	end := func() {
+		stop()
+		cancel(nil)
+		if r.Body != nil {
+			r.Body.Close()
+		}
+	}
 	if conn, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body = &upgraded{conn, end, context.AfterFunc(gone, func() { conn.Close() })}
 	} else {

@@ -119,6 +119,15 @@ func wiki(name string) http.Handler {
 		fmt.Fprintf(w, "%s: %s %s %q %s %v", name, r.Method, r.RequestURI, body, r.Trailer.Get("X-End"), ours)
 		w.Header().Set("X-Sum", "42")
 	})
+	mux.HandleFunc("/duplex", func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		rc.EnableFullDuplex()
+		w.WriteHeader(http.StatusOK)
+		rc.Flush()
+		for lines := bufio.NewScanner(r.Body); lines.Scan(); rc.Flush() {
+			fmt.Fprintln(w, lines.Text())
+		}
+	})
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		conn, brw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
@@ -161,6 +170,21 @@ func TestReplicas(t *testing.T) {
 		}
 		if resp.Trailer.Get("X-Sum") != "42" || resp.Header.Get("Reeve-Replica-Error") != "" {
 			t.Errorf("trailer %v, header %v", resp.Trailer, resp.Header)
+		}
+	})
+	t.Run("an answer passes while the request does", func(t *testing.T) {
+		r, w := io.Pipe()
+		defer w.Close()
+		resp, err := caller.client.Do(caller.request(t, c, "POST", "/duplex", r))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		for br, n := bufio.NewReader(resp.Body), 0; n < 3; n++ {
+			fmt.Fprintln(w, "line", n)
+			if line, err := br.ReadString('\n'); line != fmt.Sprintln("line", n) {
+				t.Fatalf("%q, %v", line, err)
+			}
 		}
 	})
 	t.Run("a connection that is upgraded passes", func(t *testing.T) {
