@@ -1,6 +1,7 @@
 // Package store keeps the hub's truth in SQL: the fleet, tokens, scans and
-// their leases, the outbox of alerts, and what the agents collected. It
-// implements the Store interfaces that scan, alert, insight and pki declare,
+// their leases, the outbox of alerts, what the agents collected, and the audit
+// log. It implements the Store interfaces that scan, alert, insight, pki and
+// audit declare,
 // once, in the SQL that its dialects share; store/sqlite opens the embedded
 // database, store/postgres one that several replicas of the hub share, and
 // store/storetest is the suite that every dialect passes.

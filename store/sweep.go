@@ -25,7 +25,8 @@ func (s *Store) SweepBlobs(ctx context.Context, now time.Time) (int, error) {
 					UNION ALL SELECT 1 FROM scans WHERE profile_digest = ?
 					UNION ALL SELECT 1 FROM insight_documents WHERE digest = ?
 					UNION ALL SELECT 1 FROM insight_quarantine WHERE digest = ?
-				) AS named`, d, d, d, d).Scan(&names)
+					UNION ALL SELECT 1 FROM recordings WHERE digest = ?
+				) AS named`, d, d, d, d, d).Scan(&names)
 		})
 		return names > 0, err
 	})

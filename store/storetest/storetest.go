@@ -13,6 +13,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 	t.Run("agents", func(t *testing.T) { agents(t, open(t)) })
 	t.Run("tokens", func(t *testing.T) { tokens(t, open(t)) })
 	t.Run("revocations", func(t *testing.T) { revocations(t, open(t)) })
+	t.Run("audit", func(t *testing.T) { auditLog(t, open) })
+	t.Run("recordings", func(t *testing.T) { recordings(t, open(t)) })
 	t.Run("replicas", func(t *testing.T) { replicas(t, open(t)) })
 	for name, test := range scanTests {
 		t.Run("scans/"+name, func(t *testing.T) { test(t, open(t)) })
