@@ -170,8 +170,10 @@ func newPath(rtt time.Duration, rate float64) (a, b net.Conn) {
 				if err != nil {
 					return
 				}
-				if now := time.Now(); free.Before(now) {
-					free = now
+				// The path's own queue has kept it busy while this goroutine
+				// waited for a processor.
+				if earliest := time.Now().Add(-rtt / 4); free.Before(earliest) {
+					free = earliest
 				}
 				free = free.Add(time.Duration(float64(n) / rate * 1e9))
 				time.Sleep(time.Until(free) - 2*time.Millisecond)
