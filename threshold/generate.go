@@ -16,7 +16,8 @@ type GenerateOptions struct {
 	Exact bool
 	// Controls lists the ids, so that each control must stay what it is.
 	Controls bool
-	// SAF counts the first profile alone, as SAF does.
+	// SAF makes what SAF makes: the first profile alone counts, and the bounds
+	// are in SAF's order.
 	SAF bool
 }
 
@@ -24,7 +25,10 @@ type GenerateOptions struct {
 // "generate threshold" does. Threshold.Check and SAF.Check both read it; they
 // agree on the counts unless a document has several profiles.
 func Generate(doc *hdf.Results, opt GenerateOptions) ([]byte, error) {
-	c := tally(doc, opt.SAF)
+	if opt.SAF {
+		return generateSAF(doc, opt)
+	}
+	c := tally(doc, false)
 	root := mapping()
 	compliance := mapping()
 	compliance.put("min", integer(c.compliance()))
@@ -57,25 +61,90 @@ func Generate(doc *hdf.Results, opt GenerateOptions) ([]byte, error) {
 		}
 		root.put(string(st), status.node())
 	}
+	return root.text()
+}
+
+// generateSAF sets bounds in SAF's order: by severity, then the totals, which
+// are never exact, then the controls, of severities that have no bound, too.
+func generateSAF(doc *hdf.Results, opt GenerateOptions) ([]byte, error) {
+	c := tally(doc, true)
+	root := mapping()
+	root.path("compliance").put("min", integer(c.compliance()))
+	if opt.Exact {
+		root.path("compliance").put("max", integer(c.compliance()))
+	}
+	for _, sev := range severities {
+		for _, st := range statuses {
+			if sev == None && st != NoImpact {
+				continue
+			}
+			n := integer(len(c.ids[st][sev]))
+			if opt.Exact || st == Passed {
+				root.path(string(st), string(sev)).put("min", n)
+			}
+			if opt.Exact || st != Passed {
+				root.path(string(st), string(sev)).put("max", n)
+			}
+		}
+	}
+	for _, st := range statuses {
+		last := "max"
+		if st == Passed {
+			last = "min"
+		}
+		root.path(string(st), "total").put(last, integer(len(c.ids[st]["total"])))
+	}
+	if opt.Controls {
+		for _, n := range leaves(doc, true) {
+			list := root.path(string(StatusOf(*n)), string(SeverityOf(*n)), "controls")
+			list.Kind = yaml.SequenceNode
+			var id yaml.Node
+			if err := id.Encode(n.ID); err != nil {
+				return nil, err
+			}
+			list.Content = append(list.Content, &id)
+		}
+	}
+	return root.text()
+}
+
+// ordered is a YAML mapping whose keys stay in order.
+type ordered yaml.Node
+
+func mapping() *ordered { return &ordered{Kind: yaml.MappingNode} }
+
+func (m *ordered) put(key string, value *yaml.Node) {
+	m.Content = append(m.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, value)
+}
+
+// path is the node at these keys, made where it isn't there.
+func (m *ordered) path(keys ...string) *ordered {
+next:
+	for _, key := range keys {
+		for i := 0; i < len(m.Content); i += 2 {
+			if m.Content[i].Value == key {
+				m = (*ordered)(m.Content[i+1])
+				continue next
+			}
+		}
+		inner := mapping()
+		m.put(key, inner.node())
+		m = inner
+	}
+	return m
+}
+
+func (m *ordered) node() *yaml.Node { return (*yaml.Node)(m) }
+
+func (m *ordered) text() ([]byte, error) {
 	var out bytes.Buffer
 	e := yaml.NewEncoder(&out)
 	e.SetIndent(2)
-	if err := e.Encode(root.node()); err != nil {
+	if err := e.Encode(m.node()); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), e.Close()
 }
-
-// ordered is a YAML mapping whose keys stay in order.
-type ordered struct{ n yaml.Node }
-
-func mapping() *ordered { return &ordered{yaml.Node{Kind: yaml.MappingNode}} }
-
-func (m *ordered) put(key string, value *yaml.Node) {
-	m.n.Content = append(m.n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, value)
-}
-
-func (m *ordered) node() *yaml.Node { return &m.n }
 
 func integer(n int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(n)}

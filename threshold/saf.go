@@ -3,11 +3,12 @@ package threshold
 import (
 	"errors"
 	"fmt"
+	"math"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
+	"unicode/utf16"
 
 	"reeve.dev/reeve/hdf"
 )
@@ -18,61 +19,44 @@ const SAFPassed = "All validation tests passed"
 // SAF is a threshold as version 1.5.3 of @mitre/saf understands it.
 type SAF struct{ values map[string]any }
 
-// ParseSAF reads a threshold as SAF does: anything that is a YAML mapping.
+// ParseSAF reads a threshold as SAF does: any YAML 1.2, of which only a mapping
+// bounds anything.
 func ParseSAF(text []byte) (*SAF, error) {
-	if len(text) > MaxFile {
-		return nil, fmt.Errorf("threshold has %d bytes; %d are allowed", len(text), MaxFile)
-	}
-	var values map[string]any
-	if err := yaml.Unmarshal(text, &values); err != nil {
-		return nil, fmt.Errorf("threshold is not a YAML mapping: %w", err)
-	}
-	if values == nil {
-		return nil, errors.New("threshold is an empty file")
-	}
-	for _, v := range values {
-		if _, ok := number(v); !ok {
-			return &SAF{values: values}, nil
-		}
-	}
-	keys, err := keysInOrder(text)
+	root, err := parseYAML12(text)
 	if err != nil {
 		return nil, err
 	}
-	return &SAF{values: unflatten(keys, values)}, nil
-}
-
-// keysInOrder gives the top-level keys as they stand in the file.
-func keysInOrder(text []byte) ([]string, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("threshold is not YAML: %w", err)
+	if root == nil {
+		return nil, errors.New("threshold is an empty file")
 	}
-	var keys []string
-	if len(doc.Content) > 0 {
-		for i := 0; i < len(doc.Content[0].Content); i += 2 {
-			keys = append(keys, doc.Content[0].Content[i].Value)
+	m, _ := root.(*mapping12)
+	if m == nil {
+		return &SAF{}, nil
+	}
+	for _, key := range m.keys {
+		if _, ok := m.values[key].(float64); !ok {
+			return &SAF{values: m.values}, nil
 		}
 	}
-	return keys, nil
+	return &SAF{values: unflatten(m).values}, nil
 }
 
 // unflatten nests dotted keys as SAF does: a key of three parts takes the
 // place of the one before it with the same first two.
-func unflatten(keys []string, values map[string]any) map[string]any {
-	out := map[string]any{}
-	for _, key := range keys {
+func unflatten(m *mapping12) *mapping12 {
+	out := &mapping12{values: map[string]any{}}
+	for _, key := range m.keys {
 		parts := strings.SplitN(key+"..", ".", 4)
-		inner, ok := out[parts[0]].(map[string]any)
+		inner, ok := out.values[parts[0]].(*mapping12)
 		if !ok {
-			inner = map[string]any{}
-			out[parts[0]] = inner
+			inner = &mapping12{values: map[string]any{}}
+			out.values[parts[0]] = inner
 		}
+		var value any = m.values[key]
 		if parts[2] != "" {
-			inner[parts[1]] = map[string]any{parts[2]: values[key]}
-		} else {
-			inner[parts[1]] = values[key]
+			value = &mapping12{values: map[string]any{parts[2]: value}}
 		}
+		inner.values[parts[1]] = value
 	}
 	return out
 }
@@ -92,15 +76,24 @@ func (t *SAF) Check(doc *hdf.Results) *Finding {
 	return nil
 }
 
-// get is the value at a path; ok is false where JavaScript has undefined.
+// get is the value at a path, or under the path itself as a key, which comes
+// first (lodash); ok is false where JavaScript has undefined.
 func (t *SAF) get(path string) (v any, ok bool) {
-	v = t.values
-	for _, part := range strings.Split(path, ".") {
-		m, isMap := v.(map[string]any)
+	if v, ok = t.values[path]; ok {
+		return v, true
+	}
+	return t.member(path)
+}
+
+// member is the value at a path.
+func (t *SAF) member(path string) (v any, ok bool) {
+	v = &mapping12{values: t.values}
+	for part := range strings.SplitSeq(path, ".") {
+		m, isMap := v.(*mapping12)
 		if !isMap {
 			return nil, false
 		}
-		if v, ok = m[part]; !ok {
+		if v, ok = m.values[part]; !ok {
 			return nil, false
 		}
 	}
@@ -109,10 +102,10 @@ func (t *SAF) get(path string) (v any, ok bool) {
 
 func (t *SAF) compliance(c counts) *Finding {
 	actual := float64(c.compliance())
-	if v, ok := t.get("compliance.min"); ok && truthy(v) && less(actual, v) {
+	if v, ok := t.member("compliance.min"); ok && truthy(v) && less(actual, v) {
 		return &Finding{Path: "compliance.min", Message: "Overall compliance minimum was not satisfied"}
 	}
-	if v, ok := t.get("compliance.max"); ok && truthy(v) && more(actual, v) {
+	if v, ok := t.member("compliance.max"); ok && truthy(v) && more(actual, v) {
 		return &Finding{Path: "compliance.max", Message: "Overall compliance maximum was not satisfied"}
 	}
 	return nil
@@ -123,11 +116,11 @@ func (t *SAF) exactTotals(c counts) *Finding {
 		path := string(st) + ".total"
 		v, ok := t.get(path)
 		switch v.(type) {
-		case nil, map[string]any, []any:
+		case nil, *mapping12, []any:
 			continue // JavaScript's objects, null too
 		}
 		n := len(c.ids[st]["total"])
-		if f, isNumber := number(v); ok && (!isNumber || f != float64(n)) {
+		if f, isNumber := v.(float64); ok && (!isNumber || f != float64(n)) {
 			return notMet(path, n, "not equal to", v)
 		}
 	}
@@ -189,9 +182,12 @@ func (t *SAF) controls(c counts) *Finding {
 			}
 			path := string(st) + "." + string(sev) + ".controls"
 			v, _ := t.get(path)
-			listed, ok := v.([]any)
-			if !ok {
+			if !truthy(v) {
 				continue
+			}
+			listed, length, ok := iterate(v)
+			if !ok {
+				return &Finding{Path: path, Message: path + " can't be iterated: SAF ends with a TypeError"}
 			}
 			actual := c.ids[st][sev]
 			for _, id := range listed {
@@ -200,9 +196,9 @@ func (t *SAF) controls(c counts) *Finding {
 						"Expected %s to contain %s controls but it only contained [%s]", path, text(id), orUndefined(actual, strings.Join(actual, ", ")))}
 				}
 			}
-			if len(listed) != len(actual) || actual == nil {
+			if length != len(actual) || actual == nil {
 				return &Finding{Path: path, Message: fmt.Sprintf(
-					"Expected %s to contain %d controls but it contained %s", path, len(listed), orUndefined(actual, strconv.Itoa(len(actual))))}
+					"Expected %s to contain %d controls but it contained %s", path, length, orUndefined(actual, strconv.Itoa(len(actual))))}
 			}
 		}
 	}
@@ -216,44 +212,60 @@ func orUndefined(ids []string, otherwise string) string {
 	return otherwise
 }
 
-// number is a value that YAML gave as a number.
-func number(v any) (float64, bool) {
+// iterate gives what for … of gives of a value, and its length.
+func iterate(v any) (elements []any, length int, ok bool) {
 	switch v := v.(type) {
-	case int:
-		return float64(v), true
-	case int64:
-		return float64(v), true
-	case uint64:
-		return float64(v), true
-	case float64:
-		return v, true
+	case []any:
+		return v, len(v), true
+	case string:
+		for _, r := range v {
+			elements = append(elements, string(r))
+			length += utf16.RuneLen(r)
+		}
+		return elements, length, true
 	}
-	return 0, false
+	return nil, 0, false
 }
 
 // less and more compare as JavaScript does: what isn't a number is made one
 // where it can be, and else compares as false.
-func less(n float64, v any) bool { f, ok := coerce(v); return ok && n < f }
-func more(n float64, v any) bool { f, ok := coerce(v); return ok && n > f }
+func less(n float64, v any) bool { return n < coerce(v) }
+func more(n float64, v any) bool { return n > coerce(v) }
 
-func coerce(v any) (float64, bool) {
+// coerce is JavaScript's Number(v): NaN for what is none.
+func coerce(v any) float64 {
 	switch v := v.(type) {
 	case nil:
-		return 0, true
+		return 0
 	case bool:
 		if v {
-			return 1, true
+			return 1
 		}
-		return 0, true
+		return 0
+	case float64:
+		return v
 	case string:
 		s := strings.TrimSpace(v)
-		if s == "" {
-			return 0, true
+		switch {
+		case s == "":
+			return 0
+		case strings.TrimLeft(s, "+-") == "Infinity" && len(s) <= len("+Infinity"):
+			return math.Inf(1 - 2*strings.Count(s, "-"))
+		case prefixed.MatchString(s):
+			n, ok := new(big.Int).SetString(s, 0)
+			if !ok {
+				return math.NaN()
+			}
+			f, _ := new(big.Float).SetInt(n).Float64()
+			return f
+		case floating.MatchString(s):
+			f, _ := strconv.ParseFloat(s, 64) // beyond its range: infinite, as in JavaScript
+			return f
 		}
-		f, err := strconv.ParseFloat(s, 64)
-		return f, err == nil
+	case []any:
+		return coerce(text(v))
 	}
-	return number(v)
+	return math.NaN()
 }
 
 // text is a value as JavaScript puts it into a string.
@@ -262,15 +274,35 @@ func text(v any) string {
 	case nil:
 		return "null"
 	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
-	case map[string]any:
+		return numberText(v)
+	case *mapping12:
 		return "[object Object]"
 	case []any:
 		parts := make([]string, len(v))
 		for i := range v {
-			parts[i] = text(v[i])
+			if v[i] != nil {
+				parts[i] = text(v[i])
+			}
 		}
 		return strings.Join(parts, ",")
 	}
 	return fmt.Sprint(v)
+}
+
+// numberText is JavaScript's Number.prototype.toString.
+func numberText(f float64) string {
+	switch abs := math.Abs(f); {
+	case math.IsNaN(f):
+		return "NaN"
+	case math.IsInf(f, 1):
+		return "Infinity"
+	case math.IsInf(f, -1):
+		return "-Infinity"
+	case f == 0:
+		return "0"
+	case abs >= 1e21 || abs < 1e-6:
+		mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, 64), "e")
+		return mantissa + "e" + exponent[:1] + strings.TrimLeft(exponent[1:], "0")
+	}
+	return strconv.FormatFloat(f, 'f', -1, 64)
 }

@@ -1,7 +1,6 @@
 package threshold_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,44 +13,6 @@ import (
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/threshold"
 )
-
-// TestSAF_Check compares with what SAF itself said, as record.js noted it.
-func TestSAF_Check(t *testing.T) {
-	var cases []struct{ Results, Threshold, Says string }
-	text, err := os.ReadFile("testdata/saf/cases.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &cases); err != nil {
-		t.Fatal(err)
-	}
-	if len(cases) < 100 {
-		t.Fatalf("only %d cases were recorded", len(cases))
-	}
-	for _, c := range cases {
-		f, err := os.Open("testdata/saf/" + c.Results + ".json")
-		if err != nil {
-			t.Fatal(err)
-		}
-		doc, err := hdf.Decode(f)
-		f.Close()
-		if err != nil {
-			t.Fatalf("%s: %v", c.Results, err)
-		}
-		saf, err := threshold.ParseSAF([]byte(c.Threshold))
-		if err != nil {
-			t.Errorf("%s: %v", c.Threshold, err)
-			continue
-		}
-		got := threshold.SAFPassed
-		if f := saf.Check(doc); f != nil {
-			got = "Error: " + f.Message
-		}
-		if got != c.Says {
-			t.Errorf("%s against %s\n got %s\nwant %s", c.Results, c.Threshold, got, c.Says)
-		}
-	}
-}
 
 func TestParse_refuses(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{

@@ -1,27 +1,41 @@
-// Records what SAF says to each case of cases.json. In an empty folder:
+// Records what SAF says to each case of DIR/cases.json, and what it generates.
+// Where internal/ci/deps installed SAF (npm install @mitre/saf@1.5.3):
 //
-//   npm install @mitre/saf@1.5.3
-//   node PATH/testdata/saf/record.js PATH/testdata/saf
+//   node PATH/testdata/saf/record.js DIR
 const fs = require('fs'), os = require('os'), path = require('path')
 const root = path.resolve('node_modules/@mitre/saf')
 const Threshold = require(path.join(root, 'lib/commands/validate/threshold.js')).default
+const Generate = require(path.join(root, 'lib/commands/generate/threshold.js')).default
+
+// run is the first line that a command writes, or "crash" if that is an
+// exception.
+async function run(command, args) {
+  const {log, error} = console
+  const lines = []
+  console.log = console.error = (...words) => lines.push(words.join(' '))
+  try {
+    await command.run(args, root)
+  } finally {
+    Object.assign(console, {log, error})
+  }
+  return /^ +\w*Error: /.test(lines[0]) ? 'crash' : lines[0]
+}
 
 async function main(dir) {
   const file = path.join(dir, 'cases.json')
-  const template = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'saf-')), 'threshold.yaml')
+  const work = fs.mkdtempSync(path.join(os.tmpdir(), 'saf-'))
+  const template = path.join(work, 'threshold.yaml')
   const cases = JSON.parse(fs.readFileSync(file))
-  const {log, error} = console
   for (const c of cases) {
-    fs.writeFileSync(template, c.threshold)
-    const lines = []
-    console.log = console.error = (...words) => lines.push(words.join(' '))
-    try {
-      await Threshold.run(['-i', path.join(dir, c.results + '.json'), '-T', template], root)
-    } finally {
-      Object.assign(console, {log, error})
+    const input = ['-i', path.join(dir, c.results + '.json')]
+    if (c.generate) {
+      c.says = await run(Generate, [...input, ...c.generate, '-o', template]) ?? fs.readFileSync(template, 'utf8')
+    } else {
+      fs.writeFileSync(template, c.threshold)
+      c.says = await run(Threshold, [...input, '-T', template])
     }
-    c.says = lines[0]
   }
+  fs.rmSync(work, {recursive: true})
   process.exitCode = 0
   fs.writeFileSync(file, '[\n' + cases.map(c => JSON.stringify(c)).join(',\n') + '\n]\n')
 }
