@@ -56,6 +56,7 @@ func FuzzMetadata(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte("name: x\nsupports: [{platform: a}]\ndepends: [{name: y, path: z}]\ninputs: [{name: a, type: num, value: 1, pattern: '(', required: true}]\n"))
+	f.Add([]byte("name: x\nversion: <%= [1, 2].join('.') %>.0\n<%# note %>\n<% if ENV['A'] %>title: <%% a\n<% end %>\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, _ = inspec.LoadFS(fstest.MapFS{"inspec.yml": &fstest.MapFile{Data: data}, "controls/a.rb": &fstest.MapFile{}})
 	})

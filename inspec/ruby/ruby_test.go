@@ -7,9 +7,11 @@ import (
 	"errors"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -454,6 +456,58 @@ func TestRegexp_engines(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzRegexp compiles any pattern, and holds both engines against each other
+// where both can match it.
+func FuzzRegexp(f *testing.F) {
+	for _, pattern := range []string{`^\s*(\w+)`, `a|b*`, `[^a-z&&[b]]`, `(?<k>\w)=\g<k>`, `(a)\1`, `(?=a)a+?`, `(?:\g<o>\.){3}(?<o>\d+)`, `\g<1>(a|\g<1>b)`, `x\Ky`, `\p{Alpha}{2,3}`} {
+		f.Add(pattern, "a=1\nab.1.2.3 xy\n")
+	}
+	f.Fuzz(func(t *testing.T, pattern, s string) {
+		re, err := New(Limits{RegexTime: 50 * time.Millisecond}).regexp(pattern, 0)
+		if err != nil || !utf8.ValidString(s) {
+			return
+		}
+		find := func(re *Regexp) (all [][]int, err error) {
+			err = re.all(s, func(m *MatchData) error { all = append(all, slices.Clone(m.loc)); return nil })
+			return all, err
+		}
+		got, err := find(re)
+		if err != nil || re.linear == nil {
+			return
+		}
+		slow := *re
+		slow.linear = nil
+		want, err := find(&slow)
+		if err != nil {
+			return // too slow, or a pattern that only RE2 can read
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("/%s/ on %q (-backtracking +linear):\n%s", pattern, s, diff)
+		}
+	})
+}
+
+// FuzzMatch holds values against patterns of case … in.
+func FuzzMatch(f *testing.F) {
+	for _, pattern := range []string{
+		`{host: String => h, ports: [Integer => p, *]}`, `[_, 5] | [_, 6]`, `[*, 3 => x, *r]`, `{a: nil, **nil}`, `{a:, **r} if a`, `Array(1, *)`,
+		`^v`, `^(1 + 1)`, `1.. | ..-1`, `/a(b)/ => x`, `->(x) { x > 1 }`, `Struct[a, b]`, `a, *b, c unless b.empty?`, `{"a": 1}`, `[[a, [b]], {c: {d:}}]`,
+	} {
+		f.Add(`{host: 'h', ports: [22, 80], a: nil, c: {d: 1}}`, pattern)
+		f.Add(`[1, [2, 3], {c: {d: 'ab'}}]`, pattern)
+	}
+	f.Fuzz(func(t *testing.T, value, pattern string) {
+		p, err := Parse("t.rb", []byte("v = 1\ncase ("+value+")\nin "+pattern+"\n binding.local_variables\nend"))
+		if err != nil {
+			return
+		}
+		_, err = New(Limits{Steps: 5000, Depth: 100, Memory: 1 << 20, Time: time.Second, RegexTime: 20 * time.Millisecond}).Run(t.Context(), p, nil)
+		if e := (*Exception)(nil); errors.As(err, &e) && strings.HasPrefix(e.Message, "internal error") {
+			t.Error(e.Message)
+		}
+	})
 }
 
 func FuzzParse(f *testing.F) {
