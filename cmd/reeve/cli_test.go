@@ -231,15 +231,23 @@ func TestConfigurationPage(t *testing.T) {
 	}
 	_, text2, _ := strings.Cut(string(text), "## Hub")
 	hubs, agents, _ := strings.Cut(text2, "## Agent")
+	agents, _, _ = strings.Cut(agents, "\n## ")
 	for _, tc := range []struct {
 		name, page string
 		config     any
 	}{{"hub", hubs, hub.Config{}}, {"agent", agents, agent.Config{}}} {
 		t.Run(tc.name, func(t *testing.T) {
-			want := keys(reflect.TypeOf(tc.config), "")
-			slices.Sort(want)
 			got := documented(tc.page)
 			slices.Sort(got)
+			want := keys(reflect.TypeOf(tc.config), "")
+			for i, key := range want {
+				// The hub's page leaves what its services have to the agent's.
+				if list, _, ok := strings.Cut(key, "[]."); ok && slices.Contains(got, list+"[]") {
+					want[i] = list + "[]"
+				}
+			}
+			slices.Sort(want)
+			want = slices.Compact(want)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("keys (-the configuration +the page):\n%s", diff)
 			}
@@ -261,7 +269,7 @@ func keys(t reflect.Type, prefix string) []string {
 			ft, key = ft.Elem(), key+"[]"
 		}
 		switch {
-		case name == "-":
+		case name == "-", !f.IsExported():
 		case strings.Contains(opts, "inline"):
 			list = append(list, keys(ft, prefix)...)
 		case ft.Kind() == reflect.Struct:
