@@ -200,8 +200,8 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("access.%w", err))
 	}
 	for i, r := range c.Access.Rules {
-		if len(r.Agents) > 0 || r.Who.Anonymous || r.AnswerWithin != 0 {
-			errs = append(errs, fmt.Errorf("access.rules[%d]: agents, who.anonymous and answerWithin are for the hub's rules", i))
+		if len(r.Agents) > 0 || r.Who.Anonymous || r.Record || r.AnswerWithin != 0 {
+			errs = append(errs, fmt.Errorf("access.rules[%d]: agents, who.anonymous, record and answerWithin are for the hub's rules", i))
 		}
 	}
 	for i, kind := range c.Scan.Targets {

@@ -396,6 +396,9 @@ func TestHub_revocation_cuts(t *testing.T) {
 		if resp.StatusCode != 401 || !strings.Contains(body, "revoked") {
 			t.Errorf("afterwards: %s %s", resp.Status, body)
 		}
+		if err := <-ended; !errors.Is(err, forward.ErrUnauthenticated) {
+			t.Errorf("audit of the refusal: %v", err)
+		}
 		select {
 		case err := <-ended:
 			t.Errorf("the other certificate's request ended, too: %v", err)

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"reeve.dev/reeve/fleet"
 )
@@ -30,6 +31,7 @@ type AgentConfig struct {
 	Kubeconfig string
 	Logger     *slog.Logger          // nil: discards
 	Registerer prometheus.Registerer // nil: no metrics
+	Tracer     trace.Tracer          // nil: no traces
 }
 
 // Agent answers the requests that the hub forwards, for the services of its
@@ -37,6 +39,7 @@ type AgentConfig struct {
 type Agent struct {
 	log       *slog.Logger
 	metrics   *metrics
+	tracer    tracer
 	rules     *Rules
 	upstreams map[string]*upstream // by target
 	services  []fleet.Service
@@ -48,11 +51,11 @@ func NewAgent(cfg AgentConfig) (*Agent, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	m, err := newMetrics(cfg.Registerer, "type", "service")
+	m, err := newMetrics(cfg.Registerer, false)
 	if err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
-	a := &Agent{log: cfg.Logger, metrics: m, rules: cfg.Rules, upstreams: map[string]*upstream{}}
+	a := &Agent{log: cfg.Logger, metrics: m, tracer: tracer{cfg.Tracer}, rules: cfg.Rules, upstreams: map[string]*upstream{}}
 	env := environment{pool: newBuffers()}
 	for i, u := range cfg.Upstreams {
 		if err := u.Validate(); err != nil {
@@ -110,10 +113,16 @@ func (a *Agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, r, up.Type, http.StatusBadRequest, "the path must not hold .. steps")
 		return
 	}
-	labels := []string{string(up.Type), string(up.Name)}
-	a.metrics.begin(labels...)
-	observe(w, r, func(x *exchange, r *http.Request) { rt.proxy.ServeHTTP(x, r) },
-		func(x *exchange) { a.metrics.end(x, labels...) })
+	counts := a.metrics.of(route4{typ: string(up.Type), service: string(up.Name)})
+	counts.running.Inc()
+	r, span := a.tracer.serve(r, up.Type, up.Name)
+	observe(w, r, func(x *exchange, r *http.Request) {
+		x.tells = true
+		rt.proxy.ServeHTTP(x, r)
+	}, func(x *exchange) {
+		counts.end(x)
+		span.end(x)
+	})
 }
 
 // upstream is a service with the way to it.

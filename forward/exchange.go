@@ -21,8 +21,9 @@ import (
 // answer. The number is nginx's.
 const statusCallerGone = 499
 
-// Exchange is one forwarded request, for the audit log. It holds no query and
-// no header, where there may be secrets.
+// Exchange is one request, forwarded or refused, for the audit log. Of its
+// query and its header it holds only what the members below say: there may be
+// secrets in the rest.
 type Exchange struct {
 	At         time.Time
 	Caller     Caller
@@ -35,16 +36,34 @@ type Exchange struct {
 	// an Upgrade, of the connection.
 	Received, Sent int64
 	Duration       time.Duration
+	// Upstream is how long the service took to begin its answer, as the agent
+	// saw it; 0 where that isn't known.
+	Upstream time.Duration
 	// Rule is the hub's rule that decided; empty where none was for it.
 	Rule string
+	// Verb is Kubernetes', or the method in lower case. Namespace, Resource
+	// (pods/exec, deployments.apps) and Name are those of a request to a
+	// Kubernetes API.
+	Verb, Namespace, Resource, Name string
+	// Command is what is run in a container.
+	Command []string
+	// User and Groups are as whom a Kubernetes API takes the request, where a
+	// rule of the hub or the caller says so.
+	User   string
+	Groups []string
+	// Recording is the id of what the Recorder made of it.
+	Recording string
 	// Err says what refused the exchange or cut it short, if anything did.
 	Err error
 }
 
-// Auditor gets each exchange of a known caller when it has ended. It must not
-// block for long, since the caller waits for it.
+// Auditor gets each exchange when it has ended. It must not block for long,
+// since the caller waits for it.
 type Auditor interface {
 	Forwarded(context.Context, Exchange)
+	// Ready fails while an exchange couldn't be recorded; then it doesn't take
+	// place.
+	Ready(context.Context) error
 }
 
 // AuditorFunc is an Auditor of one function.
@@ -52,6 +71,9 @@ type AuditorFunc func(context.Context, Exchange)
 
 // Forwarded calls f.
 func (f AuditorFunc) Forwarded(ctx context.Context, e Exchange) { f(ctx, e) }
+
+// Ready is always so.
+func (AuditorFunc) Ready(context.Context) error { return nil }
 
 // AuditLog is an Auditor that writes each exchange as one record of log.
 func AuditLog(log *slog.Logger) Auditor {
@@ -64,6 +86,19 @@ func AuditLog(log *slog.Logger) Auditor {
 		}
 		if e.Rule != "" {
 			attrs = append(attrs, slog.String("rule", e.Rule))
+		}
+		for _, a := range []struct{ key, value string }{
+			{"verb", e.Verb}, {"namespace", e.Namespace}, {"resource", e.Resource}, {"name", e.Name}, {"user", e.User}, {"recording", e.Recording},
+		} {
+			if a.value != "" {
+				attrs = append(attrs, slog.String(a.key, a.value))
+			}
+		}
+		if e.Upstream > 0 {
+			attrs = append(attrs, slog.Duration("upstream", e.Upstream))
+		}
+		if len(e.Command) > 0 {
+			attrs = append(attrs, slog.Any("command", e.Command))
 		}
 		if e.Err != nil {
 			attrs = append(attrs, slog.Any("error", e.Err))
@@ -84,6 +119,11 @@ type exchange struct {
 	received, sent atomic.Int64
 	err            error
 	upgraded       atomic.Pointer[countedConn] // nil before an Upgrade
+	// upstream is how long the service took to begin its answer, at the hub;
+	// tells says that the answer's head tells that, at the agent.
+	upstream time.Duration
+	tells    bool
+	tap      *tap // of a session that is recorded, else nil
 }
 
 var errCutShort = errors.New("the answer broke off")
@@ -133,6 +173,9 @@ func (x *exchange) head(status int) {
 		return
 	}
 	x.status, x.first, x.length = status, time.Since(x.began), -1
+	if x.tells {
+		noteUpstream(x.Header(), x.first)
+	}
 	if x.upload != nil && status >= 200 && !x.upload.ended.Load() {
 		// Should the upload's end come after the answer's, net/http reads the
 		// connection twice at a time, panics and breaks it, perhaps under the
@@ -210,10 +253,20 @@ type countedConn struct {
 func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.x.received.Add(int64(n))
+	if t := c.x.tap; t != nil {
+		if terr := t.fromCaller(p[:n]); terr != nil {
+			return 0, terr
+		}
+	}
 	return n, err
 }
 
 func (c *countedConn) Write(p []byte) (int, error) {
+	if t := c.x.tap; t != nil {
+		if err := t.toCaller(p); err != nil {
+			return 0, err
+		}
+	}
 	n, err := c.Conn.Write(p)
 	c.x.sent.Add(int64(n))
 	return n, err

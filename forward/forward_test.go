@@ -978,13 +978,13 @@ func TestHub_audits_each_exchange(t *testing.T) {
 	})
 	do(t, b.client, request(t, "PUT", b.URL+"/x?secret=1", strings.NewReader("1234")))
 	e := <-audit
-	if e.At.IsZero() || e.Duration <= 0 || e.RemoteAddr == "" || e.Caller.ID == "" || e.Caller.Credential == nil {
+	if e.At.IsZero() || e.Duration <= 0 || e.Upstream <= 0 || e.Upstream > e.Duration || e.RemoteAddr == "" || e.Caller.ID == "" || e.Caller.Credential == nil {
 		t.Errorf("times, address or the credential's id are missing: %+v", e)
 	}
-	e.At, e.Duration, e.RemoteAddr, e.Caller.ID, e.Caller.Credential = time.Time{}, 0, "", "", nil
+	e.At, e.Duration, e.Upstream, e.RemoteAddr, e.Caller.ID, e.Caller.Credential = time.Time{}, 0, 0, "", "", nil
 	want := forward.Exchange{
 		Caller: forward.Caller{Name: "spiffe://reeve/service/cluster-1/x-web/main", Agent: "cluster-1", Type: "x-web", Service: "main"},
-		Method: "PUT", Path: "/x", Status: 201, Received: 4, Sent: 5,
+		Method: "PUT", Path: "/x", Verb: "put", Status: 201, Received: 4, Sent: 5,
 	}
 	if d := cmp.Diff(want, e); d != "" {
 		t.Error(d)
@@ -1019,12 +1019,15 @@ func TestHub_counts_by_service(t *testing.T) {
 			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
+	const caller = "spiffe://reeve/service/cluster-1/x-web/main"
 	want := map[string]float64{
-		"reeve_forward_requests_total cluster-1 main 200 x-web":   1,
-		"reeve_forward_bytes_total cluster-1 received main x-web": 4,
-		"reeve_forward_bytes_total cluster-1 sent main x-web":     4,
-		"reeve_forward_answer_seconds cluster-1 main x-web":       1,
-		"reeve_forward_running cluster-1 main x-web":              0,
+		"reeve_forward_requests_total cluster-1 " + caller + " main 200 x-web":   1,
+		"reeve_forward_bytes_total cluster-1 " + caller + " received main x-web": 4,
+		"reeve_forward_bytes_total cluster-1 " + caller + " sent main x-web":     4,
+		"reeve_forward_answer_seconds cluster-1 " + caller + " main x-web":       1,
+		"reeve_forward_upstream_seconds cluster-1 " + caller + " main x-web":     1,
+		"reeve_forward_tunnel_seconds cluster-1 " + caller + " main x-web":       1,
+		"reeve_forward_running cluster-1 " + caller + " main x-web":              0,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

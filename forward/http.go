@@ -171,6 +171,7 @@ func (rt *route) rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
 	scrub(pr.In.Trailer)
 	pr.Out.Trailer = pr.In.Trailer // filled in when the body has ended
+	propagate(pr.Out)
 	// What the hub says of the caller.
 	for _, k := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if v, ok := pr.In.Header[k]; ok {

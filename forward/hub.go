@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,9 +9,11 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"reeve.dev/reeve/fleet"
 )
@@ -41,8 +44,12 @@ type HubConfig struct {
 	// stop is called. nil: nothing is ever revoked.
 	Watch func(c Caller, cut func(error)) (stop func())
 	// Users seals the names of Spinnaker's users; nil: they pass as they are.
-	Users      Users
-	Audit      Auditor               // nil: no audit
+	Users Users
+	Audit Auditor // nil: no audit
+	// Recorder records what rules say; nil: a request that they say it of is
+	// refused.
+	Recorder   Recorder
+	Tracer     trace.Tracer          // nil: no traces
 	Logger     *slog.Logger          // nil: discards
 	Registerer prometheus.Registerer // nil: no metrics
 }
@@ -52,6 +59,7 @@ type Hub struct {
 	cfg     HubConfig
 	proxy   *httputil.ReverseProxy
 	metrics *metrics
+	tracer  tracer
 
 	callers, agents *limiter // nil: unlimited
 }
@@ -64,17 +72,18 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 	if cfg.Domain != "" && cfg.Directory == nil {
 		return nil, errors.New("forward: names of services need a Directory")
 	}
-	m, err := newMetrics(cfg.Registerer, "agent", "type", "service")
+	m, err := newMetrics(cfg.Registerer, true)
 	if err != nil {
 		return nil, fmt.Errorf("forward: %w", err)
 	}
-	h := &Hub{cfg: cfg, metrics: m, callers: newLimiter(cfg.Limits.Caller, "caller"), agents: newLimiter(cfg.Limits.Agent, "agent")}
+	h := &Hub{cfg: cfg, metrics: m, tracer: tracer{cfg.Tracer}, callers: newLimiter(cfg.Limits.Caller, "caller"), agents: newLimiter(cfg.Limits.Agent, "agent")}
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:    h.rewrite,
 		Transport:  roundTripperFunc(func(r *http.Request) (*http.Response, error) { return callOf(r).rt.RoundTrip(r) }),
 		BufferPool: newBuffers(),
 		ModifyResponse: func(resp *http.Response) error {
 			c := callOf(resp.Request)
+			c.x.upstream = takeUpstream(resp.Header)
 			if err := c.leash.answered(); err != nil {
 				return err
 			}
@@ -85,9 +94,11 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 				resp.Header["Set-Cookie"] = slices.DeleteFunc(c, setsHubCookie)
 			}
 			if s := c.seals; s != nil {
-				return s.response(resp.Header)
+				if err := s.response(resp.Header); err != nil {
+					return err
+				}
 			}
-			return nil
+			return h.record(c, resp)
 		},
 		ErrorHandler: h.failed,
 		ErrorLog:     slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
@@ -103,6 +114,8 @@ type call struct {
 	rt       http.RoundTripper
 	x        *exchange
 	leash    *leash
+	// session is what is to be recorded; nil if nothing is.
+	session *Session
 	// seals is nil where no names of users are sealed or opened.
 	seals *seals
 }
@@ -115,6 +128,9 @@ func callOf(r *http.Request) *call { return r.Context().Value(callKey{}).(*call)
 type roundTripperFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripperFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// retryAudit is when to try again what the audit had no room for.
+const retryAudit = 5 * time.Second
 
 // errUnknownService says that the agent has no such service.
 var errUnknownService = errors.New("unknown service")
@@ -153,30 +169,54 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // observe runs serve, counts it and tells the audit.
 func (h *Hub) observe(w http.ResponseWriter, r *http.Request, c Caller, d decision, serve func(*exchange, *http.Request)) {
-	labels := []string{string(c.Agent), string(c.Type), string(c.Service)}
+	counts := h.metrics.of(route4{string(c.Agent), string(c.Type), string(c.Service), cmp.Or(c.Holder, c.Name)})
+	counts.running.Inc()
 	path := r.URL.EscapedPath()
-	h.metrics.begin(labels...)
+	r, span := h.tracer.forward(r, c)
 	observe(w, r, serve, func(x *exchange) {
-		h.metrics.end(x, labels...)
+		counts.end(x)
+		span.end(x)
 		if h.cfg.Audit == nil {
 			return
 		}
-		h.cfg.Audit.Forwarded(r.Context(), Exchange{
+		e := Exchange{
 			At: x.began, Caller: c, RemoteAddr: r.RemoteAddr, Method: r.Method, Path: path, Rule: d.ruleName(),
 			Status: x.status, Received: x.received.Load(), Sent: x.sent.Load(),
-			Duration: time.Since(x.began), Err: x.err,
-		})
+			Duration: time.Since(x.began), Upstream: min(x.upstream, x.first), Err: x.err,
+		}
+		e.describe(r, d)
+		if x.tap != nil {
+			e.Recording = x.tap.tape.ID()
+		}
+		h.cfg.Audit.Forwarded(r.Context(), e)
 	})
 }
 
-// refuse answers a request that isn't forwarded. Where the caller is known,
-// that is audited.
-func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, c Caller, d decision, err error) {
-	status, detail := h.status(r, err)
-	if c.Name == "" || status == http.StatusUnauthorized {
-		problem(w, r, c.Type, status, detail)
+// describe says what r asks for.
+func (e *Exchange) describe(r *http.Request, d decision) {
+	e.Verb = strings.ToLower(r.Method)
+	if e.Caller.Type != fleet.Kubernetes {
 		return
 	}
+	k := parseKube(r.Method, r.URL.Path, r.URL.Query)
+	e.Verb, e.Namespace, e.Name = k.verb, k.namespace, k.name
+	if k.resource != "" {
+		names := k.resources()
+		e.Resource = names[len(names)-1]
+	}
+	if k.subresource == "exec" {
+		e.Command = r.URL.Query()["command"]
+	}
+	if d.rule != nil && d.rule.Impersonate.User != "" {
+		e.User, e.Groups = d.rule.Impersonate.User, d.rule.Impersonate.Groups
+	} else if impersonates(r.Header) {
+		e.User, e.Groups = r.Header.Get("Impersonate-User"), r.Header["Impersonate-Group"]
+	}
+}
+
+// refuse answers a request that isn't forwarded.
+func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, c Caller, d decision, err error) {
+	status, detail := h.status(r, err)
 	h.observe(w, r, c, d, func(x *exchange, r *http.Request) {
 		x.err = err
 		problem(x, r, c.Type, status, detail)
@@ -208,7 +248,20 @@ func (h *Hub) forward(x *exchange, r *http.Request, c *call) {
 		return
 	}
 	defer in.done()
-	var err error
+	if h.cfg.Audit != nil {
+		if err := h.cfg.Audit.Ready(r.Context()); err != nil {
+			x.err = err
+			problemWith(x, r, caller.Type, http.StatusServiceUnavailable, "nothing is forwarded at present: "+err.Error(), retryAfter(retryAudit))
+			return
+		}
+	}
+	r, err := h.toRecord(r, c)
+	if err != nil {
+		x.err = err
+		problem(x, r, caller.Type, http.StatusForbidden, err.Error())
+		return
+	}
+	defer func() { x.tap.close(x) }()
 	c.rt, err = h.cfg.Links.Transport(caller.Agent)
 	switch {
 	case errors.Is(err, ErrUnknownAgent):
@@ -257,6 +310,7 @@ func (h *Hub) rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.Trailer = pr.In.Trailer // filled in when the body has ended
 	pr.Out.Header.Set(ServiceHeader, target(c.Type, c.Service))
 	tell(pr.Out.Header, c.Caller, c.decision)
+	propagate(pr.Out)
 	if c.Type == AWS {
 		forAWS(pr.Out.Header, pr.In.Header.Get("Authorization"))
 	}
@@ -277,6 +331,10 @@ func (h *Hub) failed(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	case r.Context().Err() != nil:
 		return // nobody is there to be told
+	case errors.Is(err, errNotRecorded):
+		h.cfg.Logger.Error("session can't be recorded, and so doesn't take place", "agent", c.Agent, "service", target(c.Type, c.Service), "error", err)
+		problem(w, r, c.Type, http.StatusServiceUnavailable, fmt.Sprintf("%s has this session recorded, and that isn't possible at present; the hub's log says why", c.decision.rule))
+		return
 	}
 	h.cfg.Logger.Warn("request not forwarded", "agent", c.Agent, "service", target(c.Type, c.Service), "error", err)
 	problem(w, r, c.Type, http.StatusBadGateway, fmt.Sprintf("the link to agent %q broke before the service answered; try again", c.Agent))

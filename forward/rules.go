@@ -43,6 +43,11 @@ type Rule struct {
 	Impersonate Impersonation `yaml:"impersonate"`
 	// MayImpersonate lets callers do so themselves (kubectl --as).
 	MayImpersonate bool `yaml:"mayImpersonate"`
+	// Record has the terminal of a command in a container, or of an attach,
+	// recorded: what it shows, not what is typed. Forwarded ports aren't
+	// recorded but pass; any other Upgrade is refused, since a command may be
+	// in it.
+	Record bool `yaml:"record"`
 	// AnswerWithin is how long the service may take to begin its answer; 0
 	// means for ever.
 	AnswerWithin time.Duration `yaml:"answerWithin"`
@@ -116,8 +121,8 @@ func compile(r Rule) (rule, error) {
 	if r.Effect != "allow" && r.Effect != "deny" {
 		return c, fmt.Errorf(".effect %q: it must be allow or deny", r.Effect)
 	}
-	if r.Effect == "deny" && (r.MayImpersonate || r.AnswerWithin != 0 || r.Impersonate.User != "" || len(r.Impersonate.Groups) > 0) {
-		return c, errors.New(": impersonate, mayImpersonate and answerWithin are for the effect allow")
+	if r.Effect == "deny" && (r.MayImpersonate || r.Record || r.AnswerWithin != 0 || r.Impersonate.User != "" || len(r.Impersonate.Groups) > 0) {
+		return c, errors.New(": impersonate, mayImpersonate, record and answerWithin are for the effect allow")
 	}
 	if r.Impersonate.User == "" && len(r.Impersonate.Groups) > 0 {
 		return c, errors.New(".impersonate.user: missing; groups alone can't be impersonated")
