@@ -36,7 +36,7 @@ type maker struct {
 	make func(common string, own []string, mark string) string
 	// split returns an answer for each of own, nil for what must be asked
 	// alone.
-	split func(own []string, mark string, r CommandResult) []*CommandResult
+	split func(common string, own []string, mark string, r CommandResult) []*CommandResult
 }
 
 // mergeMost bounds how many commands become one.
@@ -103,7 +103,7 @@ func merged(calls []*call, again func([]*call)) []*call {
 			}
 			k := key{f, c.ctx}
 			g := open[k]
-			if g == nil || f.maker == nil || len(g.calls) == mergeMost {
+			if g == nil || f.maker == nil || len(g.calls) == mergeMost || slices.Contains(g.own, own) {
 				g = &group{family: f}
 				open[k] = g
 				groups = append(groups, g)
@@ -136,7 +136,7 @@ func (f family) merge(calls []*call, own []string, again func([]*call)) *call {
 			var alone []*call
 			answers := make([]*CommandResult, len(calls))
 			if g.err == nil {
-				copy(answers, f.maker.split(own, mark, g.result))
+				copy(answers, f.maker.split(f.common, own, mark, g.result))
 			}
 			for i, c := range calls {
 				switch {
@@ -174,9 +174,21 @@ func all(n int, r CommandResult) []*CommandResult {
 	return out
 }
 
+// notFound is all that a shell says of a program that there isn't.
+var notFound = regexp.MustCompile(`^[^\n]*: [^\n]+\n$`)
+
 // absent reports whether the shell didn't find the program, which it says of
 // each command in the same words.
-func absent(r CommandResult) bool { return r.ExitStatus == 127 && len(r.Stdout) == 0 }
+func absent(own []string, r CommandResult) bool {
+	return r.ExitStatus == 127 && len(r.Stdout) == 0 && notFound.Match(r.Stderr) &&
+		!slices.ContainsFunc(own, func(o string) bool { return bytes.Contains(r.Stderr, []byte(o)) })
+}
+
+// ended reports whether a command that complains of what isn't there, and of
+// nothing else, ended as it should.
+func ended(r CommandResult, complains bool) bool {
+	return r.ExitStatus == 0 && !complains || complains && r.ExitStatus > 0 && r.ExitStatus < 126
+}
 
 func printed(text string) *CommandResult { return &CommandResult{Stdout: []byte(text)} }
 
@@ -186,36 +198,38 @@ func rpmMake(_ string, names []string, mark string) string {
 	return "rpm -qi " + strings.Join(names, " "+mark+" ") + " " + mark
 }
 
-// rpmSplit goes by the lines that hold mark. rpm fails for a package about
-// which it has but one line to say, in whatever language.
-func rpmSplit(names []string, mark string, r CommandResult) []*CommandResult {
-	if absent(r) {
+// rpmSplit goes by the lines that hold mark, which are all alike. rpm fails for
+// a package about which it has but one line to say, in whatever language.
+func rpmSplit(_ string, names []string, mark string, r CommandResult) []*CommandResult {
+	if absent(names, r) {
 		return all(len(names), r)
 	}
 	out := make([]*CommandResult, len(names))
-	if len(r.Stderr) > 0 {
-		return out
-	}
-	i, text := 0, ""
+	missing, divider, text := len(names), "", ""
+	i := 0
 	for line := range strings.Lines(string(r.Stdout)) {
 		if !strings.Contains(line, mark) {
 			text += line
 			continue
 		}
-		if i == len(names) {
-			return make([]*CommandResult, len(names))
+		if divider == "" {
+			divider = line
+		}
+		if i == len(names) || line != divider {
+			return nil
 		}
 		switch n := strings.Count(text, "\n"); {
 		case n == 1 && strings.Contains(text, names[i]):
 			out[i] = printed(text)
 			out[i].ExitStatus = 1
+			missing++
 		case n > 1:
 			out[i] = printed(text)
 		}
 		i, text = i+1, ""
 	}
-	if i < len(names) || text != "" {
-		return make([]*CommandResult, len(names))
+	if i < len(names) || text != "" || len(r.Stderr) > 0 || r.ExitStatus != 1 && r.ExitStatus != min(missing, 254) {
+		return nil
 	}
 	return out
 }
@@ -229,8 +243,8 @@ func listMake(program string) func(string, []string, string) string {
 
 // idSplit takes a line for each account, in order, but for those that id
 // complains of by name.
-func idSplit(names []string, _ string, r CommandResult) []*CommandResult {
-	if absent(r) {
+func idSplit(_ string, names []string, _ string, r CommandResult) []*CommandResult {
+	if absent(names, r) {
 		return all(len(names), r)
 	}
 	out := make([]*CommandResult, len(names))
@@ -241,13 +255,14 @@ func idSplit(names []string, _ string, r CommandResult) []*CommandResult {
 			there = append(there, i)
 		}
 	}
-	if strings.Count(text, "\n") != len(there) || strings.Count(complaints, "\n") != len(names)-len(there) {
-		return out
+	missing := len(names) - len(there)
+	if strings.Count(text, "\n") != len(there) || strings.Count(complaints, "\n") != missing || !ended(r, missing > 0) {
+		return nil
 	}
 	at := 0
 	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, "uid=") {
-			return make([]*CommandResult, len(names))
+		if at == len(there) || !strings.HasPrefix(line, "uid=") {
+			return nil
 		}
 		out[there[at]] = printed(line)
 		at++
@@ -256,18 +271,23 @@ func idSplit(names []string, _ string, r CommandResult) []*CommandResult {
 }
 
 // getentSplit takes the lines that begin with the account's name.
-func getentSplit(names []string, _ string, r CommandResult) []*CommandResult {
-	if absent(r) {
+func getentSplit(_ string, names []string, _ string, r CommandResult) []*CommandResult {
+	if absent(names, r) {
 		return all(len(names), r)
 	}
 	out := make([]*CommandResult, len(names))
+	there := 0
 	for line := range strings.Lines(string(r.Stdout)) {
 		name, _, ok := strings.Cut(line, ":")
 		i := slices.Index(names, name)
 		if !ok || i < 0 || out[i] != nil || !strings.HasSuffix(line, "\n") {
-			return make([]*CommandResult, len(names))
+			return nil
 		}
 		out[i] = printed(line)
+		there++
+	}
+	if len(r.Stderr) > 0 || !ended(r, there < len(names)) {
+		return nil
 	}
 	return out
 }
@@ -281,10 +301,10 @@ var noManager = regexp.MustCompile(`^(System has not been booted with systemd|Fa
 
 // systemctlSplit divides at empty lines or, where there is none, where the
 // first property comes again; each part must name its unit.
-func systemctlSplit(units []string, _ string, r CommandResult) []*CommandResult {
+func systemctlSplit(_ string, units []string, _ string, r CommandResult) []*CommandResult {
 	out := make([]*CommandResult, len(units))
 	switch {
-	case absent(r), r.ExitStatus != 0 && len(r.Stdout) == 0 && noManager.Match(r.Stderr):
+	case absent(units, r), r.ExitStatus != 0 && len(r.Stdout) == 0 && noManager.Match(r.Stderr):
 		return all(len(units), r)
 	case r.ExitStatus != 0 || len(r.Stderr) > 0 || !bytes.HasSuffix(r.Stdout, []byte("\n")):
 		return out
@@ -318,57 +338,165 @@ func sysctlMake(_ string, keys []string, _ string) string {
 	return "/sbin/sysctl -q " + strings.Join(keys, " ")
 }
 
-func sysctlSplit(keys []string, _ string, r CommandResult) []*CommandResult {
-	if absent(r) {
+// sysctlSplit leaves a key of several lines, and one that sysctl complains of,
+// to be asked alone. A key that is a folder is answered by what is in it.
+func sysctlSplit(_ string, keys []string, _ string, r CommandResult) []*CommandResult {
+	if absent(keys, r) {
 		return all(len(keys), r)
 	}
 	out := make([]*CommandResult, len(keys))
+	alone := make([]bool, len(keys))
 	for line := range strings.Lines(string(r.Stdout)) {
 		key, value, ok := strings.Cut(line, " = ")
 		i := slices.Index(keys, key)
-		switch {
-		case !ok || i < 0:
-			return make([]*CommandResult, len(keys))
-		case out[i] == nil:
-			out[i] = &CommandResult{}
+		if !ok || i < 0 || !strings.HasSuffix(value, "\n") {
+			return nil
 		}
-		out[i].Stdout = append(out[i].Stdout, value...)
+		alone[i] = out[i] != nil
+		out[i] = printed(value)
+	}
+	for line := range strings.Lines(string(r.Stderr)) {
+		known := false
+		for i, key := range keys {
+			if strings.Contains(strings.ReplaceAll(line, "/", "."), key) {
+				known, alone[i] = true, true
+			}
+		}
+		if !known {
+			return nil
+		}
+	}
+	if !ended(r, len(r.Stderr) > 0) {
+		return nil
 	}
 	for i, key := range keys {
-		if complaint := strings.ReplaceAll(string(r.Stderr), "/", "."); strings.Contains(complaint, key) {
+		if alone[i] || slices.ContainsFunc(keys, func(k string) bool { return strings.HasPrefix(k, key+".") }) {
 			out[i] = nil
 		}
 	}
 	return out
 }
 
+// What stands before a pipe's last command runs once for all of a family, so it
+// must be what changes nothing: programs that read, by name, and filters.
+var reads = func() *regexp.Regexp {
+	const words = `(?: +(?:[^;&|<>$()#'"\s` + "`" + `]|'[^']*'|"[^"$\\` + "`" + `]*")+)*`
+	return regexp.MustCompile(`^ *(?:LC_ALL=C +|LANG=C +)?(?:sudo +)?(?:/[\w./-]*/)?(?:` + strings.Join([]string{
+		`(?:cat|cut|df|egrep|fgrep|findmnt|getent|grep|head|ls|lsblk|lscpu|lspci|readlink|stat|tail|tr|wc|dpkg-query|sestatus)` + words,
+		`(?:aa-status|apparmor_status|crontab +-l|dmesg|getenforce|lsmod|mount|sshd +-T|sysctl +-a)`,
+		`auditctl +-[ls]`,
+		`awk(?: +-F *(?:[:,;]|'[^']'))? +'[^'|>]*'` + words,
+		`dpkg +(?:-[lLsS]|--list|--get-selections)` + words,
+		`ip6?tables +-[LS](?: +-[nv]+)*`,
+		`ip +(?:link|addr|address|route)(?: +show)?`,
+		`modprobe +(?:-c|--showconfig)`,
+		`nft +list +ruleset`,
+		`(?:resolvectl|timedatectl)(?: +(?:status|show))?`,
+		`rpm +-(?:q\w*|V\w*)(?: +[\w.+][\w.+-]*)*`,
+		`sort(?: +-[bdfghinrsuV]+)*`,
+		`systemctl +(?:list-[\w-]+|show|status|cat|is-\w+|get-default)` + words,
+		`systemd-sysctl +--cat-config`,
+		`uniq(?: +-[cdiu]+)*`,
+	}, "|") + `)(?: +2> ?/dev/null)? *$`)
+}()
+
+// awkActs is what lets awk run programs.
+var awkActs = regexp.MustCompile(`\bawk\b.*\b(?:system|getline)\b`)
+
+// onlyReads reports whether each of a pipe's commands is one of reads.
+func onlyReads(pipe []string) bool {
+	for _, element := range pipe {
+		if !reads.MatchString(element) || awkActs.MatchString(element) {
+			return false
+		}
+	}
+	return true
+}
+
+// pipeOf divides a command at each | that isn't quoted.
+func pipeOf(cmd string) (elements []string) {
+	from := 0
+	for i := 0; i < len(cmd); i++ {
+		switch c := cmd[i]; c {
+		case '\\':
+			i++
+		case '\'', '"':
+			end := strings.IndexByte(cmd[i+1:], c)
+			if end < 0 || c == '"' && strings.Contains(cmd[i+1:i+1+end], `\`) {
+				return nil
+			}
+			i += 1 + end
+		case '|':
+			elements = append(elements, cmd[from:i])
+			from = i + 1
+		}
+	}
+	return append(elements, cmd[from:])
+}
+
 // A find that tests files and prints the names of some: where it looks, the
-// tests, and what it does. The tests are those that have no effect, no limit
-// on where to look, and no complaint of their own.
+// tests, and what it does. The tests are those that have no effect and no limit
+// on where to look.
 var finds = func() *regexp.Regexp {
 	const value = `(?:'[^']*'|"[^"$\\` + "`" + `]*"|[\w./+-]+)`
 	const tests = `(?: +(?:!|-not|\\\(|\\\)|-o|-a|-(?:type|perm|user|group|uid|gid|i?name) +` + value + `))*`
-	return regexp.MustCompile(`^((?:[^;&<>\n]*\| *xargs -I *'?\{\}'? +)?find(?: +-[LHP])?(?: +(?:[\w/.][\w./-]*|'\{\}'))+(?: +-xdev)?)(` + tests + `)( +-print| +-exec +ls -d \{\} \\;)? *(2> ?/dev/null)? *$`)
+	return regexp.MustCompile(`^ *((?:xargs -I *'?\{\}'? +)?find(?: +-[LHP])?((?: +(?:[\w/.][\w./-]*|'\{\}'))+)(?: +-xdev)?)(` + tests + `)( +-print| +-exec +ls -d \{\} \\;)? *(2> ?/dev/null)? *$`)
 }()
 
+// findTake leaves out a find for each of several places, of which each could
+// do something else with {}.
 func findTake(cmd string) (common, own string, ok bool) {
-	m := finds.FindStringSubmatch(cmd)
-	if m == nil || strings.TrimSpace(m[2]) == "" {
+	pipe := pipeOf(cmd)
+	if pipe == nil || !onlyReads(pipe[:len(pipe)-1]) {
 		return "", "", false
 	}
-	tests := m[2]
-	if m[3] == "" {
-		tests = ` \(` + tests + ` \)`
+	m := finds.FindStringSubmatch(pipe[len(pipe)-1])
+	if m == nil || strings.TrimSpace(m[3]) == "" || !balanced(m[3]) {
+		return "", "", false
 	}
-	return m[1], tests + "\x00" + m[4], true
+	each := strings.HasPrefix(m[1], "xargs")
+	if each != strings.Contains(m[2], "{}") || each != (len(pipe) > 1) || each && (strings.Contains(m[3], "{}") || strings.Contains(m[4], "{}")) {
+		return "", "", false
+	}
+	before := cmd[:len(cmd)-len(pipe[len(pipe)-1])]
+	return before + m[1], strings.Join([]string{m[3], m[4], m[5]}, "\x00"), true
 }
+
+// balanced reports whether each parenthesis has its other one.
+func balanced(tests string) bool {
+	depth := 0
+	for _, word := range strings.Fields(tests) {
+		switch word {
+		case `\(`:
+			depth++
+		case `\)`:
+			depth--
+		}
+		if depth < 0 {
+			return false
+		}
+	}
+	return depth == 0
+}
+
+// exitUnlike is how a merged command says that here it wouldn't do what its
+// parts do.
+const exitUnlike = "exit 125; "
 
 // findMake has find look everywhere once and tell with each name whose it is.
 func findMake(common string, own []string, _ string) string {
 	var b strings.Builder
+	if strings.Contains(strings.Join(own, ""), "-exec") {
+		// ls prints a name as it is.
+		b.WriteString(`{ [ -z "${QUOTING_STYLE+x}" ] && command -v ls >/dev/null; } || ` + exitUnlike)
+	}
 	b.WriteString(common)
 	for i, o := range own {
-		tests, _, _ := strings.Cut(o, "\x00")
+		f := strings.Split(o, "\x00")
+		tests := f[0]
+		if f[1] == "" {
+			tests = ` \(` + tests + ` \)`
+		}
 		if i > 0 {
 			b.WriteString(" ,")
 		}
@@ -377,28 +505,38 @@ func findMake(common string, own []string, _ string) string {
 	return b.String()
 }
 
-// cantSearch is what find says of a place; every find of the family says it.
-var cantSearch = regexp.MustCompile("^(?:(?:\\S*/)?find: (?:‘[^’]*’|'[^']*'|`[^']*'): [^\n]*\n)*$")
+// cantLook is what find says of a place.
+var cantLook = regexp.MustCompile("^(?:\\S*/)?find: (?:‘([^’]*)’|'([^']*)'|`([^']*)'): [^\n]*\n$")
 
-func findSplit(own []string, _ string, r CommandResult) []*CommandResult {
-	if absent(r) {
-		return all(len(own), r)
-	}
-	if !cantSearch.Match(r.Stderr) || len(r.Stdout) > 0 && r.Stdout[len(r.Stdout)-1] != 0 {
-		return nil
-	}
+// findSplit takes what find says of a place that it was told, for every find of
+// the family says it. What it says of a file depends on the tests.
+func findSplit(common string, own []string, _ string, r CommandResult) []*CommandResult {
 	out := all(len(own), CommandResult{Stderr: r.Stderr, ExitStatus: r.ExitStatus})
 	for i, o := range own {
 		if !strings.HasSuffix(o, "\x00") {
-			out[i].Stderr = nil
+			out[i].Stderr = nil // thrown away
 		}
+	}
+	if absent(nil, r) {
+		return out
+	}
+	pipe := pipeOf(common)
+	places := strings.Fields(finds.FindStringSubmatch(pipe[len(pipe)-1])[2])
+	for line := range strings.Lines(string(r.Stderr)) {
+		m := cantLook.FindStringSubmatch(line)
+		if m == nil || !slices.Contains(places, m[1]+m[2]+m[3]) {
+			return nil
+		}
+	}
+	if !ended(r, len(r.Stderr) > 0) || len(r.Stdout) > 0 && r.Stdout[len(r.Stdout)-1] != 0 {
+		return nil
 	}
 	for name := range bytes.SplitSeq(bytes.TrimSuffix(r.Stdout, []byte{0}), []byte{0}) {
 		n, name, ok := bytes.Cut(name, []byte(" "))
 		i, err := strconv.Atoi(string(n))
 		switch {
 		case !ok && len(r.Stdout) == 0:
-		case !ok || err != nil || i >= len(out):
+		case !ok || err != nil || i < 0 || i >= len(out):
 			return nil
 		default:
 			out[i].Stdout = append(append(out[i].Stdout, name...), '\n')
@@ -414,52 +552,17 @@ var (
 	plainRe = regexp.MustCompile(`^\^?[\w ./:=,@%-]*\$?$`)
 )
 
-// filterTake divides a pipe before its last command. What has other commands
-// beside the pipe isn't one.
+// filterTake divides a pipe before its last command.
 func filterTake(cmd string) (common, own string, ok bool) {
-	i := lastPipe(cmd)
-	if i < 0 {
+	pipe := pipeOf(cmd)
+	if len(pipe) < 2 || !onlyReads(pipe[:len(pipe)-1]) {
 		return "", "", false
 	}
-	common, own = strings.TrimRight(cmd[:i], " "), cmd[i+1:]
-	if _, err := grepOf(own); err != nil || common == "" {
+	own = pipe[len(pipe)-1]
+	if _, err := grepOf(own); err != nil {
 		return "", "", false
 	}
-	return common, own, true
-}
-
-// lastPipe is the index of the last | of a command that is one pipe; -1 for
-// any other command.
-func lastPipe(cmd string) int {
-	last := -1
-	for i := 0; i < len(cmd); i++ {
-		switch c := cmd[i]; c {
-		case '\\':
-			i++
-		case '\'', '"':
-			end := strings.IndexByte(cmd[i+1:], c)
-			if end < 0 || c == '"' && strings.ContainsAny(cmd[i+1:i+1+end], "\\`$") {
-				return -1
-			}
-			i += 1 + end
-		case '|':
-			if i+1 < len(cmd) && (cmd[i+1] == '|' || cmd[i+1] == '&') {
-				return -1
-			}
-			last = i
-		case '>':
-			if !strings.HasSuffix(cmd[:i], " 2") || !strings.HasPrefix(strings.TrimLeft(cmd[i+1:], " "), "/dev/null") {
-				return -1
-			}
-		case ';', '&', '<', '(', ')', '`', '\n', '#', '!':
-			return -1
-		case '$':
-			if i+1 < len(cmd) && (cmd[i+1] == '(' || cmd[i+1] == '{') {
-				return -1
-			}
-		}
-	}
-	return last
+	return strings.TrimRight(cmd[:len(cmd)-len(own)-1], " "), own, true
 }
 
 // grepOf reads a grep.
@@ -493,18 +596,18 @@ func grepOf(text string) (match func(line string) bool, err error) {
 }
 
 // filterMake leaves the last command of the pipe to filterSplit, if the target
-// has a grep at all.
+// has a grep at all and nothing tells it to be another one.
 func filterMake(common string, _ []string, _ string) string {
-	return "command -v grep >/dev/null || exit 127; " + common
+	return `{ [ -z "${GREP_OPTIONS+x}" ] && command -v grep >/dev/null; } || ` + exitUnlike + common
 }
 
 // filterSplit does what grep does with text of ASCII; other text it takes for
 // binary, or not, by the locale.
-func filterSplit(own []string, _ string, r CommandResult) []*CommandResult {
-	out := make([]*CommandResult, len(own))
-	if absent(r) || bytes.ContainsFunc(r.Stdout, func(c rune) bool { return c == 0 || c > 126 }) {
-		return out
+func filterSplit(_ string, own []string, _ string, r CommandResult) []*CommandResult {
+	if r.ExitStatus >= 125 || bytes.ContainsFunc(r.Stdout, func(c rune) bool { return c == 0 || c > 126 }) {
+		return nil
 	}
+	out := make([]*CommandResult, len(own))
 	for i, o := range own {
 		match, err := grepOf(o)
 		if err != nil {

@@ -2,12 +2,14 @@ package target
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -15,13 +17,19 @@ import (
 // stubs are programs that may not be on this machine, as far as these tests
 // ask them.
 var stubs = map[string]string{
-	"rpm": `for p; do case $p in -*) ;; sudo) printf 'Name        : sudo\nVersion     : 1.9\n';;
+	"rpm": `rc=0; for p; do case $p in -qi) ;; sudo) printf 'Name        : sudo\nVersion     : 1.9\n';;
 		twice) printf 'Name        : twice\nVersion     : 1\nName        : twice\nVersion     : 2\n';;
-		*) echo "package $p is not installed"; rc=1;; esac; done; exit $rc`,
-	"systemctl": `n=; for u; do case $u in show|-*) ;; *) [ -z "$n" ] || echo; n=1
-		printf 'Type=simple\nId=%s.service\nNames=%s.service\nListen=a\nListen=b\n' "$u" "$u";; esac; done`,
-	"lister": `echo one; echo two; echo 'a.b'; echo warned >&2; exit 3`,
-	"binary": `printf 'one\0two\n'`,
+		open) printf 'Name        : open\nno end';;
+		killed) kill -9 $$;;
+		hangs) sleep 1000;;
+		short) echo 'short is all';;
+		warns) printf 'Name        : warns\nVersion     : 1\n'; echo "warning: $p" >&2;;
+		*) echo "package $p is not installed"; rc=$((rc+1));; esac; done; exit $rc`,
+	"systemctl": `n=; for u; do case $u in show|-*) ;; bad) echo "Failed: $u" >&2; exit 4;; silent) ;;
+		*) [ -z "$n" ] || echo; n=1; [ "$u" != warns ] || echo "warning: $u" >&2; [ "$u" != dbus-org ] || u=dbus
+		printf 'Type=simple\nId=%s.service\nNames=%s.service dbus-org.service\nListen=a\nListen=b\n' "$u" "$u";; esac; done`,
+	"lsmod": `echo one; echo two; echo 'a.b'; echo warned >&2; exit 3`,
+	"dmesg": `printf 'one\0two\n'`,
 }
 
 // inPath makes programs of stubs, and of this machine's own find, id, getent
@@ -87,8 +95,8 @@ func TestMerge(t *testing.T) {
 		}, 1},
 		{"places that aren't there", []string{"find " + tree + " /reeve/nowhere -type f", "find " + tree + " /reeve/nowhere -type d 2>/dev/null"}, 1},
 		{"a test that find refuses", []string{"find " + tree + " -user reeve-nobody", "find " + tree + " -type d"}, 3},
-		{"filters", []string{"lister | grep one", "lister | grep -v one", "lister 2>/dev/null | grep one", "lister | grep -F a.b", "lister | grep '^t.o$'", "lister | grep -i TWO", "lister | grep none"}, 2},
-		{"filters of what isn't text", []string{"binary | grep one", "binary | grep two"}, 3},
+		{"filters", []string{"lsmod | grep one", "lsmod | grep -v one", "lsmod 2>/dev/null | grep one", "lsmod | grep -F a.b", "lsmod | grep '^t.o$'", "lsmod | grep -i TWO", "lsmod | grep none"}, 2},
+		{"filters of what isn't text", []string{"dmesg | grep one", "dmesg | grep two"}, 3},
 		{"filters of no program", []string{"reeve-nothing | grep one", "reeve-nothing | grep two"}, 0},
 		{"settings", []string{"/sbin/sysctl -q -n kernel.ostype", "/sbin/sysctl -q -n reeve.nothing", "/sbin/sysctl -q -n kernel.pid_max"}, 0},
 	} {
@@ -155,6 +163,9 @@ func TestFamilyOf(t *testing.T) {
 		"find / -type f; rm x", "find / -type f > /x", "find $HOME -type f", "find / -nouser", "find /",
 		"a | grep -c x", "a | grep -E 'x|y'", "a | grep 'x*'", "a | grep -q x", "a || grep x", "a; b | grep x",
 		"a && b | grep x", "a > f | grep x", "(a) | grep x", "a $(b) | grep x", "a | grep \"$x\"", "a | grep -e x", "a |& grep x",
+		"useradd x | grep y", "cat a > f | grep x", "cat a 2>/dev/nullx | grep x", "sort -o f | grep x", "dmesg -c | grep x", "awk 'BEGIN{system(\"x\")}' | grep x",
+		"cat a # | grep x", "time cat a | grep x", "if | grep x", "cat a || cat b | grep x", "cat a |& grep x", "cat | tee f | grep x", "rpm -q --eval x | grep x",
+		`find / \( -type f`, `find / -type f \)`, `cat a | xargs -I{} find {} -type f -exec ls -d {} \;`, "cat a | xargs -I{} find {} -name '{}'", "rm a | xargs -I{} find {} -type f", "cat a | find / -type f",
 		"a | grep x > f", "while a; do b; done | grep x", "a | grep 'é'", "! a | grep x", "| grep x", "a # | grep x",
 	} {
 		if f, _ := familyOf(cmd); f.maker != nil {
@@ -179,8 +190,79 @@ func TestMerged_Contexts(t *testing.T) {
 	if len(got) != 2 || !slices.Equal(got[0].parts, []*call{calls[0], calls[2]}) || got[1].ctx != other {
 		t.Errorf("%d calls, the first of %d", len(got), len(got[0].parts))
 	}
-	if got = merged(append(got, calls[0]), nil); len(got) != 2 || len(got[0].parts) != 3 {
+	more, _ := newCall(t.Context(), question{op: opRun, what: "rpm -qi e"})
+	if got = merged(append(got, more), nil); len(got) != 2 || len(got[0].parts) != 3 {
 		t.Errorf("one more was not put to the others")
+	}
+}
+
+// TestMerge_Hang shows that of commands that were to be answered together the
+// one that hangs is blamed, and the others are answered.
+func TestMerge_Hang(t *testing.T) {
+	inPath(t)
+	streams, err := startCommand("/bin/sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	many, err := NewShell(t.Context(), streams.Stdin, streams.Stdout, streams.Stderr, ShellConfig{
+		URI: "shell:/bin/sh", Timeout: time.Second, Close: streams.Close,
+		More: func(context.Context) (Streams, error) { return startCommand("/bin/sh") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer many.Close()
+	s := NewSession(t.Context(), many, 2)
+	ahead, _ := s.Ahead()
+	s.Hold()
+	names := []string{"sudo", "hangs", "twice", "nope"}
+	for _, name := range names {
+		ahead.Run(t.Context(), "rpm -qi "+name)
+	}
+	s.Release()
+	for _, name := range names {
+		r, err := s.Target().Run(t.Context(), "rpm -qi "+name)
+		var late *TimeoutError
+		switch {
+		case name == "hangs" && (!errors.As(err, &late) || late.Command != "rpm -qi hangs"):
+			t.Errorf("%s: got %v, want a TimeoutError", name, err)
+		case name != "hangs" && (err != nil || !strings.Contains(string(r.Stdout), name)):
+			t.Errorf("%s: %q, %v", name, r.Stdout, err)
+		}
+	}
+}
+
+// TestPool_GivenUp shows that who gives up a command that waits with others is
+// not kept.
+func TestPool_GivenUp(t *testing.T) {
+	busy := make(chan struct{})
+	p := newPool(blocked{busy}, func(ctx context.Context) (lane, error) { <-ctx.Done(); return nil, ctx.Err() })
+	p.setJobs(2)
+	first, _ := newCall(t.Context(), question{op: opRun, what: "sleep"})
+	p.add(first)
+	ctx, cancel := context.WithCancel(t.Context())
+	other, done := newCall(ctx, question{op: opRun, what: "rpm -qi a"})
+	p.add(other)
+	cancel()
+	if c := p.ask(ctx, question{op: opRun, what: "rpm -qi b"}); !errors.Is(c.err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", c.err)
+	}
+	if <-done; !errors.Is(other.err, context.Canceled) {
+		t.Errorf("the other one: got %v, want context.Canceled", other.err)
+	}
+	close(busy)
+	p.close()
+}
+
+// blocked is a lane that does nothing until a channel is closed.
+type blocked struct{ until chan struct{} }
+
+func (b blocked) close() error { return nil }
+
+func (b blocked) do(calls []*call) {
+	<-b.until
+	for _, c := range calls {
+		c.answered(c)
 	}
 }
 
@@ -195,11 +277,14 @@ func FuzzSplit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stdout, stderr string, status int) {
 		r := CommandResult{Stdout: []byte(stdout), Stderr: []byte(stderr), ExitStatus: status}
 		for _, m := range makers {
-			own := []string{"a", "b"}
-			if m.name == "filter" {
+			common, own := "", []string{"a", "b"}
+			switch m.name {
+			case "filter":
 				own = []string{" grep a", " grep -v b"}
+			case "find":
+				common, own = "find /x", []string{" -type f\x00\x00", " -type d\x00\x002>/dev/null"}
 			}
-			if n := len(m.split(own, "reeve-1", r)); n != 0 && n != 2 {
+			if n := len(m.split(common, own, "reeve-1", r)); n != 0 && n != 2 {
 				t.Errorf("%s: %d answers", m.name, n)
 			}
 		}

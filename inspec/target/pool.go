@@ -187,16 +187,17 @@ func (p *pool) ask(ctx context.Context, q question) *call {
 	case <-done:
 	case <-ctx.Done():
 		p.mu.Lock()
-		i := slices.Index(p.waiting[c.kind], c)
+		i := slices.IndexFunc(p.waiting[c.kind], func(w *call) bool { return w == c || slices.Contains(w.parts, c) })
 		if i >= 0 {
+			given := p.waiting[c.kind][i]
 			p.waiting[c.kind] = slices.Delete(p.waiting[c.kind], i, i+1)
-		}
-		p.mu.Unlock()
-		if i >= 0 {
-			c.err = context.Cause(ctx)
+			p.mu.Unlock()
+			given.err = context.Cause(ctx) // also its other parts', which have the same context
+			given.answered(given)
 		} else {
-			<-done // its lane sees to it
+			p.mu.Unlock()
 		}
+		<-done // its lane sees to it
 	}
 	return c
 }

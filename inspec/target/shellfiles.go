@@ -200,6 +200,9 @@ func (c *call) resolve(err error) (apart []*call) {
 // resolveReads gives the members of a group their contents if each lies where
 // the sizes say, between the headings; otherwise it does nothing.
 func (c *call) resolveReads() bool {
+	if c.result.ExitStatus != 0 {
+		return false
+	}
 	rest := c.result.Stdout
 	number := func() (int, bool) {
 		line, after, ok := bytes.Cut(rest, []byte("\n"))
