@@ -68,6 +68,7 @@ func New(cfg Config) *API {
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":       {Type: "http", Scheme: "bearer", Description: "An API token, reeve_…"},
 		"session":     {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "From a one-time login link"},
+		"grant":       {Type: "http", Scheme: "bearer", Description: "A grant, from POST /credentials/service"},
 		"certificate": {Type: "mutualTLS", Description: "A client certificate with the purpose control"},
 	}
 	hc.Security = []map[string][]string{{"token": {}}, {"session": {}}, {"certificate": {}}}
@@ -78,6 +79,7 @@ func New(cfg Config) *API {
 	a.fleet()
 	a.tokens()
 	a.credentials()
+	a.renewal()
 	a.revocations()
 	a.birger()
 	a.insights()

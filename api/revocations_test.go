@@ -69,3 +69,39 @@ func TestRevocations_cutStreams(t *testing.T) {
 		t.Errorf("revoked again: %d %s", a.status, a.text)
 	}
 }
+
+// A grant is for renewals alone, needs no role, and ends at once.
+func TestCredentials_renew(t *testing.T) {
+	w := newWorld(t, "east")
+	const grantRequest = `{"agent":"east","type":"x-wiki","name":"wiki","kind":"grant","holder":"alice","expiresIn":"30m"}`
+	made := decode[api.Credential](t, w.do(t, "POST", "/api/v1/credentials/service", grantRequest), http.StatusCreated)
+	if made.Token != "" || made.Certificate != "" || made.Holder != "alice" {
+		t.Errorf("made %+v", made)
+	}
+	bare := w.client(t, nil)
+	renew := func(authorization string) answer {
+		t.Helper()
+		return do(t, bare, "POST", w.url+"/api/v1/credentials/renew", "", "Authorization", authorization)
+	}
+	got := decode[api.Credential](t, renew("Bearer "+made.Grant), http.StatusCreated)
+	if c, err := w.ca.VerifyServiceToken(got.Token); err != nil || c.ID != made.ID || got.ID != made.ID || c.Holder != "alice" || got.Expires.After(made.Expires.Add(time.Second)) || got.URL != made.URL || got.CA != made.CA {
+		t.Errorf("renewed %+v, %+v, %v; of %+v", got, c, err, made)
+	}
+	for name, authorization := range map[string]string{
+		"nothing": "", "Basic": "Basic " + made.Grant, "a service token": "Bearer " + got.Token, "garbage": "Bearer x",
+	} {
+		if a := renew(authorization); a.status != 401 || a.header.Get("WWW-Authenticate") == "" || strings.Contains(a.text, made.Grant) {
+			t.Errorf("%s: %d %s", name, a.status, a.text)
+		}
+	}
+	if a := do(t, bare, "GET", w.url+"/api/v1/agents", "", "Authorization", "Bearer "+made.Grant); a.status != 401 {
+		t.Errorf("another call: %d %s", a.status, a.text)
+	}
+	decode[api.Revocation](t, w.do(t, "POST", "/api/v1/revocations", `{"kind":"token","id":"`+made.ID+`"}`), http.StatusCreated)
+	if a := renew("Bearer " + made.Grant); a.status != 401 || !strings.Contains(a.text, "revoked") {
+		t.Errorf("once revoked: %d %s", a.status, a.text)
+	}
+	if strings.Contains(w.log.String(), made.Grant) || strings.Contains(w.log.String(), got.Token) {
+		t.Error("the log holds a secret")
+	}
+}

@@ -67,7 +67,7 @@ type (
 		Type      string `json:"type" doc:"kubernetes, or x-… for one of your own"`
 		Name      string `json:"name"`
 		Holder    string `json:"holder,omitempty" doc:"Who is given it, for rules and records; letters, digits, '-', '.' and '_'"`
-		Kind      string `json:"kind" enum:"certificate,token" doc:"A client certificate, or a JWT for Bearer or Basic"`
+		Kind      string `json:"kind" enum:"certificate,token,grant" doc:"A client certificate; a JWT for Bearer or Basic; or a grant, with which POST /credentials/renew makes such JWTs for an hour each"`
 		CSR       string `json:"csr,omitempty" doc:"Certificate request in PEM, if the key is to stay with you"`
 		ExpiresIn life   `json:"expiresIn,omitempty" doc:"2160h (90 days) if left out"`
 		Force     bool   `json:"force,omitempty" doc:"Make it also while no agent of that name has joined, or the agent doesn't offer the service"`
@@ -85,6 +85,7 @@ type (
 		Key         string    `json:"key,omitempty" doc:"PEM; left out if you sent a request of your own"`
 		Username    string    `json:"username,omitempty" doc:"For Basic; any will do"`
 		Token       string    `json:"token,omitempty" doc:"For Bearer, or as Basic's password"`
+		Grant       string    `json:"grant,omitempty" doc:"For POST /credentials/renew, as Bearer"`
 	}
 )
 
@@ -182,11 +183,13 @@ func (a *API) credentials() {
 		var cert, key []byte
 		var err error
 		switch {
-		case b.Kind == "token" && b.CSR != "":
+		case b.Kind != "certificate" && b.CSR != "":
 			return nil, invalidMember("csr", "is for the kind certificate")
 		case b.Kind == "token":
 			o.Username = b.Name + "." + b.Agent
 			o.Token, err = a.cfg.CA.NewServiceToken(id, d)
+		case b.Kind == "grant":
+			o.Grant, err = a.cfg.CA.NewGrant(id, d)
 		case b.CSR != "":
 			if cert, err = a.cfg.CA.Issue([]byte(b.CSR), id, d); err != nil {
 				return nil, invalidMember("csr", err.Error())
@@ -203,6 +206,12 @@ func (a *API) credentials() {
 				return nil, a.problem(ctx, "create a service credential", err)
 			}
 			o.ID = c.ID
+		} else if o.Grant != "" {
+			_, c, err := a.cfg.CA.Renew(o.Grant)
+			if err != nil {
+				return nil, a.problem(ctx, "create a service credential", err)
+			}
+			o.ID = c.ID
 		} else if block, _ := pem.Decode(cert); block != nil {
 			c, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {
@@ -214,6 +223,48 @@ func (a *API) credentials() {
 		a.cfg.Logger.InfoContext(ctx, "service credential created", "agent", agent, "service", string(typ)+"/"+b.Name, "kind", b.Kind, "id", o.ID, "holder", o.Holder, "by", callerOf(ctx).String())
 		return out, nil
 	})
+}
+
+// renewal makes service tokens for who holds a grant, and needs no role.
+func (a *API) renewal() {
+	type output struct{ Body Credential }
+	huma.Register(a.huma, huma.Operation{
+		OperationID:   "renew-service-credential",
+		Method:        http.MethodPost,
+		Path:          prefix + "/credentials/renew",
+		Summary:       "Make a token for the service that a grant is for",
+		Description:   "Takes a grant as Bearer, and nothing else. The token is good for an hour, but no longer than the grant; it ends with the grant when that is revoked.",
+		Tags:          []string{"credentials"},
+		Security:      []map[string][]string{{"grant": {}}},
+		DefaultStatus: http.StatusCreated,
+		Errors:        []int{http.StatusUnauthorized},
+	}, func(ctx context.Context, in *struct {
+		Authorization string `header:"Authorization"`
+	},
+	) (*output, error) {
+		scheme, grant, _ := strings.Cut(in.Authorization, " ")
+		if !strings.EqualFold(scheme, "bearer") {
+			return nil, unauthorized("send a grant (Authorization: Bearer …), from POST /credentials/service with the kind grant")
+		}
+		token, c, err := a.cfg.CA.Renew(strings.TrimSpace(grant))
+		if err != nil {
+			status, text := a.refusal(ctx, err)
+			if status == http.StatusUnauthorized {
+				return nil, unauthorized(text)
+			}
+			return nil, huma.NewError(status, text)
+		}
+		a.cfg.Logger.InfoContext(ctx, "service credential renewed", "agent", c.Agent, "service", string(c.Type)+"/"+c.Name, "id", c.ID, "holder", c.Holder)
+		return &output{Credential{
+			Agent: string(c.Agent), Type: string(c.Type), Name: c.Name, Holder: c.Holder, ID: c.ID,
+			URL: a.cfg.ServicesURL, CA: string(a.cfg.CA.CertPEM()), Expires: c.Expires.UTC(),
+			Username: c.Name + "." + string(c.Agent), Token: token,
+		}}, nil
+	})
+}
+
+func unauthorized(text string) error {
+	return huma.ErrorWithHeaders(huma.Error401Unauthorized(text), http.Header{"WWW-Authenticate": {`Bearer realm="reeve"`}})
 }
 
 // offered refuses a service that no agent offers, and names those that are

@@ -21,6 +21,7 @@ type claims struct {
 	Name                 string `json:"name"`
 	Agent                string `json:"agent"`
 	Purpose              string `json:"purpose"`
+	Granted              int64  `json:"auth_time,omitempty"` // of a token from Renew: when the grant was issued
 	jwt.RegisteredClaims        // the subject is the holder
 }
 
@@ -38,26 +39,38 @@ func (ca *CA) IssueServiceToken(agent fleet.AgentName, typ fleet.ServiceType, na
 // claims are type, name, agent, purpose, exp, iat, jti and, where there is a
 // holder, sub; it is signed with EdDSA.
 func (ca *CA) NewServiceToken(id Identity, life time.Duration) (string, error) {
-	if err := id.Validate(); err != nil {
+	c, err := newClaims(id, Service, life)
+	if err != nil {
 		return "", err
 	}
+	return ca.sign(c)
+}
+
+// newClaims are those of a token for a service, of a purpose.
+func newClaims(id Identity, purpose Purpose, life time.Duration) (claims, error) {
+	if err := id.Validate(); err != nil {
+		return claims{}, err
+	}
 	if id.Purpose != Service {
-		return "", fmt.Errorf("service token: it can't be for purpose %q", id.Purpose)
+		return claims{}, fmt.Errorf("service token: it can't be for purpose %q", id.Purpose)
 	}
 	if life <= 0 {
-		return "", fmt.Errorf("service token: its life must be more than 0")
+		return claims{}, fmt.Errorf("service token: its life must be more than 0")
 	}
 	now := time.Now()
-	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
-		Type: string(id.Type), Name: id.Name, Agent: string(id.Agent), Purpose: string(Service),
+	return claims{
+		Type: string(id.Type), Name: id.Name, Agent: string(id.Agent), Purpose: string(purpose),
 		RegisteredClaims: jwt.RegisteredClaims{
 			Subject:   id.Holder,
 			ID:        uuid.NewString(),
 			IssuedAt:  jwt.NewNumericDate(now),
 			ExpiresAt: jwt.NewNumericDate(now.Add(life)),
 		},
-	})
-	return t.SignedString(ca.jwtKey)
+	}, nil
+}
+
+func (ca *CA) sign(c claims) (string, error) {
+	return jwt.NewWithClaims(jwt.SigningMethodEdDSA, c).SignedString(ca.jwtKey)
 }
 
 // VerifyServiceToken reads who a JWT was issued to. The error wraps
@@ -71,7 +84,7 @@ func (ca *CA) VerifyServiceToken(text string) (Credential, error) {
 	key := sha256.Sum256([]byte(text))
 	t, ok := ca.tokens.get(key)
 	if !ok {
-		c, err := ca.verifyServiceToken(text)
+		c, err := ca.verifyJWT(text, Service)
 		if err != nil {
 			return Credential{}, err
 		}
@@ -91,7 +104,8 @@ func tokenExpired(at time.Time) error {
 	return fmt.Errorf("service token: %w on %s; ask for a new one", ErrExpired, at.UTC().Format(time.RFC3339))
 }
 
-func (ca *CA) verifyServiceToken(text string) (Credential, error) {
+// verifyJWT reads a token of a purpose, and doesn't ask the deny list.
+func (ca *CA) verifyJWT(text string, purpose Purpose) (Credential, error) {
 	if strings.Count(text, ".") != 2 {
 		return Credential{}, errNoJWT
 	}
@@ -107,12 +121,18 @@ func (ca *CA) verifyServiceToken(text string) (Credential, error) {
 	case err != nil:
 		return Credential{}, fmt.Errorf("service token: %w: not a JWT of this hub's; ask for a new one", ErrMalformed)
 	}
-	id := endpoint{Name: c.Name, Type: c.Type, Agent: c.Agent, Purpose: c.Purpose, Holder: c.Subject}.identity()
-	if err := id.Validate(); err != nil || id.Purpose != Service {
+	if c.Purpose != string(purpose) {
+		return Credential{}, fmt.Errorf("service token: %w: its purpose is %q, and this takes %q", ErrMalformed, c.Purpose, purpose)
+	}
+	id := endpoint{Name: c.Name, Type: c.Type, Agent: c.Agent, Purpose: string(Service), Holder: c.Subject}.identity()
+	if err := id.Validate(); err != nil {
 		return Credential{}, fmt.Errorf("service token: %w: its claims name no service", ErrMalformed)
 	}
 	out := Credential{Identity: id, Kind: ByToken, ID: c.ID, Expires: c.ExpiresAt.Time}
-	if c.IssuedAt != nil {
+	switch {
+	case c.Granted != 0:
+		out.Issued = time.Unix(c.Granted, 0)
+	case c.IssuedAt != nil:
 		out.Issued = c.IssuedAt.Time
 	}
 	return out, nil

@@ -36,7 +36,7 @@ func BenchmarkVerifyServiceToken(b *testing.B) {
 		b.Fatal(err)
 	}
 	for name, verify := range map[string]func() error{
-		"first": func() error { _, err := ca.verifyServiceToken(token); return err },
+		"first": func() error { _, err := ca.verifyJWT(token, Service); return err },
 		"again": func() error { _, err := ca.VerifyServiceToken(token); return err },
 	} {
 		b.Run(name, func(b *testing.B) {

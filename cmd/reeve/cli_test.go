@@ -21,9 +21,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"reeve.dev/reeve/agent"
 	"reeve.dev/reeve/hub"
+	"reeve.dev/reeve/internal/kubeapi"
 	"reeve.dev/reeve/pki"
 )
 
@@ -45,7 +48,7 @@ func TestAlone(t *testing.T) {
 func TestHub(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/hub",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"member": member, "exit": exit, "until": until, "post": post, "let": let},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"member": member, "exit": exit, "until": until, "post": post, "let": let, "kube": kubectl},
 		Setup: func(e *testscript.Env) error {
 			if err := root(filepath.Join(e.WorkDir, "root")); err != nil {
 				return err
@@ -142,6 +145,26 @@ func post(ts *testscript.TestScript, neg bool, args []string) {
 	answer, err := c.do(context.Background(), http.MethodPost, args[0], json.RawMessage(ts.ReadFile(args[1])))
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), answer, 0o600))
+}
+
+// kubectl asks a cluster for something as client-go does: kube KUBECONFIG STATUS
+// REGEXP, where REGEXP is for the error, and STATUS is refused if no request
+// could be made.
+func kubectl(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: kube KUBECONFIG STATUS REGEXP")
+	}
+	cfg, err := clientcmd.RESTConfigFromKubeConfig([]byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	// Who is given the kubeconfig has none of the variables of this script.
+	cfg.ExecProvider.Env = append(cfg.ExecProvider.Env, clientcmdapi.ExecEnvVar{Name: "XDG_CACHE_HOME", Value: ts.Getenv("XDG_CACHE_HOME")})
+	client, err := kubeapi.New(cfg)
+	ts.Check(err)
+	var status int
+	err = client.Get().Resource("pods").Do(context.Background()).StatusCode(&status).Error()
+	if want := strconv.Itoa(status); err == nil || args[1] != want && (args[1] != "refused" || status != 0) || !regexp.MustCompile(args[2]).MatchString(err.Error()) {
+		ts.Fatalf("status %d, %v", status, err)
+	}
 }
 
 // let sets a variable to a member of a JSON document that is text: let NAME

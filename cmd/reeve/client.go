@@ -26,12 +26,17 @@ const maxAnswer = 64 << 20
 type hubFlags struct{ url, ca, cert, key, token string }
 
 func (f *hubFlags) flags(cmd *cobra.Command) {
+	f.place(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.url, "hub", os.Getenv("REEVE_HUB"), "`URL` of the hub (REEVE_HUB)")
-	flags.StringVar(&f.ca, "ca", os.Getenv("REEVE_CA"), "`file` with the hub's CA (REEVE_CA)")
 	flags.StringVar(&f.cert, "cert", os.Getenv("REEVE_CERT"), "`file` with a control certificate (REEVE_CERT)")
 	flags.StringVar(&f.key, "key", os.Getenv("REEVE_KEY"), "`file` with its key (REEVE_KEY)")
 	flags.StringVar(&f.token, "token-file", os.Getenv("REEVE_TOKEN_FILE"), "`file` with an API token (REEVE_TOKEN_FILE; the token itself may be in REEVE_TOKEN)")
+}
+
+// place are the flags that say where the hub is.
+func (f *hubFlags) place(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.url, "hub", os.Getenv("REEVE_HUB"), "`URL` of the hub (REEVE_HUB)")
+	cmd.Flags().StringVar(&f.ca, "ca", os.Getenv("REEVE_CA"), "`file` with the hub's CA (REEVE_CA)")
 }
 
 // client talks to a hub's REST API.
@@ -42,25 +47,12 @@ type client struct {
 }
 
 func (f *hubFlags) client() (*client, error) {
-	if f.url == "" {
-		return nil, errors.New("no hub is named: give --hub https://HOST:8443 or set REEVE_HUB")
-	}
-	base, err := url.Parse(f.url)
-	if err != nil || base.Scheme != "https" || base.Host == "" {
-		return nil, fmt.Errorf("--hub %q: it must be https://HOST:PORT", f.url)
-	}
-	c := &client{base: base, token: os.Getenv("REEVE_TOKEN")}
 	conf := &tls.Config{MinVersion: tls.VersionTLS13}
-	if f.ca != "" {
-		pem, err := os.ReadFile(f.ca)
-		if err != nil {
-			return nil, fmt.Errorf("the hub's CA: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("the hub's CA: %s holds no certificate in PEM", f.ca)
-		}
+	c, err := f.anonymous(conf)
+	if err != nil {
+		return nil, err
 	}
+	c.token = os.Getenv("REEVE_TOKEN")
 	if f.token != "" {
 		text, err := os.ReadFile(f.token)
 		if err != nil {
@@ -81,8 +73,30 @@ func (f *hubFlags) client() (*client, error) {
 	if c.token == "" && f.cert == "" {
 		return nil, errors.New("no credential for the hub: give --cert and --key (from `reeve ca init`), or an API token in REEVE_TOKEN")
 	}
-	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment}}
 	return c, nil
+}
+
+// anonymous is a client without a credential, by connections as conf says.
+func (f *hubFlags) anonymous(conf *tls.Config) (*client, error) {
+	if f.url == "" {
+		return nil, errors.New("no hub is named: give --hub https://HOST:8443 or set REEVE_HUB")
+	}
+	base, err := url.Parse(f.url)
+	if err != nil || base.Scheme != "https" || base.Host == "" {
+		return nil, fmt.Errorf("--hub %q: it must be https://HOST:PORT", f.url)
+	}
+	if f.ca != "" {
+		pem, err := os.ReadFile(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("the hub's CA: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("the hub's CA: %s holds no certificate in PEM", f.ca)
+		}
+	}
+	transport := &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment}
+	return &client{base: base, http: &http.Client{Transport: transport}}, nil
 }
 
 // problem is an error answer, RFC 9457 as the hub writes it.

@@ -3,13 +3,15 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,32 +33,40 @@ type execStatus struct {
 	Token               string    `json:"token"`
 }
 
-// credentialLife is how long one credential of the plugin is good.
-const credentialLife = "1h"
+// grantVariable is where the plugin finds its grant.
+const grantVariable = "REEVE_GRANT"
 
 func newKubeconfigCredential() *cobra.Command {
 	var hub hubFlags
-	var c cluster
 	cmd := &cobra.Command{
 		Use:   "credential",
 		Short: "Print a short-lived credential, as kubectl's credential plugin",
 		Long: `Prints a token for a cluster behind the hub, as an ExecCredential of
-` + execAPI + `, for kubeconfigs made with --kind exec. It
-keeps the token in the user's cache folder (XDG_CACHE_HOME), readable by the
-user alone, and has another one made when two thirds of its life are over.`,
+` + execAPI + `, for kubeconfigs made with --kind exec. The grant
+is in ` + grantVariable + `. The token is kept in the user's cache folder
+(XDG_CACHE_HOME), readable by the user alone, and another one is made when two
+thirds of its life are over.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			status, err := c.cached(cmd.Context(), &hub, time.Now())
+			r := renewer{hub: &hub, grant: os.Getenv(grantVariable)}
+			if r.grant == "" {
+				return errors.New("there is no grant in " + grantVariable + "; kubectl runs this with a kubeconfig made by reeve kubeconfig --kind exec")
+			}
+			status, err := r.cached(cmd.Context(), time.Now())
 			if err != nil {
 				return err
 			}
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(execCredential{execAPI, "ExecCredential", status})
 		},
 	}
-	hub.flags(cmd)
-	cmd.Flags().StringVar(&c.life, "expires-in", credentialLife, "`duration` of one credential")
-	c.flags(cmd)
+	hub.place(cmd)
 	return cmd
+}
+
+// renewer has tokens made of a grant.
+type renewer struct {
+	hub   *hubFlags
+	grant string
 }
 
 // kept is a credential in the cache. It is a token, since client-go breaks all
@@ -75,8 +85,8 @@ func (k kept) status(until time.Time) execStatus {
 
 // cached answers the credential that is in the cache while it is young. An
 // older one serves as long as the hub can't be reached.
-func (c *cluster) cached(ctx context.Context, hub *hubFlags, now time.Time) (execStatus, error) {
-	path, err := c.cacheFile(hub)
+func (r *renewer) cached(ctx context.Context, now time.Time) (execStatus, error) {
+	path, err := r.cacheFile()
 	if err != nil {
 		return execStatus{}, err
 	}
@@ -84,7 +94,7 @@ func (c *cluster) cached(ctx context.Context, hub *hubFlags, now time.Time) (exe
 	if now.Before(old.Renew) {
 		return old.status(old.Renew), nil
 	}
-	k, err := c.renew(ctx, hub, now)
+	k, err := r.renew(ctx, now)
 	var refused *problem
 	switch {
 	case err == nil:
@@ -99,29 +109,52 @@ func (c *cluster) cached(ctx context.Context, hub *hubFlags, now time.Time) (exe
 	return k.status(k.Renew), nil
 }
 
-func (c *cluster) renew(ctx context.Context, hub *hubFlags, now time.Time) (kept, error) {
-	client, err := hub.client()
+func (r *renewer) renew(ctx context.Context, now time.Time) (kept, error) {
+	hub, conf := *r.hub, &tls.Config{MinVersion: tls.VersionTLS13}
+	if conf.RootCAs = clusterCA(); conf.RootCAs != nil {
+		hub.ca = "" // of the shell, perhaps for another hub
+	}
+	client, err := hub.anonymous(conf)
 	if err != nil {
 		return kept{}, err
 	}
-	cred, err := c.credential(ctx, client, "token")
+	defer client.http.CloseIdleConnections()
+	client.token = r.grant
+	data, err := client.do(ctx, http.MethodPost, "/credentials/renew", nil)
 	if err != nil {
 		return kept{}, err
+	}
+	var cred serviceCredential
+	if err := json.Unmarshal(data, &cred); err != nil {
+		return kept{}, fmt.Errorf("the hub's answer: %w", err)
 	}
 	return kept{Token: cred.Token, Renew: now.Add(cred.Expires.Sub(now) / 3 * 2), Expires: cred.Expires}, nil
 }
 
-// cacheFile is where the credential for this cluster, hub and caller lies.
-func (c *cluster) cacheFile(hub *hubFlags) (string, error) {
+// clusterCA is what kubectl says that the cluster's certificate is verified
+// with, which is the hub's CA; nil where it says nothing.
+func clusterCA() *x509.CertPool {
+	var info struct {
+		Spec struct {
+			Cluster struct {
+				CA []byte `json:"certificate-authority-data"`
+			} `json:"cluster"`
+		} `json:"spec"`
+	}
+	pool := x509.NewCertPool()
+	if json.Unmarshal([]byte(os.Getenv("KUBERNETES_EXEC_INFO")), &info) != nil || !pool.AppendCertsFromPEM(info.Spec.Cluster.CA) {
+		return nil
+	}
+	return pool
+}
+
+// cacheFile is where the token of this grant lies.
+func (r *renewer) cacheFile() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("the cache folder: %w; set XDG_CACHE_HOME", err)
 	}
-	caller := hub.cert + "\x00" + hub.token
-	if hub.cert == "" && hub.token == "" {
-		caller = os.Getenv("REEVE_TOKEN")
-	}
-	name := sha256.Sum256([]byte(strings.Join([]string{hub.url, c.agent, c.service, c.holder, c.life, caller}, "\x00")))
+	name := sha256.Sum256([]byte(r.hub.url + "\x00" + r.grant))
 	return filepath.Join(dir, "reeve", "kubeconfig", hex.EncodeToString(name[:16])+".json"), nil
 }
 

@@ -17,26 +17,30 @@ import (
 
 // A token is used for two thirds of its life, then renewed; while the hub
 // can't be reached it is used to its end, but not when the hub refuses.
-func TestCluster_cached(t *testing.T) {
+func TestRenewer_cached(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	answer := func(w http.ResponseWriter) {
 		json.NewEncoder(w).Encode(api.Credential{Token: "at " + now.Format("15:04"), Expires: now.Add(time.Hour)})
 	}
-	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w) }))
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != "POST" || r.URL.Path != "/api/v1/credentials/renew" || r.Header.Get("Authorization") != "Bearer grant" {
+			t.Errorf("asked %s %s with %q", r.Method, r.URL, r.Header)
+		}
+		answer(w)
+	}))
 	defer srv.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("REEVE_TOKEN", "reeve_x")
-	hub := &hubFlags{url: srv.URL, ca: ca}
-	c := &cluster{agent: "prod", service: "cluster", life: "1h"}
+	t.Setenv("REEVE_TOKEN", "reeve_x") // isn't for this
+	c := &renewer{hub: &hubFlags{url: srv.URL, ca: ca}, grant: "grant"}
 	expect := func(what string, at time.Duration, token string, until time.Duration) {
 		t.Helper()
 		begin := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 		now = begin.Add(at)
-		got, err := c.cached(t.Context(), hub, now)
+		got, err := c.cached(t.Context(), now)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
@@ -49,18 +53,18 @@ func TestCluster_cached(t *testing.T) {
 	expect("renewed", 41*time.Minute, "at 12:41", 81*time.Minute)
 	answer = func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }
 	expect("the hub is away", 90*time.Minute, "at 12:41", 101*time.Minute)
-	answer = func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) }
+	answer = func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) }
 	var refused *problem
-	if _, err := c.cached(t.Context(), hub, now); !errors.As(err, &refused) || refused.Status != http.StatusForbidden {
+	if _, err := c.cached(t.Context(), now); !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		t.Errorf("the hub refuses: %v", err)
 	}
 	answer = func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }
 	now = now.Add(time.Hour)
-	if got, err := c.cached(t.Context(), hub, now); err == nil {
+	if got, err := c.cached(t.Context(), now); err == nil {
 		t.Errorf("when it is over: %v", got)
 	}
 
-	// It is for the user's eyes only, and one for each holder.
+	// It is for the user's eyes only, and one for each grant.
 	dir := filepath.Join(os.Getenv("XDG_CACHE_HOME"), "reeve", "kubeconfig")
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 1 {
@@ -69,13 +73,12 @@ func TestCluster_cached(t *testing.T) {
 	if info, err := files[0].Info(); err != nil || info.Mode().Perm() != 0o600 || !strings.HasSuffix(info.Name(), ".json") {
 		t.Errorf("%v, %v", info, err)
 	}
-	here, err := c.cacheFile(hub)
+	here, err := c.cacheFile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := *c
-	other.holder = "alice"
-	if there, _ := other.cacheFile(hub); there == here {
-		t.Error("another holder has the same credential")
+	other := renewer{hub: c.hub, grant: "alice's"}
+	if there, _ := other.cacheFile(); there == here {
+		t.Error("another grant has the same credential")
 	}
 }

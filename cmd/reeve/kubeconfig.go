@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
+	"os/exec"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,12 +60,15 @@ func newKubeconfig() *cobra.Command {
 		Short: "Print a kubeconfig that leads to a cluster through the hub",
 		Long: `Prints a kubeconfig that leads to a cluster through the hub.
 
-With --kind exec it holds no credential: kubectl, and what else is made with
-client-go, runs "reeve kubeconfig credential" for one that is good for a short
-time, and again when that ends. It does so with the credential for the hub that
-is used now; a token in REEVE_TOKEN must then be in kubectl's environment too.`,
+With --kind exec it holds a grant instead of a credential: kubectl, and what
+else is made with client-go, runs "reeve kubeconfig credential", which has the
+hub make a token of it, good for an hour, and again when that ends. The grant
+goes to the hub's API alone and is good for nothing else. Whoever is given the
+kubeconfig needs reeve in the PATH, and no other credential for the hub. What
+takes back the grant (reeve token revoke, reeve ca revoke --holder) takes back
+every token that was made of it, at once.`,
 		Example: `  reeve kubeconfig --agent prod --service cluster > prod.kubeconfig
-  reeve kubeconfig --agent prod --service cluster --kind exec > prod.kubeconfig
+  reeve kubeconfig --agent prod --service cluster --kind exec --holder alice --expires-in 720h > alice.kubeconfig
   kubectl --kubeconfig prod.kubeconfig get pods -A`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -73,21 +76,15 @@ is used now; a token in REEVE_TOKEN must then be in kubectl's environment too.`,
 			if err != nil {
 				return err
 			}
-			asked, kind := c, c.kind
-			if kind == "exec" { // made now only to learn the rest, and whether it can be
-				asked.life, kind = "1s", "token"
+			kind := c.kind
+			if kind == "exec" {
+				kind = "grant"
 			}
-			cred, err := asked.credential(cmd.Context(), client, kind)
+			cred, err := c.credential(cmd.Context(), client, kind)
 			if err != nil {
 				return err
 			}
-			user := cred.user()
-			if c.kind == "exec" {
-				if user, err = c.plugin(&hub); err != nil {
-					return err
-				}
-			}
-			text, err := yaml.Marshal(cred.kubeconfig(c.agent+"-"+c.service, user))
+			text, err := yaml.Marshal(cred.kubeconfig(c.agent+"-"+c.service, hub.url))
 			if err != nil {
 				return err
 			}
@@ -97,7 +94,7 @@ is used now; a token in REEVE_TOKEN must then be in kubectl's environment too.`,
 	}
 	hub.flags(cmd)
 	cmd.Flags().StringVar(&c.kind, "kind", "certificate", "credential: certificate, token, or exec for one that renews itself")
-	cmd.Flags().StringVar(&c.life, "expires-in", "", "`duration` such as 720h; 2160h if left out, or 1h at a time with --kind exec")
+	cmd.Flags().StringVar(&c.life, "expires-in", "", "`duration` such as 720h; 2160h if left out")
 	c.flags(cmd)
 	complete(cmd, "kind", "certificate", "token", "exec")
 	cmd.AddCommand(newKubeconfigCredential())
@@ -106,57 +103,59 @@ is used now; a token in REEVE_TOKEN must then be in kubectl's environment too.`,
 
 // serviceCredential is the hub's answer to POST /credentials/service.
 type serviceCredential struct {
-	URL, CA, Certificate, Key, Token string
-	Expires                          time.Time
+	URL, CA, Certificate, Key, Token, Grant string
+	Expires                                 time.Time
 }
 
 // user is the credential in the form that kubectl reads.
-func (c serviceCredential) user() map[string]any {
-	if c.Token != "" {
+func (c serviceCredential) user(hub string) map[string]any {
+	switch {
+	case c.Grant != "":
+		return map[string]any{"exec": plugin(hub, c.Grant)}
+	case c.Token != "":
 		return map[string]any{"token": c.Token}
 	}
 	return map[string]any{"client-certificate-data": in64(c.Certificate), "client-key-data": in64(c.Key)}
 }
 
-func (c serviceCredential) kubeconfig(name string, user map[string]any) any {
+func (c serviceCredential) kubeconfig(name, hub string) any {
 	return map[string]any{
 		"apiVersion": "v1", "kind": "Config", "current-context": name,
 		"clusters": []any{map[string]any{"name": name, "cluster": map[string]string{"server": c.URL, "certificate-authority-data": in64(c.CA)}}},
-		"users":    []any{map[string]any{"name": name, "user": user}},
+		"users":    []any{map[string]any{"name": name, "user": c.user(hub)}},
 		"contexts": []any{map[string]any{"name": name, "context": map[string]string{"cluster": name, "user": name}}},
 	}
 }
 
 func in64(pem string) string { return base64.StdEncoding.EncodeToString([]byte(pem)) }
 
-// plugin is a user who asks reeve for a credential, with the flags that this
-// command has.
-func (c *cluster) plugin(hub *hubFlags) (map[string]any, error) {
-	args := []string{"kubeconfig", "credential", "--agent", c.agent, "--service", c.service, "--hub", hub.url}
-	for _, f := range []struct{ flag, path string }{{"--ca", hub.ca}, {"--cert", hub.cert}, {"--key", hub.key}, {"--token-file", hub.token}} {
-		if f.path == "" {
-			continue
-		}
-		path, err := filepath.Abs(f.path)
-		if err != nil {
-			return nil, err
-		}
-		args = append(args, f.flag, path)
+// plugin has kubectl ask reeve for a credential. The grant is in the
+// environment, since arguments are seen in the list of processes; the hub's CA
+// comes with the cluster's description.
+func plugin(hub, grant string) map[string]any {
+	return map[string]any{
+		"apiVersion": execAPI, "interactiveMode": "Never", "provideClusterInfo": true,
+		"command": command(), "args": []string{"kubeconfig", "credential", "--hub", hub},
+		"env":         []any{map[string]string{"name": grantVariable, "value": grant}},
+		"installHint": "this kubeconfig needs the program reeve in the PATH",
 	}
-	for _, f := range []struct{ flag, value string }{{"--holder", c.holder}, {"--expires-in", c.life}} {
-		if f.value != "" {
-			args = append(args, f.flag, f.value)
-		}
-	}
-	if c.force {
-		args = append(args, "--force")
-	}
-	command, err := os.Executable()
+}
+
+// command is how reeve is called: by its name alone where that leads to it, so
+// that the kubeconfig works on other machines too.
+func command() string {
+	self, err := os.Executable()
 	if err != nil {
-		command = "reeve"
+		return "reeve"
 	}
-	return map[string]any{"exec": map[string]any{
-		"apiVersion": execAPI, "command": command, "args": args, "interactiveMode": "Never",
-		"installHint": "reeve isn't where it was when this kubeconfig was made: install it there, or make the kubeconfig anew with reeve kubeconfig",
-	}}, nil
+	named, err := exec.LookPath("reeve")
+	if err != nil {
+		return self
+	}
+	a, err1 := os.Stat(self)
+	b, err2 := os.Stat(named)
+	if err1 == nil && err2 == nil && os.SameFile(a, b) {
+		return "reeve"
+	}
+	return self
 }
