@@ -337,5 +337,14 @@ func (h *Hub) failed(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	h.cfg.Logger.Warn("request not forwarded", "agent", c.Agent, "service", target(c.Type, c.Service), "error", err)
-	problem(w, r, c.Type, http.StatusBadGateway, fmt.Sprintf("the link to agent %q broke before the service answered; try again", c.Agent))
+	problem(w, r, c.Type, http.StatusBadGateway, fmt.Sprintf("the link to agent %q broke before the service answered%s; try again", c.Agent, because(err)))
+}
+
+// because says what became of the carrier, where a link's error tells.
+func because(err error) string {
+	var lost interface{ Reason() string }
+	if errors.As(err, &lost) {
+		return ": " + lost.Reason()
+	}
+	return ""
 }

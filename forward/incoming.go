@@ -102,7 +102,7 @@ func (i Incoming) Handler(link http.RoundTripper, log *slog.Logger) http.Handler
 				return // nobody is there to be told
 			}
 			log.Warn("request not forwarded", "error", err)
-			detail := "the link to the hub broke before there was an answer; try again"
+			detail := "the link to the hub broke before there was an answer" + because(err) + "; try again"
 			if errors.Is(err, ErrNoLink) {
 				detail = "this agent isn't connected to its hub; it reconnects by itself"
 			}

@@ -1,6 +1,7 @@
 package tunnel_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -220,6 +221,73 @@ func TestPool_tries_another_carrier(t *testing.T) {
 
 // While a session is drained, its requests end in peace, and new ones go by
 // another.
+func TestPool_fails_at_once_when_the_carrier_of_a_stalled_upload_dies(t *testing.T) {
+	var pool tunnel.Pool
+	started := make(chan struct{})
+	agent, hub := sessions(t, tunnel.Config{})
+	serve(t, agent, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.ReadFull(r.Body, make([]byte, 1))
+		close(started)
+		<-r.Context().Done()
+	}))
+	pool.Add(hub, "a")
+	defer pool.Remove(hub)
+	body, more := io.Pipe() // stalls after the first byte
+	defer more.Close()
+	req, err := http.NewRequestWithContext(t.Context(), "PUT", "http://x/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		more.Write([]byte("1"))
+		<-started
+		agent.Close()
+	}()
+	_, err = pool.RoundTrip(req)
+	var lost *tunnel.LostError
+	if !errors.As(err, &lost) || !errors.Is(err, tunnel.ErrPeerClosed) || lost.Reason() == "" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTransport_hears_an_answer_that_comes_before_the_end_of_the_upload(t *testing.T) {
+	var pool tunnel.Pool
+	agent, hub := sessions(t, tunnel.Config{})
+	pool.Add(hub, "a")
+	defer pool.Remove(hub)
+	go func() {
+		for {
+			c, err := agent.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!")
+			}
+			c.Close()
+		}
+	}()
+	for range 200 { // the answer and the failure of the upload race
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://x/", io.LimitReader(endless{}, 8<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := pool.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(said) != "no!" || err != nil {
+			t.Fatalf("%q, %v", said, err)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
 func TestPool_spares_a_drained_session(t *testing.T) {
 	var pool tunnel.Pool
 	old := &echo{name: "old", let: make(chan struct{})}

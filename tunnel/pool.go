@@ -23,7 +23,8 @@ var ErrNoCarrier = errors.New("tunnel: no carrier is up")
 // A request whose session ends before the answer has begun is sent by
 // another, if nothing of it can have been done (RFC 9110, section 9.2.2): its
 // method is idempotent, it asks for no Upgrade and its body wasn't read yet;
-// or it never left. Others fail, and the caller decides.
+// or it never left. Others fail with a [LostError] at once, also while their
+// body waits for its reader's source, and the caller decides.
 type Pool struct {
 	mu      sync.Mutex
 	members []*member     // guarded by mu
@@ -132,7 +133,7 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 			body.Close()
 			return nil, err
 		}
-		resp, failed := m.roundTrip(r)
+		resp, failed := m.roundTrip(r, body)
 		if failed == nil {
 			return resp, nil
 		}
@@ -153,9 +154,8 @@ func (m *member) again(r *http.Request, body *heldBody, err error) bool {
 	if errors.As(err, &unsent) {
 		return true
 	}
-	select {
-	case <-m.s.Done():
-	default:
+	var lost *LostError
+	if !errors.As(err, &lost) {
 		return false // it is the answer that was wrong, or the stream refused
 	}
 	switch r.Method {
@@ -165,7 +165,7 @@ func (m *member) again(r *http.Request, body *heldBody, err error) bool {
 	return false
 }
 
-func (m *member) roundTrip(r *http.Request) (*http.Response, error) {
+func (m *member) roundTrip(r *http.Request, body *heldBody) (*http.Response, error) {
 	m.load.Add(1)
 	m.process.load.Add(1)
 	over := sync.OnceFunc(func() {
@@ -175,7 +175,7 @@ func (m *member) roundTrip(r *http.Request) (*http.Response, error) {
 			m.transport.CloseIdleConnections()
 		}
 	})
-	resp, err := m.transport.RoundTrip(r)
+	resp, err := m.send(r, body)
 	if err != nil {
 		over()
 		return nil, err
@@ -186,6 +186,81 @@ func (m *member) roundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body = &answer{resp.Body, over}
 	}
 	return resp, nil
+}
+
+// send asks the transport. That doesn't fail while it reads the request's
+// body, which may take for ever after the carrier has died.
+func (m *member) send(r *http.Request, body *heldBody) (*http.Response, error) {
+	if body == nil {
+		resp, err := m.transport.RoundTrip(r)
+		return resp, m.lost(err)
+	}
+	type result struct {
+		resp *http.Response
+		err  error
+	}
+	sent := make(chan result, 1)
+	go func() {
+		resp, err := m.transport.RoundTrip(r)
+		sent <- result{resp, err}
+	}()
+	select {
+	case got := <-sent:
+		return got.resp, m.lost(got.err)
+	case <-m.s.Done():
+	}
+	if !body.giveUp() {
+		got := <-sent // soon, since it can't begin to read any more
+		return got.resp, m.lost(got.err)
+	}
+	go func() {
+		if got := <-sent; got.err == nil {
+			got.resp.Body.Close()
+		}
+	}()
+	return nil, &LostError{m.s.Err()}
+}
+
+// lost answers why a request failed: the carrier, if that is closed.
+func (m *member) lost(err error) error {
+	if err == nil {
+		return nil
+	}
+	cause := m.s.Err()
+	if cause == nil {
+		return err
+	}
+	var unsent *openError
+	if errors.As(err, &unsent) {
+		return &openError{&LostError{cause}}
+	}
+	return &LostError{cause}
+}
+
+// LostError is that of a request whose carrier was lost before the answer
+// began. Cause is [Session.Err].
+type LostError struct{ Cause error }
+
+func (e *LostError) Error() string { return fmt.Sprintf("carrier lost: %v", e.Cause) }
+func (e *LostError) Unwrap() error { return e.Cause }
+
+// Reason says to whoever asked what became of the carrier, without the
+// network's addresses.
+func (e *LostError) Reason() string {
+	for _, known := range []struct {
+		err    error
+		reason string
+	}{
+		{ErrFrozen, "its end, or the network between, didn't answer any more"},
+		{errProtocol, "its end didn't keep to the protocol"},
+		{ErrPeerClosed, "its end, or the network between, closed the connection"},
+		{ErrDrained, "the connection was given up for another"},
+	} {
+		if errors.Is(e.Cause, known.err) {
+			return known.reason
+		}
+	}
+	return "this side closed the connection"
 }
 
 // answer is a response's body that tells when the request is over.
@@ -238,8 +313,8 @@ type heldBody struct {
 
 func (b *heldBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
-	b.read = true
 	closed := b.closed
+	b.read = b.read || !closed
 	b.mu.Unlock()
 	if closed {
 		return 0, http.ErrBodyReadAfterClose
@@ -268,6 +343,15 @@ func (b *heldBody) touched() bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.read
+}
+
+// giveUp reports whether somebody reads, or has read, the body, and lets nobody
+// begin.
+func (b *heldBody) giveUp() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
 	return b.read
 }
 

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -49,7 +50,7 @@ func Serve(ctx context.Context, s *Session, h http.Handler) error {
 		},
 		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
 	}
-	stop := context.AfterFunc(ctx, func() { s.Close() })
+	stop := context.AfterFunc(ctx, func() { s.close(fmt.Errorf("%w: %w", ErrClosed, context.Cause(ctx))) })
 	defer stop()
 	err := srv.Serve(s)
 	srv.Close()
@@ -75,6 +76,9 @@ func Transport(s *Session) *http.Transport {
 			if err != nil {
 				return nil, &openError{err}
 			}
+			// An answer may come, and the stream be closed, before the request
+			// has ended. The answer counts, not the end of the upload.
+			c.(*stream).hearOut()
 			return c, nil
 		},
 		DisableCompression:     true,

@@ -59,6 +59,10 @@ type stream struct {
 	credit      int // what may be sent
 	read, write deadline
 
+	// hearsOut has writes that the other side's close has made useless wait
+	// until what it said before was read, and endRead says that it was.
+	hearsOut, endRead bool
+
 	// gone is called, once, when the other side has closed both directions,
 	// this side has closed, or the session is over. Nil: nothing.
 	gone func()
@@ -81,6 +85,10 @@ func (st *stream) Read(p []byte) (int, error) {
 			err = os.ErrDeadlineExceeded
 		case st.end != nil:
 			err = st.end
+			if st.hearsOut && !st.endRead {
+				st.endRead = true
+				st.writable.Broadcast()
+			}
 		case len(p) == 0:
 			st.mu.Unlock()
 			return 0, nil
@@ -246,10 +254,13 @@ func (st *stream) claim(n int) (int, error) {
 			return 0, net.ErrClosed
 		case st.ended:
 			return 0, errWriteEnd
-		case st.refusal != nil:
-			return 0, st.refusal
 		case st.write.expired:
 			return 0, os.ErrDeadlineExceeded
+		case st.refusal != nil:
+			if st.hearsOut && !st.endRead && errors.Is(st.refusal, errGone) {
+				break
+			}
+			return 0, st.refusal
 		case st.credit > 0:
 			n = min(n, st.credit, maxPayload)
 			st.credit -= n
@@ -263,6 +274,16 @@ func (st *stream) writeExpired() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.closed || st.write.expired
+}
+
+// hearOut has writes wait, once the other side has closed the stream, until
+// what it said before was read; then they fail. It is for who reads all the
+// time in another goroutine, and so doesn't miss the answer to something that
+// it hasn't said in full.
+func (st *stream) hearOut() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.hearsOut = true
 }
 
 // CloseWrite tells the other side that no more data comes. This side can go

@@ -39,7 +39,7 @@ type writer struct {
 	conn    net.Conn
 	batch   *batchConn    // beneath conn; may be nil
 	timeout time.Duration // of one write
-	failed  func(error)   // called once, without mu
+	failed  func(error)   // called without mu; it calls stop
 	running *sync.WaitGroup
 
 	mu      sync.Mutex
@@ -96,7 +96,7 @@ func (w *writer) control(kind byte, stream uint32, payload ...byte) {
 	b := w.buffer()
 	if len(*b) > mostPending {
 		w.mu.Unlock()
-		go w.fail(fmt.Errorf("%w: it takes none of the answers that it asks for", errProtocol))
+		go w.failed(fmt.Errorf("%w: it takes none of the answers that it asks for", errProtocol))
 		return
 	}
 	*b = append(appendHead(*b, kind, len(payload), stream), payload...)
@@ -149,7 +149,7 @@ func (w *writer) write() (more bool) {
 		err := w.send(*b)
 		putOut(b)
 		if err != nil {
-			w.fail(err)
+			w.failed(err)
 		}
 		w.mu.Lock()
 		w.room.Broadcast()
@@ -182,12 +182,6 @@ func (w *writer) send(b []byte) error {
 		err = fmt.Errorf("%w: it has taken nothing for %v", ErrFrozen, w.timeout)
 	}
 	return err
-}
-
-// fail makes every further write fail, and tells whoever is responsible.
-func (w *writer) fail(err error) {
-	w.stop(err)
-	w.failed(err)
 }
 
 // stop makes every write fail.

@@ -64,8 +64,8 @@ type Rig struct {
 }
 
 type link struct {
-	session   *tunnel.Session
-	transport *http.Transport
+	session *tunnel.Session
+	pool    tunnel.Pool
 }
 
 // Start builds a rig and returns when its link is up.
@@ -191,7 +191,7 @@ func (r *Rig) Transport(agent fleet.AgentName) (http.RoundTripper, error) {
 	if r.link == nil {
 		return nil, forward.ErrAgentAway
 	}
-	return r.link.transport, nil
+	return &r.link.pool, nil
 }
 
 func (r *Rig) onSession(_ context.Context, s *tunnel.Session, state *tls.ConnectionState) {
@@ -201,7 +201,8 @@ func (r *Rig) onSession(_ context.Context, s *tunnel.Session, state *tls.Connect
 	if id, err := pki.IdentityOf(state.PeerCertificates[0]); err != nil || id.Purpose != pki.Agent {
 		return
 	}
-	l := &link{s, tunnel.Transport(s)}
+	l := &link{session: s}
+	l.pool.Add(s, "agent")
 	down := make(chan struct{})
 	r.mu.Lock()
 	r.link, r.down = l, down
@@ -211,7 +212,7 @@ func (r *Rig) onSession(_ context.Context, s *tunnel.Session, state *tls.Connect
 	r.mu.Lock()
 	r.link = nil
 	r.mu.Unlock()
-	l.transport.CloseIdleConnections()
+	l.pool.Remove(s)
 	close(down)
 }
 
