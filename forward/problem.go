@@ -57,10 +57,13 @@ func problemWith(w http.ResponseWriter, r *http.Request, typ fleet.ServiceType, 
 }
 
 var reasons = map[int]metav1.StatusReason{
-	http.StatusBadRequest:          metav1.StatusReasonBadRequest,
-	http.StatusUnauthorized:        metav1.StatusReasonUnauthorized,
-	http.StatusForbidden:           metav1.StatusReasonForbidden,
-	http.StatusNotFound:            metav1.StatusReasonNotFound,
+	http.StatusBadRequest:   metav1.StatusReasonBadRequest,
+	http.StatusUnauthorized: metav1.StatusReasonUnauthorized,
+	http.StatusForbidden:    metav1.StatusReasonForbidden,
+	// What isn't there is the agent or its service. NotFound would say that
+	// an object is gone: "kubectl delete --ignore-not-found" and "kubectl wait
+	// --for=delete" would be content, and a controller would clean up after it.
+	http.StatusNotFound:            metav1.StatusReasonServiceUnavailable,
 	http.StatusMethodNotAllowed:    metav1.StatusReasonMethodNotAllowed,
 	http.StatusTooManyRequests:     metav1.StatusReasonTooManyRequests,
 	http.StatusBadGateway:          metav1.StatusReasonServiceUnavailable,
