@@ -12,6 +12,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/webhook"
+	"reeve.dev/reeve/audit"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/internal/compress"
 	"reeve.dev/reeve/pki"
@@ -43,6 +44,12 @@ type Config struct {
 	PublicURL, ServicesURL string
 	Version                string
 	Logger                 *slog.Logger
+	// Audit is told of each call that changes something or is refused; nil:
+	// nobody is.
+	Audit func(audit.Record)
+	// Records is the audit log, and Recordings that of terminals.
+	Records    audit.Store
+	Recordings audit.RecordingStore
 }
 
 // API serves /api/v1, /openapi.json and /login.
@@ -59,6 +66,9 @@ type API struct {
 // New makes the API.
 func New(cfg Config) *API {
 	a := &API{cfg: cfg, mux: http.NewServeMux(), csrf: http.NewCrossOriginProtection(), converting: make(chan struct{}, converters)}
+	if cfg.Audit == nil {
+		a.cfg.Audit = func(audit.Record) {}
+	}
 	hc := huma.DefaultConfig("Reeve", cfg.Version)
 	hc.Info.Description = "Scans, fleet, insights and alerts of one Reeve hub."
 	hc.DocsPath, hc.SchemasPath = "", ""
@@ -84,6 +94,7 @@ func New(cfg Config) *API {
 	a.birger()
 	a.insights()
 	a.alerts()
+	a.auditLog()
 	a.sessions()
 	a.all = compress.Handler(http.HandlerFunc(a.serve))
 	return a
@@ -164,6 +175,8 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 	switch {
 	case errors.As(err, &status):
 		return err
+	case errors.Is(err, audit.ErrNoRecording):
+		return huma.Error404NotFound(err.Error())
 	case errors.As(err, &invalid):
 		return invalidMember(invalid.Field, invalid.Reason)
 	case errors.Is(err, scan.ErrNotFound), errors.Is(err, alert.ErrNotFound), errors.Is(err, insight.ErrNotFound), errors.Is(err, pki.ErrNoToken):

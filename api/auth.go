@@ -91,6 +91,8 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 	}
 	r, _ := humago.Unwrap(ctx)
 	caller, err := a.Authenticate(r)
+	record := begin(r, ctx.Operation().OperationID, caller)
+	defer func() { a.audited(record, ctx.Status()) }()
 	if err != nil {
 		status, text := a.refusal(ctx.Context(), err)
 		if status == http.StatusUnauthorized {
@@ -105,7 +107,8 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 	}
 	held, stop := a.held(ctx.Context(), caller)
 	defer stop()
-	next(huma.WithContext(ctx, context.WithValue(held, callerKey{}, caller)))
+	with := context.WithValue(context.WithValue(held, callerKey{}, caller), recordKey{}, record)
+	next(huma.WithContext(ctx, with))
 }
 
 // refusal is the answer to who isn't let in because of err.

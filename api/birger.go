@@ -140,6 +140,12 @@ func (a *API) birgerCall(method, name string, call func(context.Context, birgerR
 			return
 		}
 		caller, err := a.Authenticate(withBirgerToken(r))
+		record, status := begin(r, name, caller), http.StatusOK
+		defer func() { a.audited(record, status) }()
+		birgerFail := func(w http.ResponseWriter, s int, text string) {
+			status = s
+			birgerFail(w, s, text)
+		}
 		if err != nil {
 			status, text := a.refusal(r.Context(), err)
 			birgerFail(w, status, text)
@@ -158,6 +164,10 @@ func (a *API) birgerCall(method, name string, call func(context.Context, birgerR
 				birgerFail(w, http.StatusBadRequest, fmt.Sprintf("the body isn't the JSON that it should be: %v", err))
 				return
 			}
+		}
+		record.Agent = req.AgentName
+		if req.Name != "" {
+			record.Details = map[string]string{"type": req.Type, "name": req.Name}
 		}
 		answer, err := call(r.Context(), req)
 		if bad := (badRequest{}); errors.As(err, &bad) {

@@ -94,6 +94,9 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 		a.refuseLogin(w, r, err)
 		return
 	}
+	record := begin(r, "login", Caller{Name: t.Name, By: "session", credential: pki.Credential{Kind: pki.ByToken, ID: session.ID}})
+	note(context.WithValue(ctx, recordKey{}, record), "link", t.ID)
+	a.audited(record, http.StatusSeeOther)
 	a.cfg.Logger.InfoContext(ctx, "logged in", "name", t.Name, "role", t.Role, "token", session.ID, "remote", r.RemoteAddr)
 	c := cookie(text, session.Expires)
 	http.SetCookie(w, &c)

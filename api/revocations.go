@@ -57,6 +57,7 @@ func (a *API) revocations() {
 
 func (a *API) revoke(ctx context.Context, r pki.Revocation) (pki.Revocation, error) {
 	r.By = callerOf(ctx).String()
+	note(ctx, "kind", string(r.Kind), "id", r.ID, "reason", r.Reason)
 	r, err := a.cfg.CA.Revocations().Revoke(ctx, a.cfg.Revocations, r)
 	if err == nil {
 		a.cfg.Logger.InfoContext(ctx, "revoked", "kind", r.Kind, "id", r.ID, "by", r.By)

@@ -125,6 +125,7 @@ func (a *API) tokens() {
 		if err != nil {
 			return nil, a.problem(ctx, "create a token", err)
 		}
+		note(ctx, "token", t.ID, "kind", string(t.Kind), "name", t.Name, "role", string(t.Role), "agent", string(t.Agent))
 		a.cfg.Logger.InfoContext(ctx, "token created", "token", t.ID, "kind", t.Kind, "by", callerOf(ctx).String())
 		return &output{TokenCreated{fromToken(t), text}}, nil
 	})
@@ -220,6 +221,7 @@ func (a *API) credentials() {
 			o.Expires, o.ID = c.NotAfter, c.SerialNumber.Text(16) // not beyond the CA's end
 		}
 		o.Certificate, o.Key = string(cert), string(key)
+		note(ctx, "agent", b.Agent, "service", string(typ)+"/"+b.Name, "kind", b.Kind, "id", o.ID, "holder", o.Holder)
 		a.cfg.Logger.InfoContext(ctx, "service credential created", "agent", agent, "service", string(typ)+"/"+b.Name, "kind", b.Kind, "id", o.ID, "holder", o.Holder, "by", callerOf(ctx).String())
 		return out, nil
 	})

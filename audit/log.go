@@ -194,7 +194,7 @@ func (l *Log) Add(r Record) {
 // refusal is by what refusals are counted together; empty for what is recorded
 // each by itself. It is called with mu held.
 func (l *Log) refusal(r Record) string {
-	if r.Kind != Request || r.Status != 401 && r.Status != 429 {
+	if r.Kind != Request && r.Kind != Change || r.Status != 401 && r.Status != 429 {
 		return ""
 	}
 	who := r.Credential + "\n" + r.Actor

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/rpc"
 	"reeve.dev/reeve/forward"
@@ -53,7 +55,10 @@ type Config struct {
 	// agent of the name hub, and agents as far as IncomingServices lets them.
 	Services         []forward.Upstream     `yaml:"services"`
 	IncomingServices []forward.IncomingRule `yaml:"incomingServices"`
+	Audit            AuditConfig            `yaml:"audit"`
 	Log              LogConfig              `yaml:"log"`
+	// Tracer makes traces of forwarded requests; nil: none are made.
+	Tracer trace.Tracer `yaml:"-"`
 }
 
 // ListenConfig has the addresses of the ports; port 0 takes any. Replicas is
@@ -138,6 +143,7 @@ func Defaults() Config {
 		Listen:       ListenConfig{API: ":8443", Services: ":9443", Metrics: ":9090", Replicas: ":7443"},
 		Scan:         ScanConfig{LeaseFor: scan.DefaultLeaseFor, MaxAttempts: scan.DefaultMaxAttempts, QueueFor: scan.DefaultQueueFor},
 		Certificates: CertificateConfig{AgentLife: pki.AgentLife, AgentGrace: pki.AgentGrace},
+		Audit:        defaultAudit(),
 		Log:          LogConfig{Format: "text"},
 	}
 }
@@ -190,6 +196,9 @@ func (c Config) Validate() error {
 		}
 	}
 	if err := c.Access.validate(c.Names); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Audit.validate(); err != nil {
 		errs = append(errs, err)
 	}
 	if err := c.Limits.Validate(); err != nil {

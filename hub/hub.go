@@ -49,6 +49,9 @@ type Hub struct {
 	queue    *scan.Queue
 	alert    *alert.Worker
 	api      *api.API
+	audit    *auditing
+	// recordings is how long those are kept.
+	recordings time.Duration
 
 	addrs   Addrs
 	public  string
@@ -93,7 +96,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Hub{log: logger}
+	h := &Hub{log: logger, recordings: cfg.Audit.Recordings.KeepFor}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.Close())
@@ -122,6 +125,10 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.onClose(h.store.Close)
 
 	if err := h.ca.Revocations().Load(ctx, h.store); err != nil {
+		return nil, err
+	}
+	metrics := prometheus.NewRegistry()
+	if err := h.openAudit(ctx, cfg, version, metrics); err != nil {
 		return nil, err
 	}
 
@@ -161,6 +168,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		release: func(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error {
 			return h.queue.Release(ctx, agent, instance, holding)
 		},
+		audit: h.audit,
 	}
 	if err := h.links.load(ctx); err != nil {
 		return nil, err
@@ -185,14 +193,13 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.api = api.New(api.Config{
 		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
 		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
-		Version: version, Logger: logger.With("component", "api"),
+		Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})
 
-	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "reeve_hub_links", Help: "Registered links of agents."},
 			func() float64 { return float64(len(h.links.all())) }))
-	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services")})
+	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services"), Tracer: cfg.Tracer})
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +212,8 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	forwarding, err := forward.NewHub(forward.HubConfig{
 		Rules: rules, Limits: cfg.Limits, Domain: cfg.Access.Domain, Directory: newDirectory(h.store, own.Services()).offers, Watch: h.watch,
 		Authenticate: forward.Linked(cfg.IncomingServices, agentCaller, h.caller), Links: ways, Users: h.ca,
-		Audit: forward.AuditLog(logger.With("component", "audit")), Logger: logger.With("component", "forward"), Registerer: metrics,
+		Audit: auditors(h.audit.forward), Recorder: recorder{h.audit.spool}, Tracer: cfg.Tracer,
+		Logger: logger.With("component", "forward"), Registerer: metrics,
 	})
 	if err != nil {
 		return nil, err
@@ -321,7 +329,7 @@ func (h *Hub) apiMux(page http.Handler, session tunnel.Config, certs Certificate
 		mux.Handle(path, h.api)
 	}
 	mux.Handle("GET "+tunnel.Path, h.links.guard(tunnel.Handler(session, h.links.serve)))
-	mux.Handle(pki.EnrollPath, h.ca.EnrollHandler(h.store, certs.AgentLife, log))
+	mux.Handle(pki.EnrollPath, h.ca.EnrollHandler(auditedTokens{h.store, h.audit.add}, certs.AgentLife, log))
 	mux.Handle(pki.RenewPath, h.ca.RenewHandler(h.peers, certs.AgentLife, certs.AgentGrace, log))
 	return mux
 }
@@ -421,6 +429,12 @@ func (h *Hub) Run(ctx context.Context) error {
 			}
 		})
 	}
+	var auditing sync.WaitGroup
+	auditCtx, stopAudit := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAudit()
+	if h.audit.log != nil {
+		auditing.Go(func() { h.audit.log.Run(auditCtx) })
+	}
 	worker("scans", h.queue.Run)
 	worker("alerts", h.alert.Run)
 	if h.replicas != nil {
@@ -447,6 +461,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	serving.Wait()
 	stopWork()
 	workers.Wait()
+	// The audit log ends last, with all that the others did in it.
+	stopAudit()
+	auditing.Wait()
 	err := h.Close()
 	if cause := context.Cause(ctx); errors.Is(cause, broken) {
 		return errors.Join(cause, err)
@@ -468,6 +485,7 @@ func (h *Hub) sweep(ctx context.Context) {
 		if _, err := h.store.SweepBlobs(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			h.log.WarnContext(ctx, "sweep documents, will retry", "error", err)
 		}
+		h.sweepAudit(ctx, h.recordings, h.log)
 		if err := h.store.RemoveReplicas(ctx, "", time.Now().Add(-replicaKept)); err != nil && ctx.Err() == nil {
 			h.log.WarnContext(ctx, "sweep replicas, will retry", "error", err)
 		}

@@ -38,6 +38,7 @@ type links struct {
 	services http.Handler // what a registered agent may ask for
 	forward  http.Handler // what its callers ask of other services
 	version  string
+	audit    *auditing
 	id       string // of this process
 	changed  func() // called after each change of the table; it must not block
 	log      *slog.Logger
@@ -223,6 +224,7 @@ func (ls *links) register(w http.ResponseWriter, r *http.Request, l *link) {
 		return
 	}
 	ls.add(l, reg.Instance, reg.More)
+	ls.audit.registered(reg, l.remote)
 	ls.log.InfoContext(ctx, "agent registered", "agent", l.agent, "instance", reg.Instance, "session", l.session,
 		"version", reg.Version, "services", len(reg.Services), "holding", len(reg.Holding))
 	w.Header().Set("Content-Type", "application/json")
