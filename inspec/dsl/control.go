@@ -225,6 +225,7 @@ func (s *Suite) newControl(id string, c *ruby.Call, body func(rule *ruby.Object)
 		}
 		return body(rule)
 	}()
+	s.in.Reset() // what this control used isn't the file's
 	s.lang.waiving = false
 	if errors.Is(err, errWaived) {
 		err = nil
@@ -239,7 +240,6 @@ func (s *Suite) newControl(id string, c *ruby.Call, body func(rule *ruby.Object)
 		var limit *ruby.LimitError
 		if errors.As(err, &limit) {
 			ctl.checks = nil // there may be very many
-			s.in.Reset()     // a limit that this control passed isn't the file's
 		}
 		ctl.checks = append(ctl.checks, check{kind: broken, file: ctl.File, line: ctl.Line, err: err})
 	}

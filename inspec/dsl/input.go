@@ -114,11 +114,20 @@ func (s *Suite) Inputs() []map[string]any {
 		case in.Sensitive:
 			opts["sensitive"] = true
 		case in.has:
-			opts["value"] = plainValue(s.in, in.won)
+			if v, err := s.plain(in.won); err == nil { // else it is nested without end
+				opts["value"] = v
+			}
 		}
 		out = append(out, map[string]any{"name": in.Name, "options": opts})
 	}
 	return out
+}
+
+// plain is plainValue outside an evaluation.
+func (s *Suite) plain(v ruby.Value) (out any, err error) {
+	defer guard(&err)
+	s.in.Reset()
+	return plainValue(s.in, v), nil
 }
 
 // inputWords defines input and attribute.
@@ -393,15 +402,19 @@ func plainValue(in *ruby.Interp, v ruby.Value) any {
 		return string(v)
 	case *ruby.Array:
 		out := make([]any, len(v.Elems))
-		for i, e := range v.Elems {
-			out[i] = plainValue(in, e)
-		}
+		in.Nested(func() {
+			for i, e := range v.Elems {
+				out[i] = plainValue(in, e)
+			}
+		})
 		return out
 	case *ruby.Hash:
 		out := map[string]any{}
-		_ = v.Each(func(key, e ruby.Value) error {
-			out[in.ToS(key)] = plainValue(in, e)
-			return nil
+		in.Nested(func() {
+			_ = v.Each(func(key, e ruby.Value) error {
+				out[in.ToS(key)] = plainValue(in, e)
+				return nil
+			})
 		})
 		return out
 	}

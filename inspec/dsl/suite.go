@@ -231,9 +231,14 @@ func (e *engineError) Error() string {
 	return fmt.Sprintf("the engine failed here, which is a mistake in it and not in the profile: %v", e.value)
 }
 
-// guard turns a panic into an *engineError.
+// guard turns a panic into an *engineError, or the limit that it is (see
+// ruby.Interp.Nested) into its error.
 func guard(err *error) {
-	if v := recover(); v != nil {
+	switch v := recover().(type) {
+	case nil:
+	case *ruby.LimitError:
+		*err = v
+	default:
 		*err = &engineError{v, debug.Stack()}
 	}
 }

@@ -124,7 +124,7 @@ func init() {
 			if !ok {
 				return nil, c.In.Raise(c.In.Class("ArgumentError"), "all takes a matcher, got %s", k.Format(c.Arg(0)))
 			}
-			return &all{kit: k, inner: m}, nil
+			return &all{kit: k, inner: m, weight: 1 + weight(m)}, nil
 		},
 		"exist": many(func(k *Kit, args []ruby.Value) Matcher { return &exist{kit: k, args: args} }),
 		"have_attributes": one(func(k *Kit, v ruby.Value) Matcher {
@@ -910,12 +910,13 @@ func (m *edge) NegatedFailureMessage() (string, error) { return m.kit.expectedTo
 type all struct {
 	kit      *Kit
 	inner    Matcher
+	weight   int
 	actual   ruby.Value
 	iterable bool
 	failed   []string
 }
 
-func (m *all) Clone() Matcher { return &all{kit: m.kit, inner: m.inner.Clone()} }
+func (m *all) Clone() Matcher { return &all{kit: m.kit, inner: m.inner.Clone(), weight: m.weight} }
 
 func (m *all) Matches(actual ruby.Value) (bool, error) {
 	m.actual, m.failed = actual, nil
@@ -977,11 +978,12 @@ func indent(s string) string {
 type compound struct {
 	one, two     Matcher
 	word         string
+	weight       int
 	first, other bool
 }
 
 func (m *compound) Clone() Matcher {
-	return &compound{one: m.one.Clone(), two: m.two.Clone(), word: m.word}
+	return &compound{one: m.one.Clone(), two: m.two.Clone(), word: m.word, weight: m.weight}
 }
 
 func (m *compound) Matches(actual ruby.Value) (bool, error) {

@@ -18,7 +18,7 @@ func (k *Kit) diff(actual, expected ruby.Value) string {
 	if actual == nil || expected == nil {
 		return ""
 	}
-	flat := append(flatten(nil, actual), flatten(nil, expected)...)
+	flat := append(k.flatten(nil, actual), k.flatten(nil, expected)...)
 	isString := func(v ruby.Value) bool { _, ok := v.(*ruby.String); return ok }
 	var from, to string
 	switch {
@@ -47,11 +47,13 @@ func bothHashes(a, b ruby.Value) bool {
 	return x && y
 }
 
-func flatten(out []ruby.Value, v ruby.Value) []ruby.Value {
+func (k *Kit) flatten(out []ruby.Value, v ruby.Value) []ruby.Value {
 	if a, ok := v.(*ruby.Array); ok && len(out) < 100_000 {
-		for _, e := range a.Elems {
-			out = flatten(out, e)
-		}
+		k.in.Nested(func() {
+			for _, e := range a.Elems {
+				out = k.flatten(out, e)
+			}
+		})
 		return out
 	}
 	return append(out, v)

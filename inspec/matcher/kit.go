@@ -117,7 +117,7 @@ func (k *Kit) protocol(class *ruby.Class) {
 			if !ok {
 				return nil, c.In.Raise(c.In.Class("ArgumentError"), "%s takes a matcher, got %s", conj.name, k.Format(c.Arg(0)))
 			}
-			return k.wrap(&compound{one: of(c), two: other, word: conj.word}), nil
+			return k.wrap(&compound{one: of(c), two: other, word: conj.word, weight: 1 + weight(of(c)) + weight(other)}), nil
 		}
 		class.Def(conj.name, join)
 		class.Def(conj.op, join)
@@ -139,7 +139,27 @@ func (k *Kit) operator(c *ruby.Call) (ruby.Value, error) {
 	return nil, c.In.Raise(c.In.Class("NoMethodError"), "undefined method `%s' for %s", c.Name, k.Inspect(c.Self))
 }
 
-func (k *Kit) wrap(m Matcher) ruby.Value { return &ruby.Object{Class: k.class, Data: m} }
+func (k *Kit) wrap(m Matcher) ruby.Value {
+	if weight(m) > maxWeight {
+		panic(&ruby.LimitError{Limit: "depth"}) // as ruby.Interp.Nested does
+	}
+	return &ruby.Object{Class: k.class, Data: m}
+}
+
+// maxWeight bounds how many matchers one is made of: m.and(m) doubles it.
+const maxWeight = 1000
+
+func weight(m Matcher) int {
+	switch m := m.(type) {
+	case *compound:
+		return m.weight
+	case *all:
+		return m.weight
+	case *renamed:
+		return 1 + weight(m.Matcher)
+	}
+	return 1
+}
 
 // Of returns the matcher that v is.
 func (k *Kit) Of(v ruby.Value) (Matcher, bool) {
@@ -299,15 +319,17 @@ func (k *Kit) Inspect(v ruby.Value) string {
 		return string(v)
 	case *ruby.Array:
 		parts := make([]string, len(v.Elems))
-		for i, e := range v.Elems {
-			parts[i] = k.Inspect(e)
-		}
-		return "[" + strings.Join(parts, ", ") + "]"
+		k.in.Nested(func() {
+			for i, e := range v.Elems {
+				parts[i] = k.Inspect(e)
+			}
+		})
+		return k.text("[" + strings.Join(parts, ", ") + "]")
 	case *ruby.Hash:
 		return k.inspectHash(v)
 	case *ruby.Object:
 		if m, ok := v.Data.(Matcher); ok {
-			if s, err := m.Description(); err == nil {
+			if s, err := k.description(m); err == nil {
 				return s
 			}
 		}
@@ -337,11 +359,21 @@ func (k *Kit) inspectHash(h *ruby.Hash) string {
 		})
 	}
 	parts := make([]string, len(keys))
-	for i, key := range keys {
-		value, _ := h.Get(key)
-		parts[i] = k.Inspect(key) + "=>" + k.Inspect(value)
+	k.in.Nested(func() {
+		for i, key := range keys {
+			value, _ := h.Get(key)
+			parts[i] = k.Inspect(key) + "=>" + k.Inspect(value)
+		}
+	})
+	return k.text("{" + strings.Join(parts, ", ") + "}")
+}
+
+// text counts a text of Inspect's as memory of the profile.
+func (k *Kit) text(s string) string {
+	if err := k.in.Charge(len(s)); err != nil {
+		panic(err) // as ruby.Interp.Nested does
 	}
-	return "{" + strings.Join(parts, ", ") + "}"
+	return s
 }
 
 // shown is the longest text of a value that stands in a message whole.
@@ -372,7 +404,9 @@ func (k *Kit) list(v ruby.Value) string {
 		return k.listOf(v.Elems)
 	case *ruby.Range:
 		if a, err := k.in.Call(v, "to_a", nil, nil); err == nil {
-			return k.list(a)
+			if a, ok := a.(*ruby.Array); ok {
+				return k.listOf(a.Elems)
+			}
 		}
 	}
 	return k.listOf([]ruby.Value{v})
@@ -400,36 +434,49 @@ func (k *Kit) surface(v ruby.Value) ruby.Value {
 	switch v := v.(type) {
 	case *ruby.Array:
 		out := make([]ruby.Value, len(v.Elems))
-		for i, e := range v.Elems {
-			out[i] = k.surface(e)
-		}
+		k.in.Nested(func() {
+			for i, e := range v.Elems {
+				out[i] = k.surface(e)
+			}
+		})
 		return ruby.NewArray(out...)
 	case *ruby.Hash:
 		out := &ruby.Hash{}
-		_ = v.Each(func(key, value ruby.Value) error {
-			out.Set(key, k.surface(value))
-			return nil
+		k.in.Nested(func() {
+			_ = v.Each(func(key, value ruby.Value) error {
+				out.Set(key, k.surface(value))
+				return nil
+			})
 		})
 		return out
 	}
 	if m, ok := k.Of(v); ok {
-		if s, err := m.Description(); err == nil {
+		if s, err := k.description(m); err == nil {
 			return literal("(" + s + ")")
 		}
 	}
 	return v
 }
 
+// description is the words of a matcher that stands among values, and may hold
+// others.
+func (k *Kit) description(m Matcher) (s string, err error) {
+	k.in.Nested(func() { s, err = m.Description() })
+	return s, err
+}
+
 // valuesMatch is RSpec's idea of "is like": ==, ===, matchers, and the same
 // through arrays and hashes.
-func (k *Kit) valuesMatch(expected, actual ruby.Value) (bool, error) {
+func (k *Kit) valuesMatch(expected, actual ruby.Value) (met bool, err error) {
 	if m, ok := k.Of(expected); ok {
-		return m.Clone().Matches(actual)
+		k.in.Nested(func() { met, err = m.Clone().Matches(actual) })
+		return met, err
 	}
 	switch e := expected.(type) {
 	case *ruby.Hash:
 		if a, ok := actual.(*ruby.Hash); ok {
-			return k.hashesMatch(e, a)
+			k.in.Nested(func() { met, err = k.hashesMatch(e, a) })
+			return met, err
 		}
 	case *ruby.Range:
 		if _, ok := actual.(*ruby.Hash); !ok {
@@ -437,7 +484,8 @@ func (k *Kit) valuesMatch(expected, actual ruby.Value) (bool, error) {
 		}
 	case *ruby.Array:
 		if a, ok := k.elements(actual); ok {
-			return k.arraysMatch(e.Elems, a)
+			k.in.Nested(func() { met, err = k.arraysMatch(e.Elems, a) })
+			return met, err
 		}
 	}
 	if k.in.Equal(expected, actual) {

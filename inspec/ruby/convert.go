@@ -1,6 +1,7 @@
 package ruby
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -13,13 +14,25 @@ import (
 
 // deeper guards a recursion over Ruby values, which may be nested without end.
 func (in *Interp) deeper(fn func() error) error {
+	if err := in.step(); err != nil { // the same value may be there in many places
+		return err
+	}
 	if len(in.stack) >= in.limits.Depth {
 		return &LimitError{Limit: "depth"}
 	}
 	in.stack = append(in.stack, stackEntry{in.file, in.line, "nested"})
-	err := fn()
-	in.stack = in.stack[:len(in.stack)-1]
-	return err
+	defer func(n int) { in.stack = in.stack[:n] }(len(in.stack) - 1)
+	return fn()
+}
+
+// Nested runs fn, a step of a recursion over Ruby values in Go code that
+// returns no error: values may be nested without end, and one may be there in
+// very many places. At a limit it panics with the *LimitError, as what which
+// the evaluation around it ends.
+func (in *Interp) Nested(fn func()) {
+	if err := in.deeper(func() error { fn(); return nil }); err != nil {
+		panic(err)
+	}
 }
 
 // Inspect returns what v.inspect returns; a stand-in if that fails.
@@ -352,6 +365,9 @@ func formatFloat(f float64) string {
 // Equal reports a == b.
 func (in *Interp) Equal(a, b Value) bool {
 	ok, err := in.equal(nil, a, b)
+	if limit := (*LimitError)(nil); errors.As(err, &limit) {
+		panic(limit) // false could make a should_not pass
+	}
 	return err == nil && ok
 }
 
@@ -530,8 +546,12 @@ func (h *Hash) hashKey(v Value) any {
 // hashKeyer is a payload that makes equal objects equal keys.
 type hashKeyer interface{ hashKey() string }
 
+// maxHashKey is how much of a key is told by its value: one value may be in it
+// in very many places.
+const maxHashKey = 1 << 20
+
 func deepHashKey(b *strings.Builder, v Value, depth int) {
-	if depth > 100 {
+	if depth > 100 || b.Len() > maxHashKey {
 		fmt.Fprintf(b, "p%p", v) // by identity from here on
 		return
 	}

@@ -965,13 +965,15 @@ func (in *Interp) bootMash() {
 				return v
 			}
 			m := &Hash{ext: &ext{class: k}}
-			fill(m, v)
+			in.Nested(func() { fill(m, v) })
 			return m
 		case *Array:
 			a := &Array{Elems: make([]Value, len(v.Elems))}
-			for i, e := range v.Elems {
-				a.Elems[i] = wrap(e)
-			}
+			in.Nested(func() {
+				for i, e := range v.Elems {
+					a.Elems[i] = wrap(e)
+				}
+			})
 			return a
 		}
 		return v

@@ -480,7 +480,13 @@ func (in *Interp) enter(file string, line int, name string, fn func() (Value, er
 // recovered turns a Go panic, as of a method that is called on a value that it
 // wasn't made for, into an exception: a profile must not end the process.
 func (in *Interp) recovered(depth int, err *error) {
-	if r := recover(); r != nil {
+	r := recover()
+	if limit, ok := r.(*LimitError); ok {
+		in.stack = in.stack[:depth]
+		*err = limit
+		return
+	}
+	if r != nil {
 		in.stack = in.stack[:depth]
 		*err = in.Raise(in.eType, "%s", fmt.Sprint("internal error: ", r))
 	}
