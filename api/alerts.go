@@ -85,7 +85,7 @@ func (a *API) alerts() {
 		ID string `path:"id"`
 	}
 	act := func(verb, summary string, do func(alert.Outbox, context.Context, alert.ID) error) {
-		op := operation(pki.Admin, http.MethodPost, "/alerts/{id}/"+verb, verb+"-alert", summary, http.StatusNotFound, http.StatusConflict)
+		op := operation(pki.Operator, http.MethodPost, "/alerts/{id}/"+verb, verb+"-alert", summary, http.StatusNotFound, http.StatusConflict)
 		huma.Register(a.huma, op, func(ctx context.Context, in *idInput) (*alertOutput, error) {
 			if err := do(a.cfg.Outbox, ctx, alert.ID(in.ID)); err != nil {
 				return nil, a.problem(ctx, verb+" an alert", err)

@@ -17,7 +17,6 @@ import (
 	"reeve.dev/reeve/internal/compress"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
-	"reeve.dev/reeve/threshold"
 )
 
 const prefix = "/api/v1"
@@ -25,13 +24,13 @@ const prefix = "/api/v1"
 // Paths are what an API is to be mounted at, as patterns of http.ServeMux.
 var Paths = []string{"/api/", "/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/openapi-3.0.yaml", "/login"}
 
-// Config is what the API works with. All of it is needed.
+// Config is what the API works with. All of it is needed, unless it says
+// otherwise.
 type Config struct {
-	Scans      *scan.Queue
-	Profiles   scan.Profiles
-	Thresholds *threshold.Set
-	Fleet      Fleet
-	Tokens     pki.TokenStore
+	Scans     *scan.Queue
+	Catalogue *scan.Catalogue
+	Fleet     Fleet
+	Tokens    pki.TokenStore
 	// Revocations is where the CA's deny list is kept.
 	Revocations pki.RevocationStore
 	CA          *pki.CA
@@ -183,6 +182,12 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, scan.ErrFinished), errors.Is(err, scan.ErrNoResult), errors.Is(err, alert.ErrDelivered), errors.Is(err, alert.ErrSecretErased):
 		return huma.Error409Conflict(err.Error())
+	case errors.Is(err, scan.ErrNoProfile), errors.Is(err, scan.ErrNoThreshold):
+		return huma.Error404NotFound(err.Error())
+	case errors.Is(err, scan.ErrVersionUsed), errors.Is(err, scan.ErrHubsOwn), errors.Is(err, scan.ErrCatalogueFull):
+		return huma.Error409Conflict(err.Error())
+	case errors.Is(err, scan.ErrChanged):
+		return huma.Error412PreconditionFailed(err.Error())
 	case ctx.Err() != nil:
 		return huma.NewError(499, "the caller went away")
 	}
@@ -192,6 +197,9 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 
 // invalidMember is a problem with one member of the body.
 func invalidMember(path, reason string) error {
+	if path == "" {
+		return huma.Error422UnprocessableEntity(reason, &huma.ErrorDetail{Location: "body", Message: reason})
+	}
 	return huma.Error422UnprocessableEntity(path+": "+reason, &huma.ErrorDetail{Location: "body." + path, Message: reason})
 }
 

@@ -126,7 +126,7 @@ func (a *API) refusal(ctx context.Context, err error) (status int, text string) 
 type (
 	LinkRequest struct {
 		Name string   `json:"name,omitempty" maxLength:"100" doc:"For whom; the caller's name if left out"`
-		Role pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"The caller's role if left out"`
+		Role pki.Role `json:"role,omitempty" enum:"viewer,scanner,operator,admin" doc:"The caller's role if left out"`
 	}
 	LoginLink struct {
 		URL     string    `json:"url" doc:"Good for one use"`

@@ -16,5 +16,5 @@
 // session cookie that a one-time login link gave it, or by a client
 // certificate with the purpose control, which makes it an administrator; in
 // this order, and only the first that is there counts. Each operation needs a
-// role: viewer, scanner or admin.
+// role: viewer, scanner, operator or admin.
 package api

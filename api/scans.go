@@ -221,10 +221,17 @@ func (a *API) scans() {
 			return newPage(found, in.Limit, FromScan, func(s scan.Scan) string { return string(s.ID) }), nil
 		})
 
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/scans/{id}", "get-scan", "Show a scan", http.StatusNotFound),
-		func(ctx context.Context, in *ScanID) (*scanOutput, error) {
-			s, err := a.scan(ctx, in)
-			return &scanOutput{FromScan(s)}, err
+	type getInput struct {
+		ScanID
+		IfNoneMatch
+	}
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/scans/{id}", "get-scan", "Show a scan", http.StatusNotModified, http.StatusNotFound),
+		func(ctx context.Context, in *getInput) (*tagged[Scan], error) {
+			s, err := a.scan(ctx, &in.ScanID)
+			if err != nil {
+				return nil, err
+			}
+			return tag(in.IfNoneMatch, "", FromScan(s))
 		})
 
 	op = operation(pki.Scanner, http.MethodPost, "/scans/{id}/cancel", "cancel-scan", "Cancel a scan", http.StatusNotFound, http.StatusConflict)

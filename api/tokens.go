@@ -44,7 +44,7 @@ type (
 	TokenRequest struct {
 		Kind      pki.Kind `json:"kind" enum:"api,join"`
 		Name      string   `json:"name,omitempty" maxLength:"100" doc:"Of an API token: who or what holds it"`
-		Role      pki.Role `json:"role,omitempty" enum:"viewer,scanner,admin" doc:"Of an API token"`
+		Role      pki.Role `json:"role,omitempty" enum:"viewer,scanner,operator,admin" doc:"Of an API token"`
 		Agent     string   `json:"agent,omitempty" doc:"Of a join token: who may enrol with it, once"`
 		ExpiresIn life     `json:"expiresIn,omitempty" doc:"1h for a join token and never for an API token if left out"`
 	}
@@ -53,7 +53,7 @@ type (
 		Kind    pki.Kind        `json:"kind" enum:"api,join,login,session"`
 		Name    string          `json:"name"`
 		Agent   fleet.AgentName `json:"agent,omitempty"`
-		Role    pki.Role        `json:"role,omitempty" enum:"viewer,scanner,admin"`
+		Role    pki.Role        `json:"role,omitempty" enum:"viewer,scanner,operator,admin"`
 		Created time.Time       `json:"created"`
 		Expires time.Time       `json:"expires,omitzero"`
 		UsedAt  time.Time       `json:"usedAt,omitzero" doc:"When a one-time token was used"`
@@ -115,7 +115,7 @@ func (a *API) tokens() {
 		case b.Name == "":
 			return nil, invalidMember("name", "is missing: say who or what holds the token")
 		case b.Role == "":
-			return nil, invalidMember("role", "is missing: choose viewer, scanner or admin")
+			return nil, invalidMember("role", "is missing: choose viewer, scanner, operator or admin")
 		default:
 			t, text, err = pki.NewToken(pki.API, b.Name, b.Role, b.ExpiresIn.or(0))
 		}

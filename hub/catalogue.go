@@ -6,21 +6,26 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/store"
+	"reeve.dev/reeve/threshold"
 )
 
 // listTime bounds the listing of one profile's controls.
 const listTime = 30 * time.Second
 
-// profileSet is scan.Profiles in memory. It doesn't change.
+// profileSet is the hub's own profiles, by name.
 type profileSet map[string]scan.Profile
 
 // openProfiles loads each folder of shipped, and each folder and archive of
@@ -67,42 +72,72 @@ func (set profileSet) add(ctx context.Context, p *inspec.Profile, err error) err
 	if err != nil {
 		return err
 	}
+	read, err := readProfile(ctx, p)
+	if err == nil {
+		set[read.Name] = read
+	}
+	return err
+}
+
+// readProfile is p as scans ask for it, with an archive that is always the
+// same for the same content.
+func readProfile(ctx context.Context, p *inspec.Profile) (scan.Profile, error) {
 	var b bytes.Buffer
 	if err := p.Archive(&b); err != nil {
-		return err
+		return scan.Profile{}, err
 	}
 	sum := sha256.Sum256(b.Bytes())
 	ctx, cancel := context.WithTimeoutCause(ctx, listTime, fmt.Errorf("profile %s: its controls aren't listed after %v", p.Name(), listTime))
 	defer cancel()
 	controls, err := p.Controls(ctx)
 	if err != nil {
-		return fmt.Errorf("list the controls of %s: %w", p.Name(), err)
+		return scan.Profile{}, fmt.Errorf("list the controls of %s: %w", p.Name(), err)
 	}
 	m := p.Metadata()
 	list := make([]scan.ProfileControl, len(controls))
 	for i, c := range controls {
-		list[i] = scan.ProfileControl{ID: c.ID, Title: c.Title, Impact: c.Impact}
+		list[i] = scan.ProfileControl{ID: c.ID, Title: c.Title, Description: c.Desc, Impact: c.Impact}
 	}
-	set[m.Name] = scan.Profile{
+	return scan.Profile{
 		Name: m.Name, Version: m.Version, Title: m.Title, Summary: m.Summary,
 		Controls: list, Digest: "sha256:" + hex.EncodeToString(sum[:]), Archive: b.Bytes(),
-	}
-	return nil
+	}, nil
 }
 
-// Profile implements scan.Profiles.
-func (set profileSet) Profile(name string) (scan.Profile, bool) {
-	p, ok := set[name]
-	return p, ok
+// readArchive is readProfile of an uploaded archive.
+func readArchive(ctx context.Context, archive io.Reader) (scan.Profile, error) {
+	p, err := inspec.Read(archive, "uploaded")
+	if err != nil {
+		return scan.Profile{}, err
+	}
+	return readProfile(ctx, p)
 }
 
-// Profiles implements scan.Profiles.
-func (set profileSet) Profiles() []scan.Profile {
-	var out []scan.Profile
-	for _, p := range set {
-		p.Archive = nil
-		out = append(out, p)
+// readThreshold implements scan.CatalogueConfig's.
+func readThreshold(text []byte) (func(*hdf.Results) []string, error) {
+	t, err := threshold.Parse(text)
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(out, func(a, b scan.Profile) int { return strings.Compare(a.Name, b.Name) })
-	return out
+	return func(doc *hdf.Results) (out []string) {
+		for _, f := range t.Check(doc) {
+			out = append(out, f.Message)
+		}
+		return out
+	}, nil
+}
+
+// newCatalogue has what the configuration names, and what is stored in s.
+func newCatalogue(s *store.Store, profiles profileSet, thresholds *threshold.Set) (*scan.Catalogue, error) {
+	cfg := scan.CatalogueConfig{
+		Store: s, Profiles: slices.Collect(maps.Values(profiles)), ReadProfile: readArchive, ReadThreshold: readThreshold,
+	}
+	for _, name := range thresholds.Names() {
+		t, err := thresholds.Get(name)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Thresholds = append(cfg.Thresholds, scan.Threshold{Name: name, Text: t.Text})
+	}
+	return scan.NewCatalogue(cfg), nil
 }

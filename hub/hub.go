@@ -180,8 +180,12 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 			return nil, err
 		}
 	}
+	catalogue, err := newCatalogue(h.store, profiles, thresholds)
+	if err != nil {
+		return nil, err
+	}
 	h.queue = scan.NewQueue(scan.Config{
-		Store: h.store, Profiles: profiles, Thresholds: thresholds, Agents: h.store, Connected: h.agents.connected,
+		Store: h.store, Catalogue: catalogue, Agents: h.store, Connected: h.agents.connected,
 		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), Logger: logger.With("component", "scans"),
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
@@ -191,7 +195,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		insightlink.Handler(insights, logger.With("component", "insights")),
 	)
 	h.api = api.New(api.Config{
-		Scans: h.queue, Profiles: profiles, Thresholds: thresholds, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
+		Scans: h.queue, Catalogue: catalogue, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
 		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
 		Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})

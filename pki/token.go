@@ -42,12 +42,13 @@ type Role string
 
 // The roles, from least to most.
 const (
-	Viewer  Role = "viewer"  // read
-	Scanner Role = "scanner" // and ask for and cancel scans
-	Admin   Role = "admin"   // and everything else
+	Viewer   Role = "viewer"   // read
+	Scanner  Role = "scanner"  // and ask for and cancel scans
+	Operator Role = "operator" // and change profiles, thresholds and what becomes of alerts
+	Admin    Role = "admin"    // and everything else
 )
 
-var rank = map[Role]int{Viewer: 1, Scanner: 2, Admin: 3}
+var rank = map[Role]int{Viewer: 1, Scanner: 2, Operator: 3, Admin: 4}
 
 // Allows reports whether r includes need.
 func (r Role) Allows(need Role) bool { return rank[r] > 0 && rank[r] >= rank[need] }
@@ -55,7 +56,7 @@ func (r Role) Allows(need Role) bool { return rank[r] > 0 && rank[r] >= rank[nee
 // Validate reports whether r is a role.
 func (r Role) Validate() error {
 	if rank[r] == 0 {
-		return fmt.Errorf("role %q: must be viewer, scanner or admin", string(r))
+		return fmt.Errorf("role %q: must be viewer, scanner, operator or admin", string(r))
 	}
 	return nil
 }

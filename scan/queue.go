@@ -1,7 +1,6 @@
 package scan
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -150,10 +149,9 @@ const (
 // Config is what a Queue works with. The durations and MaxAttempts have
 // defaults.
 type Config struct {
-	Store      Store
-	Profiles   Profiles
-	Thresholds Thresholds
-	Agents     Agents
+	Store     Store
+	Catalogue *Catalogue
+	Agents    Agents
 	// Connected reports whether an agent has a link now; it only serves to
 	// tell a person what a queued scan waits for.
 	Connected func(fleet.AgentName) bool
@@ -230,14 +228,11 @@ func (q *Queue) create(ctx context.Context, r Request) (Scan, error) {
 	if err := q.validateRun(&r); err != nil {
 		return Scan{}, err
 	}
-	profile, ok := q.cfg.Profiles.Profile(r.Profile)
-	if !ok {
-		return Scan{}, invalid("scan.profile", "there is no profile %q; there are: %s", r.Profile, profileNames(q.cfg.Profiles))
+	profile, threshold, err := q.pin(ctx, r)
+	if err != nil {
+		return Scan{}, err
 	}
-	if err := q.keepProfile(profile); err != nil {
-		return Scan{}, fmt.Errorf("keep profile %s: %w", profile.Name, err)
-	}
-	now := time.Now().UTC().Truncate(time.Microsecond)
+	now := storeTime()
 	s := Scan{
 		ID:             NewID(),
 		Request:        r,
@@ -247,6 +242,8 @@ func (q *Queue) create(ctx context.Context, r Request) (Scan, error) {
 		Progress:       Progress{Total: len(profile.Controls)},
 		ProfileVersion: profile.Version,
 		ProfileDigest:  profile.Digest,
+
+		ThresholdDigest: threshold,
 	}
 	if err := q.cfg.Store.CreateScan(ctx, s); err != nil {
 		return Scan{}, fmt.Errorf("create scan: %w", err)
@@ -254,17 +251,27 @@ func (q *Queue) create(ctx context.Context, r Request) (Scan, error) {
 	return q.explain(s), nil
 }
 
-// keepProfile makes sure that the agent will get the profile as it is now.
-func (q *Queue) keepProfile(p Profile) error {
-	kept, err := q.cfg.Store.HasDocument(p.Digest)
-	if err != nil || kept {
-		return err
+// pin finds the profile and the digest of the threshold that r names, and
+// keeps both as they are now.
+func (q *Queue) pin(ctx context.Context, r Request) (Profile, string, error) {
+	p, err := q.cfg.Catalogue.Profile(ctx, r.Profile)
+	if errors.Is(err, ErrNoProfile) {
+		err = invalid("scan.profile", "%v", err)
 	}
-	digest, _, err := q.cfg.Store.PutDocument(bytes.NewReader(p.Archive), int64(len(p.Archive)))
-	if err == nil && digest != p.Digest {
-		err = fmt.Errorf("its digest is %s, not %s", digest, p.Digest)
+	if err == nil {
+		err = q.cfg.Catalogue.keep(p.Digest, p.Archive)
 	}
-	return err
+	if err != nil || r.Threshold == "" {
+		return p, "", err
+	}
+	t, err := q.cfg.Catalogue.Threshold(ctx, r.Threshold)
+	if errors.Is(err, ErrNoThreshold) {
+		err = invalid("scan.threshold", "%v", err)
+	}
+	if err == nil {
+		err = q.cfg.Catalogue.keep(t.Digest, t.Text)
+	}
+	return p, t.Digest, err
 }
 
 // fillAgent checks the agent that r names, or names the only one.
@@ -297,9 +304,6 @@ func (q *Queue) fillAgent(ctx context.Context, r *Request) error {
 }
 
 func (q *Queue) validateRun(r *Request) error {
-	if r.Threshold != "" && !slices.Contains(q.cfg.Thresholds.Names(), r.Threshold) {
-		return invalid("scan.threshold", "there is no threshold %q; there are: %s", r.Threshold, join(q.cfg.Thresholds.Names()))
-	}
 	switch {
 	case r.Timeout == 0:
 		r.Timeout = q.cfg.Timeout
@@ -513,9 +517,9 @@ func (q *Queue) verdict(ctx context.Context, s Scan, digest string) (Verdict, er
 	if s.Request.Threshold == "" {
 		return judge(doc, false, nil), nil
 	}
-	findings, err := q.cfg.Thresholds.Check(s.Request.Threshold, doc)
+	findings, err := q.cfg.Catalogue.check(ctx, s.Request.Threshold, s.ThresholdDigest, doc)
 	if err != nil {
-		return Verdict{}, fmt.Errorf("%w: %w", ErrBadResult, err)
+		return Verdict{}, err
 	}
 	return judge(doc, true, findings), nil
 }
@@ -618,14 +622,6 @@ func (q *Queue) Run(ctx context.Context) error {
 			q.cfg.Logger.WarnContext(ctx, "leases or deadlines of scans have passed", "scans", n)
 		}
 	}
-}
-
-func profileNames(p Profiles) string {
-	var names []string
-	for _, p := range p.Profiles() {
-		names = append(names, p.Name)
-	}
-	return join(names)
 }
 
 func join[S ~string](list []S) string {

@@ -2,14 +2,12 @@ package scan_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -22,28 +20,12 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/scan/scantest"
 	"reeve.dev/reeve/store"
 	"reeve.dev/reeve/store/sqlite"
-	"reeve.dev/reeve/threshold"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
-
-// shelf is a set of profiles by name.
-type shelf map[string]string
-
-func (s shelf) Profile(name string) (scan.Profile, bool) {
-	archive, ok := s[name]
-	return scan.Profile{Name: name, Version: "1.0", Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(archive))), Archive: []byte(archive)}, ok
-}
-
-func (s shelf) Profiles() (out []scan.Profile) {
-	for name := range s {
-		out = append(out, scan.Profile{Name: name})
-	}
-	slices.SortFunc(out, func(a, b scan.Profile) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
 
 func openStore(t *testing.T, path string) *store.Store {
 	t.Helper()
@@ -69,13 +51,9 @@ func newQueue(t *testing.T, s *store.Store, change func(*scan.Config)) *scan.Que
 			t.Fatal(err)
 		}
 	}
-	thresholds, err := threshold.Open("")
-	if err != nil {
-		t.Fatal(err)
-	}
 	cfg := scan.Config{
-		Store: s, Agents: s, Thresholds: thresholds, Logger: quiet,
-		Profiles:  shelf{"base": "archive of base", "other": "archive of other"},
+		Store: s, Agents: s, Logger: quiet,
+		Catalogue: scantest.Catalogue(t, s, scantest.Profile("base", "archive of base"), scantest.Profile("other", "archive of other")),
 		Connected: func(fleet.AgentName) bool { return true },
 		Outcome: func(s scan.Scan, v scan.Verdict) fleet.Outcome {
 			return fleet.Outcome{
@@ -144,12 +122,43 @@ func document(t *testing.T, statuses ...hdf.Status) io.Reader {
 	return strings.NewReader(string(b))
 }
 
+// A scan is judged by the threshold that was there when it was asked for.
+func TestQueue_thresholdStays(t *testing.T) {
+	s := newStore(t)
+	c := scantest.Catalogue(t, s, scantest.Profile("base", "archive of base"))
+	q := newQueue(t, s, func(cfg *scan.Config) { cfg.Catalogue = c })
+	put := func(text string) {
+		t.Helper()
+		if _, _, err := c.SaveThreshold(t.Context(), "mine", []byte(text), "", "me"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("compliance: {min: 10}")
+	r := request()
+	r.Threshold = "mine"
+	before := create(t, q, r)
+	put("compliance: {min: 90}")
+	after := create(t, q, r)
+	if err := c.DeleteThreshold(t.Context(), "mine"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		job := lease(t, q)
+		if err := q.Complete(t.Context(), edge, job.ID, 1, document(t, hdf.Passed, hdf.Failed)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, a := get(t, q, before.ID), get(t, q, after.ID); b.Outcome != scan.Passed || a.Outcome != scan.Failed {
+		t.Errorf("before %s %v, after %s %v", b.Outcome, b.Findings, a.Outcome, a.Findings)
+	}
+}
+
 func TestQueue_Create(t *testing.T) {
 	q := newQueue(t, newStore(t), nil)
 	r := request()
 	r.Threshold, r.Timeout = "strict", time.Minute
 	s := create(t, q, r)
-	if s.Status != scan.Queued || s.Request.Policy() != "base/strict" || s.ProfileVersion != "1.0" {
+	if s.Status != scan.Queued || s.Request.Policy() != "base/strict" || s.ProfileVersion != "1.0.0" {
 		t.Errorf("created %+v", s)
 	}
 	if d := cmp.Diff(s, get(t, q, s.ID)); d != "" {

@@ -160,8 +160,8 @@ type Callback struct {
 // Request asks for one scan.
 type Request struct {
 	Target Target
-	// Profile and Threshold are names; no threshold means that every control
-	// must pass or be skipped.
+	// Profile and Threshold are names, as a Catalogue has them; no threshold
+	// means that every control must pass or be skipped.
 	Profile   string
 	Threshold string
 	Inputs    map[string]any
@@ -237,12 +237,14 @@ func number(v any) any {
 	return v
 }
 
-// Policy is the name under which the outcome of r is told.
+// Policy is the name under which the outcome of r is told. It is the same for
+// each version of a profile.
 func (r Request) Policy() string {
+	name, _, _ := strings.Cut(r.Profile, "@")
 	if r.Threshold == "" {
-		return r.Profile
+		return name
 	}
-	return r.Profile + "/" + r.Threshold
+	return name + "/" + r.Threshold
 }
 
 // Progress counts the controls that are done. Control is the id of the one
@@ -285,6 +287,9 @@ type Scan struct {
 
 	ProfileVersion string
 	ProfileDigest  string
+	// ThresholdDigest is that of the threshold's text, as it was when the scan
+	// was asked for.
+	ThresholdDigest string
 	// ResultDigest and ResultSize are those of the results document.
 	ResultDigest string
 	ResultSize   int64
@@ -350,39 +355,4 @@ type Job struct {
 	Timeout       time.Duration
 	// LeaseFor is how long the lease lasts from each report of progress.
 	LeaseFor time.Duration
-}
-
-// Profile is a profile that scans can ask for. Digest is that of Archive.
-type Profile struct {
-	Name     string
-	Version  string
-	Title    string
-	Summary  string
-	Controls []ProfileControl
-	Digest   string
-	Archive  []byte
-}
-
-// ProfileControl is what a profile says of a control.
-type ProfileControl struct {
-	ID     string
-	Title  string
-	Impact float64
-}
-
-// Profiles are those that the hub offers.
-type Profiles interface {
-	// Profile returns false if there is none of that name.
-	Profile(name string) (Profile, bool)
-	// Profiles lists all by name, without their archives.
-	Profiles() []Profile
-}
-
-// Thresholds are those that the hub offers.
-type Thresholds interface {
-	// Names lists all, sorted.
-	Names() []string
-	// Check returns a sentence for each bound that the results don't meet.
-	// The error says that there is no such threshold.
-	Check(name string, doc *hdf.Results) ([]string, error)
 }

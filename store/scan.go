@@ -91,11 +91,11 @@ func (s *Store) CreateScan(ctx context.Context, c scan.Scan) error {
 		}
 		_, err := tx.Exec(ctx, `
 			INSERT INTO scans (id, status, agent, kind, namespace, pod, container, uri,
-				profile, profile_version, profile_digest, threshold, inputs, timeout,
+				profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout,
 				requested_by, callback, callback_secret, created, expires, total)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			c.ID, c.Status, t.Agent, t.Kind(), t.Namespace, t.Pod, t.Container, t.URI,
-			r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, string(inputs), r.Timeout.Microseconds(),
+			r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, c.ThresholdDigest, string(inputs), r.Timeout.Microseconds(),
 			r.RequestedBy, string(callback), string(secret), micros(c.Created), micros(c.Expires), c.Progress.Total)
 		changed(tx, c)
 		return err
@@ -143,7 +143,7 @@ func (s *Store) ScanByKey(ctx context.Context, k scan.Key, now time.Time) (c sca
 }
 
 const scanColumns = `id, status, outcome, reason, agent, namespace, pod, container, uri,
-	profile, profile_version, profile_digest, threshold, inputs, timeout, requested_by, callback, callback_secret,
+	profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout, requested_by, callback, callback_secret,
 	created, started, finished, expires, attempt, lease_instance, lease_expires, done, total, control,
 	passed, failed, skipped, errors, findings, result_digest, result_size`
 
@@ -154,7 +154,7 @@ func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	)
 	r, t, n := &c.Request, &c.Request.Target, &c.Counts
 	err = row.Scan(&c.ID, &c.Status, &c.Outcome, &c.Reason, &t.Agent, &t.Namespace, &t.Pod, &t.Container, &t.URI,
-		&r.Profile, &c.ProfileVersion, &c.ProfileDigest, &r.Threshold, &inputs, &timeout, &r.RequestedBy, &callback, &secret,
+		&r.Profile, &c.ProfileVersion, &c.ProfileDigest, &r.Threshold, &c.ThresholdDigest, &inputs, &timeout, &r.RequestedBy, &callback, &secret,
 		&created, &started, &finished, &expires, &c.Attempt, &c.Lease.Instance, &leased, &c.Progress.Done, &c.Progress.Total, &c.Progress.Control,
 		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &findings, &c.ResultDigest, &c.ResultSize)
 	if err != nil {

@@ -23,10 +23,12 @@ func (s *Store) SweepBlobs(ctx context.Context, now time.Time) (int, error) {
 				SELECT COUNT(*) FROM (
 					SELECT 1 FROM scans WHERE result_digest = ?
 					UNION ALL SELECT 1 FROM scans WHERE profile_digest = ?
+					UNION ALL SELECT 1 FROM scans WHERE threshold_digest = ?
+					UNION ALL SELECT 1 FROM profiles WHERE digest = ?
 					UNION ALL SELECT 1 FROM insight_documents WHERE digest = ?
 					UNION ALL SELECT 1 FROM insight_quarantine WHERE digest = ?
 					UNION ALL SELECT 1 FROM recordings WHERE digest = ?
-				) AS named`, d, d, d, d, d).Scan(&names)
+				) AS named`, d, d, d, d, d, d, d).Scan(&names)
 		})
 		return names > 0, err
 	})

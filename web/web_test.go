@@ -25,25 +25,14 @@ import (
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/scan/scantest"
 	"reeve.dev/reeve/store"
 	"reeve.dev/reeve/store/sqlite"
-	"reeve.dev/reeve/threshold"
 	"reeve.dev/reeve/web"
 )
 
 // hostile is what an agent or a target may say of itself.
 const hostile = `"'><script>alert(1)</script><img src=x onerror=alert(2)>{{.}}`
-
-type profiles struct{}
-
-func (profiles) Profile(name string) (scan.Profile, bool) {
-	return scan.Profile{Name: "p", Version: "1.0.0", Digest: "sha256:0eb3e36bfb24dcd9bb1d1bece1531216b59539a8fde17ee80224af0653c92aa3", Archive: []byte("archive"), Controls: []scan.ProfileControl{{ID: "one", Impact: 1}}}, name == "p"
-}
-
-func (p profiles) Profiles() []scan.Profile {
-	one, _ := p.Profile("p")
-	return []scan.Profile{one}
-}
 
 // members makes the store an api.Fleet in which east is connected.
 type members struct{ *store.Store }
@@ -89,19 +78,16 @@ func newWorld(t *testing.T, agents ...fleet.Registration) *world {
 			t.Fatal(err)
 		}
 	}
-	thresholds, err := threshold.Open("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	catalogue := scantest.Catalogue(t, w.store, scantest.Profile("p", "archive"))
 	w.queue = scan.NewQueue(scan.Config{
-		Store: w.store, Profiles: profiles{}, Thresholds: thresholds, Agents: w.store,
+		Store: w.store, Catalogue: catalogue, Agents: w.store,
 		Connected: func(fleet.AgentName) bool { return true }, Logger: logger, Sinks: []string{"sink"},
 		Outcome: func(s scan.Scan, v scan.Verdict) fleet.Outcome {
 			return fleet.Outcome{Subject: s.Request.Target.Subject(), Policy: s.Request.Policy(), Pass: v.Outcome == scan.Passed, Run: string(s.ID), At: s.Finished}
 		},
 	})
 	a := api.New(api.Config{
-		Scans: w.queue, Profiles: profiles{}, Thresholds: thresholds, Fleet: members{w.store}, Tokens: w.store, CA: ca,
+		Scans: w.queue, Catalogue: catalogue, Fleet: members{w.store}, Tokens: w.store, CA: ca,
 		Insights: w.store, Outbox: w.store, Callbacks: webhook.Config{}, PublicURL: "https://hub", ServicesURL: "https://services", Version: "test", Logger: logger,
 	})
 	mux := http.NewServeMux()

@@ -42,7 +42,7 @@ func newLogin() *cobra.Command {
 	}
 	hub.flags(cmd)
 	cmd.Flags().StringVar(&name, "name", "", "who logs in; the caller if left out")
-	cmd.Flags().StringVar(&role, "role", "", "`role` of the session: viewer, scanner or admin; the caller's if left out")
+	cmd.Flags().StringVar(&role, "role", "", "`role` of the session: viewer, scanner, operator or admin; the caller's if left out")
 	complete(cmd, "role", roles...)
 	return cmd
 }

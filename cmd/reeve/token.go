@@ -62,7 +62,7 @@ func newTokenCreate() *cobra.Command {
 	flags.StringVar(&kind, "kind", "join", "join or api")
 	flags.StringVar(&agent, "agent", "", "`name` of the agent that may join")
 	flags.StringVar(&name, "name", "", "who or what holds an API token")
-	flags.StringVar(&role, "role", "", "viewer, scanner or admin, of an API token")
+	flags.StringVar(&role, "role", "", "viewer, scanner, operator or admin, of an API token")
 	flags.StringVar(&life, "expires-in", "", "`duration` such as 720h; 1h for a join token and no end for an API token if left out")
 	complete(cmd, "kind", "join", "api")
 	complete(cmd, "role", roles...)

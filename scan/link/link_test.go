@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -31,6 +29,7 @@ import (
 	"reeve.dev/reeve/internal/spool"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/scan/link"
+	"reeve.dev/reeve/scan/scantest"
 	"reeve.dev/reeve/store"
 	"reeve.dev/reeve/store/sqlite"
 )
@@ -38,21 +37,6 @@ import (
 var quiet = slog.New(slog.DiscardHandler)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-type oneProfile struct{}
-
-func (oneProfile) Profile(name string) (scan.Profile, bool) {
-	const archive = "archive of base"
-	return scan.Profile{
-		Name: "base", Version: "1", Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(archive))), Archive: []byte(archive),
-	}, name == "base"
-}
-func (oneProfile) Profiles() []scan.Profile { return []scan.Profile{{Name: "base"}} }
-
-type noThresholds struct{}
-
-func (noThresholds) Names() []string                              { return nil }
-func (noThresholds) Check(string, *hdf.Results) ([]string, error) { return nil, nil }
 
 // hub is a queue on a real store, served inside a link of the agent edge.
 type hub struct {
@@ -77,7 +61,7 @@ func newHub(t testing.TB) *hub {
 	}
 	h := &hub{store: s}
 	h.Queue = scan.NewQueue(scan.Config{
-		Store: s, Profiles: oneProfile{}, Thresholds: noThresholds{}, Agents: s, Logger: quiet,
+		Store: s, Catalogue: scantest.Catalogue(t, s, scantest.Profile("base", "archive of base")), Agents: s, Logger: quiet,
 		Connected: func(fleet.AgentName) bool { return true },
 		Outcome: func(s scan.Scan, v scan.Verdict) fleet.Outcome {
 			return fleet.Outcome{Subject: s.Request.Target.Subject(), Policy: s.Request.Policy(), Run: string(s.ID), At: s.Finished}

@@ -192,7 +192,7 @@ func keepsWhole(t *testing.T, s *store.Store) {
 	c.Request.Inputs = map[string]any{"n": int64(1), "f": 1.5, "list": []any{"a", int64(2)}}
 	c.Request.Callback = &scan.Callback{URL: "https://ci.example/1", Type: "basic", Username: "u", Password: "p"}
 	c.Request.RequestedBy = "token ci"
-	c.ProfileVersion, c.Progress.Total = "1.2.3", 17
+	c.ProfileVersion, c.Progress.Total, c.ThresholdDigest = "1.2.3", 17, "sha256:threshold"
 	create(t, s, c)
 	if d := cmp.Diff(c, get(t, s, c.ID)); d != "" {
 		t.Errorf("queued (-want +got):\n%s", d)
