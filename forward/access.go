@@ -28,8 +28,16 @@ func (o Offer) String() string { return string(o.Agent) + " " + target(o.Type, o
 type Directory func(context.Context) ([]Offer, error)
 
 // malformed says what is wrong with a request that nobody could send to a
-// service without meaning something else; empty if nothing is.
-func malformed(r *http.Request) string {
+// service without meaning something else, and the status for that; empty if
+// nothing is.
+func malformed(r *http.Request) (status int, detail string) {
+	if r.Method == http.MethodTrace || r.Method == "TRACK" {
+		return http.StatusMethodNotAllowed, "the method " + r.Method + " isn't forwarded: its answer would hold what the agent puts onto the request, such as a credential"
+	}
+	return http.StatusBadRequest, malformedURL(r)
+}
+
+func malformedURL(r *http.Request) string {
 	switch {
 	case r.Method == http.MethodConnect || !strings.HasPrefix(r.URL.Path, "/"):
 		return "the request must name a path; this isn't a proxy for other hosts"
@@ -37,6 +45,8 @@ func malformed(r *http.Request) string {
 		return "the request names another host; this isn't a proxy for other hosts: send the path alone"
 	case climbs(r.URL.Path):
 		return "the path must not hold .. steps"
+	case strings.Contains(r.URL.Path, "\x00"):
+		return "the path must not hold NUL"
 	case strings.ContainsFunc(r.Header.Get("Upgrade"), func(c rune) bool { return c < ' ' || c > '~' }):
 		return "the Upgrade names no protocol"
 	}

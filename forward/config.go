@@ -3,6 +3,7 @@ package forward
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 
@@ -158,5 +159,6 @@ func climbs(path string) bool {
 			return true
 		}
 	}
-	return false
+	again, err := url.PathUnescape(path)
+	return err == nil && again != path && climbs(again)
 }

@@ -117,6 +117,7 @@ type exchange struct {
 	length         int64        // of the answer's body; -1 when that isn't known
 	upload         *countedBody // of a request by HTTP/1.1
 	received, sent atomic.Int64
+	broken         atomic.Bool // the request's body didn't come whole
 	err            error
 	upgraded       atomic.Pointer[countedConn] // nil before an Upgrade
 	// upstream is how long the service took to begin its answer, at the hub;
@@ -136,7 +137,7 @@ func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http
 		// In a copy: the server looks into its own request's body to see
 		// whether it must wait before it closes the connection.
 		r = r.WithContext(r.Context())
-		body := &countedBody{ReadCloser: r.Body, n: &x.received, trailer: r.Trailer}
+		body := &countedBody{ReadCloser: r.Body, x: x, trailer: r.Trailer}
 		r.Body = body
 		if r.ProtoMajor == 1 {
 			x.upload = body
@@ -164,6 +165,8 @@ func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http
 func (x *exchange) WriteHeader(status int) {
 	if status >= 200 {
 		x.head(status)
+	} else {
+		private(x.Header()) // nobody else has seen what a hint holds
 	}
 	x.ResponseWriter.WriteHeader(status)
 }
@@ -229,17 +232,20 @@ func (x *exchange) cut() {
 // countedBody counts a request's body.
 type countedBody struct {
 	io.ReadCloser
-	n       *atomic.Int64
+	x       *exchange
 	trailer http.Header // filled in at the end, also with what wasn't announced
 	ended   atomic.Bool
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
-	if errors.Is(err, io.EOF) {
-		scrub(b.trailer)
+	b.x.received.Add(int64(n))
+	switch {
+	case errors.Is(err, io.EOF):
+		scrubTrailer(b.trailer)
 		b.ended.Store(true)
+	case err != nil:
+		b.x.broken.Store(true)
 	}
 	return n, err
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"reeve.dev/reeve/fleet"
 )
 
@@ -101,12 +103,28 @@ func Token(r *http.Request) (token string, ok bool) {
 	return password, ok && password != ""
 }
 
+// proxies are headers by which a proxy tells a server where a request came
+// from, or had been sent to.
+var proxies = []string{"forwarded", "x-real-ip", "x-original-url", "x-rewrite-url"}
+
+// scrubTrailer is scrub for a trailer, which must not hold what concerns the
+// request's frame, way or sender at all (RFC 9110, 6.5.1): some servers don't
+// tell it from the header.
+func scrubTrailer(h http.Header) {
+	scrub(h)
+	for name := range h {
+		if !httpguts.ValidTrailerHeader(name) || name == "Cookie" || strings.HasPrefix(name, "Impersonate-") {
+			delete(h, name)
+		}
+	}
+}
+
 // scrub takes off a request what is Reeve's, or claims to be a proxy's.
 func scrub(h http.Header) {
 	for name := range h {
 		// CGI and its heirs don't tell one from the other.
 		lower := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-		if strings.HasPrefix(lower, "reeve-") || strings.HasPrefix(lower, "x-forwarded-") || lower == "forwarded" || lower == "x-real-ip" {
+		if strings.HasPrefix(lower, "reeve-") || strings.HasPrefix(lower, "x-forwarded-") || slices.Contains(proxies, lower) {
 			delete(h, name)
 		}
 	}

@@ -450,8 +450,13 @@ func raw(t *testing.T, b *bench, text string) *http.Response {
 // dialServices connects to the services port with b's certificate.
 func dialServices(t *testing.T, b *bench) *tls.Conn {
 	t.Helper()
+	return dialServicesBy(t, b, "http/1.1")
+}
+
+func dialServicesBy(t *testing.T, b *bench, proto string) *tls.Conn {
+	t.Helper()
 	cfg := b.client.Transport.(*http.Transport).TLSClientConfig.Clone()
-	cfg.NextProtos = []string{"http/1.1"}
+	cfg.NextProtos = []string{proto}
 	conn, err := tls.Dial("tcp", strings.TrimPrefix(b.URL, "https://"), cfg)
 	if err != nil {
 		t.Fatal(err)

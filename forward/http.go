@@ -169,7 +169,7 @@ func (rt *route) rewrite(pr *httputil.ProxyRequest) {
 	scrub(pr.Out.Header)
 	pr.SetURL(rt.base)
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
-	scrub(pr.In.Trailer)
+	scrubTrailer(pr.In.Trailer)
 	pr.Out.Trailer = pr.In.Trailer // filled in when the body has ended
 	propagate(pr.Out)
 	// What the hub says of the caller.

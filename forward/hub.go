@@ -137,8 +137,8 @@ var errUnknownService = errors.New("unknown service")
 
 // ServeHTTP forwards r, or answers why it can't.
 func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if detail := malformed(r); detail != "" {
-		problem(w, r, "", http.StatusBadRequest, detail)
+	if status, detail := malformed(r); detail != "" {
+		problem(w, r, "", status, detail)
 		return
 	}
 	held, noCredential := h.cfg.Authenticate(r)
@@ -198,7 +198,7 @@ func (e *Exchange) describe(r *http.Request, d decision) {
 	if e.Caller.Type != fleet.Kubernetes {
 		return
 	}
-	k := parseKube(r.Method, r.URL.Path, r.URL.Query)
+	k := kubeOf(r)
 	e.Verb, e.Namespace, e.Name = k.verb, k.namespace, k.name
 	if k.resource != "" {
 		names := k.resources()
@@ -306,7 +306,7 @@ func (h *Hub) rewrite(pr *httputil.ProxyRequest) {
 	scrub(pr.Out.Header)
 	pr.Out.URL.Scheme, pr.Out.URL.Host, pr.Out.Host = "http", "agent", "agent"
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
-	scrub(pr.In.Trailer)
+	scrubTrailer(pr.In.Trailer)
 	pr.Out.Trailer = pr.In.Trailer // filled in when the body has ended
 	pr.Out.Header.Set(ServiceHeader, target(c.Type, c.Service))
 	tell(pr.Out.Header, c.Caller, c.decision)
@@ -331,6 +331,9 @@ func (h *Hub) failed(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	case r.Context().Err() != nil:
 		return // nobody is there to be told
+	case c.x.broken.Load():
+		problem(w, r, c.Type, http.StatusBadRequest, "the request's body isn't what its header says: it breaks off, or its chunks or its hash are wrong")
+		return
 	case errors.Is(err, errNotRecorded):
 		h.cfg.Logger.Error("session can't be recorded, and so doesn't take place", "agent", c.Agent, "service", target(c.Type, c.Service), "error", err)
 		problem(w, r, c.Type, http.StatusServiceUnavailable, fmt.Sprintf("%s has this session recorded, and that isn't possible at present; the hub's log says why", c.decision.rule))

@@ -72,6 +72,8 @@ func parseKube(method, path string, query func() url.Values) kubeRequest {
 	// What follows is the service's or pod's that it is proxied to.
 	k.odd = odd(parts[:len(parts)-max(0, len(rest)-3)])
 	switch {
+	case k.verb == "watch" && kubeVerbs[method] != "get":
+		k.odd = true // a watch for Kubernetes, too, but nothing asks for it so
 	case k.resource == "pods" && slices.Contains([]string{"exec", "attach", "portforward"}, k.subresource):
 		// A WebSocket begins with a GET, and does what a POST does.
 		k.verb = "create"
@@ -82,6 +84,16 @@ func parseKube(method, path string, query func() url.Values) kubeRequest {
 		}
 	case k.name == "" && k.verb == "delete":
 		k.verb = "deletecollection"
+	}
+	return k
+}
+
+// kubeOf is what r asks of a Kubernetes API.
+func kubeOf(r *http.Request) kubeRequest {
+	k := parseKube(r.Method, r.URL.Path, r.URL.Query)
+	if k.subresource == "proxy" && r.Header.Get("Upgrade") != "" {
+		// By a node's proxy it runs commands.
+		k.verb = "create"
 	}
 	return k
 }

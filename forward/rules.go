@@ -189,21 +189,59 @@ type question struct {
 	caller Caller
 	verb   string
 	kube   *kubeRequest // nil for other types
-	// paths are the request's path and, where that is another one, what a
-	// server makes of it that cleans it.
-	paths []string
+	// paths are the request's path and what else servers make of it, others
+	// are what else they make of the method. In doubt, what allows must be for
+	// all of them, and what denies is for any.
+	paths, others []string
 }
 
 func ask(c Caller, r *http.Request) question {
-	q := question{caller: c, verb: strings.ToLower(r.Method), paths: []string{r.URL.Path}}
-	if clean := cleaned(r.URL.Path); clean != r.URL.Path {
-		q.paths = append(q.paths, clean)
-	}
+	q := question{caller: c, verb: strings.ToLower(r.Method), paths: readings(r.URL)}
 	if c.Type == fleet.Kubernetes {
-		k := parseKube(r.Method, r.URL.Path, func() url.Values { return r.URL.Query() })
+		k := kubeOf(r)
 		q.verb, q.kube = k.verb, &k
+		return q
+	}
+	for _, name := range overrides {
+		for _, v := range r.Header[name] {
+			q.others = append(q.others, strings.ToLower(strings.TrimSpace(v)))
+		}
+	}
+	if strings.Contains(r.URL.RawQuery, "_method") {
+		for _, v := range r.URL.Query()["_method"] {
+			q.others = append(q.others, strings.ToLower(v))
+		}
 	}
 	return q
+}
+
+// overrides are headers by which frameworks let a client name another method.
+var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
+// readings are the paths that servers may make of a request's: as it is,
+// cleaned, with escapes that are escaped once more, and with escaped slashes
+// as a part of their step.
+func readings(u *url.URL) []string {
+	list := []string{u.Path}
+	add := func(p string) {
+		if !slices.Contains(list, p) {
+			list = append(list, p)
+		}
+	}
+	add(cleaned(u.Path))
+	if again, err := url.PathUnescape(u.Path); err == nil && again != u.Path {
+		add(cleaned(again))
+	}
+	if u.RawPath != "" {
+		steps := strings.Split(u.EscapedPath(), "/")
+		for i, s := range steps {
+			if plain, err := url.PathUnescape(s); err == nil {
+				steps[i] = strings.ReplaceAll(plain, "/", "%2F")
+			}
+		}
+		add(strings.Join(steps, "/"))
+	}
+	return list
 }
 
 // cleaned is a path without empty steps, steps in place and parameters
@@ -282,21 +320,17 @@ func (r *rule) concerns(c Caller) bool {
 func (r *rule) covers(q question) bool {
 	allow := r.Effect == "allow"
 	if len(r.paths) > 0 {
-		// In doubt, what allows doesn't match and what denies does.
-		matches := 0
-		for _, p := range q.paths {
-			if r.paths.match(p) {
-				matches++
-			}
+		matches := func(p string) bool {
+			return r.paths.match(p) || !allow && r.paths.match(strings.TrimRight(p, "/"))
 		}
-		if matches == 0 || allow && matches < len(q.paths) {
+		if !inDoubt(allow, q.paths, matches) {
 			return false
 		}
 	}
 	k := q.kube
 	switch {
 	case k == nil:
-		return len(r.namespaces)+len(r.resources) == 0 && r.verbs.match(q.verb)
+		return len(r.namespaces)+len(r.resources) == 0 && inDoubt(allow, append(q.others, q.verb), func(v string) bool { return r.verbs.match(v) })
 	case len(r.namespaces)+len(r.resources)+len(r.verbs) == 0:
 		return true
 	case k.odd:
@@ -307,6 +341,15 @@ func (r *rule) covers(q question) bool {
 		return len(r.namespaces)+len(r.resources) == 0 && r.verbs.match(k.verb)
 	}
 	return r.namespaces.match(k.namespace) && r.verbs.match(k.verb) && r.resources.match(k.resources()...)
+}
+
+// inDoubt is whether a rule that allows is for all of the readings, and one
+// that denies for any.
+func inDoubt(allow bool, readings []string, is func(string) bool) bool {
+	if !allow {
+		return slices.ContainsFunc(readings, is)
+	}
+	return !slices.ContainsFunc(readings, func(s string) bool { return !is(s) })
 }
 
 // resources are the ways to write what k is for.
