@@ -191,7 +191,9 @@ func (rs *Revocations) Watch(c Credential, cut func(error)) (stop func()) {
 }
 
 // Revoke takes a credential back: it is durable, and in force on this hub,
-// when Revoke returns.
+// when Revoke returns. What is issued to an identity or holder after that is
+// good: since credentials tell their beginning in whole seconds, Revoke waits
+// for the end of its own.
 func (rs *Revocations) Revoke(ctx context.Context, store RevocationStore, r Revocation) (Revocation, error) {
 	r, err := r.Normal()
 	if err != nil {
@@ -202,6 +204,12 @@ func (rs *Revocations) Revoke(ctx context.Context, store RevocationStore, r Revo
 		return Revocation{}, err
 	}
 	rs.add([]Revocation{r})
+	if r.Kind == ByIdentity || r.Kind == ByHolder {
+		select {
+		case <-time.After(time.Until(r.At.Add(time.Second))):
+		case <-ctx.Done(): // it is revoked all the same
+		}
+	}
 	return r, nil
 }
 
