@@ -45,6 +45,8 @@ type world struct {
 	sink   *sink
 	client *http.Client // with the control certificate
 	web    net.Listener // a service that only the agent is told of
+
+	watching *underWay // what watch began
 }
 
 const (
@@ -57,6 +59,9 @@ func newWorld(t *testing.T) *world {
 		t.Skipf("no real Kubernetes here: missing %s", strings.Join(missing, "; "))
 	}
 	w := &world{t: t, ctx: t.Context(), dir: t.TempDir()}
+	// Where reeve, kubectl and client-go keep credentials and what an API has.
+	t.Setenv("XDG_CACHE_HOME", w.dir+"/cache")
+	t.Setenv("KUBECACHEDIR", w.dir+"/cache/kube")
 	w.bin = filepath.Join(w.dir, "reeve")
 	build := exec.CommandContext(w.ctx, "go", "build", "-o", w.bin, "./cmd/reeve")
 	build.Dir = ".."
@@ -99,7 +104,7 @@ caDir: %[1]s/ca
 listen: {api: "127.0.0.1:%[2]s", services: "127.0.0.1:%[3]s", metrics: "127.0.0.1:0"}
 sinks: [{name: e2e, type: rpc, endpoint: %[4]q, caFile: %[5]q}]
 scan: {leaseFor: 3s}
-`, w.dir, api, services, w.sink.addr, w.sink.ca))
+%[6]s`, w.dir, api, services, w.sink.addr, w.sink.ca, accessRules))
 	w.write("insights-secret", "not so secret")
 	w.write("agent.yaml", fmt.Sprintf(`
 dataDir: %[1]s/agent

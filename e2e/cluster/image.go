@@ -75,7 +75,7 @@ func (c *Cluster) Load(_ context.Context, img Image) error {
 }
 
 // applets are the busybox commands that an image's /bin has.
-var applets = strings.Fields("sh ash cat ls stat readlink find grep sed awk head tail cut sort uniq wc tr id ps sleep test echo printf env uname hostname mkdir rm cp mv chmod chown touch ln true false date dd od hexdump md5sum sha256sum base64 xargs which whoami netstat mount df du tee sysctl httpd nc")
+var applets = strings.Fields("sh ash cat ls stat readlink find grep sed awk head tail cut sort uniq wc tr id ps sleep test echo printf env uname hostname mkdir rm cp mv chmod chown touch ln true false date dd od hexdump md5sum sha256sum base64 xargs which whoami netstat mount df du tee sysctl httpd nc tar stty")
 
 func (img Image) layer() ([]byte, error) {
 	busybox, err := os.ReadFile("/bin/busybox")
