@@ -147,7 +147,7 @@ func generate(r *rand.Rand, dir string) []string {
 		return "find" + where + " " + tests(2) + pick("", " -print", " -exec ls -d {} \\;", " -maxdepth 1", " -prune -o -print") + pick("", "", " 2>/dev/null", " 2> /dev/null ")
 	}
 	where := mode + " " + places + pick("", " -xdev")
-	pipe := pick("cat %s", "cat %s "+dir+"/nowhere", "cat %s "+dir+"/nowhere 2>/dev/null", "cat %s | sort", "grep -v two %s", "ls "+t, "ls -1 "+t+" | head -4", "lsmod", "lsmod 2>/dev/null", "dmesg", "mount-nope", "awk '{ print $1 }' %s", "LC_ALL=C cat %s", "echo one", "sort -o x")
+	pipe := pick("cat %s", "cat %s "+dir+"/nowhere", "cat %s "+dir+"/nowhere 2>/dev/null", "cat %s | sort", "grep -v two %s", "ls "+t, "ls -1 "+t+" | head -4", "lsmod", "lsmod 2>/dev/null", "dmesg", "mount-nope", "awk '{ print $1 }' %s", "LC_ALL=C cat %s", "echo one", "sort -o /dev/null")
 	files := []string{}
 	for name := range contents {
 		files = append(files, name)

@@ -33,7 +33,19 @@ type ShellConfig struct {
 	// More opens another shell in the same place, so that commands can run
 	// side by side; nil when there is but one.
 	More func(ctx context.Context) (Streams, error)
+	// Gathered says that the shells were started by Gathering: what they write
+	// comes in few pieces.
+	Gathered bool
 }
+
+// Gathering is a command for a POSIX shell that gives one whose standard output
+// and error are gathered by dd where there is one, for a way on which each write
+// costs: of a hundred small answers one message is made.
+//
+// Nothing is lost by it: dd passes on every full block, and where an answer is
+// due the block is filled up (reeve_flush).
+const Gathering = `command -v dd >/dev/null || exec /bin/sh
+{ { /bin/sh -s gathered 2>&1 >&4 4>&- 5>&- 6>&- | dd ibs=4096 obs=3584 >&6 2>/dev/null 4>&- 5>&- 6>&-; } 4>&1 | dd ibs=4096 obs=3584 >&5 2>/dev/null 5>&- 6>&-; } 5>&1 6>&2`
 
 // Streams are those of one shell.
 type Streams struct {
@@ -46,6 +58,7 @@ type Streams struct {
 type shells struct {
 	*pool
 	uri      string
+	gathered bool
 	platform func() (Platform, error)
 	mu       sync.Mutex
 	all      []*shell // guarded by mu; all that were ever opened
@@ -76,6 +89,15 @@ type shells struct {
 // descendants and writes "marker abort" to both streams. The command that was
 // meant gets its error, and what else was in the batch is sent again.
 //
+// Where output is gathered (Gathering), a batch fills up the last block when it
+// is done, and the shell does so when it is told to: while a batch lasts, that
+// is after flushAfter, and then less often. The filling is a frame too,
+//
+//	LF marker SP pad SP x… LF
+//
+// that may come in the middle of a command's output, and is taken out again: it
+// is one write of less than PIPE_BUF, which nothing divides.
+//
 // One goroutine (loop) owns all state; two read the streams and one writes.
 type shell struct {
 	cfg      ShellConfig
@@ -103,6 +125,13 @@ type event struct {
 // batchSize bounds how many commands are under way in one subshell.
 const batchSize = 64
 
+// flushAfter and flushMost bound how long an answer may lie gathered while
+// others are worked on.
+const (
+	flushAfter = 50 * time.Millisecond
+	flushMost  = time.Second
+)
+
 // NewShell makes a target of a POSIX shell that reads from stdin and writes to
 // stdout and stderr. It returns once the shell has answered. The streams are
 // the target's from then on.
@@ -117,7 +146,7 @@ func NewShell(ctx context.Context, stdin io.Writer, stdout, stderr io.Reader, cf
 	if err != nil {
 		return nil, err
 	}
-	t := &shells{uri: cfg.URI, all: []*shell{first}}
+	t := &shells{uri: cfg.URI, gathered: cfg.Gathered, all: []*shell{first}}
 	var more func(ctx context.Context) (lane, error)
 	if cfg.More != nil {
 		more = func(ctx context.Context) (lane, error) { return t.another(ctx, cfg) }
@@ -141,6 +170,15 @@ func (t *shells) another(ctx context.Context, cfg ShellConfig) (lane, error) {
 	defer t.mu.Unlock()
 	t.all = append(t.all, s)
 	return s, nil
+}
+
+// setJobs opens a quarter fewer shells where what they write is gathered: on
+// such a way another one costs as much as thirty commands.
+func (t *shells) setJobs(n int) {
+	if t.gathered {
+		n -= n / 4
+	}
+	t.pool.setJobs(n)
 }
 
 func (t *shells) URI() string                                { return t.uri }
@@ -240,7 +278,8 @@ func (s *shell) close() error {
 }
 
 // preamble readies the shell. reeve_tree finds the batch and its descendants in
-// /proc by their parents, all with builtins. reeve_abort stops them until no
+// /proc by the kernel's lists of children or, where it keeps none, by the
+// parents of all processes, with builtins alone. reeve_abort stops them until no
 // new one has come, kills them, and waits until each is dead or a zombie: one
 // that is still dying could write after the abort was announced. reeve_mine
 // makes sure that the batch's process is still the batch, not a stranger that
@@ -251,12 +290,24 @@ reeve_tree() {
 reeve_t=$reeve_p reeve_n=$reeve_p
 while [ -n "$reeve_n" ]; do
 reeve_c=
+if [ -e /proc/$$/task/$$/children ]; then
+for reeve_i in $reeve_n; do
+for reeve_f in /proc/$reeve_i/task/*/children; do
+reeve_l=
+{ read -r reeve_l <"$reeve_f"; } 2>/dev/null
+reeve_c="$reeve_c $reeve_l"
+done
+done
+else
 for reeve_f in /proc/[0-9]*/stat; do
 { read -r reeve_l <"$reeve_f"; } 2>/dev/null || continue
 reeve_i=${reeve_l%% *}
 set -- ${reeve_l##*) }
 case " $reeve_n " in *" $2 "*) reeve_c="$reeve_c $reeve_i";; esac
 done
+fi
+set -- $reeve_c
+reeve_c=$*
 reeve_n=$reeve_c reeve_t="$reeve_t $reeve_c"
 done
 }
@@ -282,11 +333,20 @@ done
 done
 wait
 }
+reeve_flush() { :; }
+if [ "$1" = gathered ]; then
+reeve_x=xxxxxxx
+for reeve_i in 1 2 3 4 5 6 7 8 9; do reeve_x=$reeve_x$reeve_x; done
+reeve_flush() {
+printf %s "$reeve_x"
+printf %s "$reeve_x" >&3
+}
+fi
 ` + fileFunctions
 
 func (s *shell) hello(ctx context.Context) error {
 	mark := strings.TrimSpace(string(s.marker))
-	s.lines <- preamble + fmt.Sprintf("printf '\\n%s hello\\n'; printf '\\n%s hello\\n' >&3\n", mark, mark)
+	s.lines <- preamble + fmt.Sprintf("reeve_x='\n%s pad '$reeve_x'\n'\nprintf '\\n%s hello\\n'; printf '\\n%s hello\\n' >&3; reeve_flush\n", mark, mark, mark)
 	timer := time.NewTimer(s.cfg.Hello)
 	defer timer.Stop()
 	var said [2]bool
@@ -345,6 +405,10 @@ func (s *shell) read(stream int, r io.Reader) {
 			if eol < 0 {
 				from = i
 				break
+			}
+			if bytes.HasPrefix(rest, []byte("pad ")) {
+				buf, from = append(buf[:i], rest[eol+1:]...), i
+				continue
 			}
 			words := strings.Fields(string(rest[:eol]))
 			if !s.send(event{stream: stream, words: words, data: bytes.Clone(buf[:i])}) {
@@ -415,9 +479,16 @@ func (s *shell) loop() {
 		seq     int // of sent[0]
 		ending  *abort
 		since   *call // the call that the timer runs for
+		pause   time.Duration
 	)
-	timer := time.NewTimer(time.Hour)
+	timer, tick := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	timer.Stop()
+	tick.Stop()
+	flush := func(after time.Duration) {
+		if pause = min(after, flushMost, s.cfg.Timeout/4); s.cfg.Gathered {
+			tick.Reset(pause)
+		}
+	}
 	finish := func(c *call, err error) {
 		if c.members == nil {
 			c.err = err
@@ -452,6 +523,7 @@ func (s *shell) loop() {
 			if sent = together(batch); len(sent) > 0 {
 				s.trips.Add(1)
 				s.lines <- s.script(sent, seq)
+				flush(flushAfter)
 			}
 			continue
 		}
@@ -472,7 +544,7 @@ func (s *shell) loop() {
 			ending = &abort{call: c, err: err}
 			timer.Reset(10 * time.Second)
 			mark := strings.TrimSpace(string(s.marker))
-			s.lines <- fmt.Sprintf("reeve_abort; printf '\\n%s abort\\n'; printf '\\n%s abort\\n' >&3\n", mark, mark)
+			s.lines <- fmt.Sprintf("reeve_abort; printf '\\n%s abort\\n'; printf '\\n%s abort\\n' >&3; reeve_flush\n", mark, mark)
 		}
 
 		select {
@@ -487,6 +559,11 @@ func (s *shell) loop() {
 				return
 			}
 			stop(sent[0], &TimeoutError{Command: sent[0].what, After: s.cfg.Timeout})
+		case <-tick.C:
+			if len(sent) > 0 && ending == nil {
+				s.lines <- "reeve_flush\n"
+				flush(2 * pause)
+			}
 		case <-cancelled:
 			stop(sent[0], context.Cause(sent[0].ctx))
 		case ev := <-s.events:
@@ -509,6 +586,7 @@ func (s *shell) loop() {
 					return
 				}
 				have[ev.stream] = i + 1
+				flush(flushAfter)
 			}
 		}
 
@@ -577,6 +655,9 @@ func (s *shell) script(calls []*call, seq int) string {
 		fmt.Fprintf(&b, "printf '\\n%s %d %%d\\n' $?", mark, seq+i)
 		if c.op == opRun {
 			fmt.Fprintf(&b, "; printf '\\n%s %d\\n' >&3", mark, seq+i)
+		}
+		if i+1 == len(calls) || c.ctx != calls[i+1].ctx {
+			b.WriteString("\nreeve_flush")
 		}
 		b.WriteString("\n")
 	}

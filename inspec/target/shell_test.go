@@ -28,6 +28,9 @@ func eachShell(t *testing.T, f func(t *testing.T, s target.Target)) {
 			f(t, open(t, "shell:exec "+shell))
 		})
 	}
+	t.Run("gathered", func(t *testing.T) {
+		f(t, stream(t, []string{"/bin/sh", "-c", target.Gathering}, target.ShellConfig{URI: "shell:gathered", Gathered: true}))
+	})
 }
 
 func open(t *testing.T, uri string) target.Target {
@@ -122,13 +125,16 @@ func TestShell_ManyAtOnce(t *testing.T) {
 // TestShell_TooLong ends a command, with all that it started, and shows that
 // those beside and after it are answered.
 func TestShell_TooLong(t *testing.T) {
-	for _, shell := range []string{"dash", "bash", "busybox sh"} {
+	for _, shell := range []string{"dash", "bash", "busybox sh", "gathered"} {
 		t.Run(shell, func(t *testing.T) {
-			words := strings.Fields(shell)
+			words, gathered := strings.Fields(shell), shell == "gathered"
+			if gathered {
+				words = []string{"/bin/sh", "-c", target.Gathering}
+			}
 			if _, err := exec.LookPath(words[0]); err != nil {
 				t.Skipf("%s is not installed; apt-get install it", shell)
 			}
-			s := stream(t, words, target.ShellConfig{URI: "shell:" + shell, Timeout: 300 * time.Millisecond})
+			s := stream(t, words, target.ShellConfig{URI: "shell:" + shell, Timeout: 300 * time.Millisecond, Gathered: gathered})
 			var wg sync.WaitGroup
 			for i, cmd := range []string{"echo before", "echo $$; (sleep 1000; echo x) | cat", "echo after"} {
 				wg.Go(func() {
@@ -149,6 +155,46 @@ func TestShell_TooLong(t *testing.T) {
 			}
 			if strings.Contains(string(ps.Stdout), "sleep 1000 ") {
 				t.Error("the command that was ended left a process behind")
+			}
+		})
+	}
+}
+
+// TestShell_GatheredMeanwhile shows that what is done is answered while another
+// command of the same batch goes on, and that what is filled in to have it come
+// is no part of any output.
+func TestShell_GatheredMeanwhile(t *testing.T) {
+	for _, shell := range []string{"dash", "bash", "busybox sh"} {
+		t.Run(shell, func(t *testing.T) {
+			words := strings.Fields(shell)
+			if _, err := exec.LookPath(words[0]); err != nil {
+				t.Skipf("%s is not installed; apt-get install it", shell)
+			}
+			gathering := strings.ReplaceAll(target.Gathering, "/bin/sh", shell)
+			s := stream(t, append(words, "-c", gathering), target.ShellConfig{URI: "shell:" + shell, Gathered: true})
+			fifo := filepath.Join(t.TempDir(), "go")
+			if out, err := exec.Command("mkfifo", fifo).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			session := target.NewSession(t.Context(), s, 1)
+			ahead, _ := session.Ahead()
+			session.Hold()
+			// The last one goes on writing until the first one's answer is here.
+			slow := "while :; do printf 0123456789; printf abcdefghij >&2; [ -p " + fifo + " ] || break; done"
+			for _, cmd := range []string{"echo one", slow} {
+				ahead.Run(t.Context(), cmd)
+			}
+			session.Release()
+			if got, err := session.Target().Run(t.Context(), "echo one"); err != nil || string(got.Stdout) != "one\n" {
+				t.Errorf("%q, %v", got.Stdout, err)
+			}
+			if err := os.Remove(fifo); err != nil {
+				t.Fatal(err)
+			}
+			got, err := session.Target().Run(t.Context(), slow)
+			out, rest := strings.ReplaceAll(string(got.Stdout), "0123456789", ""), strings.ReplaceAll(string(got.Stderr), "abcdefghij", "")
+			if err != nil || out != "" || rest != "" || len(got.Stdout) != len(got.Stderr) {
+				t.Errorf("%d and %d bytes, %.80q, %.80q, %v", len(got.Stdout), len(got.Stderr), out, rest, err)
 			}
 		})
 	}

@@ -133,7 +133,7 @@ func Open(ctx context.Context, config *rest.Config, namespace, pod, container st
 	}
 	s := start(context.WithoutCancel(ctx), exec)
 	t, err := target.NewShell(ctx, s.stdin, s.stdout, s.stderr, target.ShellConfig{
-		URI: URI(namespace, pod, container), Timeout: opt.CommandTimeout, Close: s.close,
+		URI: URI(namespace, pod, container), Timeout: opt.CommandTimeout, Close: s.close, Gathered: true,
 		More: func(ctx context.Context) (target.Streams, error) {
 			// An executor holds its connection: each stream has its own.
 			exec, err := executor(config, client, namespace, pod, container)
@@ -216,7 +216,8 @@ func checkRunning(pod *corev1.Pod, container string) error {
 
 func executor(config *rest.Config, client rest.Interface, namespace, pod, container string) (remotecommand.Executor, error) {
 	url := client.Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
-		Param("container", container).Param("command", "/bin/sh").
+		Param("container", container).
+		Param("command", "/bin/sh").Param("command", "-c").Param("command", target.Gathering).
 		Param("stdin", "true").Param("stdout", "true").Param("stderr", "true").URL()
 	ws, err := remotecommand.NewWebSocketExecutor(config, "GET", url.String())
 	if err != nil {

@@ -88,7 +88,8 @@ func (s *apiServer) exec(w http.ResponseWriter, r *http.Request) {
 		conn.Close(websocket.StatusNormalClosure, "")
 		return
 	}
-	cmd := exec.Command(r.URL.Query()["command"][0])
+	words := r.URL.Query()["command"]
+	cmd := exec.Command(words[0], words[1:]...)
 	stdin, _ := cmd.StdinPipe()
 	cmd.Stdout, cmd.Stderr = channel{conn, 1}, channel{conn, 2}
 	if err := cmd.Start(); err != nil {
