@@ -87,7 +87,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.upstreams(), Rules: rules, Kubeconfig: cfg.Kubeconfig, Logger: a.component("forward"), Registerer: a.metrics}); err != nil {
+	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.upstreams(), Rules: rules, Kubeconfig: cfg.Kubeconfig, Logger: a.component("forward"), Registerer: a.metrics, Tracer: cfg.Tracer}); err != nil {
 		return nil, err
 	}
 	results, err := a.spool("scans")

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/internal/config"
@@ -42,6 +44,8 @@ type Config struct {
 	// Kubeconfig is the file for the cluster that the agent scans and
 	// collects from; empty for the pod's service account or kubectl's default.
 	Kubeconfig string `yaml:"kubeconfig"`
+	// Tracer makes traces of forwarded requests; nil: none are made.
+	Tracer trace.Tracer `yaml:"-"`
 }
 
 // AccessConfig says who may call what of this agent's services. What none of

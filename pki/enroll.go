@@ -155,6 +155,16 @@ func requestCertificate(ctx context.Context, u *url.URL, conf *tls.Config, body 
 	return []byte(out.Certificate), nil
 }
 
+// JoinVerify is what an agent that has only a join token takes for its hub, at
+// host: for [tls.Config.VerifyConnection].
+func JoinVerify(token, host string) (func(tls.ConnectionState) error, error) {
+	p, err := parseToken(Join, token)
+	if err != nil {
+		return nil, err
+	}
+	return pinned(p.pin, host), nil
+}
+
 // pinned accepts a server whose chain leads to the CA with the given pin and
 // whose certificate is for host.
 func pinned(pin, host string) func(tls.ConnectionState) error {

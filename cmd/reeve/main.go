@@ -104,8 +104,8 @@ Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 	}{
 		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newConvert(), newProfile(), newThreshold()}},
 		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newCA()}},
-		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newAlerts(), newKubeconfig(), newToken(), newLogin()}},
-		{"", "", []*cobra.Command{newVersion()}},
+		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newAlerts(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
+		{"", "", []*cobra.Command{newDoctor(), newVersion()}},
 	} {
 		if g.id != "" {
 			root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
