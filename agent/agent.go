@@ -99,7 +99,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	}
 	a.worker, err = scan.NewWorker(scan.WorkerConfig{
 		Source: scanlink.NewClient(a.up), Spool: results,
-		OpenTarget: targets{kubeconfig: cfg.Kubeconfig}.open, Kinds: cfg.Scan.Targets,
+		OpenTarget: targets{kubeconfig: cfg.Kubeconfig}.open, Select: targets{kubeconfig: cfg.Kubeconfig}.choose, Kinds: cfg.Scan.Targets,
 		Engine:   engine{version: version, log: a.component("inspec")}.run,
 		CacheDir: filepath.Join(cfg.DataDir, "profiles"), Concurrency: cfg.Scan.Jobs, Logger: a.component("scan"),
 	})

@@ -26,7 +26,33 @@ func (t targets) open(ctx context.Context, to scan.Target) (target.Target, error
 	if err != nil {
 		return nil, err
 	}
-	return kube.Open(ctx, config, to.Namespace, to.Pod, to.Container, kube.Options{})
+	opened, err := kube.Open(ctx, config, to.Namespace, to.Pod, to.Container, kube.Options{})
+	return opened, transient(err)
+}
+
+// choose lists what a batch's selector chooses.
+func (t targets) choose(ctx context.Context, s scan.Selector) ([]scan.Target, error) {
+	config, err := kube.Config(t.kubeconfig, "")
+	if err != nil {
+		return nil, err
+	}
+	found, err := kube.Select(ctx, config, kube.Selection(s), scan.MaxSelected)
+	if err != nil {
+		return nil, transient(err)
+	}
+	out := make([]scan.Target, len(found))
+	for i, c := range found {
+		out[i] = scan.Target{Namespace: c.Namespace, Pod: c.Pod, Container: c.Name}
+	}
+	return out, nil
+}
+
+// transient marks the errors of the cluster that may pass.
+func transient(err error) error {
+	if err != nil && kube.Transient(err) {
+		return scan.Transient(err)
+	}
+	return err
 }
 
 // engine runs profiles for the worker.

@@ -182,6 +182,11 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, scan.ErrFinished), errors.Is(err, scan.ErrNoResult), errors.Is(err, alert.ErrDelivered), errors.Is(err, alert.ErrSecretErased):
 		return huma.Error409Conflict(err.Error())
+	case errors.Is(err, scan.ErrKeyUsed):
+		return huma.Error422UnprocessableEntity("Idempotency-Key: you named another request so within the last day; choose a new key for this one",
+			&huma.ErrorDetail{Location: "header.Idempotency-Key", Message: "is another request's"})
+	case errors.Is(err, scan.ErrNoBatch):
+		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, scan.ErrNoProfile), errors.Is(err, scan.ErrNoThreshold):
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, scan.ErrVersionUsed), errors.Is(err, scan.ErrHubsOwn), errors.Is(err, scan.ErrCatalogueFull):

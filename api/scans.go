@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,13 +35,18 @@ type (
 	}
 	ScanRequest struct {
 		Target ScanTarget `json:"target"`
-		Scan   struct {
+		ScanRun
+	}
+	// ScanRun is what is asked of each scan.
+	ScanRun struct {
+		Scan struct {
 			Profile   string         `json:"profile" minLength:"1"`
 			Threshold string         `json:"threshold,omitempty" doc:"Without one every control must pass or be skipped"`
 			Inputs    map[string]any `json:"inputs,omitempty"`
 		} `json:"scan"`
 		Options *struct {
 			Timeout      int    `json:"timeout,omitempty" minimum:"1" maximum:"3600" doc:"Seconds that the run may take; 300 if left out"`
+			Priority     string `json:"priority,omitempty" enum:"high,normal,low" doc:"Of the scans that an agent has to make, those of a higher priority come first, and within one the callers by turns; high needs the role operator"`
 			ReportFormat string `json:"reportFormat,omitempty" enum:"json" doc:"What results are wanted in; HDF as JSON"`
 		} `json:"options,omitempty"`
 		Callback *ScanCallback `json:"callback,omitempty"`
@@ -57,17 +61,61 @@ type (
 		Username string `json:"username,omitempty"`
 		Password string `json:"password,omitempty"`
 	}
+	BatchWorkload struct {
+		Kind string `json:"kind" enum:"Deployment,StatefulSet,DaemonSet,ReplicaSet,Job,CronJob"`
+		Name string `json:"name" minLength:"1"`
+	}
+	// BatchSelector chooses containers of several clusters.
+	BatchSelector struct {
+		Agents    []string       `json:"agents,omitempty" maxItems:"1000" doc:"Agents whose clusters are searched; all that allow containers if left out"`
+		Namespace string         `json:"namespace,omitempty"`
+		Labels    string         `json:"labels,omitempty" doc:"A label selector of pods, such as app=web,tier!=test"`
+		Workload  *BatchWorkload `json:"workload,omitempty" doc:"What the pods belong to; needs a namespace"`
+		Container string         `json:"container,omitempty" doc:"The name of the containers; all of a pod if left out"`
+	}
+	BatchRequest struct {
+		Selector BatchSelector `json:"selector" doc:"All running containers that meet each member; {} means those of the whole fleet"`
+		ScanRun
+	}
+	// Batch is scans that were asked for together.
+	Batch struct {
+		ID          scan.BatchID `json:"id"`
+		Status      string       `json:"status" enum:"selecting,running,done" doc:"selecting while an agent hasn't told yet what the selector chooses"`
+		RequestedBy string       `json:"requestedBy,omitempty"`
+		Created     time.Time    `json:"created"`
+		Selections  []Selection  `json:"selections" nullable:"false" doc:"How the search stands at each agent"`
+		Scans       struct {
+			Queued    int `json:"queued"`
+			Running   int `json:"running"`
+			Completed int `json:"completed"`
+			Error     int `json:"error"`
+			Cancelled int `json:"cancelled"`
+			Passed    int `json:"passed"`
+			Failed    int `json:"failed"`
+		} `json:"scans" doc:"How many scans it has led to so far, by status and outcome"`
+		Links struct {
+			Self  string `json:"self"`
+			Scans string `json:"scans"`
+		} `json:"links"`
+	}
+	Selection struct {
+		Agent  string      `json:"agent"`
+		Status scan.Status `json:"status" enum:"queued,running,completed,error,cancelled"`
+		Reason string      `json:"reason,omitempty"`
+	}
 	// Scan is a scan as callers see it.
 	Scan struct {
 		ID      scan.ID      `json:"id"`
 		Status  scan.Status  `json:"status" enum:"queued,running,completed,error,cancelled"`
 		Outcome scan.Outcome `json:"outcome,omitempty" enum:"passed,failed" doc:"Of a completed scan"`
 		Reason  string       `json:"reason,omitempty" doc:"Why it is in error, cancelled or still waiting"`
+		Batch   scan.BatchID `json:"batch,omitempty" doc:"The batch that it belongs to"`
 		Target  ScanTarget   `json:"target"`
 		Scan    struct {
 			Profile        string `json:"profile"`
 			ProfileVersion string `json:"profileVersion,omitempty"`
 			Threshold      string `json:"threshold,omitempty"`
+			Priority       string `json:"priority,omitempty"`
 		} `json:"scan"`
 		Progress struct {
 			Done    int    `json:"done"`
@@ -94,7 +142,7 @@ type (
 // FromScan is how s looks on the wire.
 func FromScan(s scan.Scan) Scan {
 	out := Scan{
-		ID: s.ID, Status: s.Status, Outcome: s.Outcome, Reason: s.Reason,
+		ID: s.ID, Batch: s.Batch, Status: s.Status, Outcome: s.Outcome, Reason: s.Reason,
 		Target: ScanTarget{
 			Agent: string(s.Request.Target.Agent), Namespace: s.Request.Target.Namespace, Pod: s.Request.Target.Pod,
 			Container: s.Request.Target.Container, URI: s.Request.Target.URI,
@@ -103,6 +151,7 @@ func FromScan(s scan.Scan) Scan {
 		Created: s.Created, Started: s.Started, Finished: s.Finished,
 	}
 	out.Scan.Profile, out.Scan.ProfileVersion, out.Scan.Threshold = s.Request.Profile, s.ProfileVersion, s.Request.Threshold
+	out.Scan.Priority = string(s.Request.Priority)
 	out.Progress.Done, out.Progress.Total, out.Progress.Control = s.Progress.Done, s.Progress.Total, s.Progress.Control
 	if s.Status == scan.Completed {
 		out.Counts = &s.Counts
@@ -119,16 +168,21 @@ func FromScan(s scan.Scan) Scan {
 }
 
 func (b *ScanRequest) request(by Caller) scan.Request {
+	r := b.ScanRun.request(by)
+	r.Target = scan.Target{
+		Agent: fleet.AgentName(b.Target.Agent), Namespace: b.Target.Namespace, Pod: b.Target.Pod,
+		Container: b.Target.Container, URI: b.Target.URI,
+	}
+	return r
+}
+
+func (b *ScanRun) request(by Caller) scan.Request {
 	r := scan.Request{
-		Target: scan.Target{
-			Agent: fleet.AgentName(b.Target.Agent), Namespace: b.Target.Namespace, Pod: b.Target.Pod,
-			Container: b.Target.Container, URI: b.Target.URI,
-		},
 		Profile: b.Scan.Profile, Threshold: b.Scan.Threshold, Inputs: b.Scan.Inputs,
 		RequestedBy: by.String(),
 	}
 	if b.Options != nil {
-		r.Timeout = time.Duration(b.Options.Timeout) * time.Second
+		r.Timeout, r.Priority = time.Duration(b.Options.Timeout)*time.Second, scan.Priority(b.Options.Priority)
 	}
 	if c := b.Callback; c != nil {
 		r.Callback = &scan.Callback{URL: c.URL}
@@ -182,21 +236,10 @@ func (a *API) scans() {
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *createInput) (*created, error) {
 		r := in.Body.request(callerOf(ctx))
-		if in.Key != "" {
-			digest, err := digestOf(in.Key, in.Body)
-			if err != nil {
-				return nil, a.problem(ctx, "create a scan", err)
-			}
-			r.Key = scan.Key{Caller: r.RequestedBy, Name: in.Key, Digest: digest}
-		}
-		if err := a.validCallback(r.Callback); err != nil {
+		if err := a.prepare(ctx, &r, in.Key, in.Body); err != nil {
 			return nil, err
 		}
 		s, err := a.cfg.Scans.Create(ctx, r)
-		if errors.Is(err, scan.ErrKeyUsed) {
-			return nil, huma.Error422UnprocessableEntity("Idempotency-Key: you named another request so within the last day; choose a new key for this one",
-				&huma.ErrorDetail{Location: "header.Idempotency-Key", Message: "is another request's"})
-		}
 		if err != nil {
 			return nil, a.problem(ctx, "create a scan", err)
 		}
@@ -205,15 +248,20 @@ func (a *API) scans() {
 	})
 
 	type listInput struct {
-		Status string `query:"status" enum:"queued,running,completed,error,cancelled"`
-		Agent  string `query:"agent"`
-		Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
-		Before string `query:"before" doc:"The last page's next"`
+		Status    string `query:"status" enum:"queued,running,completed,error,cancelled"`
+		Outcome   string `query:"outcome" enum:"passed,failed"`
+		Agent     string `query:"agent"`
+		Namespace string `query:"namespace"`
+		Profile   string `query:"profile" doc:"As it was asked for"`
+		Batch     string `query:"batch"`
+		Limit     int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
+		Before    string `query:"before" doc:"The last page's next"`
 	}
 	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/scans", "list-scans", "List scans, newest first"),
 		func(ctx context.Context, in *listInput) (*page[Scan], error) {
 			found, err := a.cfg.Scans.List(ctx, scan.Filter{
-				Status: scan.Status(in.Status), Agent: fleet.AgentName(in.Agent), Before: scan.ID(in.Before), Limit: in.Limit + 1,
+				Status: scan.Status(in.Status), Outcome: scan.Outcome(in.Outcome), Agent: fleet.AgentName(in.Agent),
+				Namespace: in.Namespace, Profile: in.Profile, Batch: scan.BatchID(in.Batch), Before: scan.ID(in.Before), Limit: in.Limit + 1,
 			})
 			if err != nil {
 				return nil, a.problem(ctx, "list scans", err)
@@ -248,11 +296,28 @@ func (a *API) scans() {
 	})
 	a.results()
 	a.events()
+	a.batches()
+}
+
+// prepare makes r, which the body asked for, one that may be queued.
+func (a *API) prepare(ctx context.Context, r *scan.Request, key string, body any) error {
+	if by := callerOf(ctx); r.Priority == scan.High && !by.Role.Allows(pki.Operator) {
+		return huma.Error403Forbidden(fmt.Sprintf("the priority high needs the role %s; %s has the role %s", pki.Operator, by, by.Role),
+			&huma.ErrorDetail{Location: "body.options.priority", Message: "needs the role operator"})
+	}
+	if key != "" {
+		digest, err := digestOf(key, body)
+		if err != nil {
+			return a.problem(ctx, "name a request", err)
+		}
+		r.Key = scan.Key{Caller: r.RequestedBy, Name: key, Digest: digest}
+	}
+	return a.validCallback(r.Callback)
 }
 
 // digestOf tells requests apart. The key in it keeps equal requests, which may
 // hold secrets, from having equal digests.
-func digestOf(key string, body ScanRequest) (string, error) {
+func digestOf(key string, body any) (string, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return "", err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ import (
 // once its change is durable. Now is given by the caller, so that one clock
 // decides.
 type Store interface {
+	BatchStore
 	// CreateScan keeps the scan and its request's Key, if it has one. It
 	// returns ErrKeyUsed, and keeps nothing, where the caller has a scan by
 	// that name already.
@@ -29,8 +31,10 @@ type Store interface {
 	// Scan returns ErrNotFound if there is none.
 	Scan(ctx context.Context, id ID) (Scan, error)
 	Scans(ctx context.Context, f Filter) ([]Scan, error)
-	// LeaseScan gives the oldest queued scan that the taker may have, now
-	// running under its lease, or ErrNotFound.
+	// LeaseScan gives the queued scan that is next of those that the taker
+	// may have, now running under its lease, or ErrNotFound. Next is what has
+	// the highest priority; among those each caller has its turn, however
+	// many it has queued.
 	LeaseScan(ctx context.Context, t Taker, now time.Time) (Scan, error)
 	// RenewLease extends the lease of an attempt and notes its progress. A
 	// scan that was queued again after the lease ran out is running again,
@@ -38,8 +42,9 @@ type Store interface {
 	// ErrStale.
 	RenewLease(ctx context.Context, r Renewal, now time.Time) error
 	// FinishScan moves a scan to a final state, and in the same transaction
-	// enqueues its outcomes for every sink, and its callback. It returns
-	// ErrNotFound, ErrFinished or ErrStale.
+	// enqueues its outcomes for every sink, and its callback; or, where f has
+	// a Retry, to the queue again. It returns ErrNotFound, ErrFinished or
+	// ErrStale.
 	FinishScan(ctx context.Context, f Finish, now time.Time) error
 	// ReleaseScans queues the scans again that an agent process leases but
 	// doesn't hold, and extends the leases of those that it does, at most to
@@ -109,6 +114,8 @@ type Finish struct {
 	Attempt int
 	Status  Status
 	Reason  string
+	// Retry is there for an error that another attempt may not have.
+	Retry *Retry
 	// The rest is of completed scans.
 	Verdict      Verdict
 	ResultDigest string
@@ -116,6 +123,14 @@ type Finish struct {
 	Outcomes     []fleet.Outcome
 	// Sinks are the names of the sinks that each outcome is told to.
 	Sinks []string
+}
+
+// Retry says when an attempt is made again, unless it was the last.
+type Retry struct {
+	MaxAttempts int
+	At          time.Time
+	// QueueFor is how long it may wait then.
+	QueueFor time.Duration
 }
 
 // Agents knows the agents that ever joined.
@@ -139,6 +154,11 @@ const (
 	maxControls = 100_000
 	// judges is how many documents are in memory at a time.
 	judges = 2
+
+	// After a fault around it an attempt waits for retryFirst, and each time
+	// for twice as long, up to retryMost.
+	retryFirst = 5 * time.Second
+	retryMost  = 5 * time.Minute
 
 	grace = time.Minute
 	// pollEvery is how often a waiting lease looks for work that another
@@ -232,23 +252,26 @@ func (q *Queue) create(ctx context.Context, r Request) (Scan, error) {
 	if err != nil {
 		return Scan{}, err
 	}
-	now := storeTime()
-	s := Scan{
-		ID:             NewID(),
-		Request:        r,
-		Status:         Queued,
-		Created:        now,
-		Expires:        now.Add(q.cfg.QueueFor),
-		Progress:       Progress{Total: len(profile.Controls)},
-		ProfileVersion: profile.Version,
-		ProfileDigest:  profile.Digest,
-
-		ThresholdDigest: threshold,
-	}
+	s := q.newScan(r, profile, threshold, storeTime())
 	if err := q.cfg.Store.CreateScan(ctx, s); err != nil {
 		return Scan{}, fmt.Errorf("create scan: %w", err)
 	}
 	return q.explain(s), nil
+}
+
+func (q *Queue) newScan(r Request, p Profile, threshold string, now time.Time) Scan {
+	return Scan{
+		ID:       NewID(),
+		Request:  r,
+		Status:   Queued,
+		Created:  now,
+		Expires:  now.Add(q.cfg.QueueFor),
+		Progress: Progress{Total: len(p.Controls)},
+
+		ProfileVersion:  p.Version,
+		ProfileDigest:   p.Digest,
+		ThresholdDigest: threshold,
+	}
 }
 
 // pin finds the profile and the digest of the threshold that r names, and
@@ -310,6 +333,13 @@ func (q *Queue) validateRun(r *Request) error {
 	case r.Timeout < time.Second || r.Timeout > MaxTimeout:
 		return invalid("options.timeout", "must be between 1 and %d seconds", int(MaxTimeout.Seconds()))
 	}
+	switch r.Priority {
+	case "":
+		r.Priority = Normal
+	case High, Normal, Low:
+	default:
+		return invalid("options.priority", "%q is unknown; use high, normal or low", r.Priority)
+	}
 	return r.Callback.validate()
 }
 
@@ -337,10 +367,17 @@ func (q *Queue) List(ctx context.Context, f Filter) ([]Scan, error) {
 // explain says of a queued scan what it waits for.
 func (q *Queue) explain(s Scan) Scan {
 	agent := s.Request.Target.Agent
-	if s.Status != Queued || q.cfg.Connected(agent) {
+	if s.Status != Queued {
 		return s
 	}
 	wait := fmt.Sprintf("waits for agent %s, which isn't connected; given up at %s", agent, s.Expires.UTC().Format(time.RFC3339))
+	switch {
+	case !q.cfg.Connected(agent):
+	case s.NotBefore.After(time.Now()):
+		wait = "is tried again at " + s.NotBefore.UTC().Format(time.RFC3339)
+	default:
+		wait = fmt.Sprintf("waits for its turn at agent %s, which runs as many at a time as its owner's setting scan.jobs says", agent)
+	}
 	if s.Reason != "" {
 		wait = s.Reason + "; " + wait
 	}
@@ -418,7 +455,7 @@ func (q *Queue) job(s Scan) *Job {
 	return &Job{
 		ID: s.ID, Attempt: s.Attempt, Target: s.Request.Target,
 		Profile: s.Request.Profile, ProfileDigest: s.ProfileDigest,
-		Inputs: s.Request.Inputs, Timeout: s.Request.Timeout, LeaseFor: q.cfg.LeaseFor,
+		Inputs: s.Request.Inputs, Timeout: s.Request.Timeout, Selector: s.Selector, LeaseFor: q.cfg.LeaseFor,
 	}
 }
 
@@ -457,6 +494,9 @@ func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt in
 	if err == nil {
 		err = s.takes(peer, attempt)
 	}
+	if err == nil && s.Selector != nil {
+		err = ErrNotFound
+	}
 	if err != nil {
 		return fmt.Errorf("complete scan %s: %w", id, err)
 	}
@@ -467,7 +507,7 @@ func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt in
 	}
 	if errors.Is(err, ErrBadResult) {
 		// The refusal is final only once the scan's end is.
-		if ferr := q.Fail(ctx, peer, id, attempt, err.Error()); ferr != nil {
+		if ferr := q.Fail(ctx, peer, id, attempt, err.Error(), false); ferr != nil {
 			return ferr
 		}
 	}
@@ -565,19 +605,23 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Fail takes the reason for which an attempt could not be made.
-func (q *Queue) Fail(ctx context.Context, peer fleet.Peer, id ID, attempt int, reason string) error {
+// Fail takes the reason for which an attempt could not be made. A transient
+// one is a fault around the scan, not of it: it is tried again, after a while.
+func (q *Queue) Fail(ctx context.Context, peer fleet.Peer, id ID, attempt int, reason string, transient bool) error {
 	if attempt < 1 {
 		return fmt.Errorf("fail scan %s: %w", id, ErrNotFound)
 	}
 	reason = cut(reason)
-	err := q.cfg.Store.FinishScan(ctx, Finish{
-		ID: id, Agent: peer.Agent, Attempt: attempt, Status: Error, Reason: reason,
-	}, time.Now())
-	if err != nil {
+	now := time.Now()
+	f := Finish{ID: id, Agent: peer.Agent, Attempt: attempt, Status: Error, Reason: reason}
+	if transient {
+		wait := min(retryFirst<<min(attempt-1, 10), retryMost)
+		f.Retry = &Retry{MaxAttempts: q.cfg.MaxAttempts, At: now.Add(wait + rand.N(wait/2)), QueueFor: q.cfg.QueueFor}
+	}
+	if err := q.cfg.Store.FinishScan(ctx, f, now); err != nil {
 		return fmt.Errorf("fail scan %s: %w", id, err)
 	}
-	q.cfg.Logger.WarnContext(ctx, "scan could not be made", "scan", id, "agent", peer.Agent, "reason", reason)
+	q.cfg.Logger.WarnContext(ctx, "scan could not be made", "scan", id, "agent", peer.Agent, "reason", reason, "transient", transient)
 	return nil
 }
 

@@ -374,7 +374,7 @@ func TestQueue_longTexts(t *testing.T) {
 	if p := get(t, q, id).Progress; len(p.Control) > 5000 || p.Done != 0 {
 		t.Errorf("progress is at %d, its control has %d bytes", p.Done, len(p.Control))
 	}
-	if err := q.Fail(t.Context(), edge, id, job.Attempt, long); err != nil {
+	if err := q.Fail(t.Context(), edge, id, job.Attempt, long, false); err != nil {
 		t.Fatal(err)
 	}
 	if got := get(t, q, id).Reason; len(got) > 5000 || !strings.HasPrefix(got, "ää") || !strings.HasSuffix(got, "ä …") {
@@ -484,7 +484,7 @@ func TestQueue_Cancel(t *testing.T) {
 	for what, err := range map[string]error{
 		"progress": q.Progress(t.Context(), edge, id, job.Attempt, scan.Progress{}),
 		"results":  q.Complete(t.Context(), edge, id, job.Attempt, document(t, hdf.Passed)),
-		"failure":  q.Fail(t.Context(), edge, id, job.Attempt, "no"),
+		"failure":  q.Fail(t.Context(), edge, id, job.Attempt, "no", false),
 		"cancel":   func() error { _, err := q.Cancel(t.Context(), id, ""); return err }(),
 	} {
 		if !errors.Is(err, scan.ErrFinished) {

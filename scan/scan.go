@@ -170,10 +170,23 @@ type Request struct {
 	Timeout     time.Duration
 	Callback    *Callback
 	RequestedBy string
+	// Priority is high, normal or low; empty is normal.
+	Priority Priority
 	// Key makes the request one that may be repeated; the zero value doesn't.
 	// It isn't kept with the scan.
 	Key Key
 }
+
+// Priority says which of an agent's scans come first: each class before the
+// next, and within a class the callers by turns.
+type Priority string
+
+// The classes.
+const (
+	High   Priority = "high"
+	Normal Priority = "normal"
+	Low    Priority = "low"
+)
 
 // Key is the name that a caller gave a request, so that it can ask again when
 // it got no answer and have one scan for it. It holds for KeyLife.
@@ -266,8 +279,12 @@ type Lease struct {
 type Scan struct {
 	ID      ID
 	Request Request
-	Status  Status
-	Outcome Outcome
+	// Batch is the one that it belongs to, if any; Selector is there only of
+	// a batch's selection.
+	Batch    BatchID
+	Selector *Selector
+	Status   Status
+	Outcome  Outcome
 	// Reason says why a scan is in error or cancelled, or why it isn't
 	// running.
 	Reason string
@@ -278,10 +295,13 @@ type Scan struct {
 	Finished time.Time
 	// Expires is when a queued scan is given up, or a running one that
 	// should have ended by itself.
-	Expires  time.Time
-	Lease    Lease
-	Progress Progress
-	Counts   hdf.Counts
+	Expires time.Time
+	// NotBefore is when a scan is tried again that failed by a fault around
+	// it.
+	NotBefore time.Time
+	Lease     Lease
+	Progress  Progress
+	Counts    hdf.Counts
 	// Findings are the bounds of the threshold that weren't met.
 	Findings []string
 
@@ -298,10 +318,14 @@ type Scan struct {
 // Filter chooses scans; the zero value of a member chooses all. They come
 // newest first; Before is the id at which the last page ended.
 type Filter struct {
-	Status Status
-	Agent  fleet.AgentName
-	Before ID
-	Limit  int
+	Status    Status
+	Outcome   Outcome
+	Agent     fleet.AgentName
+	Namespace string
+	Profile   string
+	Batch     BatchID
+	Before    ID
+	Limit     int
 }
 
 // Control is a control that wasn't passed.
@@ -353,6 +377,17 @@ type Job struct {
 	ProfileDigest string
 	Inputs        map[string]any
 	Timeout       time.Duration
+	// Selector is there where the job is to tell what it chooses, and not to
+	// scan.
+	Selector *Selector
 	// LeaseFor is how long the lease lasts from each report of progress.
 	LeaseFor time.Duration
+}
+
+// kind is that of what the job looks at.
+func (j *Job) kind() string {
+	if j.Selector != nil {
+		return KindContainer
+	}
+	return j.Target.Kind()
 }

@@ -33,7 +33,8 @@ type Source interface {
 	// SendResults and SendFailure return nil once the hub has them durably.
 	// Results are gzip-compressed.
 	SendResults(ctx context.Context, id ID, attempt int, results io.Reader) error
-	SendFailure(ctx context.Context, id ID, attempt int, reason string) error
+	SendFailure(ctx context.Context, id ID, attempt int, reason string, transient bool) error
+	SendTargets(ctx context.Context, id ID, attempt int, found []Target) error
 }
 
 // EngineOptions are what a run is given besides the profile and the target.
@@ -56,8 +57,11 @@ type WorkerConfig struct {
 	// OpenTarget opens a target of one of Kinds, which are those that the
 	// agent's owner allows.
 	OpenTarget func(context.Context, Target) (target.Target, error)
-	Kinds      []string
-	Engine     Engine
+	// Select lists the containers that a selector chooses, at most
+	// MaxSelected; nil: this worker can't.
+	Select func(context.Context, Selector) ([]Target, error)
+	Kinds  []string
+	Engine Engine
 	// CacheDir is where profiles are kept between scans.
 	CacheDir string
 	// Concurrency is how many scans run at a time; zero is 2.
@@ -69,6 +73,8 @@ type WorkerConfig struct {
 const (
 	kindResults = "scan-results"
 	kindFailure = "scan-failure"
+	kindFault   = "scan-fault" // a failure that is transient
+	kindTargets = "scan-targets"
 )
 
 const (
@@ -142,7 +148,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		job, err := w.cfg.Source.Lease(ctx, w.cfg.Kinds, w.Holding())
+		job, err := w.cfg.Source.Lease(ctx, w.kinds(), w.Holding())
 		if job == nil {
 			<-slots
 			if err == nil {
@@ -162,6 +168,14 @@ func (w *Worker) Run(ctx context.Context) error {
 			w.run(ctx, job)
 		})
 	}
+}
+
+// kinds are those of the jobs that the worker takes.
+func (w *Worker) kinds() []string {
+	if w.cfg.Select == nil || !slices.Contains(w.cfg.Kinds, KindContainer) {
+		return w.cfg.Kinds
+	}
+	return append(slices.Clone(w.cfg.Kinds), KindSelector)
 }
 
 func (w *Worker) hold(id ID, held bool) {
@@ -207,11 +221,21 @@ func (w *Worker) run(ctx context.Context, job *Job) {
 	log.InfoContext(ctx, "scan ends", "kind", item.kind)
 }
 
-// made is what came of a scan: results or an error.
+// made is what came of a job: results, or what was selected, or an error.
 type made struct {
 	results *hdf.Results
+	found   []Target
 	err     error
 }
+
+// transient is an error of what is around a scan.
+type transient struct{ error }
+
+func (t transient) Unwrap() error { return t.error }
+
+// Transient marks an error of what is around a scan, such as an API server
+// that doesn't answer: another attempt may not have it.
+func Transient(err error) error { return transient{err} }
 
 // scan opens the target and runs the profile within the job's time. A panic
 // on the way is an error of this scan, not the end of the agent.
@@ -228,12 +252,20 @@ func (w *Worker) scan(ctx context.Context, job *Job, progress func(Progress)) (m
 		}
 	}()
 	// The hub asks this too, but the owner's word is kept here.
-	if kind := job.Target.Kind(); !slices.Contains(w.cfg.Kinds, kind) {
+	if kind := job.kind(); !slices.Contains(w.cfg.Kinds, kind) {
 		return made{err: fmt.Errorf("this agent's owner doesn't allow targets of the kind %q (setting scan.targets)", kind)}
+	}
+	if job.Selector != nil {
+		found, err := w.cfg.Select(ctx, *job.Selector)
+		return made{found: found, err: err}
 	}
 	archive, err := w.profiles.get(ctx, job.ProfileDigest)
 	if err != nil {
-		return made{err: fmt.Errorf("profile %s: %w", job.Profile, err)}
+		err = fmt.Errorf("profile %s: %w", job.Profile, err)
+		if !errors.Is(err, ErrNotFound) && !errors.Is(err, errWrongContent) {
+			err = Transient(err)
+		}
+		return made{err: err}
 	}
 	t, err := w.cfg.OpenTarget(ctx, job.Target)
 	if err != nil {
@@ -258,12 +290,21 @@ type spooled struct {
 // document makes what tells the hub.
 func document(job *Job, m made) spooled {
 	it := spooled{id: itemID(job.ID, job.Attempt), kind: kindResults}
+	if m.err == nil && job.Selector != nil {
+		it.kind = kindTargets
+		if it.body, m.err = json.Marshal(m.found); m.err == nil {
+			return it
+		}
+	}
 	if m.err == nil {
 		if it.body, m.err = compress(m.results); m.err == nil {
 			return it
 		}
 	}
 	it.kind, it.body = kindFailure, []byte(cut(m.err.Error()))
+	if t := (transient{}); errors.As(m.err, &t) {
+		it.kind = kindFault
+	}
 	return it
 }
 
@@ -303,11 +344,17 @@ func (w *Worker) ship(ctx context.Context, it spool.Item) error {
 	switch it.Kind {
 	case kindResults:
 		err = w.cfg.Source.SendResults(ctx, id, attempt, body)
-	case kindFailure:
+	case kindFailure, kindFault:
 		var text []byte
 		if text, err = io.ReadAll(body); err == nil {
-			err = w.cfg.Source.SendFailure(ctx, id, attempt, string(text))
+			err = w.cfg.Source.SendFailure(ctx, id, attempt, string(text), it.Kind == kindFault)
 		}
+	case kindTargets:
+		var found []Target
+		if err := json.NewDecoder(body).Decode(&found); err != nil {
+			return spool.Permanent(err)
+		}
+		err = w.cfg.Source.SendTargets(ctx, id, attempt, found)
 	default:
 		return spool.Permanent(fmt.Errorf("unknown kind %q", it.Kind))
 	}

@@ -71,9 +71,51 @@ type callbackSecret struct {
 
 // CreateScan implements scan.Store.
 func (s *Store) CreateScan(ctx context.Context, c scan.Scan) error {
+	return s.update(ctx, func(tx *Tx) error {
+		if err := takeKey(ctx, tx, c.Request.Key, string(c.ID), c.Created); err != nil {
+			return err
+		}
+		return insertScan(ctx, tx, c)
+	})
+}
+
+// classes are how priorities are stored: the first comes first.
+var classes = map[scan.Priority]int64{scan.High: 0, scan.Normal: 1, "": 1, scan.Low: 2}
+
+var priorities = []scan.Priority{scan.High, scan.Normal, scan.Low}
+
+// turn is that of a new scan among those of its class that wait for the agent:
+// start-time fair queueing, with a scan for the unit. A caller's scans have
+// consecutive turns, and one who has none waiting begins at the turn that is
+// served now; so callers take turns, however many scans each has queued, and
+// the next is found by an index.
+func turn(ctx context.Context, tx *Tx, c scan.Scan) (n int64, err error) {
+	const waiting = ` FROM scans WHERE agent = ? AND status = 'queued' AND class = ?`
+	agent, class := c.Request.Target.Agent, classes[c.Request.Priority]
+	var now, mine int64
+	err = tx.QueryRow(ctx, `SELECT COALESCE(MIN(turn), 0)`+waiting, agent, class).Scan(&now)
+	if err == nil {
+		err = tx.QueryRow(ctx, `SELECT COALESCE(MAX(turn) + 1, 0)`+waiting+` AND requested_by = ?`, agent, class, c.Request.RequestedBy).Scan(&mine)
+	}
+	return max(now, mine), err
+}
+
+func insertScan(ctx context.Context, tx *Tx, c scan.Scan) error {
 	inputs, err := json.Marshal(c.Request.Inputs)
 	if err != nil {
 		return fmt.Errorf("inputs: %w", err)
+	}
+	var selector []byte
+	kind := c.Request.Target.Kind()
+	if c.Selector != nil {
+		kind = scan.KindSelector
+		if selector, err = json.Marshal(c.Selector); err != nil {
+			return fmt.Errorf("selector: %w", err)
+		}
+	}
+	turn, err := turn(ctx, tx, c)
+	if err != nil {
+		return err
 	}
 	var callback, secret []byte
 	if cb := c.Request.Callback; cb != nil {
@@ -85,36 +127,32 @@ func (s *Store) CreateScan(ctx context.Context, c scan.Scan) error {
 		}
 	}
 	r, t := c.Request, c.Request.Target
-	return s.update(ctx, func(tx *Tx) error {
-		if err := takeKey(ctx, tx, c); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `
-			INSERT INTO scans (id, status, agent, kind, namespace, pod, container, uri,
-				profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout,
-				requested_by, callback, callback_secret, created, expires, total)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			c.ID, c.Status, t.Agent, t.Kind(), t.Namespace, t.Pod, t.Container, t.URI,
-			r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, c.ThresholdDigest, string(inputs), r.Timeout.Microseconds(),
-			r.RequestedBy, string(callback), string(secret), micros(c.Created), micros(c.Expires), c.Progress.Total)
-		changed(tx, c)
-		return err
-	})
+	_, err = tx.Exec(ctx, `
+		INSERT INTO scans (id, status, agent, kind, namespace, pod, container, uri,
+			profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout,
+			requested_by, callback, callback_secret, created, expires, total, batch, selector, class, turn)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		c.ID, c.Status, t.Agent, kind, t.Namespace, t.Pod, t.Container, t.URI,
+		r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, c.ThresholdDigest, string(inputs), r.Timeout.Microseconds(),
+		r.RequestedBy, string(callback), string(secret), micros(c.Created), micros(c.Expires), c.Progress.Total,
+		c.Batch, string(selector), classes[r.Priority], turn)
+	changed(tx, c)
+	return err
 }
 
-// takeKey notes the key of a new scan's request, and forgets old ones.
-func takeKey(ctx context.Context, tx *Tx, c scan.Scan) error {
-	k := c.Request.Key
+// takeKey notes the key of a new request, which led to what id names, and
+// forgets old ones.
+func takeKey(ctx context.Context, tx *Tx, k scan.Key, id string, now time.Time) error {
 	if k == (scan.Key{}) {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, `DELETE FROM scan_keys WHERE created <= ?`, micros(c.Created.Add(-scan.KeyLife))); err != nil {
+	if _, err := tx.Exec(ctx, `DELETE FROM scan_keys WHERE created <= ?`, micros(now.Add(-scan.KeyLife))); err != nil {
 		return err
 	}
 	n, err := affected(tx.Exec(ctx, `
 		INSERT INTO scan_keys (caller, name, digest, scan, created) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (caller, name) DO NOTHING`,
-		k.Caller, k.Name, k.Digest, c.ID, micros(c.Created)))
+		k.Caller, k.Name, k.Digest, id, micros(now)))
 	if err == nil && n == 0 {
 		err = scan.ErrKeyUsed
 	}
@@ -124,42 +162,58 @@ func takeKey(ctx context.Context, tx *Tx, c scan.Scan) error {
 // ScanByKey implements scan.Store.
 func (s *Store) ScanByKey(ctx context.Context, k scan.Key, now time.Time) (c scan.Scan, err error) {
 	err = s.view(ctx, func(tx *Tx) error {
-		var id scan.ID
-		var digest string
-		err := tx.QueryRow(ctx, `SELECT scan, digest FROM scan_keys WHERE caller = ? AND name = ? AND created > ?`,
-			k.Caller, k.Name, micros(now.Add(-scan.KeyLife))).Scan(&id, &digest)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return scan.ErrNotFound
-		case err != nil:
-			return err
-		case digest != k.Digest:
-			return scan.ErrKeyUsed
+		id, err := byKey(ctx, tx, k, now)
+		if err == nil {
+			c, err = scanByID(ctx, tx, scan.ID(id))
 		}
-		c, err = scanByID(ctx, tx, id)
 		return err
 	})
 	return c, err
 }
 
+// byKey is what the request that k names led to.
+func byKey(ctx context.Context, tx *Tx, k scan.Key, now time.Time) (id string, err error) {
+	var digest string
+	err = tx.QueryRow(ctx, `SELECT scan, digest FROM scan_keys WHERE caller = ? AND name = ? AND created > ?`,
+		k.Caller, k.Name, micros(now.Add(-scan.KeyLife))).Scan(&id, &digest)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", scan.ErrNotFound
+	case err == nil && digest != k.Digest:
+		return "", scan.ErrKeyUsed
+	}
+	return id, err
+}
+
 const scanColumns = `id, status, outcome, reason, agent, namespace, pod, container, uri,
 	profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout, requested_by, callback, callback_secret,
 	created, started, finished, expires, attempt, lease_instance, lease_expires, done, total, control,
-	passed, failed, skipped, errors, findings, result_digest, result_size`
+	passed, failed, skipped, errors, findings, result_digest, result_size, batch, selector, class, not_before`
 
 func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	var (
-		inputs, callback, secret, findings                   string
-		timeout, created, started, finished, expires, leased int64
+		inputs, callback, secret, findings, selector               string
+		timeout, created, started, finished, expires, leased, next int64
+		class                                                      int
 	)
 	r, t, n := &c.Request, &c.Request.Target, &c.Counts
 	err = row.Scan(&c.ID, &c.Status, &c.Outcome, &c.Reason, &t.Agent, &t.Namespace, &t.Pod, &t.Container, &t.URI,
 		&r.Profile, &c.ProfileVersion, &c.ProfileDigest, &r.Threshold, &c.ThresholdDigest, &inputs, &timeout, &r.RequestedBy, &callback, &secret,
 		&created, &started, &finished, &expires, &c.Attempt, &c.Lease.Instance, &leased, &c.Progress.Done, &c.Progress.Total, &c.Progress.Control,
-		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &findings, &c.ResultDigest, &c.ResultSize)
+		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &findings, &c.ResultDigest, &c.ResultSize,
+		&c.Batch, &selector, &class, &next)
 	if err != nil {
 		return c, err
 	}
+	if class >= 0 && class < len(priorities) {
+		r.Priority = priorities[class]
+	}
+	if selector != "" {
+		if err := json.Unmarshal([]byte(selector), &c.Selector); err != nil {
+			return c, fmt.Errorf("selector: %w", err)
+		}
+	}
+	c.NotBefore = fromMicros(next)
 	r.Timeout = time.Duration(timeout) * time.Microsecond
 	c.Created, c.Started, c.Finished = fromMicros(created), fromMicros(started), fromMicros(finished)
 	c.Expires, c.Lease.Expires = fromMicros(expires), fromMicros(leased)
@@ -220,13 +274,25 @@ func oneScan(row *sql.Row) (scan.Scan, error) {
 
 // Scans implements scan.Store.
 func (s *Store) Scans(ctx context.Context, f scan.Filter) (out []scan.Scan, err error) {
-	where, args := []string{"1 = 1"}, []any{}
+	where, args := []string{"selector = ''"}, []any{}
 	with := func(cond string, arg any) { where, args = append(where, cond), append(args, arg) }
 	if f.Status != "" {
 		with("status = ?", f.Status)
 	}
 	if f.Agent != "" {
 		with("agent = ?", f.Agent)
+	}
+	if f.Outcome != "" {
+		with("outcome = ?", f.Outcome)
+	}
+	if f.Namespace != "" {
+		with("namespace = ?", f.Namespace)
+	}
+	if f.Profile != "" {
+		with("profile = ?", f.Profile)
+	}
+	if f.Batch != "" {
+		with("batch = ?", f.Batch)
 	}
 	if f.Before != "" {
 		with("id < ?", f.Before)
@@ -266,7 +332,8 @@ func (s *Store) LeaseScan(ctx context.Context, t scan.Taker, now time.Time) (c s
 	}
 	// Most calls find nothing, and those needn't wait for the writer.
 	var waiting int
-	query, args := takeable("COUNT(*)", t, now)
+	query, args := takeable("1 AS one", t, now)
+	query = `SELECT COUNT(*) FROM (` + query + ` LIMIT 1) AS found`
 	err = s.view(ctx, func(tx *Tx) error { return tx.QueryRow(ctx, query, args...).Scan(&waiting) })
 	if err != nil {
 		return c, err
@@ -283,8 +350,8 @@ func (s *Store) LeaseScan(ctx context.Context, t scan.Taker, now time.Time) (c s
 
 // takeable is the query for what t may be given now.
 func takeable(columns string, t scan.Taker, now time.Time) (string, []any) {
-	args := []any{t.Agent, micros(now)}
-	query := `SELECT ` + columns + ` FROM scans WHERE agent = ? AND status = 'queued' AND expires > ? AND kind IN (` + list(t.Kinds, &args) + `)`
+	args := []any{t.Agent, micros(now), micros(now)}
+	query := `SELECT ` + columns + ` FROM scans WHERE agent = ? AND status = 'queued' AND expires > ? AND not_before <= ? AND kind IN (` + list(t.Kinds, &args) + `)`
 	if len(t.Holding) > 0 {
 		query += ` AND id NOT IN (` + list(t.Holding, &args) + `)`
 	}
@@ -294,7 +361,7 @@ func takeable(columns string, t scan.Taker, now time.Time) (string, []any) {
 func (s *Store) lease(ctx context.Context, tx *Tx, t scan.Taker, now time.Time) (scan.Scan, error) {
 	query, args := takeable("id", t, now)
 	var id scan.ID
-	err := tx.QueryRow(ctx, query+` ORDER BY id LIMIT 1`+tx.dialect.SkipLocked, args...).Scan(&id)
+	err := tx.QueryRow(ctx, query+` ORDER BY class, turn, id LIMIT 1`+tx.dialect.SkipLocked, args...).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return scan.Scan{}, scan.ErrNotFound
 	}
@@ -303,7 +370,7 @@ func (s *Store) lease(ctx context.Context, tx *Tx, t scan.Taker, now time.Time) 
 	}
 	_, err = tx.Exec(ctx, `
 		UPDATE scans SET status = 'running', reason = '', attempt = attempt + 1, started = ?,
-			expires = ? + timeout, lease_instance = ?, lease_expires = ?, done = 0, control = ''
+			expires = ? + timeout, not_before = 0, lease_instance = ?, lease_expires = ?, done = 0, control = ''
 		WHERE id = ?`,
 		micros(now), micros(now.Add(t.Grace)), t.Instance, micros(now.Add(t.LeaseFor)), id)
 	if err != nil {
@@ -356,9 +423,23 @@ func (s *Store) FinishScan(ctx context.Context, f scan.Finish, now time.Time) er
 			return finished(c)
 		case f.Attempt != 0 && f.Attempt < c.Attempt && f.Status != scan.Completed:
 			return scan.ErrStale
+		case f.Retry != nil && c.Attempt < f.Retry.MaxAttempts:
+			return s.retryLater(ctx, tx, c, f)
+		case f.Retry != nil:
+			f.Reason = fmt.Sprintf("%s; given up after %d attempts", f.Reason, c.Attempt)
 		}
 		return s.finish(ctx, tx, c, f, now)
 	})
+}
+
+// retryLater queues an attempt of c, which is locked, again, to be made at a
+// time.
+func (s *Store) retryLater(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish) error {
+	if err := s.requeue(ctx, tx, c, fmt.Sprintf("attempt %d could not be made: %s", c.Attempt, f.Reason), f.Retry.At.Add(f.Retry.QueueFor)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `UPDATE scans SET not_before = ? WHERE id = ?`, micros(f.Retry.At), c.ID)
+	return err
 }
 
 // finish moves c, which is locked, to its final state, with all that follows
@@ -388,7 +469,8 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	}
 	changed(tx, c)
 	cb := c.Request.Callback
-	if cb == nil {
+	// What a selection has found tells for itself.
+	if cb == nil || c.Selector != nil && f.Status == scan.Completed {
 		return nil
 	}
 	return s.enqueueCallback(ctx, tx, alert.Callback{

@@ -20,7 +20,7 @@ import (
 func New(config *rest.Config) (*rest.RESTClient, error) {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion,
-		&corev1.Pod{}, &corev1.ConfigMap{}, &corev1.Namespace{}, &corev1.Secret{}, &corev1.SecretList{})
+		&corev1.Pod{}, &corev1.PodList{}, &corev1.ConfigMap{}, &corev1.Namespace{}, &corev1.Secret{}, &corev1.SecretList{})
 	metav1.AddToGroupVersion(scheme, corev1.SchemeGroupVersion)
 	config = rest.CopyConfig(config)
 	config.APIPath = "/api"

@@ -52,8 +52,8 @@ func (c *Client) Lease(ctx context.Context, kinds []string, holding []scan.ID) (
 	}
 	return &scan.Job{
 		ID: m.ID, Attempt: m.Attempt,
-		Target:  scan.Target{Namespace: m.Target.Namespace, Pod: m.Target.Pod, Container: m.Target.Container, URI: m.Target.URI},
-		Profile: m.Profile, ProfileDigest: m.ProfileDigest, Inputs: inputs,
+		Target:   scan.Target{Namespace: m.Target.Namespace, Pod: m.Target.Pod, Container: m.Target.Container, URI: m.Target.URI},
+		Selector: m.Selector, Profile: m.Profile, ProfileDigest: m.ProfileDigest, Inputs: inputs,
 		Timeout:  time.Duration(m.TimeoutMS) * time.Millisecond,
 		LeaseFor: time.Duration(m.LeaseForMS) * time.Millisecond,
 	}, nil
@@ -70,10 +70,22 @@ func (c *Client) Progress(ctx context.Context, id scan.ID, attempt int, p scan.P
 }
 
 // SendFailure implements scan.Source.
-func (c *Client) SendFailure(ctx context.Context, id scan.ID, attempt int, reason string) error {
-	err := c.tell(ctx, "/v1/scans/"+url.PathEscape(string(id))+"/failure", failureMessage{Attempt: attempt, Reason: reason})
+func (c *Client) SendFailure(ctx context.Context, id scan.ID, attempt int, reason string, transient bool) error {
+	err := c.tell(ctx, "/v1/scans/"+url.PathEscape(string(id))+"/failure", failureMessage{Attempt: attempt, Reason: reason, Transient: transient})
 	if err != nil {
 		return fmt.Errorf("send failure: %w", err)
+	}
+	return nil
+}
+
+// SendTargets implements scan.Source.
+func (c *Client) SendTargets(ctx context.Context, id scan.ID, attempt int, found []scan.Target) error {
+	m := targetsMessage{Attempt: attempt, Targets: make([]targetMessage, len(found))}
+	for i, t := range found {
+		m.Targets[i] = targetMessage{Namespace: t.Namespace, Pod: t.Pod, Container: t.Container}
+	}
+	if err := c.tell(ctx, "/v1/scans/"+url.PathEscape(string(id))+"/targets", m); err != nil {
+		return fmt.Errorf("send targets: %w", err)
 	}
 	return nil
 }

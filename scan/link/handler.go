@@ -21,7 +21,8 @@ type Queue interface {
 	Lease(ctx context.Context, peer fleet.Peer, kinds []string, holding []scan.ID) (*scan.Job, error)
 	Progress(ctx context.Context, peer fleet.Peer, id scan.ID, attempt int, p scan.Progress) error
 	Complete(ctx context.Context, peer fleet.Peer, id scan.ID, attempt int, results io.Reader) error
-	Fail(ctx context.Context, peer fleet.Peer, id scan.ID, attempt int, reason string) error
+	Fail(ctx context.Context, peer fleet.Peer, id scan.ID, attempt int, reason string, transient bool) error
+	Expand(ctx context.Context, peer fleet.Peer, id scan.ID, attempt int, found []scan.Target) error
 	Profile(ctx context.Context, peer fleet.Peer, digest string) (io.ReadCloser, error)
 }
 
@@ -34,6 +35,7 @@ func Handler(q Queue, logger *slog.Logger) http.Handler {
 	mux.HandleFunc("POST /v1/scans/{id}/progress", h.serve(h.progress))
 	mux.HandleFunc("POST /v1/scans/{id}/result", h.serve(h.result))
 	mux.HandleFunc("POST /v1/scans/{id}/failure", h.serve(h.failure))
+	mux.HandleFunc("POST /v1/scans/{id}/targets", h.serve(h.targets))
 	mux.HandleFunc("GET /v1/profiles/{digest}", h.serve(h.profile))
 	return mux
 }
@@ -84,7 +86,11 @@ func reply(w http.ResponseWriter, status int, body any) {
 }
 
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxMessage)).Decode(into); err != nil {
+	return decodeAtMost(maxMessage, w, r, into)
+}
+
+func decodeAtMost(limit int64, w http.ResponseWriter, r *http.Request, into any) error {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit)).Decode(into); err != nil {
 		return badRequest{fmt.Errorf("message is malformed: %w", err)}
 	}
 	return nil
@@ -112,8 +118,8 @@ func (h *handler) lease(w http.ResponseWriter, r *http.Request, peer fleet.Peer)
 	t := job.Target
 	reply(w, http.StatusOK, jobMessage{
 		ID: job.ID, Attempt: job.Attempt,
-		Target:  targetMessage{Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, URI: t.URI},
-		Profile: job.Profile, ProfileDigest: job.ProfileDigest, Inputs: inputs,
+		Target:   targetMessage{Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, URI: t.URI},
+		Selector: job.Selector, Profile: job.Profile, ProfileDigest: job.ProfileDigest, Inputs: inputs,
 		TimeoutMS: job.Timeout.Milliseconds(), LeaseForMS: job.LeaseFor.Milliseconds(),
 	})
 	return nil
@@ -196,7 +202,27 @@ func (h *handler) failure(w http.ResponseWriter, r *http.Request, peer fleet.Pee
 	if err := decode(w, r, &m); err != nil {
 		return err
 	}
-	if err := h.q.Fail(r.Context(), peer, id, m.Attempt, m.Reason); err != nil {
+	if err := h.q.Fail(r.Context(), peer, id, m.Attempt, m.Reason, m.Transient); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (h *handler) targets(w http.ResponseWriter, r *http.Request, peer fleet.Peer) error {
+	id, err := scan.ParseID(r.PathValue("id"))
+	if err != nil {
+		return badRequest{err}
+	}
+	var m targetsMessage
+	if err := decodeAtMost(maxTargets, w, r, &m); err != nil {
+		return err
+	}
+	found := make([]scan.Target, len(m.Targets))
+	for i, t := range m.Targets {
+		found[i] = scan.Target{Namespace: t.Namespace, Pod: t.Pod, Container: t.Container}
+	}
+	if err := h.q.Expand(r.Context(), peer, id, m.Attempt, found); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -6,7 +6,8 @@
 //	POST /v1/scans/lease           {kinds, holding}           → 200 job, 204 none came
 //	POST /v1/scans/{id}/progress   {attempt, done, total, …}  → 204
 //	POST /v1/scans/{id}/result?attempt=N   HDF, gzip          → 204
-//	POST /v1/scans/{id}/failure    {attempt, reason}          → 204
+//	POST /v1/scans/{id}/failure    {attempt, reason, …}       → 204
+//	POST /v1/scans/{id}/targets    {attempt, targets}         → 204
 //	GET  /v1/profiles/{digest}                                → 200 archive
 //
 // A refusal is {code, error}; the codes are not-found (404), finished and
@@ -25,6 +26,7 @@ const (
 	maxMessage = 1 << 20
 	maxResult  = 64 << 20 // compressed
 	maxArchive = 64 << 20
+	maxTargets = 4 << 20 // scan.MaxSelected of the longest names
 )
 
 // leaseWait is how long the hub lets an agent wait for a job.
@@ -43,6 +45,7 @@ type jobMessage struct {
 	ProfileDigest string          `json:"profileDigest"`
 	Inputs        json.RawMessage `json:"inputs"`
 	TimeoutMS     int64           `json:"timeoutMs"`
+	Selector      *scan.Selector  `json:"selector,omitempty"`
 	LeaseForMS    int64           `json:"leaseForMs"`
 }
 
@@ -63,6 +66,13 @@ type progressMessage struct {
 type failureMessage struct {
 	Attempt int    `json:"attempt"`
 	Reason  string `json:"reason"`
+	// Transient says that another attempt may fare better.
+	Transient bool `json:"transient,omitempty"`
+}
+
+type targetsMessage struct {
+	Attempt int             `json:"attempt"`
+	Targets []targetMessage `json:"targets"`
 }
 
 type refusal struct {

@@ -456,7 +456,11 @@ func (q *queueFunc) Progress(context.Context, fleet.Peer, scan.ID, int, scan.Pro
 	return nil
 }
 
-func (q *queueFunc) Fail(_ context.Context, _ fleet.Peer, _ scan.ID, _ int, reason string) error {
+func (q *queueFunc) Expand(context.Context, fleet.Peer, scan.ID, int, []scan.Target) error {
+	return nil
+}
+
+func (q *queueFunc) Fail(_ context.Context, _ fleet.Peer, _ scan.ID, _ int, reason string, _ bool) error {
 	q.failed <- reason
 	return nil
 }
@@ -544,15 +548,15 @@ func TestClient_refusals(t *testing.T) {
 	ctx := t.Context()
 	for what, test := range map[string]struct{ err, want error }{
 		"progress before the lease": {c.Progress(ctx, id, 1, scan.Progress{}), scan.ErrNotFound},
-		"an unknown scan":           {c.SendFailure(ctx, scan.NewID(), 1, "no"), scan.ErrNotFound},
+		"an unknown scan":           {c.SendFailure(ctx, scan.NewID(), 1, "no", false), scan.ErrNotFound},
 		"an unknown profile":        {func() error { _, err := c.Profile(ctx, "sha256:1"); return err }(), scan.ErrNotFound},
-		"no attempt":                {c.SendFailure(ctx, id, 0, "no"), scan.ErrNotFound},
+		"no attempt":                {c.SendFailure(ctx, id, 0, "no", false), scan.ErrNotFound},
 	} {
 		if !errors.Is(test.err, test.want) {
 			t.Errorf("%s: got %v, want %v", what, test.err, test.want)
 		}
 	}
-	if err := c.SendFailure(ctx, "../lease", 1, "no"); err == nil || errors.Is(err, scan.ErrNotFound) {
+	if err := c.SendFailure(ctx, "../lease", 1, "no", false); err == nil || errors.Is(err, scan.ErrNotFound) {
 		t.Errorf("an id that is none: %v", err)
 	}
 }
@@ -651,7 +655,10 @@ func (anyQueue) Lease(context.Context, fleet.Peer, []string, []scan.ID) (*scan.J
 
 func (anyQueue) Progress(context.Context, fleet.Peer, scan.ID, int, scan.Progress) error { return nil }
 
-func (anyQueue) Fail(context.Context, fleet.Peer, scan.ID, int, string) error { return nil }
+func (anyQueue) Fail(context.Context, fleet.Peer, scan.ID, int, string, bool) error { return nil }
+func (anyQueue) Expand(context.Context, fleet.Peer, scan.ID, int, []scan.Target) error {
+	return nil
+}
 
 func (anyQueue) Complete(_ context.Context, _ fleet.Peer, _ scan.ID, _ int, r io.Reader) error {
 	_, err := io.Copy(io.Discard, r)

@@ -42,6 +42,9 @@ var scanTests = map[string]func(*testing.T, *store.Store){
 	"ends a run that doesn't":                   endsOverdue,
 	"frees what a restarted agent doesn't hold": releases,
 	"keeps what is held beyond the deadline":    holdsBeyondTheDeadline,
+	"takes turns":                               takesTurns,
+	"tries again after a fault":                 triesAgain,
+	"keeps batches":                             batches,
 	"cancels":                                   cancels,
 	"tells the callback and forgets its secret": callsBack,
 	"keeps nothing of a finish that fails":      finishIsOne,
@@ -54,7 +57,7 @@ func newScan(agent fleet.AgentName) scan.Scan {
 		ID: scan.NewID(),
 		Request: scan.Request{
 			Target:  scan.Target{Agent: agent, Namespace: "shop", Pod: "web-1", Container: "app"},
-			Profile: "container-baseline", Timeout: timeout,
+			Profile: "container-baseline", Timeout: timeout, Priority: scan.Normal,
 		},
 		Status: scan.Queued, Created: epoch, Expires: epoch.Add(queueFor),
 		ProfileDigest: "sha256:profile",
@@ -191,7 +194,7 @@ func keepsWhole(t *testing.T, s *store.Store) {
 	c.Request.Threshold = "strict"
 	c.Request.Inputs = map[string]any{"n": int64(1), "f": 1.5, "list": []any{"a", int64(2)}}
 	c.Request.Callback = &scan.Callback{URL: "https://ci.example/1", Type: "basic", Username: "u", Password: "p"}
-	c.Request.RequestedBy = "token ci"
+	c.Request.RequestedBy, c.Request.Priority = "token ci", scan.Low
 	c.ProfileVersion, c.Progress.Total, c.ThresholdDigest = "1.2.3", 17, "sha256:threshold"
 	create(t, s, c)
 	if d := cmp.Diff(c, get(t, s, c.ID)); d != "" {
