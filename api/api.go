@@ -13,6 +13,7 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/audit"
+	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/internal/compress"
 	"reeve.dev/reeve/pki"
@@ -34,10 +35,12 @@ type Config struct {
 	// Revocations is where the CA's deny list is kept.
 	Revocations pki.RevocationStore
 	CA          *pki.CA
-	Peers       *pki.Peers
-	Insights    Insights
-	Outbox      alert.Outbox
-	Callbacks   webhook.Config
+	// Services are the hub's own, those of fleet.HubAgent.
+	Services  []fleet.Service
+	Peers     *pki.Peers
+	Insights  Insights
+	Outbox    alert.Outbox
+	Callbacks webhook.Config
 	// PublicURL is where callers reach this API, ServicesURL where they
 	// reach forwarded services; neither ends in a slash.
 	PublicURL, ServicesURL string

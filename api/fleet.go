@@ -61,10 +61,13 @@ func (a *API) fleet() {
 			agents, err := a.agents(ctx)
 			return newPage(agents, 0, func(v Agent) Agent { return v }, nil), err
 		})
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/services", "list-services", "List the services that agents offer"),
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/services", "list-services", "List the services that agents, and the hub itself, offer"),
 		func(ctx context.Context, _ *struct{}) (*page[AgentService], error) {
 			agents, err := a.agents(ctx)
 			var all []AgentService
+			for _, s := range a.cfg.Services {
+				all = append(all, AgentService{fleet.HubAgent, true, s})
+			}
 			for _, v := range agents {
 				for _, s := range v.Services {
 					all = append(all, AgentService{v.Name, v.Connected, s})

@@ -109,6 +109,9 @@ func (a *API) tokens() {
 			if err := fleet.AgentName(b.Agent).Validate(); err != nil {
 				return nil, invalidMember("agent", err.Error())
 			}
+			if fleet.AgentName(b.Agent) == fleet.HubAgent {
+				return nil, invalidMember("agent", fmt.Sprintf("%q is the name of the hub's own services; an agent must have another", b.Agent))
+			}
 			t, text, err = a.cfg.CA.NewJoinToken(fleet.AgentName(b.Agent), b.ExpiresIn.or(pki.JoinLife))
 		case b.Agent != "":
 			return nil, invalidMember("agent", "is for join tokens; an API token has a name and a role")
@@ -277,6 +280,9 @@ func (a *API) offered(ctx context.Context, agent fleet.AgentName, typ fleet.Serv
 		return a.problem(ctx, "list agents", err)
 	}
 	agents, services := map[string]bool{}, map[string]bool{}
+	if len(a.cfg.Services) > 0 {
+		members = append(members, Member{Registration: fleet.Registration{Agent: fleet.HubAgent, Services: a.cfg.Services}})
+	}
 	for _, m := range members {
 		agents[string(m.Agent)] = true
 		if m.Agent != agent {

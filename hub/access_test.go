@@ -127,6 +127,41 @@ func TestHub_namesOfServices(t *testing.T) {
 	}
 	a := newAgent(t, h.dial(t, h.enrolled(t, "east"), tunnel.RawTLS), fwd)
 	a.register(t, "east", "i1", fwd.Services())
+
+	// A credential for the hub's own is made as for any other, and its name is
+	// no agent's.
+	var own struct{ URL, Token string }
+	h.call(t, "POST", "/api/v1/credentials/service", map[string]any{"agent": "hub", "type": "x-front", "name": "front", "kind": "token"}, http.StatusCreated, &own)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+h.Addrs().Services.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+own.Token)
+	resp, err := h.client(t, nil).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "the hub's" {
+		t.Errorf("%s %s, %v", resp.Status, text, err)
+	}
+	var refused struct{ Detail string }
+	h.call(t, "POST", "/api/v1/credentials/service", map[string]any{"agent": "hub", "type": "x-front", "name": "back", "kind": "token"}, http.StatusUnprocessableEntity, &refused)
+	if !strings.Contains(refused.Detail, "it offers: x-front/front") {
+		t.Error(refused.Detail)
+	}
+	h.call(t, "POST", "/api/v1/tokens", map[string]any{"kind": "join", "agent": "hub"}, http.StatusUnprocessableEntity, &refused)
+	if !strings.Contains(refused.Detail, "hub's own services") {
+		t.Error(refused.Detail)
+	}
+	var list struct {
+		Items []struct{ Agent, Name string }
+	}
+	h.call(t, "GET", "/api/v1/services", nil, http.StatusOK, &list)
+	if len(list.Items) != 3 || list.Items[0].Agent != "hub" || list.Items[0].Name != "front" {
+		t.Errorf("services: %+v", list.Items)
+	}
+
 	for _, tc := range []struct {
 		holder, name string
 		status       int

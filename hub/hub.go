@@ -194,19 +194,19 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		scanlink.Handler(h.queue, logger.With("component", "scans")),
 		insightlink.Handler(insights, logger.With("component", "insights")),
 	)
+	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services"), Tracer: cfg.Tracer})
+	if err != nil {
+		return nil, err
+	}
 	h.api = api.New(api.Config{
 		Scans: h.queue, Catalogue: catalogue, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
 		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
-		Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
+		Services: own.Services(), Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})
 
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "reeve_hub_links", Help: "Registered links of agents."},
 			func() float64 { return float64(len(h.links.all())) }))
-	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services"), Tracer: cfg.Tracer})
-	if err != nil {
-		return nil, err
-	}
 	ways := forward.WithLocal(h.agents, own, logger.With("component", "services"))
 	h.onClose(ways.Close)
 	rules, err := forward.NewRules(cfg.Access.Rules)
