@@ -97,7 +97,7 @@ func newWorld(t *testing.T, agents ...fleet.AgentName) *world {
 	w.url = "https://" + l.Addr().String()
 	w.API = api.New(api.Config{
 		Scans: w.queue, Catalogue: catalogue, Fleet: members{w.store}, Tokens: w.store, Revocations: w.store, CA: w.ca, Peers: w.ca.Peers(),
-		Insights: w.store, Outbox: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
+		Insights: w.store, Outbox: w.store, Records: w.store, Recordings: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
 	})
 	srv := &http.Server{Handler: w.API, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	go srv.Serve(l)
