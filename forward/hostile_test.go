@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -22,14 +24,16 @@ import (
 	"reeve.dev/reeve/pki"
 )
 
-// arrived is what reached a service: each request, with its body and trailer.
+// arrived is what reached a service whole: each request with its trailer.
 type arrived struct {
 	mu   sync.Mutex
 	list []*http.Request // guarded by mu
 }
 
 func (a *arrived) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	io.Copy(io.Discard, r.Body)
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return
+	}
 	a.mu.Lock()
 	a.list = append(a.list, r)
 	a.mu.Unlock()
@@ -391,6 +395,30 @@ func TestForward_rules_evasion(t *testing.T) {
 				t.Errorf("%s, %d at the service; want %d", resp.Status, len(got), tt.status)
 			}
 		})
+	}
+}
+
+// Birger's agent didn't look at the certificate of its cluster's API server:
+// whoever was in between got its token.
+func TestForward_Kubernetes_untrusted(t *testing.T) {
+	service := &arrived{}
+	api := httptest.NewTLSServer(service)
+	t.Cleanup(api.Close)
+	api.Config.ErrorLog = log.New(io.Discard, "", 0)
+	config := write(t, "kubeconfig", fmt.Sprintf(`
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: %q}}]
+users: [{name: u, user: {token: agents-token}}]
+`, api.URL))
+	b := start(t, http.NotFoundHandler(), func(o *forwardtest.Options) {
+		o.Upstreams = append(o.Upstreams, forward.Upstream{Type: fleet.Kubernetes, Name: "main", KubeConfig: config})
+	})
+	resp, body := do(t, b.as(t, fleet.Kubernetes, "main"), request(t, "GET", b.URL+"/api", nil))
+	if resp.StatusCode != 502 || !strings.Contains(body, "certificate that the agent doesn't trust") || len(service.take()) > 0 {
+		t.Errorf("%s %s", resp.Status, body)
 	}
 }
 
