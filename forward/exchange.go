@@ -142,10 +142,10 @@ func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http
 		if r.ProtoMajor == 1 {
 			x.upload = body
 		}
+		// Else net/http ends the upload when the answer begins. Where it can't
+		// be had, as in HTTP/2, it is so already.
+		http.NewResponseController(w).EnableFullDuplex()
 	}
-	// Else net/http ends the upload when the answer begins. Where it can't be
-	// had, as in HTTP/2, it is so already.
-	http.NewResponseController(w).EnableFullDuplex()
 	defer func() {
 		p := recover()
 		if p != nil && x.err == nil {
@@ -234,10 +234,17 @@ type countedBody struct {
 	io.ReadCloser
 	x       *exchange
 	trailer http.Header // filled in at the end, also with what wasn't announced
-	ended   atomic.Bool
+	// begun says that it is being read, ended that it was read whole, and
+	// linger that its server closes it.
+	begun, ended, closed atomic.Bool
+	linger               bool
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	b.begun.Store(true)
 	n, err := b.ReadCloser.Read(p)
 	b.x.received.Add(int64(n))
 	switch {
@@ -248,6 +255,14 @@ func (b *countedBody) Read(p []byte) (int, error) {
 		b.x.broken.Store(true)
 	}
 	return n, err
+}
+
+func (b *countedBody) Close() error {
+	b.closed.Store(true)
+	if b.linger {
+		return nil
+	}
+	return b.ReadCloser.Close()
 }
 
 // countedConn counts what passes after an Upgrade.

@@ -1,8 +1,6 @@
 package forward
 
 import (
-	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -67,27 +65,6 @@ type Caller struct {
 // far as it is known; any other is a fault of the hub, and only logged.
 type Authenticator func(*http.Request) (Caller, error)
 
-// Identify makes an Authenticator of what a certificate and a token say.
-// A client certificate, which TLS has verified, comes first, so that a caller
-// with one may send the service an Authorization of its own, if only to have
-// it taken off. Else the token is that of [Token].
-func Identify(
-	certificate func(*x509.Certificate) (Caller, error),
-	token func(ctx context.Context, token string) (Caller, error),
-) Authenticator {
-	return func(r *http.Request) (Caller, error) {
-		if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-			return certificate(r.TLS.PeerCertificates[0])
-		}
-		if t, ok := Token(r); ok {
-			return token(r.Context(), t)
-		}
-		return Caller{}, errNoCredential
-	}
-}
-
-var errNoCredential = fmt.Errorf("%w: present a client certificate of a service, or a service token as Authorization: Bearer, as the password of Basic or in %s", ErrNoCredential, tokenHeader)
-
 // Token finds the token in a request: in X-Opsmx-Token, else as the Bearer of
 // Authorization, else as the password of Basic, whose user name is ignored.
 func Token(r *http.Request) (token string, ok bool) {
@@ -122,9 +99,8 @@ func scrubTrailer(h http.Header) {
 // scrub takes off a request what is Reeve's, or claims to be a proxy's.
 func scrub(h http.Header) {
 	for name := range h {
-		// CGI and its heirs don't tell one from the other.
-		lower := strings.ReplaceAll(strings.ToLower(name), "_", "-")
-		if strings.HasPrefix(lower, "reeve-") || strings.HasPrefix(lower, "x-forwarded-") || slices.Contains(proxies, lower) {
+		is := func(other string) bool { return len(name) == len(other) && begins(name, other) }
+		if begins(name, "reeve-") || begins(name, "x-forwarded-") || slices.ContainsFunc(proxies, is) {
 			delete(h, name)
 		}
 	}
@@ -141,6 +117,27 @@ func scrub(h http.Header) {
 			h.Del("Http2-Settings")
 		}
 	}
+}
+
+// begins reports whether a header's name begins so, in lower case. CGI and its
+// heirs don't tell _ from -.
+func begins(name, with string) bool {
+	if len(name) < len(with) {
+		return false
+	}
+	for i := range len(with) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '_':
+			c = '-'
+		}
+		if c != with[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // tokenProtocol begins the WebSocket subprotocol in which Kubernetes takes a

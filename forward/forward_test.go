@@ -679,7 +679,7 @@ func TestForward_watch_outlasts_the_server_limits(t *testing.T) {
 			http.NewResponseController(w).Flush()
 		}
 	}), func(o *forwardtest.Options) {
-		o.Services = func(s *http.Server) { s.WriteTimeout, s.ReadTimeout = 50*time.Millisecond, 50*time.Millisecond }
+		o.Services = func(s *http.Server) { s.WriteTimeout, s.ReadTimeout = 500*time.Millisecond, 500*time.Millisecond }
 	})
 	go func() { next <- "first" }()
 	resp, err := b.client.Get(b.URL)
@@ -689,7 +689,7 @@ func TestForward_watch_outlasts_the_server_limits(t *testing.T) {
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Scan()
-	time.Sleep(150 * time.Millisecond) // the limits pass: there is nothing to wait for
+	time.Sleep(600 * time.Millisecond) // the limits pass: there is nothing to wait for
 	next <- "second"
 	close(next)
 	if !lines.Scan() || lines.Text() != "second" {

@@ -278,10 +278,7 @@ func (h *Hub) forward(x *exchange, r *http.Request, c *call) {
 		problem(x, r, caller.Type, http.StatusInternalServerError, "the hub can't find the agent at present")
 		return
 	}
-	// A watch or a log outlasts any limit that the server has for requests.
-	rc := http.NewResponseController(x)
-	rc.SetReadDeadline(time.Time{})
-	rc.SetWriteDeadline(time.Time{})
+	outlast(x, r)
 	if c.seals = h.sealing(r, caller); c.seals != nil {
 		turned, err := c.seals.request(r, caller.Type)
 		if err != nil {
@@ -296,6 +293,18 @@ func (h *Hub) forward(x *exchange, r *http.Request, c *call) {
 	defer c.leash.letGo()
 	w, r := in.pace(x, r)
 	h.proxy.ServeHTTP(w, r)
+}
+
+// outlast lifts any limit that the server has for requests: a watch or a log
+// takes longer. A handler before this one may have limited the body.
+func outlast(w http.ResponseWriter, r *http.Request) {
+	srv, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if ok && srv.ReadTimeout == 0 && srv.WriteTimeout == 0 && r.ContentLength == 0 {
+		return
+	}
+	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Time{})
+	rc.SetWriteDeadline(time.Time{})
 }
 
 // rewrite makes the request on the link. The proxy has taken off what

@@ -168,24 +168,27 @@ func (m *member) again(r *http.Request, body *heldBody, err error) bool {
 func (m *member) roundTrip(r *http.Request, body *heldBody) (*http.Response, error) {
 	m.load.Add(1)
 	m.process.load.Add(1)
-	over := sync.OnceFunc(func() {
-		m.load.Add(-1)
-		m.process.load.Add(-1)
-		if !m.s.takes() {
-			m.transport.CloseIdleConnections()
-		}
-	})
 	resp, err := m.send(r, body)
 	if err != nil {
-		over()
+		m.over()
 		return nil, err
 	}
+	a := &answer{ReadCloser: resp.Body, m: m}
 	if rw, ok := resp.Body.(io.ReadWriteCloser); ok {
-		resp.Body = &upgraded{rw, over}
+		resp.Body = &upgraded{a, rw}
 	} else {
-		resp.Body = &answer{resp.Body, over}
+		resp.Body = a
 	}
 	return resp, nil
+}
+
+// over counts a request out.
+func (m *member) over() {
+	m.load.Add(-1)
+	m.process.load.Add(-1)
+	if !m.s.takes() {
+		m.transport.CloseIdleConnections()
+	}
 }
 
 // send asks the transport. That doesn't fail while it reads the request's
@@ -266,36 +269,42 @@ func (e *LostError) Reason() string {
 // answer is a response's body that tells when the request is over.
 type answer struct {
 	io.ReadCloser
-	over func()
+	m     *member
+	ended atomic.Bool
+}
+
+func (b *answer) end() {
+	if b.ended.CompareAndSwap(false, true) {
+		b.m.over()
+	}
 }
 
 func (b *answer) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		b.over()
+		b.end()
 	}
 	return n, err
 }
 
 func (b *answer) Close() error {
-	defer b.over()
+	defer b.end()
 	return b.ReadCloser.Close()
 }
 
-// upgraded is the connection that an Upgrade made of a response's body.
+// upgraded is the connection that an Upgrade made of a response's body. It is
+// over when it is closed.
 type upgraded struct {
-	io.ReadWriteCloser
-	over func()
+	*answer
+	conn io.ReadWriteCloser
 }
 
-func (b *upgraded) Close() error {
-	defer b.over()
-	return b.ReadWriteCloser.Close()
-}
+func (b *upgraded) Read(p []byte) (int, error)  { return b.conn.Read(p) }
+func (b *upgraded) Write(p []byte) (int, error) { return b.conn.Write(p) }
 
 // CloseWrite ends one direction, where that can be.
 func (b *upgraded) CloseWrite() error {
-	if half, ok := b.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+	if half, ok := b.conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return b.Close()

@@ -399,66 +399,74 @@ func (st *stream) SetDeadline(t time.Time) error {
 	return errors.Join(st.SetReadDeadline(t), st.SetWriteDeadline(t))
 }
 
-func (st *stream) SetReadDeadline(t time.Time) error {
-	return st.set(&st.read, t, st.readable.Broadcast)
-}
+func (st *stream) SetReadDeadline(t time.Time) error  { return st.set(&st.read, t) }
+func (st *stream) SetWriteDeadline(t time.Time) error { return st.set(&st.write, t) }
 
-func (st *stream) SetWriteDeadline(t time.Time) error {
-	return st.set(&st.write, t, func() {
-		st.writable.Broadcast()
-		go st.s.out.wake() // mu is held, and the writer's lock comes first
-	})
-}
-
-// deadline is one direction's; the stream's mu guards it.
+// deadline is one direction's; the stream's mu guards it. Servers set it and
+// take it back several times for each request, so its timer is left running
+// and looks at what is due when it fires.
 type deadline struct {
-	at      time.Time
+	at      time.Time // zero: none
 	expired bool
 	timer   *time.Timer
+	fires   time.Time // when timer does; zero: not at all
 }
 
 func (d *deadline) stop() {
-	d.at = time.Time{}
 	if d.timer != nil {
 		d.timer.Stop()
 	}
+	d.at, d.fires = time.Time{}, time.Time{}
 }
 
-// set sets d, and has tell called with mu held when it passes.
-func (st *stream) set(d *deadline, t time.Time, tell func()) error {
+func (st *stream) set(d *deadline, t time.Time) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.closed {
 		return net.ErrClosed
 	}
-	d.stop()
 	d.at, d.expired = t, false
-	if t.IsZero() {
+	if t.IsZero() || !d.fires.IsZero() && !t.Before(d.fires) {
 		return nil
 	}
 	left := time.Until(t)
 	if left <= 0 {
-		d.expired = true
-		tell()
+		st.expire(d)
 		return nil
 	}
-	if d.timer != nil {
+	d.fires = t
+	if d.timer == nil {
+		d.timer = time.AfterFunc(left, func() { st.due(d) })
+	} else {
 		d.timer.Reset(left)
-		return nil
 	}
-	d.timer = time.AfterFunc(left, func() {
-		st.mu.Lock()
-		defer st.mu.Unlock()
-		// An earlier deadline may have come to this late.
-		if d.at.IsZero() || d.expired {
-			return
-		}
-		if left := time.Until(d.at); left > 0 {
-			d.timer.Reset(left)
-			return
-		}
-		d.expired = true
-		tell()
-	})
 	return nil
+}
+
+// due is called when a deadline's timer fires: it may be for one that was
+// put off since, or taken back.
+func (st *stream) due(d *deadline) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	d.fires = time.Time{}
+	if d.at.IsZero() || d.expired {
+		return
+	}
+	if left := time.Until(d.at); left > 0 {
+		d.fires = d.at
+		d.timer.Reset(left)
+		return
+	}
+	st.expire(d)
+}
+
+// expire is called with mu held.
+func (st *stream) expire(d *deadline) {
+	d.expired = true
+	if d == &st.read {
+		st.readable.Broadcast()
+		return
+	}
+	st.writable.Broadcast()
+	go st.s.out.wake() // the writer's lock comes first
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -45,11 +46,17 @@ type writer struct {
 	mu      sync.Mutex
 	room    sync.Cond // on mu: pending has shrunk, the writer failed, or a deadline passed
 	pending *[]byte   // guarded by mu
+	frames  int       // guarded by mu; of data in pending
+	crowd   int       // guarded by mu; see write
 	writing bool      // guarded by mu
 	err     error     // guarded by mu
 
 	bounded time.Time // when the write deadline was set; of who writes
 }
+
+// crowdLasts is for how many writes it is expected that several streams have
+// something to write, once that was so.
+const crowdLasts = 64
 
 // oneRecord is what TLS writes at once.
 const oneRecord = 16 << 10
@@ -76,11 +83,19 @@ func (w *writer) data(stream uint32, p []byte, expired func() bool) error {
 	}
 	b := w.buffer()
 	*b = append(appendHead(*b, frameData, len(p), stream), p...)
+	w.frames++
 	if w.writing {
 		w.mu.Unlock()
 		return nil
 	}
 	w.writing = true
+	if w.crowd > 0 {
+		// Others are about to write, too: one system call, and one wake-up at
+		// the other end, can do for all.
+		w.mu.Unlock()
+		runtime.Gosched()
+		w.mu.Lock()
+	}
 	w.once() // unlocks
 	return nil
 }
@@ -144,6 +159,11 @@ func (w *writer) rest() {
 func (w *writer) write() (more bool) {
 	b := w.pending
 	w.pending = nil
+	w.crowd = max(0, w.crowd-1)
+	if w.frames > 1 {
+		w.crowd = crowdLasts
+	}
+	w.frames = 0
 	if b != nil && w.err == nil {
 		w.mu.Unlock()
 		err := w.send(*b)

@@ -6,7 +6,6 @@ package forwardtest
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -231,18 +230,16 @@ func (r *Rig) authenticate() forward.Authenticator {
 		}
 		return out, nil
 	}
-	return forward.Identify(
-		func(c *x509.Certificate) (forward.Caller, error) {
-			cred, err := pki.CredentialOf(c)
-			if err == nil {
-				err = r.CA.Revocations().Check(cred)
-			}
-			return caller(cred, err)
-		},
-		func(_ context.Context, t string) (forward.Caller, error) {
+	peers := r.CA.Peers()
+	return func(req *http.Request) (forward.Caller, error) {
+		if req.TLS != nil && len(req.TLS.VerifiedChains) > 0 {
+			return caller(peers.Credential(req.TLS))
+		}
+		if t, ok := forward.Token(req); ok {
 			return caller(r.CA.VerifyServiceToken(t))
-		},
-	)
+		}
+		return forward.Caller{}, fmt.Errorf("%w: present a client certificate or a token", forward.ErrNoCredential)
+	}
 }
 
 // Client calls the services port with a certificate for one service. It is
