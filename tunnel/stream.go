@@ -355,7 +355,7 @@ func (st *stream) finish(end, refusal error) {
 		st.refusal = refusal
 		gone, st.gone = st.gone, nil
 	}
-	if end != io.EOF {
+	if !errors.Is(end, io.EOF) {
 		st.buffered = 0 // a broken stream's rest is worth nothing
 	}
 	st.readable.Broadcast()

@@ -94,7 +94,7 @@ func repack(t *testing.T, archive []byte, under string) []byte {
 	tr, tw := tar.NewReader(zr), tar.NewWriter(zw)
 	for {
 		h, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
