@@ -59,9 +59,6 @@ func newWorld(t *testing.T) *world {
 		t.Skipf("no real Kubernetes here: missing %s", strings.Join(missing, "; "))
 	}
 	w := &world{t: t, ctx: t.Context(), dir: t.TempDir()}
-	// Where reeve, kubectl and client-go keep credentials and what an API has.
-	t.Setenv("XDG_CACHE_HOME", w.dir+"/cache")
-	t.Setenv("KUBECACHEDIR", w.dir+"/cache/kube")
 	w.bin = filepath.Join(w.dir, "reeve")
 	build := exec.CommandContext(w.ctx, "go", "build", "-o", w.bin, "./cmd/reeve")
 	build.Dir = ".."
@@ -85,6 +82,10 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.k.Close)
+	// Where reeve, kubectl and client-go keep credentials and what an API has.
+	// Go keeps there what it has built, so this comes after.
+	t.Setenv("XDG_CACHE_HOME", w.dir+"/cache")
+	t.Setenv("KUBECACHEDIR", w.dir+"/cache/kube")
 	w.sink = newSink(t, w.dir)
 	w.web = newUpstream(t)
 	w.configure()
