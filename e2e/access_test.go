@@ -88,12 +88,12 @@ func (w *world) revoked(t *testing.T) {
 			} {
 				under = append(under, begin(t, w.by(ctx, holder, nil, args...)))
 			}
-			w.must(revoke...)
 			at := time.Now()
+			w.must(revoke...)
 			for _, u := range under {
 				<-u.ended
 				took := u.at.Sub(at)
-				t.Logf("%s ended %.2fs after the revocation: %v: %s", u.cmd.Args[5], took.Seconds(), u.err, bytes.TrimSpace(u.stderr.Bytes()))
+				t.Logf("%s ended %.2fs after the revocation was asked for", u.cmd.Args[5], took.Seconds())
 				if took > 5*time.Second {
 					t.Errorf("%v went on for %v", u.cmd.Args, took)
 				}

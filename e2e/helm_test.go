@@ -57,7 +57,7 @@ func (w *world) helmInstalls(t *testing.T) {
 	kubeconfig, ns := filepath.Join(w.dir, "exec.kubeconfig"), clients
 	flags.KubeConfig, flags.Namespace = &kubeconfig, &ns
 	var helm action.Configuration
-	if err := helm.Init(flags, clients, "secrets", t.Logf); err != nil {
+	if err := helm.Init(flags, clients, "secrets", func(string, ...any) {}); err != nil {
 		t.Fatal(err)
 	}
 	greets := func(want string) {

@@ -42,7 +42,12 @@ func (w *world) informersGoOn(t *testing.T) {
 	name := func(obj any) string { return obj.(*corev1.ConfigMap).Name }
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { events.add("add " + name(obj)) },
-		UpdateFunc: func(_, obj any) { events.add("update " + name(obj) + "=" + obj.(*corev1.ConfigMap).Data["key"]) },
+		UpdateFunc: func(before, obj any) {
+			// An informer that lists again tells of what it had already, too.
+			if m := obj.(*corev1.ConfigMap); m.ResourceVersion != before.(*corev1.ConfigMap).ResourceVersion {
+				events.add("update " + m.Name + "=" + m.Data["key"])
+			}
+		},
 		DeleteFunc: func(obj any) {
 			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 				obj = gone.Obj
