@@ -432,7 +432,7 @@ func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, hold
 	defer poll.Stop()
 	for {
 		queued := q.cfg.Store.ScanQueued(peer.Agent)
-		s, err := q.cfg.Store.LeaseScan(ctx, t, time.Now())
+		s, err := q.leaseNow(ctx, t)
 		switch {
 		case err == nil:
 			q.cfg.Logger.InfoContext(ctx, "scan leased", "scan", s.ID, "agent", peer.Agent, "attempt", s.Attempt)
@@ -449,6 +449,18 @@ func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, hold
 			return nil, nil
 		}
 	}
+}
+
+// leaseNow asks the store in a goroutine of its own: it stretches the stack, and
+// each agent has a lease that waits with its stack for the next try.
+func (q *Queue) leaseNow(ctx context.Context, t Taker) (s Scan, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s, err = q.cfg.Store.LeaseScan(ctx, t, time.Now())
+	}()
+	<-done
+	return s, err
 }
 
 func (q *Queue) job(s Scan) *Job {

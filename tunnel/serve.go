@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,9 @@ const (
 	headerBytes = 2 << 20
 )
 
+// noTLS keeps each session's server from making an HTTP/2 server, too.
+var noTLS = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+
 // Serve answers the requests that come by s until s is closed or ctx is done,
 // and then breaks what is still running. It returns ctx's cause or the
 // session's Err. Each request's context descends from ctx. There is no limit
@@ -33,6 +37,7 @@ func Serve(ctx context.Context, s *Session, h http.Handler) error {
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       serveIdleStream,
 		MaxHeaderBytes:    headerBytes,
+		TLSNextProto:      noTLS,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		// The server notices by itself that a stream was closed only while it
 		// reads from it, and so not while an upload waits to be read.
