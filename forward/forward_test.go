@@ -928,6 +928,54 @@ users: [{name: u, user: {token: agents-token}}]
 	api.CloseClientConnections()
 }
 
+// A watch whose link is lost ends as one that the API ends, so that informers
+// go on from where they were; one in the middle of an event, and any other
+// answer, breaks off.
+func TestForward_Kubernetes_watch_without_a_link(t *testing.T) {
+	for name, c := range map[string]struct {
+		path, body, media string
+		peace             bool
+	}{
+		"between two events":         {"/api/v1/pods?watch=true", "{}\n{}\n", "application/json", true},
+		"in the middle of an event":  {"/api/v1/pods?watch=true", "{}\n{", "application/json", false},
+		"lengths before events":      {"/api/v1/pods?watch=1", "\x00\x00\x00\x02ab", "application/vnd.kubernetes.protobuf;stream=watch", true},
+		"a log":                      {"/api/v1/namespaces/a/pods/b/log?follow=true", "a\n", "application/json", false},
+		"a list that isn't all here": {"/api/v1/pods", "{}\n", "application/json", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", c.media)
+				io.WriteString(w, c.body)
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}))
+			t.Cleanup(api.Close)
+			kubeConfig := write(t, "kubeconfig", fmt.Sprintf(`
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c}}]
+clusters: [{name: c, cluster: {server: %q, certificate-authority: %q}}]
+`, api.URL, caFile(t, api)))
+			b := start(t, http.NotFoundHandler(), func(o *forwardtest.Options) {
+				o.Upstreams = append(o.Upstreams, forward.Upstream{Type: fleet.Kubernetes, Name: "main", KubeConfig: kubeConfig})
+			})
+			resp, err := b.as(t, fleet.Kubernetes, "main").Do(request(t, "GET", b.URL+c.path, nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if _, err := io.ReadFull(resp.Body, make([]byte, len(c.body))); err != nil {
+				t.Fatal(err)
+			}
+			b.Disconnect()
+			if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || (err == nil) != c.peace {
+				t.Errorf("ended with %q, %v", rest, err)
+			}
+		})
+	}
+}
+
 // A kubeconfig that acts as a user of few rights isn't a caller's to override.
 func TestForward_Kubernetes_impersonation(t *testing.T) {
 	var got http.Header

@@ -98,6 +98,7 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 					return err
 				}
 			}
+			c.inPeace(resp)
 			return h.record(c, resp)
 		},
 		ErrorHandler: h.failed,
