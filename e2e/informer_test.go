@@ -41,7 +41,7 @@ func (w *world) informersGoOn(t *testing.T) {
 	var events locked[string]
 	name := func(obj any) string { return obj.(*corev1.ConfigMap).Name }
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { events.add("add " + name(obj)) },
+		AddFunc: func(obj any) { events.add("add " + name(obj)) },
 		UpdateFunc: func(before, obj any) {
 			// An informer that lists again tells of what it had already, too.
 			if m := obj.(*corev1.ConfigMap); m.ResourceVersion != before.(*corev1.ConfigMap).ResourceVersion {
