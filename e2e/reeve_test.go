@@ -1,5 +1,9 @@
 // Package e2e tests Reeve as its users have it: the binary, in processes of
-// its own, against a real Kubernetes. It imports nothing of Reeve.
+// its own, against a real Kubernetes, with the clients that people use. It
+// imports nothing of Reeve.
+//
+// With -full the numbers are those that Reeve promises, and a watch lasts ten
+// minutes: go test -timeout 30m -full.
 package e2e
 
 import (
