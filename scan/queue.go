@@ -432,11 +432,10 @@ func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, hold
 	defer poll.Stop()
 	for {
 		queued := q.cfg.Store.ScanQueued(peer.Agent)
-		s, err := q.leaseNow(ctx, t)
+		job, err := q.leaseNow(ctx, t)
 		switch {
 		case err == nil:
-			q.cfg.Logger.InfoContext(ctx, "scan leased", "scan", s.ID, "agent", peer.Agent, "attempt", s.Attempt)
-			return q.job(s), nil
+			return job, nil
 		case ctx.Err() != nil:
 			return nil, nil
 		case !errors.Is(err, ErrNotFound):
@@ -451,16 +450,21 @@ func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, hold
 	}
 }
 
-// leaseNow asks the store in a goroutine of its own: it stretches the stack, and
-// each agent has a lease that waits with its stack for the next try.
-func (q *Queue) leaseNow(ctx context.Context, t Taker) (s Scan, err error) {
+// leaseNow leases a scan in a goroutine of its own: that takes much of a stack,
+// and each agent has a lease that holds its stack until there is work.
+func (q *Queue) leaseNow(ctx context.Context, t Taker) (job *Job, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s, err = q.cfg.Store.LeaseScan(ctx, t, time.Now())
+		var s Scan
+		if s, err = q.cfg.Store.LeaseScan(ctx, t, time.Now()); err != nil {
+			return
+		}
+		q.cfg.Logger.InfoContext(ctx, "scan leased", "scan", s.ID, "agent", t.Agent, "attempt", s.Attempt)
+		job = q.job(s)
 	}()
 	<-done
-	return s, err
+	return job, err
 }
 
 func (q *Queue) job(s Scan) *Job {

@@ -111,6 +111,10 @@ func (h *handler) lease(w http.ResponseWriter, r *http.Request, peer fleet.Peer)
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
+	return give(w, job)
+}
+
+func give(w http.ResponseWriter, job *scan.Job) error {
 	inputs, err := json.Marshal(job.Inputs)
 	if err != nil {
 		return fmt.Errorf("inputs of scan %s: %w", job.ID, err)
