@@ -43,7 +43,9 @@ type DialConfig struct {
 	TLS *tls.Config
 	// Carriers are tried in order; nil is [DefaultCarriers].
 	Carriers []Carrier
-	// Timeout bounds the try of one carrier; 0 is 10 s.
+	// Timeout bounds the wait for a connection; 0 is 10 s. The handshakes on it
+	// may take three times as long, since a hub that has just come up has many
+	// to answer, and who gives up comes again.
 	Timeout time.Duration
 	// Proxy chooses the HTTP proxy, as in http.Transport; nil reads
 	// HTTPS_PROXY and NO_PROXY from the environment. Raw TLS takes none.
@@ -126,8 +128,8 @@ func (d *Dialer) Dial(ctx context.Context) (*Session, error) {
 }
 
 func (d *Dialer) dial(ctx context.Context, carrier Carrier) (net.Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.Timeout,
-		fmt.Errorf("no answer within %v; is the address right and the port open?", d.cfg.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, 3*d.cfg.Timeout,
+		fmt.Errorf("no answer within %v on a connection that was taken; is it the hub that listens there, and can it keep up?", 3*d.cfg.Timeout))
 	defer cancel()
 	var conn net.Conn
 	var err error
@@ -155,8 +157,14 @@ func (d *Dialer) tls(u *url.URL, proto string) *tls.Config {
 	return cfg
 }
 
-func dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
+func (d *Dialer) dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.cfg.Timeout,
+		fmt.Errorf("no answer within %v; is the address right and the port open?", d.cfg.Timeout))
+	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +180,7 @@ func (d *Dialer) dialTLS(ctx context.Context) (net.Conn, error) {
 	if port == "" {
 		port = "443"
 	}
-	below, err := dialTCP(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	below, err := d.dialTCP(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +204,7 @@ func (d *Dialer) dialWebSocket(ctx context.Context) (net.Conn, error) {
 	u.Path = strings.TrimSuffix(u.Path, "/") + Path
 	tr := &http.Transport{
 		Proxy:           d.cfg.Proxy,
-		DialContext:     dialTCP,
+		DialContext:     d.dialTCP,
 		TLSClientConfig: d.tls(u, "http/1.1"),
 		// One connection, which the WebSocket takes away.
 		DisableKeepAlives: true,

@@ -547,7 +547,7 @@ func TestDial_errors_say_what_to_look_at(t *testing.T) {
 		"not a url":    {tunnel.DialConfig{URL: "https://hub:s3cret port/"}, []string{"can't be parsed"}},
 		"carrier":      {tunnel.DialConfig{URL: h.URL, Carriers: []tunnel.Carrier{"pigeon"}}, []string{`carrier "pigeon"`}},
 		"nobody there": {tunnel.DialConfig{URL: "https://" + closed.Addr().String()}, []string{"by websocket: ", "by alpn: ", "refused"}},
-		"no answer":    {tunnel.DialConfig{URL: "https://" + silent.Addr().String(), Timeout: 50 * time.Millisecond}, []string{"no answer within 50ms"}},
+		"no answer":    {tunnel.DialConfig{URL: "https://" + silent.Addr().String(), Timeout: 50 * time.Millisecond}, []string{"no answer within 150ms on a connection"}},
 		"foreign hub":  {tunnel.DialConfig{URL: h.URL, TLS: &tls.Config{RootCAs: strangers}}, []string{"certificate"}},
 		"something else": {
 			tunnel.DialConfig{URL: web.URL, TLS: &tls.Config{RootCAs: webCA, ServerName: "example.com"}},
