@@ -35,6 +35,9 @@ import (
 // stopTimeout bounds the graceful end of the agent's own servers.
 const stopTimeout = 5 * time.Second
 
+// linkGrace is how long what is forwarded may go on once the agent is to stop.
+const linkGrace = 20 * time.Second
+
 // Agent is one agent process. New opens its files and sockets, Run does its
 // work; Run is called once.
 type Agent struct {
@@ -259,7 +262,7 @@ func (a *Agent) link(ctx context.Context) error {
 			end, ok := until.Load(s)
 			return ok && !a.identity.NotAfter().Equal(end.(time.Time))
 		},
-		Grace: stopTimeout, Logger: log,
+		Grace: linkGrace, Logger: log,
 	}.Run(ctx)
 }
 

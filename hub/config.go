@@ -51,6 +51,8 @@ type Config struct {
 	Certificates CertificateConfig `yaml:"certificates"`
 	Access       AccessConfig      `yaml:"access"`
 	Limits       forward.Limits    `yaml:"limits"`
+	// Grace is how long what is forwarded may go on once the hub is to stop.
+	Grace time.Duration `yaml:"grace"`
 	// Services are those of the hub itself: callers reach them as those of an
 	// agent of the name hub, and agents as far as IncomingServices lets them.
 	Services         []forward.Upstream     `yaml:"services"`
@@ -143,6 +145,7 @@ func Defaults() Config {
 		Listen:       ListenConfig{API: ":8443", Services: ":9443", Metrics: ":9090", Replicas: ":7443"},
 		Scan:         ScanConfig{LeaseFor: scan.DefaultLeaseFor, MaxAttempts: scan.DefaultMaxAttempts, QueueFor: scan.DefaultQueueFor},
 		Certificates: CertificateConfig{AgentLife: pki.AgentLife, AgentGrace: pki.AgentGrace},
+		Grace:        20 * time.Second,
 		Audit:        defaultAudit(),
 		Log:          LogConfig{Format: "text"},
 	}
@@ -218,6 +221,9 @@ func (c Config) Validate() error {
 	}
 	if c.Certificates.AgentGrace < 0 {
 		bad("certificates.agentGrace %v: it must not be negative", c.Certificates.AgentGrace)
+	}
+	if c.Grace < 0 {
+		bad("grace %v: it must not be negative", c.Grace)
 	}
 	services := map[string]bool{}
 	for i, s := range c.Services {

@@ -52,6 +52,7 @@ type Hub struct {
 	audit    *auditing
 	// recordings is how long those are kept.
 	recordings time.Duration
+	grace      time.Duration // of what is forwarded, at the end
 
 	addrs   Addrs
 	public  string
@@ -74,9 +75,9 @@ type server struct {
 	stop context.CancelFunc // of the requests' base context
 }
 
-// How long the parts of a shutdown may take: requests under way, then the
-// workers.
 const (
+	// requestGrace is for requests under way at a shutdown, other than those
+	// to services.
 	requestGrace = 2 * time.Second
 	headerTime   = 10 * time.Second
 	headerBytes  = 256 << 10
@@ -96,7 +97,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Hub{log: logger, recordings: cfg.Audit.Recordings.KeepFor}
+	h := &Hub{log: logger, recordings: cfg.Audit.Recordings.KeepFor, grace: cfg.Grace}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.Close())
@@ -511,22 +512,34 @@ func (s *server) serve() error {
 	return s.http.Serve(s.l)
 }
 
-// stopServers ends the ports in reverse order. Each takes no more requests,
-// gives those under way a moment, and then ends them: a watch or a stream of
-// events has no other end. Links go after what is forwarded by them.
+// stopServers ends the ports, those of what is forwarded first. Each takes no
+// more requests, gives those under way a moment, and then ends them: a watch
+// or a stream of events has no other end. Links go last.
 func (h *Hub) stopServers() {
 	h.links.leave()
-	for _, s := range slices.Backward(h.servers) {
-		ctx, cancel := context.WithTimeout(context.Background(), requestGrace)
-		err := s.http.Shutdown(ctx)
-		cancel()
-		s.stop()
-		if err != nil {
-			s.http.Close()
+	var forwarding sync.WaitGroup
+	for _, s := range h.servers {
+		if s.name == "services" || s.name == "replicas" {
+			forwarding.Go(func() { s.shutdown(h.grace) })
 		}
+	}
+	forwarding.Wait()
+	for _, s := range slices.Backward(h.servers) {
+		s.shutdown(requestGrace)
 	}
 	h.links.end()
 	h.links.wait()
+}
+
+// shutdown ends a server, at once where it has ended before.
+func (s *server) shutdown(grace time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	s.stop()
+	if err != nil {
+		s.http.Close()
+	}
 }
 
 // Close releases what New opened. Run does it too; a second call does

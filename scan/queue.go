@@ -163,7 +163,7 @@ const (
 	grace = time.Minute
 	// pollEvery is how often a waiting lease looks for work that another
 	// replica has queued.
-	pollEvery = 5 * time.Second
+	pollEvery = 15 * time.Second
 )
 
 // Config is what a Queue works with. The durations and MaxAttempts have
