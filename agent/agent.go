@@ -237,10 +237,11 @@ func (a *Agent) nextHub() string {
 func (a *Agent) link(ctx context.Context) error {
 	log := a.component("tunnel")
 	urls := a.cfg.Hub.all()
+	session := tunnel.Config{Logger: log, Budget: tunnel.NewBudget(0)} // of all carriers together
 	dialers := make([]*tunnel.Dialer, len(urls))
 	for i, u := range urls {
 		dialers[i] = tunnel.NewDialer(tunnel.DialConfig{
-			URL: u, TLS: a.identity.TLSConfig(), Carriers: a.cfg.Hub.Carriers, Session: tunnel.Config{Logger: log},
+			URL: u, TLS: a.identity.TLSConfig(), Carriers: a.cfg.Hub.Carriers, Session: session,
 		})
 	}
 	var until sync.Map // of each session, when the certificate ends that it was dialled with

@@ -60,6 +60,8 @@ type links struct {
 type presence struct {
 	pool      tunnel.Pool
 	processes map[fleet.InstanceID][]*link
+	// budget is the memory of the carriers of all of them.
+	budget *tunnel.Budget
 }
 
 // link is one carrier of an agent.
@@ -301,7 +303,7 @@ func (ls *links) add(l *link, instance fleet.InstanceID, more bool) {
 	l.mu.Unlock()
 	p := ls.here[l.agent]
 	if p == nil {
-		p = &presence{processes: map[fleet.InstanceID][]*link{}}
+		p = &presence{processes: map[fleet.InstanceID][]*link{}, budget: tunnel.NewBudget(0)}
 		ls.here[l.agent] = p
 	}
 	if !more {
@@ -310,6 +312,7 @@ func (ls *links) add(l *link, instance fleet.InstanceID, more bool) {
 		}
 		delete(p.processes, instance)
 	}
+	l.carrier.Share(p.budget)
 	p.processes[instance] = append(p.processes[instance], l)
 	p.pool.Add(l.carrier, string(instance))
 	ls.changed()

@@ -35,7 +35,10 @@ var (
 // data is read into the stream's memory directly.
 const headBuffer = 1 << 10
 
-const maxWindow = 64 << 20
+const (
+	maxWindow     = 64 << 20
+	defaultMemory = 64 << 20
+)
 
 // Config tunes a session. The zero value is what a hub and an agent want.
 type Config struct {
@@ -46,6 +49,9 @@ type Config struct {
 	// Memory bounds what all windows of the session may grow to beyond their
 	// first 256 KiB; 0 is 64 MiB. When it is used up, windows stay as they are.
 	Memory int
+	// Budget is in the place of Memory where several sessions share it, such
+	// as the carriers of a link; nil: the session is alone.
+	Budget *Budget
 	// Streams is how many streams the other side may have open; 0 is 2048.
 	// Further ones are reset at once.
 	Streams int
@@ -81,7 +87,7 @@ func (c Config) withDefaults() Config {
 		c.Window = 16 << 20
 	}
 	if c.Memory == 0 {
-		c.Memory = 64 << 20
+		c.Memory = defaultMemory
 	}
 	if c.Streams == 0 {
 		c.Streams = 2048
@@ -105,7 +111,7 @@ type Session struct {
 	cfg    Config
 	agent  bool // this end opened the carrier
 	out    *writer
-	purse  purse
+	budget atomic.Pointer[Budget]
 	heard  atomic.Int64 // frames that have arrived
 	rtt    atomic.Int64 // nanoseconds; 0 until it was measured
 	pinged atomic.Int64 // when the ping under way was sent, since epoch; 0: none
@@ -155,7 +161,9 @@ func start(conn net.Conn, cfg Config, agent bool) (*Session, error) {
 		s.next = 1
 	}
 	s.accepted.L = &s.mu
-	s.purse.left = s.cfg.Memory
+	if s.Share(cfg.Budget); cfg.Budget == nil {
+		s.Share(NewBudget(s.cfg.Memory))
+	}
 	s.out = newWriter(conn, s.cfg.WriteTimeout, &s.running, s.broken)
 	s.mu.Lock()
 	s.alive = time.AfterFunc(s.cfg.KeepAlive, s.keepAlive(-1))
@@ -600,24 +608,35 @@ func (s *Session) after(d time.Duration, f func()) {
 	}
 }
 
-// purse bounds the memory by which a session's windows grow.
-type purse struct {
+// Share has the streams that are opened from now on take their memory from b.
+func (s *Session) Share(b *Budget) { s.budget.Store(b) }
+
+// Budget bounds the memory by which the windows of sessions grow.
+type Budget struct {
 	mu   sync.Mutex
 	left int // guarded by mu
 }
 
-func (p *purse) take(n int) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n > p.left {
+// NewBudget makes a Budget of that many bytes; 0 is 64 MiB.
+func NewBudget(bytes int) *Budget {
+	if bytes == 0 {
+		bytes = defaultMemory
+	}
+	return &Budget{left: bytes}
+}
+
+func (b *Budget) take(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n > b.left {
 		return false
 	}
-	p.left -= n
+	b.left -= n
 	return true
 }
 
-func (p *purse) giveBack(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.left += n
+func (b *Budget) giveBack(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left += n
 }

@@ -33,8 +33,9 @@ const mostCredit = 1 << 30
 
 // stream is a net.Conn inside a session.
 type stream struct {
-	s  *Session
-	id uint32
+	s      *Session
+	id     uint32
+	budget *Budget // of its window's growth
 
 	mu       sync.Mutex
 	readable sync.Cond // on mu: data, an end, a deadline or a close
@@ -69,7 +70,7 @@ type stream struct {
 }
 
 func newStream(s *Session, id uint32) *stream {
-	st := &stream{s: s, id: id, granted: initialWindow, window: initialWindow, credit: initialWindow}
+	st := &stream{s: s, id: id, budget: s.budget.Load(), granted: initialWindow, window: initialWindow, credit: initialWindow}
 	st.readable.L, st.writable.L = &st.mu, &st.mu
 	return st
 }
@@ -165,7 +166,7 @@ func (st *stream) grow() (more int) {
 	rtt := st.s.roundTrip()
 	if rtt > 0 && st.window < st.s.cfg.Window && now.Sub(st.since) < 2*rtt {
 		more = min(st.window, st.s.cfg.Window-st.window)
-		if !st.s.purse.take(more) {
+		if !st.budget.take(more) {
 			more = 0
 		}
 	}
@@ -340,7 +341,7 @@ func (st *stream) discard() {
 		segments.Put(seg)
 	}
 	st.segments, st.buffered = nil, 0
-	st.s.purse.giveBack(st.window - initialWindow)
+	st.budget.giveBack(st.window - initialWindow)
 	st.window = initialWindow
 }
 

@@ -336,6 +336,57 @@ func TestStream_window_grows_with_the_round_trip(t *testing.T) {
 	}
 }
 
+func TestBudget_is_shared_by_sessions(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		budget := tunnel.NewBudget(768 << 10) // lets one window grow to 1 MiB
+		link := func() (agent, hub *tunnel.Session) {
+			near, far := farApart(rtt)
+			agent, err := tunnel.Client(near, tunnel.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if hub, err = tunnel.Server(far, tunnel.Config{}); err != nil {
+				t.Fatal(err)
+			}
+			hub.Share(budget)
+			time.Sleep(time.Second) // the first pings have measured the way
+			return agent, hub
+		}
+		// move sends 8 MiB by a stream that stays open, and answers how many
+		// round trips that took.
+		move := func(agent, hub *tunnel.Session) (trips float64, end net.Conn) {
+			const size = 8 << 20
+			began := time.Now()
+			st, err := agent.Open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			go st.Write(make([]byte, size))
+			if end, err = hub.Accept(); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := io.CopyN(io.Discard, end, size); err != nil {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+			return float64(time.Since(began)) / float64(rtt), end
+		}
+		a1, h1 := link()
+		defer h1.Close()
+		defer a1.Close()
+		a2, h2 := link()
+		defer h2.Close()
+		defer a2.Close()
+		first, end := move(a1, h1)
+		second, _ := move(a2, h2)
+		end.Close()
+		third, _ := move(a2, h2)
+		if first > 16 || second < 24 || third > 16 {
+			t.Errorf("%.1f round trips with the memory, %.1f while another session has it, %.1f once that gave it back", first, second, third)
+		}
+	})
+}
+
 // farApart answers two ends of a connection with no limit but its latency.
 func farApart(rtt time.Duration) (a, b net.Conn) {
 	there, back := make(chan parcel, 1<<16), make(chan parcel, 1<<16)
