@@ -27,12 +27,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"go.uber.org/goleak"
 
 	"reeve.dev/reeve/tunnel"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // hub is a server that accepts both carriers, with a real certificate.
 type hub struct {
