@@ -765,6 +765,27 @@ func TestForward_broken_answer_looks_broken(t *testing.T) {
 	})
 }
 
+// Nothing of a stalled upload can be waited for once its carrier is gone.
+func TestForward_link_lost_while_an_upload_stalls(t *testing.T) {
+	got := make(chan struct{})
+	b := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.ReadFull(r.Body, make([]byte, 1))
+		close(got)
+		io.Copy(io.Discard, r.Body)
+	}))
+	stalls, more := io.Pipe()
+	defer more.Close()
+	go func() {
+		more.Write([]byte("1"))
+		<-got
+		b.Disconnect()
+	}()
+	resp, body := do(t, b.client, request(t, "POST", b.URL, stalls))
+	if resp.StatusCode != http.StatusBadGateway || !strings.Contains(body, "broke before the service answered: this side closed the connection") {
+		t.Errorf("got %s %q", resp.Status, body)
+	}
+}
+
 func TestForward_answer_before_the_end_of_the_upload(t *testing.T) {
 	b := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too large for me", http.StatusRequestEntityTooLarge)
