@@ -41,6 +41,7 @@ type route4 struct{ agent, typ, service, caller string }
 // series are the metrics of one route.
 type series struct {
 	requests                *prometheus.CounterVec // by status
+	ok                      prometheus.Counter     // of requests, for 200
 	received, sent          prometheus.Counter
 	running                 prometheus.Gauge
 	first, tunnel, upstream prometheus.Observer // the last two nil at the agent
@@ -117,8 +118,10 @@ func (m *metrics) of(r route4) *series {
 	if m.upstream != nil {
 		labels["agent"], labels["caller"] = r.agent, r.caller
 	}
+	requests := m.requests.MustCurryWith(labels)
 	s = &series{
-		requests: m.requests.MustCurryWith(labels),
+		requests: requests,
+		ok:       requests.WithLabelValues("200"),
 		received: m.bytes.WithLabelValues(append(values[:len(values):len(values)], "received")...),
 		sent:     m.bytes.WithLabelValues(append(values[:len(values):len(values)], "sent")...),
 		running:  m.running.WithLabelValues(values...),
@@ -134,8 +137,14 @@ func (m *metrics) of(r route4) *series {
 // end counts an exchange that began with running.Inc.
 func (s *series) end(x *exchange) {
 	s.running.Dec()
-	s.requests.WithLabelValues(strconv.Itoa(x.status)).Inc()
-	s.received.Add(float64(x.received.Load()))
+	if x.status == http.StatusOK {
+		s.ok.Inc()
+	} else {
+		s.requests.WithLabelValues(strconv.Itoa(x.status)).Inc()
+	}
+	if n := x.received.Load(); n > 0 {
+		s.received.Add(float64(n))
+	}
 	s.sent.Add(float64(x.sent.Load()))
 	if x.first > 0 {
 		s.first.Observe(x.first.Seconds())
