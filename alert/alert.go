@@ -99,6 +99,8 @@ type Auth struct {
 	Token    string
 	Username string
 	Password string
+	// Secret is what the callback is signed with, in place of the hub's.
+	Secret string
 }
 
 // AuthType says how a callback is authenticated.

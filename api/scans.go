@@ -54,6 +54,7 @@ type (
 	ScanCallback struct {
 		URL            string            `json:"url" format:"uri"`
 		Authentication *ScanCallbackAuth `json:"authentication,omitempty"`
+		Secret         string            `json:"secret,omitempty" doc:"What the callback is signed with by Standard Webhooks, in place of the hub's own: whsec_ and the base64 of 24 to 64 random bytes"`
 	}
 	ScanCallbackAuth struct {
 		Type     string `json:"type" enum:"none,bearer,basic"`
@@ -185,7 +186,7 @@ func (b *ScanRun) request(by Caller) scan.Request {
 		r.Timeout, r.Priority = time.Duration(b.Options.Timeout)*time.Second, scan.Priority(b.Options.Priority)
 	}
 	if c := b.Callback; c != nil {
-		r.Callback = &scan.Callback{URL: c.URL}
+		r.Callback = &scan.Callback{URL: c.URL, Secret: scan.Secret(c.Secret)}
 		if a := c.Authentication; a != nil {
 			r.Callback.Type, r.Callback.Token = a.Type, scan.Secret(a.Token)
 			r.Callback.Username, r.Callback.Password = a.Username, scan.Secret(a.Password)
@@ -200,7 +201,7 @@ func (a *API) validCallback(c *scan.Callback) error {
 		return nil
 	}
 	err := a.cfg.Callbacks.Validate(c.URL, alert.Auth{
-		Type: alert.AuthType(c.Type), Token: string(c.Token), Username: c.Username, Password: string(c.Password),
+		Type: alert.AuthType(c.Type), Token: string(c.Token), Username: c.Username, Password: string(c.Password), Secret: string(c.Secret),
 	})
 	if err != nil {
 		return huma.Error422UnprocessableEntity(err.Error(), &huma.ErrorDetail{Location: "body.callback", Message: err.Error()})

@@ -12,6 +12,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/rpc"
+	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/internal/config"
 	"reeve.dev/reeve/pki"
@@ -119,6 +120,27 @@ type ScanConfig struct {
 type CallbackConfig struct {
 	// AllowPrivate lets them go to private and loopback addresses.
 	AllowPrivate bool `yaml:"allowPrivate"`
+	// SecretFile and SecretEnv name where the secrets are that callbacks are
+	// signed with which have none of their own; none: those aren't signed.
+	SecretFile string `yaml:"secretFile"`
+	SecretEnv  string `yaml:"secretEnv"`
+}
+
+// webhook is how callbacks are made for callers that reach the API at public.
+func (c CallbackConfig) webhook(public string) webhook.Config {
+	return webhook.Config{PublicURL: public, AllowPrivate: c.AllowPrivate, Secrets: webhook.SecretsIn(c.SecretFile, c.SecretEnv)}
+}
+
+func (c CallbackConfig) validate() error {
+	if c.SecretFile != "" && c.SecretEnv != "" {
+		return errors.New("callbacks: secretFile and secretEnv are both there; keep one")
+	}
+	if read := c.webhook("").Secrets; read != nil {
+		if _, err := read(); err != nil {
+			return fmt.Errorf("callbacks.secretFile or secretEnv: %w", err)
+		}
+	}
+	return nil
 }
 
 // CertificateConfig has the life of agents' certificates, and for how long
@@ -202,6 +224,9 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	if err := c.Audit.validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Callbacks.validate(); err != nil {
 		errs = append(errs, err)
 	}
 	if err := c.Limits.Validate(); err != nil {

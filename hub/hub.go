@@ -160,7 +160,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.public = urlOr(cfg.PublicURL, cfg.Names, apiListener)
 	servicesURL := urlOr(cfg.ServicesURL, cfg.Names, servicesListener)
 
-	callbacks := webhook.Config{PublicURL: h.public, AllowPrivate: cfg.Callbacks.AllowPrivate}
+	callbacks := cfg.Callbacks.webhook(h.public)
 	if err := h.openSinks(cfg, callbacks); err != nil {
 		return nil, err
 	}

@@ -155,6 +155,9 @@ type Callback struct {
 	Token    Secret
 	Username string
 	Password Secret
+	// Secret is what the callback is signed with, in place of the hub's: whsec_
+	// and base64.
+	Secret Secret
 }
 
 // Request asks for one scan.
@@ -175,6 +178,10 @@ type Request struct {
 	// Key makes the request one that may be repeated; the zero value doesn't.
 	// It isn't kept with the scan.
 	Key Key
+	// Permit, if it is there, has the last word once it is known which agent is
+	// meant: with its error nothing is queued. Of a batch it is asked about the
+	// namespace of each selection. It isn't kept.
+	Permit func(Target) error
 }
 
 // Priority says which of an agent's scans come first: each class before the
@@ -324,8 +331,10 @@ type Filter struct {
 	Namespace string
 	Profile   string
 	Batch     BatchID
-	Before    ID
-	Limit     int
+	// Within, unless it is nil, leaves those out that are in none of it.
+	Within []fleet.Scope
+	Before ID
+	Limit  int
 }
 
 // Control is a control that wasn't passed.

@@ -117,6 +117,7 @@ type storedSecret struct {
 	Token    string `json:"token,omitempty"`
 	Username string `json:"username,omitempty"`
 	Password string `json:"password,omitempty"`
+	Secret   string `json:"secret,omitempty"`
 }
 
 func callbackRow(c *alert.Callback) (callback, secret sql.NullString, err error) {
@@ -131,8 +132,8 @@ func callbackRow(c *alert.Callback) (callback, secret sql.NullString, err error)
 		return callback, secret, fmt.Errorf("enqueue callback: %w", err)
 	}
 	callback = sql.NullString{String: string(row), Valid: true}
-	if c.Auth.Type == alert.Bearer || c.Auth.Type == alert.Basic {
-		row, err := json.Marshal(storedSecret{Token: c.Auth.Token, Username: c.Auth.Username, Password: c.Auth.Password})
+	if c.Auth.Type == alert.Bearer || c.Auth.Type == alert.Basic || c.Auth.Secret != "" {
+		row, err := json.Marshal(storedSecret{Token: c.Auth.Token, Username: c.Auth.Username, Password: c.Auth.Password, Secret: c.Auth.Secret})
 		if err != nil {
 			return callback, secret, fmt.Errorf("enqueue callback: %w", err)
 		}
@@ -150,14 +151,14 @@ func callbackOf(callback, secret sql.NullString) (*alert.Callback, error) {
 		return nil, fmt.Errorf("callback: %w", err)
 	}
 	var auth storedSecret
-	if secret.Valid {
+	if secret.String != "" {
 		if err := json.Unmarshal([]byte(secret.String), &auth); err != nil {
 			return nil, errors.New("callback: its credential is damaged")
 		}
 	}
 	return &alert.Callback{
 		URL:  row.URL,
-		Auth: alert.Auth{Type: row.AuthType, Token: auth.Token, Username: auth.Username, Password: auth.Password},
+		Auth: alert.Auth{Type: row.AuthType, Token: auth.Token, Username: auth.Username, Password: auth.Password, Secret: auth.Secret},
 		Scan: row.Scan, Status: row.Status, Outcome: row.Outcome, Reason: row.Reason,
 		Counts: row.Counts, Finished: fromMicros(row.Finished),
 	}, nil
@@ -263,12 +264,12 @@ func leased(ctx context.Context, tx *Tx, token string) ([]alert.Alert, error) {
 		if err != nil {
 			return nil, err
 		}
-		if a.Callback != nil && secret.Valid {
+		if a.Callback != nil && secret.String != "" {
 			var auth storedSecret
 			if err := json.Unmarshal([]byte(secret.String), &auth); err != nil {
 				return nil, errors.New("a callback's credential is damaged")
 			}
-			a.Callback.Auth.Token, a.Callback.Auth.Username, a.Callback.Auth.Password = auth.Token, auth.Username, auth.Password
+			a.Callback.Auth.Token, a.Callback.Auth.Username, a.Callback.Auth.Password, a.Callback.Auth.Secret = auth.Token, auth.Username, auth.Password, auth.Secret
 		}
 		out = append(out, a)
 	}
@@ -348,7 +349,7 @@ func setDue(ctx context.Context, tx *Tx, key string, due time.Time, besides stri
 }
 
 func eraseSecret(ctx context.Context, tx *Tx, id alert.ID) error {
-	_, err := tx.Exec(ctx, `UPDATE alert SET secret = NULL WHERE id = ? AND state <> 'pending' AND secret IS NOT NULL`, id)
+	_, err := tx.Exec(ctx, `UPDATE alert SET secret = '' WHERE id = ? AND state <> 'pending' AND secret <> ''`, id)
 	return err
 }
 
@@ -439,16 +440,16 @@ func (s *Store) Alerts(ctx context.Context, f alert.Filter) ([]alert.Alert, erro
 // ReplayAlert implements alert.Outbox.
 func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 	return s.update(ctx, func(tx *Tx) error {
-		a, key, err := alertByID(ctx, tx, id, tx.dialect.ForUpdate)
+		_, key, err := alertByID(ctx, tx, id, tx.dialect.ForUpdate)
 		if err != nil {
 			return err
 		}
 		var lost int
-		err = tx.QueryRow(ctx, `SELECT COUNT(*) FROM alert WHERE id = ? AND secret IS NULL`, id).Scan(&lost)
+		err = tx.QueryRow(ctx, `SELECT COUNT(*) FROM alert WHERE id = ? AND secret = ''`, id).Scan(&lost)
 		if err != nil {
 			return fmt.Errorf("replay alert %q: %w", string(id), err)
 		}
-		if lost > 0 && a.Callback != nil && a.Callback.Auth.Type != alert.NoAuth && a.Callback.Auth.Type != "" {
+		if lost > 0 {
 			return fmt.Errorf("replay alert %q: %w", string(id), alert.ErrSecretErased)
 		}
 		_, err = tx.Exec(ctx, `UPDATE alert SET state = 'pending', done_at = 0 WHERE id = ?`, id)

@@ -67,6 +67,7 @@ type callbackRequest struct {
 type callbackSecret struct {
 	Token    string `json:"token,omitempty"`
 	Password string `json:"password,omitempty"`
+	Secret   string `json:"secret,omitempty"`
 }
 
 // CreateScan implements scan.Store.
@@ -122,7 +123,7 @@ func insertScan(ctx context.Context, tx *Tx, c scan.Scan) error {
 		if callback, err = json.Marshal(callbackRequest{URL: cb.URL, Type: cb.Type, Username: cb.Username}); err != nil {
 			return fmt.Errorf("callback: %w", err)
 		}
-		if secret, err = json.Marshal(callbackSecret{Token: string(cb.Token), Password: string(cb.Password)}); err != nil {
+		if secret, err = json.Marshal(callbackSecret{Token: string(cb.Token), Password: string(cb.Password), Secret: string(cb.Secret)}); err != nil {
 			return fmt.Errorf("callback: %w", err)
 		}
 	}
@@ -242,7 +243,7 @@ func callbackOfScan(callback, secret string) (*scan.Callback, error) {
 	}
 	return &scan.Callback{
 		URL: c.URL, Type: c.Type, Username: c.Username,
-		Token: scan.Secret(p.Token), Password: scan.Secret(p.Password),
+		Token: scan.Secret(p.Token), Password: scan.Secret(p.Password), Secret: scan.Secret(p.Secret),
 	}, nil
 }
 
@@ -477,7 +478,7 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 		URL: cb.URL,
 		Auth: alert.Auth{
 			Type: alert.AuthType(cb.Type), Username: cb.Username,
-			Token: string(cb.Token), Password: string(cb.Password),
+			Token: string(cb.Token), Password: string(cb.Password), Secret: string(cb.Secret),
 		},
 		Scan: string(c.ID), Status: string(f.Status), Outcome: string(f.Verdict.Outcome),
 		Reason: f.Reason, Counts: n, Finished: now,

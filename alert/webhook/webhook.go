@@ -4,9 +4,12 @@
 // The URL is chosen by whoever may ask for a scan, so it is untrusted: it
 // must lead to a public address (judged at the connection, after DNS), no
 // redirect is followed, no proxy is used, a credential is sent over TLS only,
-// and of the answer little is read. The headers webhook-id and
-// webhook-timestamp are those of Standard Webhooks; the id is the same when a
-// callback is repeated.
+// and of the answer little is read.
+//
+// The headers webhook-id, webhook-timestamp and webhook-signature are those of
+// Standard Webhooks (https://www.standardwebhooks.com, 1.0.0). The id is the
+// same when a callback is repeated; the signature is by the secret that came
+// with the request or, without one, by each of the hub's.
 package webhook
 
 import (
@@ -49,6 +52,9 @@ type Config struct {
 	// AllowPrivate permits addresses that aren't public, for a hub whose
 	// callers are in its own network.
 	AllowPrivate bool
+	// Secrets gives the secrets that sign a callback which has none of its own;
+	// nil: such a one isn't signed. See SecretsIn.
+	Secrets func() ([][]byte, error)
 	// RootCAs are who may vouch for the receiver; nil means the system's.
 	RootCAs *x509.CertPool
 }
@@ -80,6 +86,11 @@ func (c Config) Validate(rawURL string, auth alert.Auth) error {
 		}
 	default:
 		return fmt.Errorf("callback authentication: type %q is none of bearer, basic, none", string(auth.Type))
+	}
+	if auth.Secret != "" {
+		if _, err := ParseSecret(auth.Secret); err != nil {
+			return fmt.Errorf("callback secret: %w", err)
+		}
 	}
 	if u.Scheme == "http" && auth.Type != alert.NoAuth && auth.Type != "" {
 		return errors.New("callback URL: a credential is sent over https only")
@@ -206,7 +217,11 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := s.request(ctx, a)
+	keys, err := s.keys(c.Auth)
+	if err != nil {
+		return &alert.Error{Err: fmt.Errorf("the hub's secrets for signatures can't be read: %w", err)}
+	}
+	req, err := s.request(ctx, a, keys)
 	if err != nil {
 		return permanent(err)
 	}
@@ -221,7 +236,19 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	return classify(resp)
 }
 
-func (s *Sink) request(ctx context.Context, a alert.Alert) (*http.Request, error) {
+// keys are what a callback is signed with.
+func (s *Sink) keys(auth alert.Auth) ([][]byte, error) {
+	switch {
+	case auth.Secret != "":
+		key, err := ParseSecret(auth.Secret)
+		return [][]byte{key}, err
+	case s.cfg.Secrets != nil:
+		return s.cfg.Secrets()
+	}
+	return nil, nil
+}
+
+func (s *Sink) request(ctx context.Context, a alert.Alert, keys [][]byte) (*http.Request, error) {
 	c := a.Callback
 	body := callback{ID: c.Scan, Status: c.Status, Outcome: c.Outcome, Reason: c.Reason, Counts: c.Counts, FinishedAt: c.Finished}
 	if s.cfg.PublicURL != "" {
@@ -241,8 +268,12 @@ func (s *Sink) request(ctx context.Context, a alert.Alert) (*http.Request, error
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "reeve")
+	now := strconv.FormatInt(time.Now().Unix(), 10)
 	req.Header.Set("Webhook-Id", string(a.ID))
-	req.Header.Set("Webhook-Timestamp", strconv.FormatInt(time.Now().Unix(), 10))
+	req.Header.Set("Webhook-Timestamp", now)
+	if len(keys) > 0 {
+		req.Header.Set("Webhook-Signature", sign(keys, string(a.ID), now, data))
+	}
 	switch c.Auth.Type {
 	case alert.Bearer:
 		req.Header.Set("Authorization", "Bearer "+c.Auth.Token)

@@ -213,6 +213,8 @@ func TestConfig_Validate(t *testing.T) {
 		{"https://ci.example.com/", alert.Auth{Type: alert.Bearer}, "token"},
 		{"https://ci.example.com/", alert.Auth{Type: alert.Basic, Password: "p"}, "username"},
 		{"https://ci.example.com/", alert.Auth{Type: "digest"}, "digest"},
+		{"https://ci.example.com/", alert.Auth{Secret: "whsec_x"}, "whsec_"},
+		{"http://169.254.169.254/latest/meta-data", alert.Auth{}, "private"},
 	} {
 		err := Config{}.Validate(tc.url, tc.auth)
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {

@@ -290,15 +290,15 @@ func testAlerts(t *testing.T, open func(*testing.T) *store.Store) {
 	t.Run("a callback's credential is erased when it's done", func(t *testing.T) {
 		for _, end := range []alert.State{alert.Delivered, alert.Dead, alert.Skipped} {
 			s := open(t)
-			id := Outcomes(t, s, nil, []string{"x"}, &scan.Callback{URL: "https://ci.test/done", Type: "bearer", Token: "hush"})
+			id := Outcomes(t, s, nil, []string{"x"}, &scan.Callback{URL: "https://ci.test/done", Type: "bearer", Token: "hush", Secret: "whsec_1"})
 			now := time.Now().Add(time.Second)
 			a := lease(t, s, alert.CallbackSink, "t1", 1, now).Alerts[0]
 			want := &alert.Callback{
-				URL: "https://ci.test/done", Auth: alert.Auth{Type: alert.Bearer, Token: "hush"},
+				URL: "https://ci.test/done", Auth: alert.Auth{Type: alert.Bearer, Token: "hush", Secret: "whsec_1"},
 				Scan: string(id), Status: "completed", Outcome: "failed", Counts: hdf.Counts{Failed: 1}, Finished: a.Callback.Finished,
 			}
 			equal(t, "callback", a.Callback, want)
-			if got := alertOf(t, s, a.ID).Callback.Auth.Token; got != "" {
+			if got := alertOf(t, s, a.ID).Callback.Auth; got.Token+got.Secret != "" {
 				t.Error("a person sees the credential")
 			}
 			if end == alert.Skipped {
