@@ -109,13 +109,30 @@ func (s *Set) readFile(name string, allowEmpty bool) (string, error) {
 	case len(data) == 0 && !allowEmpty:
 		return "", s.skip("File is empty: %s", name)
 	}
-	return string(data), nil
+	return s.text(data), nil
 }
+
+// text is data, which the target answered. It is one text in the whole run: a
+// profile may ask for the same file in each of its controls.
+func (s *Set) text(data []byte) string {
+	if len(data) == 0 || len(data) > maxText {
+		return string(data)
+	}
+	t, known := s.texts[&data[0]]
+	if !known || len(t) != len(data) {
+		t = string(data)
+		s.texts[&data[0]] = t
+	}
+	return t
+}
+
+// maxText is the size of a text that is kept for the next one who asks.
+const maxText = 1 << 20
 
 // readOptional returns the content of a file, empty when there is none.
 func (s *Set) readOptional(name string) (string, bool, error) {
 	data, ok, err := (&fileRes{s, name}).content()
-	return string(data), ok, err
+	return s.text(data), ok, err
 }
 
 // real is the path behind all links, as readlink -f prints it; empty for a
@@ -206,7 +223,7 @@ func defineFileMethods(s *Set, k *ruby.Class) {
 		if err != nil || !ok {
 			return nil, err
 		}
-		return str(string(data)), nil
+		return str(s.text(data)), nil
 	})
 	def(k, "link_path", func(c *ruby.Call, f *fileRes) (ruby.Value, error) {
 		if link, err := f.isLink(); err != nil || !link {

@@ -47,6 +47,7 @@ type Set struct {
 	table    tableClasses
 	debs     []packageInfo            // dpkg's, once they were read
 	rpms     map[string][]packageInfo // rpm's, by the folder of their database
+	texts    map[*byte]string         // of what the target answered
 	late     map[string]func()        // defines a resource of that name, which nobody has asked for yet
 
 	skipped, failed *ruby.Class
@@ -61,7 +62,7 @@ func Install(in *ruby.Interp, t target.Target, opt Options) (*Set, error) {
 	}
 	s := &Set{
 		in: in, t: target.Cache(t), log: opt.Logger, platform: platform,
-		registry: map[string]*ruby.Class{}, names: map[*ruby.Class]string{}, supports: map[string][]*ruby.Hash{},
+		registry: map[string]*ruby.Class{}, names: map[*ruby.Class]string{}, supports: map[string][]*ruby.Hash{}, texts: map[*byte]string{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

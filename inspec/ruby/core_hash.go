@@ -490,7 +490,8 @@ func (in *Interp) bootHash() {
 	k.DefN("symbolize_keys", 0, 0, convertKeys(func(c *Call, k Value) Value { return Symbol(c.In.ToS(k)) }))
 	k.DefN("stringify_keys", 0, 0, convertKeys(func(c *Call, k Value) Value { return NewString(c.In.ToS(k)) }))
 	k.DefN("to_proc", 0, 0, func(c *Call) (Value, error) {
-		return c.In.NewProc(1, func(d *Call) (Value, error) { return c.In.hashGet(self(c), d.Arg(0)) }), nil
+		h := self(c)
+		return c.In.NewProc(1, func(d *Call) (Value, error) { return d.In.hashGet(h, d.Arg(0)) }), nil
 	})
 }
 

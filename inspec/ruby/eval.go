@@ -980,9 +980,11 @@ func (in *Interp) invoke(fr *frame, m *method, recv Value, name string, args []V
 		if len(in.stack) >= in.limits.Depth {
 			return nil, &LimitError{Limit: "depth"}
 		}
+		c := in.call()
 		in.stack = append(in.stack, stackEntry{in.file, in.line, name})
-		c := &Call{In: in, Self: recv, Args: args, Block: blk, Name: name, File: in.file, Line: in.line, fr: fr}
+		*c = Call{In: in, Self: recv, Args: args, Block: blk, Name: name, File: in.file, Line: in.line, fr: fr}
 		v, err := m.native(c)
+		*c = Call{}
 		in.stack = in.stack[:len(in.stack)-1]
 		return v, err
 	case m.def != nil:
@@ -1008,6 +1010,19 @@ func (in *Interp) invoke(fr *frame, m *method, recv Value, name string, args []V
 		return args[0], in.ivarSet(recv, m.setter, args[0])
 	}
 	return nil, in.noMethod("undefined method", recv, name)
+}
+
+// call is the Call for a method that is about to be put on the stack. There is
+// one for each depth: it is the method's until it returns.
+func (in *Interp) call() *Call {
+	depth := len(in.stack)
+	for len(in.calls) <= depth {
+		in.calls = append(in.calls, nil)
+	}
+	if in.calls[depth] == nil {
+		in.calls[depth] = &Call{}
+	}
+	return in.calls[depth]
 }
 
 func (in *Interp) arityError(given, least, most int) error {

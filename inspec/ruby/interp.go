@@ -20,7 +20,8 @@ type Interp struct {
 	epoch  uint64 // of method tables; caches of an older one are stale
 	addrs  uint64
 	stack  []stackEntry
-	file   string // of the call being made
+	calls  []*Call // one for each depth of stack, of methods in Go
+	file   string  // of the call being made
 	line   int
 	errors []*Exception // $!, innermost rescue last
 

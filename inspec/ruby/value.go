@@ -284,7 +284,8 @@ func (p *Proc) Program() *Program {
 // Self is the receiver that the block was made in.
 func (p *Proc) Self() Value { return p.self }
 
-// Call is one call of a method that is implemented in Go.
+// Call is one call of a method that is implemented in Go. It is the method's
+// until that returns: what outlives it takes what it needs out of it.
 type Call struct {
 	In    *Interp
 	Self  Value
