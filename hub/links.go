@@ -172,7 +172,7 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 	err = tunnel.Serve(ctx, s, ls.handler(l))
 	ls.drop(l)
 	log.InfoContext(ctx, "link down", "reason", err)
-	ls.see(context.WithoutCancel(ctx), l)
+	ls.see(context.WithoutCancel(ctx), []*link{l})
 }
 
 // handler is what the agent at the other end of l can ask for.
@@ -467,19 +467,19 @@ func (ls *links) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for _, l := range ls.all() {
-				ls.see(ctx, l)
-			}
+			ls.see(ctx, ls.all())
 		}
 	}
 }
 
-func (ls *links) see(ctx context.Context, l *link) {
-	peer := l.peer()
-	if peer.Instance == "" {
-		return
+func (ls *links) see(ctx context.Context, seen []*link) {
+	var peers []fleet.Peer
+	for _, l := range seen {
+		if peer := l.peer(); peer.Instance != "" {
+			peers = append(peers, peer)
+		}
 	}
-	if err := ls.store.SeeAgent(ctx, peer.Agent, peer.Instance, time.Now()); err != nil && ctx.Err() == nil {
-		ls.log.WarnContext(ctx, "note that an agent is here", "agent", peer.Agent, "error", err)
+	if err := ls.store.SeeAgents(ctx, peers, time.Now()); err != nil && ctx.Err() == nil {
+		ls.log.WarnContext(ctx, "note that agents are here", "agents", len(peers), "error", err)
 	}
 }

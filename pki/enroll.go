@@ -264,7 +264,10 @@ func (e *Enroller) TLSConfig() *tls.Config {
 		MinVersion: tls.VersionTLS13,
 		RootCAs:    e.pool,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return e.current.Load(), nil
+			cert := *e.current.Load()
+			// The hub has the CA, and would keep another for each carrier.
+			cert.Certificate = cert.Certificate[:1]
+			return &cert, nil
 		},
 	}
 }

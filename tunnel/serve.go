@@ -44,7 +44,7 @@ func Serve(ctx context.Context, s *Session, h http.Handler) error {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			ctx, cancel := context.WithCancelCause(ctx)
 			c.(*stream).onGone(func() { cancel(errGone) })
-			return ctx
+			return context.WithValue(ctx, streamKey{}, c)
 		},
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if state == http.StateHijacked {

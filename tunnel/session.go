@@ -124,17 +124,18 @@ type Session struct {
 	draining chan struct{} // closed once either side drains
 
 	mu       sync.Mutex
-	streams  map[uint32]*stream       // guarded by mu
-	next     uint32                   // guarded by mu; the next stream that this side opens
-	last     uint32                   // guarded by mu; the last that the other side opened
-	foreign  int                      // guarded by mu; streams that the other side opened
-	accepts  []*stream                // guarded by mu
-	accepted sync.Cond                // on mu
-	pings    map[uint64]chan struct{} // guarded by mu; those of Ping
-	nonce    uint64                   // guarded by mu
-	err      error                    // guarded by mu; why it is closed
-	drained  []func()                 // guarded by mu; called when a drain begins
-	alive    *time.Timer              // guarded by mu; nil once closed
+	streams  map[uint32]*stream                  // guarded by mu
+	next     uint32                              // guarded by mu; the next stream that this side opens
+	last     uint32                              // guarded by mu; the last that the other side opened
+	foreign  int                                 // guarded by mu; streams that the other side opened
+	accepts  []*stream                           // guarded by mu
+	accepted sync.Cond                           // on mu
+	pings    map[uint64]chan struct{}            // guarded by mu; those of Ping
+	nonce    uint64                              // guarded by mu
+	err      error                               // guarded by mu; why it is closed
+	drained  []func()                            // guarded by mu; called when a drain begins
+	answers  map[*stream]context.CancelCauseFunc // guarded by mu; under way in Later
+	alive    *time.Timer                         // guarded by mu; nil once closed
 	// The steps of a drain, guarded by mu: said here, said there, and then
 	// gone.
 	drainHere, drainThere, goneHere, goneThere bool
@@ -260,6 +261,9 @@ func (s *Session) drain() {
 		s.running.Go(f)
 	}
 	s.drained = nil
+	for _, cancel := range s.answers {
+		cancel(ErrDraining)
+	}
 	s.settle()
 }
 

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	_ "net/http/pprof" // for REEVE_BENCH_PPROF
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,6 +178,9 @@ func beHub(ctx context.Context, dir string, port int) error {
 	if err != nil {
 		return err
 	}
+	if at := os.Getenv("REEVE_BENCH_PPROF"); at != "" {
+		go http.ListenAndServe(at, nil) // to look into it while it is measured
+	}
 	runtime.GC()
 	fmt.Println("https://" + h.Addrs().API.String())
 	return h.Run(ctx)
@@ -206,6 +210,7 @@ func (f *manyAgents) identities() error {
 		if f.certs[i], err = tls.X509KeyPair(cert, key); err != nil {
 			return err
 		}
+		f.certs[i].Certificate = f.certs[i].Certificate[:1] // as agents do
 	}
 	return nil
 }

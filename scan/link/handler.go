@@ -14,6 +14,7 @@ import (
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/tunnel"
 )
 
 // Queue is what the handler serves; *scan.Queue is one.
@@ -56,12 +57,12 @@ func (h *handler) serve(f func(http.ResponseWriter, *http.Request, fleet.Peer) e
 			return
 		}
 		if err := f(w, r, peer); err != nil {
-			h.fail(w, r, peer, err)
+			h.fail(r.Context(), w, r.URL.Path, peer, err)
 		}
 	}
 }
 
-func (h *handler) fail(w http.ResponseWriter, r *http.Request, peer fleet.Peer, err error) {
+func (h *handler) fail(ctx context.Context, w http.ResponseWriter, path string, peer fleet.Peer, err error) {
 	for _, c := range codes {
 		if errors.Is(err, c.err) {
 			reply(w, c.status, refusal{Code: c.code, Error: err.Error()})
@@ -73,8 +74,8 @@ func (h *handler) fail(w http.ResponseWriter, r *http.Request, peer fleet.Peer, 
 		reply(w, http.StatusBadRequest, refusal{Code: "malformed", Error: err.Error()})
 		return
 	}
-	if r.Context().Err() == nil {
-		h.log.ErrorContext(r.Context(), "cannot serve an agent", "agent", peer.Agent, "path", r.URL.Path, "error", err)
+	if ctx.Err() == nil {
+		h.log.ErrorContext(ctx, "cannot serve an agent", "agent", peer.Agent, "path", path, "error", err)
 	}
 	reply(w, http.StatusInternalServerError, refusal{Code: "internal", Error: "the hub could not do this now; see its log"})
 }
@@ -101,17 +102,22 @@ func (h *handler) lease(w http.ResponseWriter, r *http.Request, peer fleet.Peer)
 	if err := decode(w, r, &m); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), leaseWait)
-	defer cancel()
-	job, err := h.q.Lease(ctx, peer, m.Kinds, m.Holding)
-	if err != nil {
-		return err
-	}
-	if job == nil {
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	return give(w, job)
+	path := r.URL.Path
+	tunnel.Later(w, r, func(ctx context.Context, w http.ResponseWriter) {
+		ctx, cancel := context.WithTimeout(ctx, leaseWait)
+		defer cancel()
+		job, err := h.q.Lease(ctx, peer, m.Kinds, m.Holding)
+		switch {
+		case err == nil && job == nil:
+			w.WriteHeader(http.StatusNoContent)
+		case err == nil:
+			err = give(w, job)
+		}
+		if err != nil {
+			h.fail(ctx, w, path, peer, err)
+		}
+	})
+	return nil
 }
 
 func give(w http.ResponseWriter, job *scan.Job) error {
