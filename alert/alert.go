@@ -63,7 +63,7 @@ type Alert struct {
 	Sink    string
 	Outcome fleet.Outcome
 	// Seq rises by the order of enqueueing within one owner, repo, policy
-	// and sink; it begins at 1.
+	// and sink; it begins at 1, and again once none of them is kept.
 	Seq int64
 	// Callback is set on the alerts of CallbackSink only.
 	Callback *Callback

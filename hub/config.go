@@ -49,6 +49,7 @@ type Config struct {
 	Sinks        []SinkConfig      `yaml:"sinks"`
 	Scan         ScanConfig        `yaml:"scan"`
 	Callbacks    CallbackConfig    `yaml:"callbacks"`
+	Retention    RetentionConfig   `yaml:"retention"`
 	Certificates CertificateConfig `yaml:"certificates"`
 	Access       AccessConfig      `yaml:"access"`
 	Limits       forward.Limits    `yaml:"limits"`
@@ -169,6 +170,7 @@ func Defaults() Config {
 		Certificates: CertificateConfig{AgentLife: pki.AgentLife, AgentGrace: pki.AgentGrace},
 		Grace:        20 * time.Second,
 		Audit:        defaultAudit(),
+		Retention:    defaultRetention(),
 		Log:          LogConfig{Format: "text"},
 	}
 }
@@ -227,6 +229,9 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	if err := c.Callbacks.validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Retention.validate(); err != nil {
 		errs = append(errs, err)
 	}
 	if err := c.Limits.Validate(); err != nil {

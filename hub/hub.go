@@ -52,6 +52,8 @@ type Hub struct {
 	audit    *auditing
 	// recordings is how long those are kept.
 	recordings time.Duration
+	retention  RetentionConfig
+	holder     string        // names this hub among those on the same database
 	grace      time.Duration // of what is forwarded, at the end
 
 	addrs   Addrs
@@ -97,7 +99,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	h := &Hub{log: logger, recordings: cfg.Audit.Recordings.KeepFor, grace: cfg.Grace}
+	h := &Hub{log: logger, recordings: cfg.Audit.Recordings.KeepFor, retention: cfg.Retention, holder: "hub", grace: cfg.Grace}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.Close())
@@ -284,15 +286,14 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config) error {
 		h.onClose(s.Close)
 		sinks[c.Name] = s
 	}
-	holder := "hub"
 	if cfg.Database.URL != "" {
 		var err error
-		if holder, err = replicaID(cfg.DataDir); err != nil {
+		if h.holder, err = replicaID(cfg.DataDir); err != nil {
 			return err
 		}
 	}
 	h.alert = alert.NewWorker(alert.Config{
-		Store: h.store, Sinks: sinks, Holder: holder, Logger: h.log.With("component", "alerts"),
+		Store: h.store, Sinks: sinks, Holder: h.holder, Logger: h.log.With("component", "alerts"),
 	})
 	return nil
 }
@@ -487,6 +488,7 @@ func (h *Hub) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
+		h.sweepOld(ctx)
 		if _, err := h.store.SweepBlobs(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			h.log.WarnContext(ctx, "sweep documents, will retry", "error", err)
 		}

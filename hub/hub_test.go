@@ -671,7 +671,10 @@ func TestNew_saysWhatIsWrong(t *testing.T) {
 		"sink without CA": {func(c *hub.Config) {
 			c.Sinks = []hub.SinkConfig{{Name: "s", Type: "rpc", Endpoint: "h:1", CAFile: "/none"}}
 		}, "/none"},
-		"unknown sink": {func(c *hub.Config) { c.Sinks = []hub.SinkConfig{{Name: "s", Type: "pigeon", Endpoint: "h:1"}} }, "sinks[0].type"},
+		"retention of a minute": {func(c *hub.Config) { c.Retention.Scans.KeepFor = time.Minute }, "retention.scans.keepFor"},
+		"no dead letters":       {func(c *hub.Config) { c.Retention.Alerts.DeadFor = -1 }, "retention.alerts.deadFor"},
+		"no secret":             {func(c *hub.Config) { c.Callbacks.SecretFile = "/none" }, "callbacks.secretFile"},
+		"unknown sink":          {func(c *hub.Config) { c.Sinks = []hub.SinkConfig{{Name: "s", Type: "pigeon", Endpoint: "h:1"}} }, "sinks[0].type"},
 		"sink there twice": {func(c *hub.Config) {
 			s := hub.SinkConfig{Name: "s", Type: "rpc", Endpoint: "h:1"}
 			c.Sinks = []hub.SinkConfig{s, s}

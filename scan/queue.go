@@ -21,6 +21,7 @@ import (
 // decides.
 type Store interface {
 	BatchStore
+	HistoryStore
 	// CreateScan keeps the scan and its request's Key, if it has one. It
 	// returns ErrKeyUsed, and keeps nothing, where the caller has a scan by
 	// that name already.

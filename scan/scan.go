@@ -305,6 +305,8 @@ type Scan struct {
 	Lease     Lease
 	Progress  Progress
 	Counts    hdf.Counts
+	// Compliance is that of the Verdict.
+	Compliance int
 	// Findings are the bounds of the threshold that weren't met.
 	Findings []string
 
@@ -327,8 +329,10 @@ type Filter struct {
 	Namespace string
 	Profile   string
 	Batch     BatchID
-	Before    ID
-	Limit     int
+	// Series chooses the completed scans of one target.
+	Series *Series
+	Before ID
+	Limit  int
 }
 
 // Control is a control that wasn't passed.
@@ -340,9 +344,12 @@ type Control struct {
 
 // Verdict is what results come to.
 type Verdict struct {
-	Outcome  Outcome
-	Counts   hdf.Counts
-	Findings []string
+	Outcome Outcome
+	Counts  hdf.Counts
+	// Compliance is the rounded percentage of the controls that apply which
+	// passed.
+	Compliance int
+	Findings   []string
 	// Bad are the controls that failed or couldn't be judged, in the order
 	// of the document.
 	Bad []Control
@@ -353,8 +360,9 @@ type Verdict struct {
 // skipped, and at least one pass. A document without controls never passes:
 // nothing was judged.
 func judge(doc *hdf.Results, threshold bool, findings []string) Verdict {
-	v := Verdict{Outcome: Passed, Counts: doc.Counts(), Findings: findings}
-	for _, f := range doc.Findings() {
+	list := doc.Findings()
+	v := Verdict{Outcome: Passed, Counts: doc.Counts(), Compliance: hdf.Count(list).Compliance(), Findings: findings}
+	for _, f := range list {
 		if c := f.Control; c.Status == hdf.Failed || c.Status == hdf.Error {
 			v.Bad = append(v.Bad, Control{ID: c.ID, Title: c.Title, Status: c.Status})
 		}

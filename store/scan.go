@@ -189,7 +189,7 @@ func byKey(ctx context.Context, tx *Tx, k scan.Key, now time.Time) (id string, e
 const scanColumns = `id, status, outcome, reason, agent, namespace, pod, container, uri,
 	profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout, requested_by, callback, callback_secret,
 	created, started, finished, expires, attempt, lease_instance, lease_expires, done, total, control,
-	passed, failed, skipped, errors, findings, result_digest, result_size, batch, selector, class, not_before`
+	passed, failed, skipped, errors, compliance, findings, result_digest, result_size, batch, selector, class, not_before`
 
 func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	var (
@@ -201,7 +201,7 @@ func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	err = row.Scan(&c.ID, &c.Status, &c.Outcome, &c.Reason, &t.Agent, &t.Namespace, &t.Pod, &t.Container, &t.URI,
 		&r.Profile, &c.ProfileVersion, &c.ProfileDigest, &r.Threshold, &c.ThresholdDigest, &inputs, &timeout, &r.RequestedBy, &callback, &secret,
 		&created, &started, &finished, &expires, &c.Attempt, &c.Lease.Instance, &leased, &c.Progress.Done, &c.Progress.Total, &c.Progress.Control,
-		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &findings, &c.ResultDigest, &c.ResultSize,
+		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &c.Compliance, &findings, &c.ResultDigest, &c.ResultSize,
 		&c.Batch, &selector, &class, &next)
 	if err != nil {
 		return c, err
@@ -295,18 +295,26 @@ func (s *Store) Scans(ctx context.Context, f scan.Filter) (out []scan.Scan, err 
 	if f.Batch != "" {
 		with("batch = ?", f.Batch)
 	}
+	if f.Series != nil {
+		one, of := oneSeries(*f.Series)
+		where, args = append(where, one), append(args, of...)
+	}
 	if f.Before != "" {
 		with("id < ?", f.Before)
 	}
-	limit := min(f.Limit, 1000)
-	if limit <= 0 {
-		limit = 100
-	}
 	err = s.view(ctx, func(tx *Tx) error {
-		out, err = queryScans(ctx, tx, strings.Join(where, " AND ")+` ORDER BY id DESC LIMIT ?`, append(args, limit)...)
+		out, err = queryScans(ctx, tx, strings.Join(where, " AND ")+` ORDER BY id DESC LIMIT ?`, append(args, pageLimit(f.Limit))...)
 		return err
 	})
 	return out, err
+}
+
+// pageLimit is how many rows a page has that was asked for with limit.
+func pageLimit(limit int) int {
+	if limit <= 0 {
+		return 100
+	}
+	return min(limit, 1000)
 }
 
 func queryScans(ctx context.Context, tx *Tx, where string, args ...any) ([]scan.Scan, error) {
@@ -459,10 +467,10 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	}
 	if _, err := tx.Exec(ctx, `
 		UPDATE scans SET status = ?, outcome = ?, reason = ?, finished = ?, lease_expires = 0, callback_secret = '',
-			done = ?, total = ?, passed = ?, failed = ?, skipped = ?, errors = ?, findings = ?, result_digest = ?, result_size = ?
+			done = ?, total = ?, passed = ?, failed = ?, skipped = ?, errors = ?, compliance = ?, findings = ?, result_digest = ?, result_size = ?
 		WHERE id = ?`,
 		c.Status, f.Verdict.Outcome, f.Reason, micros(now),
-		done, total, n.Passed, n.Failed, n.Skipped, n.Error, string(findings), f.ResultDigest, f.ResultSize, c.ID); err != nil {
+		done, total, n.Passed, n.Failed, n.Skipped, n.Error, f.Verdict.Compliance, string(findings), f.ResultDigest, f.ResultSize, c.ID); err != nil {
 		return err
 	}
 	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {

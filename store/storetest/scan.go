@@ -50,6 +50,10 @@ var scanTests = map[string]func(*testing.T, *store.Store){
 	"keeps nothing of a finish that fails":      finishIsOne,
 	"shows a profile only to its agents":        guardsProfiles,
 	"sweeps documents that no scan names":       sweeps,
+	"forgets scans":                             forgetsScans,
+	"forgets many scans":                        forgetsMany,
+	"forgets batches":                           forgetsBatches,
+	"knows the history":                         knowsHistory,
 }
 
 func newScan(agent fleet.AgentName) scan.Scan {

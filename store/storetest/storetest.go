@@ -18,6 +18,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 	t.Run("thresholds", func(t *testing.T) { thresholds(t, open(t)) })
 	t.Run("audit", func(t *testing.T) { auditLog(t, open) })
 	t.Run("recordings", func(t *testing.T) { recordings(t, open(t)) })
+	t.Run("duties", func(t *testing.T) { sharesDuties(t, open(t)) })
+	t.Run("old alerts", func(t *testing.T) { forgetsAlerts(t, open(t)) })
 	t.Run("replicas", func(t *testing.T) { replicas(t, open(t)) })
 	for name, test := range scanTests {
 		t.Run("scans/"+name, func(t *testing.T) { test(t, open(t)) })

@@ -1,0 +1,85 @@
+package scan
+
+import (
+	"context"
+	"fmt"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/hdf"
+)
+
+// Series is what is scanned again and again: one target by one profile, of
+// whatever version, and one threshold.
+type Series struct {
+	Target    Target
+	Profile   string
+	Threshold string
+}
+
+// Series is what s is one scan of.
+func (s Scan) Series() Series {
+	return Series{Target: s.Request.Target, Profile: s.Request.Profile, Threshold: s.Request.Threshold}
+}
+
+// HistoryStore knows what was scanned before.
+type HistoryStore interface {
+	// Latest lists the last completed scan of each series, the newest first.
+	Latest(ctx context.Context, f LatestFilter) ([]Scan, error)
+}
+
+// LatestFilter chooses series; the zero value of a member chooses all. Before
+// is the id at which the last page ended.
+type LatestFilter struct {
+	Agent     fleet.AgentName
+	Namespace string
+	Profile   string
+	Outcome   Outcome
+	Before    ID
+	Limit     int
+}
+
+// Latest tells how everything stood when it was last scanned: the last
+// completed scan of each series, the newest first.
+func (q *Queue) Latest(ctx context.Context, f LatestFilter) ([]Scan, error) {
+	scans, err := q.cfg.Store.Latest(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("list what was scanned last: %w", err)
+	}
+	return scans, nil
+}
+
+// Previous is the completed scan of the same series before s, or ErrNotFound.
+func (q *Queue) Previous(ctx context.Context, s Scan) (Scan, error) {
+	series := s.Series()
+	found, err := q.cfg.Store.Scans(ctx, Filter{Series: &series, Before: s.ID, Limit: 1})
+	switch {
+	case err != nil:
+		return Scan{}, fmt.Errorf("the scan before %s: %w", s.ID, err)
+	case len(found) == 0:
+		return Scan{}, fmt.Errorf("there is no completed scan of the same target, profile and threshold before %s: %w", s.ID, ErrNotFound)
+	}
+	return found[0], nil
+}
+
+// Compare holds the results of a scan against those of an earlier one. It is
+// ErrNoResult if either has none.
+func (q *Queue) Compare(ctx context.Context, before, after Scan) (Comparison, error) {
+	select {
+	case q.judging <- struct{}{}:
+		defer func() { <-q.judging }()
+	case <-ctx.Done():
+		return Comparison{}, context.Cause(ctx)
+	}
+	var docs [2]*hdf.Results
+	for i, s := range []Scan{before, after} {
+		if s.ResultDigest == "" {
+			return Comparison{}, fmt.Errorf("scan %s is %s: %w", s.ID, s.Status, ErrNoResult)
+		}
+		var err error
+		if docs[i], err = q.document(s.ResultDigest); err != nil {
+			return Comparison{}, fmt.Errorf("results of scan %s: %w", s.ID, err)
+		}
+		docs[i].Seal()
+	}
+	return Compare(docs[0], docs[1]), nil
+}

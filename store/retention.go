@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/scan"
+)
+
+var (
+	_ scan.RetentionStore  = (*Store)(nil)
+	_ alert.RetentionStore = (*Store)(nil)
+)
+
+const finalScans = `status IN ('completed', 'error', 'cancelled')`
+
+// TakeDuty reports whether holder may do until then what one replica of the
+// hub does at a time: nobody else has taken it, or holder has itself, or its
+// time is over.
+func (s *Store) TakeDuty(ctx context.Context, name, holder string, now, until time.Time) (bool, error) {
+	var n int64
+	err := s.update(ctx, func(tx *Tx) (err error) {
+		n, err = affected(tx.Exec(ctx, `
+			INSERT INTO duties (name, holder, until) VALUES (?, ?, ?)
+			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+			WHERE duties.holder = excluded.holder OR duties.until <= ?`,
+			name, holder, micros(until), micros(now)))
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("take the duty %s: %w", name, err)
+	}
+	return n == 1, nil
+}
+
+// texts reads rows of one column, and closes them.
+func texts(rows *sql.Rows, err error) (out []string, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return nil, err
+		}
+		out = append(out, text)
+	}
+	return out, rows.Err()
+}
+
+// OldScans implements scan.RetentionStore.
+func (s *Store) OldScans(ctx context.Context, r scan.Retention, now time.Time, limit int) ([]scan.ID, error) {
+	var out []scan.ID
+	find := func(tx *Tx, query string, args ...any) error {
+		ids, err := texts(tx.Query(ctx, query+` LIMIT ?`, append(args, limit-len(out))...))
+		for _, id := range ids {
+			out = append(out, scan.ID(id))
+		}
+		return err
+	}
+	err := s.view(ctx, func(tx *Tx) error {
+		out = nil
+		if r.KeepFor > 0 {
+			if err := find(tx, `SELECT id FROM scans WHERE finished > 0 AND finished <= ? AND `+finalScans, micros(now.Add(-r.KeepFor))); err != nil {
+				return err
+			}
+		}
+		if r.Total > 0 && len(out) < limit {
+			if err := find(tx, `
+				SELECT id FROM scans WHERE `+finalScans+` AND id <= (SELECT id FROM scans ORDER BY id DESC LIMIT 1 OFFSET ?)
+				ORDER BY id`, r.Total); err != nil {
+				return err
+			}
+		}
+		if r.PerTarget > 0 && len(out) < limit {
+			return find(tx, `
+				SELECT id FROM (
+					SELECT id, ROW_NUMBER() OVER (
+						PARTITION BY agent, namespace, pod, container, uri, profile, threshold, CASE WHEN status = 'completed' THEN 1 ELSE 0 END
+						ORDER BY id DESC) AS n
+					FROM scans WHERE selector = '' AND `+finalScans+`) AS ranked
+				WHERE n > ?`, r.PerTarget)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// RemoveScans implements scan.RetentionStore.
+func (s *Store) RemoveScans(ctx context.Context, ids []scan.ID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return s.update(ctx, func(tx *Tx) error {
+		var args []any
+		these := list(ids, &args)
+		batches, err := texts(tx.Query(ctx, `SELECT DISTINCT batch FROM scans WHERE batch <> '' AND id IN (`+these+`)`, args...))
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM scans WHERE `+finalScans+` AND id IN (`+these+`)`, args...); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM scan_keys WHERE scan IN (`+these+`)`, args...); err != nil {
+			return err
+		}
+		if len(batches) == 0 {
+			return nil
+		}
+		args = nil
+		_, err = tx.Exec(ctx, `
+			DELETE FROM batches WHERE id IN (`+list(batches, &args)+`)
+			AND NOT EXISTS (SELECT 1 FROM scans WHERE scans.batch = batches.id)`, args...)
+		return err
+	})
+}
+
+// RemoveAlerts implements alert.RetentionStore.
+func (s *Store) RemoveAlerts(ctx context.Context, done, dead time.Time, limit int) (int, error) {
+	var n int
+	err := s.update(ctx, func(tx *Tx) error {
+		keys, err := texts(tx.Query(ctx, `
+			DELETE FROM alert WHERE id IN (
+				SELECT id FROM alert WHERE done_at > 0
+				AND (state IN ('delivered', 'skipped') AND done_at < ? OR state = 'dead' AND done_at < ?)
+				LIMIT ?)
+			RETURNING key_id`, micros(done), micros(dead), limit))
+		n = len(keys)
+		if err != nil || n == 0 {
+			return err
+		}
+		// Whoever adds an alert to a key meanwhile has set its next_at before
+		// this gets to see the key's row.
+		var args []any
+		_, err = tx.Exec(ctx, `
+			DELETE FROM alert_key WHERE id IN (`+list(keys, &args)+`) AND next_at = 0
+			AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.key_id = alert_key.id)`, args...)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("remove old alerts: %w", err)
+	}
+	return n, nil
+}
+
+// RemoveReceipts forgets which items were received before a time; one that an
+// agent sends again after that counts as new.
+func (s *Store) RemoveReceipts(ctx context.Context, before time.Time) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, `DELETE FROM insight_receipts WHERE received < ?`, micros(before))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("remove old receipts: %w", err)
+	}
+	return nil
+}
