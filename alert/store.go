@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"reeve.dev/reeve/fleet"
 )
 
 // Errors of a Store's methods for people.
@@ -77,6 +79,9 @@ type Filter struct {
 	Sink  string
 	// Run selects the alerts of one scan.
 	Run string
+	// Within, unless it is nil, leaves those out that aren't of a scan in one of
+	// it.
+	Within []fleet.Scope
 	// Before is the last alert of the page before; the list goes on with
 	// older ones.
 	Before ID

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
 )
 
 type (
@@ -70,10 +72,10 @@ func (a *API) alerts() {
 		Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 		Before string `query:"before" doc:"The last page's next"`
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/alerts", "list-alerts", "List alerts, newest first", http.StatusNotFound),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/alerts", "list-alerts", "List alerts, newest first", http.StatusNotFound)),
 		func(ctx context.Context, in *listInput) (*page[Alert], error) {
 			found, err := a.cfg.Outbox.Alerts(ctx, alert.Filter{
-				State: alert.State(in.State), Sink: in.Sink, Run: in.Run, Before: alert.ID(in.Before), Limit: in.Limit + 1,
+				State: alert.State(in.State), Sink: in.Sink, Run: in.Run, Before: alert.ID(in.Before), Limit: in.Limit + 1, Within: visible(ctx),
 			})
 			if err != nil {
 				return nil, a.problem(ctx, "list alerts", err)
@@ -85,8 +87,11 @@ func (a *API) alerts() {
 		ID string `path:"id"`
 	}
 	act := func(verb, summary string, do func(alert.Outbox, context.Context, alert.ID) error) {
-		op := operation(pki.Operator, http.MethodPost, "/alerts/{id}/"+verb, verb+"-alert", summary, http.StatusNotFound, http.StatusConflict)
+		op := within(operation(pki.Operator, http.MethodPost, "/alerts/{id}/"+verb, verb+"-alert", summary, http.StatusNotFound, http.StatusConflict))
 		huma.Register(a.huma, op, func(ctx context.Context, in *idInput) (*alertOutput, error) {
+			if err := a.reachAlert(ctx, alert.ID(in.ID)); err != nil {
+				return nil, a.problem(ctx, verb+" an alert", err)
+			}
 			if err := do(a.cfg.Outbox, ctx, alert.ID(in.ID)); err != nil {
 				return nil, a.problem(ctx, verb+" an alert", err)
 			}
@@ -101,7 +106,7 @@ func (a *API) alerts() {
 	act("replay", "Deliver an alert again", alert.Outbox.ReplayAlert)
 	act("skip", "Give an alert up, so that those behind it go on", alert.Outbox.SkipAlert)
 
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/sinks", "list-sinks", "How the outbox of each sink stands"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/sinks", "list-sinks", "How the outbox of each sink stands")),
 		func(ctx context.Context, _ *struct{}) (*page[Sink], error) {
 			found, err := a.cfg.Outbox.AlertSinks(ctx)
 			if err != nil {
@@ -109,4 +114,24 @@ func (a *API) alerts() {
 			}
 			return newPage(found, 0, fromSink, nil), nil
 		})
+}
+
+// reachAlert refuses who isn't operator where the alert's scan was made, and
+// doesn't tell of it who may not know of that.
+func (a *API) reachAlert(ctx context.Context, id alert.ID) error {
+	if callerOf(ctx).Rights.Everywhere(pki.Operator) {
+		return nil
+	}
+	al, err := a.cfg.Outbox.Alert(ctx, id)
+	if err != nil {
+		return err
+	}
+	s, err := a.cfg.Scans.Get(ctx, scan.ID(al.Outcome.Run))
+	if errors.Is(err, scan.ErrNotFound) || err == nil && !seen(ctx, s.Request.Target.Agent, s.Request.Target.Namespace) {
+		return alert.ErrNotFound
+	}
+	if err != nil {
+		return err
+	}
+	return reach(ctx, pki.Operator, s.Request.Target.Agent, s.Request.Target.Namespace)
 }

@@ -153,18 +153,27 @@ func withoutValues(_ huma.Context, _ string, v any) (any, error) {
 	return v, nil
 }
 
-// operation describes an operation under /api/v1 that role may call.
+// operation describes an operation under /api/v1 that callers may call who have
+// the role in the whole fleet; see also within.
 func operation(role pki.Role, method, path, id, summary string, errs ...int) huma.Operation {
 	return huma.Operation{
 		OperationID: id,
 		Method:      method,
 		Path:        prefix + path,
 		Summary:     summary,
-		Description: "Needs the role " + string(role) + ".",
+		Description: "Needs the role " + string(role) + " in the whole fleet.",
 		Tags:        []string{strings.Split(strings.TrimPrefix(path, "/"), "/")[0]},
 		Metadata:    map[string]any{"role": role},
 		Errors:      append(errs, http.StatusUnauthorized, http.StatusForbidden),
 	}
+}
+
+// within is op for callers, too, who have its role in a part of the fleet. The
+// handler sees to it that they reach nothing beyond: see reach and seen.
+func within(op huma.Operation) huma.Operation {
+	op.Metadata["within"] = true
+	op.Description = strings.Replace(op.Description, " in the whole fleet.", "; who has it in a part of the fleet reaches that part.", 1)
+	return op
 }
 
 // problem turns an error into what the caller may know. op says what was

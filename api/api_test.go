@@ -140,7 +140,7 @@ func (w *world) dialer(t *testing.T, conf *tls.Config) *http.Client {
 // token is an API token, stored.
 func (w *world) token(t *testing.T, role pki.Role, expires time.Time) (id, text string) {
 	t.Helper()
-	tok, text, err := pki.NewToken(pki.API, string(role), role, 0)
+	tok, text, err := pki.NewToken(pki.API, string(role), role.Everywhere(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +427,8 @@ func TestScans_badRequests(t *testing.T) {
 		"wrong type":         {one, edit(`"web-app"`, `7`), 422, "body.target.pod", "expected string"},
 		"missing pod":        {one, edit(`"pod":"web-app",`, ``), 422, "body.target.pod", "is missing"},
 		"bad pod":            {one, edit(`web-app`, `Web/App`), 422, "body.target.pod", "lower-case"},
-		"pod and URI":        {one, edit(`"pod":"web-app"`, `"pod":"web-app","uri":"dir:/"`), 422, "body.target.uri", "doesn't allow"},
+		"pod and URI":        {one, edit(`"pod":"web-app"`, `"pod":"web-app","uri":"dir:/"`), 422, "body.target.uri", "one or the other"},
+		"another kind":       {one, `{"target":{"uri":"dir:/"},"scan":{"profile":"p"}}`, 422, "body.target.uri", "doesn't allow"},
 		"missing profile":    {one, edit(`"profile":"p",`, ``), 422, "body.scan", "profile"},
 		"unknown profile":    {one, edit(`"profile":"p"`, `"profile":"q"`), 422, "body.scan.profile", "there are: p"},
 		"unknown threshold":  {one, edit(`moderate`, `lax`), 422, "body.scan.threshold", "moderate, strict"},

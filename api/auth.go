@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/pki"
 )
 
@@ -21,9 +22,10 @@ const sessionCookie = "__Host-reeve-session"
 
 // Caller is who calls, and by which credential.
 type Caller struct {
-	Name string   `json:"name"`
-	Role pki.Role `json:"role"`
-	By   string   `json:"by" enum:"token,session,certificate"`
+	Name   string     `json:"name"`
+	Role   pki.Role   `json:"role" doc:"The highest that it has anywhere"`
+	Rights pki.Rights `json:"rights" nullable:"false" doc:"Its roles, and the parts of the fleet where they hold"`
+	By     string     `json:"by" enum:"token,session,certificate,oidc"`
 	// tokenID is that of the token or session.
 	tokenID    string
 	credential pki.Credential
@@ -33,9 +35,9 @@ type Caller struct {
 func (c Caller) String() string { return c.By + ":" + c.Name }
 
 var (
-	errNoCredential = errors.New("no credential: send an API token (Authorization: Bearer reeve_…), a client certificate with the purpose control, or open a login link")
+	errNoCredential = errors.New("no credential: send an API token (Authorization: Bearer reeve_…), a client certificate with the purpose control or user, or open a login link")
 	errCrossOrigin  = errors.New("another site asked a browser for this call; calls that change something are for this hub's own page and for programs")
-	errNotControl   = errors.New("this certificate is not for this API: use one with the purpose control, or an API token")
+	errNotControl   = errors.New("this certificate is not for this API: use one with the purpose control or user, or an API token")
 )
 
 // Authenticate tells who sent a request. Only a store that can't be asked is
@@ -63,10 +65,17 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	if id.Purpose != pki.Control {
-		return Caller{}, fmt.Errorf("%w (it is %s)", errNotControl, id.Identity)
+	rights := pki.Admin.Everywhere()
+	if id.Purpose == pki.User {
+		rights, err = pki.ParseRights(id.Rights)
+	} else if id.Purpose != pki.Control {
+		err = fmt.Errorf("%w (it is %s)", errNotControl, id.Identity)
 	}
-	return Caller{Name: id.Name, Role: pki.Admin, By: "certificate", credential: id}, nil
+	return newCaller(id.Name, rights, "certificate", id), err
+}
+
+func newCaller(name string, rights pki.Rights, by string, held pki.Credential) Caller {
+	return Caller{Name: name, Role: rights.Role(), Rights: rights, By: by, credential: held}
 }
 
 func (a *API) byToken(ctx context.Context, kind pki.Kind, by, text string) (Caller, error) {
@@ -75,7 +84,9 @@ func (a *API) byToken(ctx context.Context, kind pki.Kind, by, text string) (Call
 		return Caller{}, err
 	}
 	held := pki.Credential{Kind: pki.ByToken, ID: t.ID, Issued: t.Created}
-	return Caller{Name: t.Name, Role: t.Role, By: by, tokenID: t.ID, credential: held}, nil
+	c := newCaller(t.Name, t.Rights, by, held)
+	c.tokenID = t.ID
+	return c, nil
 }
 
 type callerKey struct{}
@@ -101,8 +112,9 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 		huma.WriteErr(a.huma, ctx, status, text)
 		return
 	}
-	if !caller.Role.Allows(role) {
-		huma.WriteErr(a.huma, ctx, http.StatusForbidden, fmt.Sprintf("this needs the role %s; %s has the role %s", role, caller, caller.Role))
+	part, _ := ctx.Operation().Metadata["within"].(bool)
+	if err := caller.may(role, part); err != nil {
+		huma.WriteErr(a.huma, ctx, http.StatusForbidden, err.Error())
 		return
 	}
 	held, stop := a.held(ctx.Context(), caller)
@@ -110,6 +122,41 @@ func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
 	with := context.WithValue(context.WithValue(held, callerKey{}, caller), recordKey{}, record)
 	next(huma.WithContext(ctx, with))
 }
+
+// may says what the caller lacks to be in role: in some part of the fleet, or
+// in all of it.
+func (c Caller) may(role pki.Role, part bool) error {
+	switch {
+	case !c.Role.Allows(role):
+		return fmt.Errorf("this needs the role %s; %s has the role %s", role, c, c.Role)
+	case !part && !c.Rights.Everywhere(role):
+		return fmt.Errorf("this needs the role %s in the whole fleet; %s is %s", role, c, c.Rights)
+	}
+	return nil
+}
+
+// reach refuses a caller who isn't in role where it would be needed. The empty
+// namespace stands for what is in none, or in several.
+func reach(ctx context.Context, role pki.Role, agent fleet.AgentName, namespace string) error {
+	c := callerOf(ctx)
+	if c.Rights.In(role, agent, namespace) {
+		return nil
+	}
+	where := fmt.Sprintf("for agent %s in all namespaces", agent)
+	if namespace != "" {
+		where = fmt.Sprintf("for agent %s, namespace %s", agent, namespace)
+	}
+	return huma.Error403Forbidden(fmt.Sprintf("this needs the role %s %s; %s is %s", role, where, c, c.Rights))
+}
+
+// seen reports whether the caller may know of what is there.
+func seen(ctx context.Context, agent fleet.AgentName, namespace string) bool {
+	return callerOf(ctx).Rights.In(pki.Viewer, agent, namespace)
+}
+
+// visible is the part of the fleet that the caller may know of; nil if that
+// is all of it.
+func visible(ctx context.Context) []fleet.Scope { return callerOf(ctx).Rights.Scopes(pki.Viewer) }
 
 // refusal is the answer to who isn't let in because of err.
 func (a *API) refusal(ctx context.Context, err error) (status int, text string) {
@@ -127,6 +174,7 @@ type (
 	LinkRequest struct {
 		Name string   `json:"name,omitempty" maxLength:"100" doc:"For whom; the caller's name if left out"`
 		Role pki.Role `json:"role,omitempty" enum:"viewer,scanner,operator,admin" doc:"The caller's role if left out"`
+		RoleScope
 	}
 	LoginLink struct {
 		URL     string    `json:"url" doc:"Good for one use"`
@@ -137,7 +185,7 @@ type (
 // sessions are the ways of a person: a link, made by an administrator, whose
 // one-time code becomes a cookie.
 func (a *API) sessions() {
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/whoami", "whoami", "Who the caller is"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/whoami", "whoami", "Who the caller is")),
 		func(ctx context.Context, _ *struct{}) (*struct{ Body Caller }, error) {
 			return &struct{ Body Caller }{callerOf(ctx)}, nil
 		})
@@ -152,14 +200,18 @@ func (a *API) sessions() {
 		if in.Body.Role == "" {
 			in.Body.Role = caller.Role
 		}
-		link, expires, err := a.LoginLink(ctx, in.Body.Name, in.Body.Role)
+		rights, err := in.Body.RoleScope.of(in.Body.Role)
+		if err != nil {
+			return nil, err
+		}
+		link, expires, err := a.LoginLink(ctx, in.Body.Name, rights)
 		if err != nil {
 			return nil, a.problem(ctx, "make a login link", err)
 		}
 		return &struct{ Body LoginLink }{LoginLink{link, expires}}, nil
 	})
 
-	op = operation(pki.Viewer, http.MethodPost, "/logout", "logout", "End the session that the cookie names")
+	op = within(operation(pki.Viewer, http.MethodPost, "/logout", "logout", "End the session that the cookie names"))
 	op.DefaultStatus = http.StatusNoContent
 	huma.Register(a.huma, op, func(ctx context.Context, _ *struct{}) (*struct {
 		Cookie http.Cookie `header:"Set-Cookie"`

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -32,9 +33,9 @@ func fromBatch(b scan.Batch) Batch {
 	return out
 }
 
-func (b *BatchRequest) request(by Caller) scan.BatchRequest {
+func (b *BatchRequest) request(ctx context.Context) scan.BatchRequest {
 	r := scan.BatchRequest{
-		Request:  b.ScanRun.request(by),
+		Request:  b.ScanRun.request(ctx),
 		Selector: scan.Selector{Namespace: b.Selector.Namespace, Labels: b.Selector.Labels, Container: b.Selector.Container},
 	}
 	if w := b.Selector.Workload; w != nil {
@@ -56,11 +57,11 @@ func (a *API) batches() {
 		Key  string `header:"Idempotency-Key" maxLength:"255" doc:"As of a scan"`
 		Body BatchRequest
 	}
-	op := operation(pki.Scanner, http.MethodPost, "/batches", "create-batch", "Ask for scans of all containers that a selector chooses", http.StatusRequestEntityTooLarge)
+	op := within(operation(pki.Scanner, http.MethodPost, "/batches", "create-batch", "Ask for scans of all containers that a selector chooses", http.StatusRequestEntityTooLarge))
 	op.Description += " The agents search their clusters, also those that are away now, once they are back; each container that they find becomes a scan."
 	op.DefaultStatus = http.StatusAccepted
 	huma.Register(a.huma, op, func(ctx context.Context, in *createInput) (*created, error) {
-		r := in.Body.request(callerOf(ctx))
+		r := in.Body.request(ctx)
 		if err := a.prepare(ctx, &r.Request, in.Key, in.Body); err != nil {
 			return nil, err
 		}
@@ -79,21 +80,43 @@ func (a *API) batches() {
 		ID string `path:"id" doc:"The batch's id"`
 		IfNoneMatch
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/batches/{id}", "get-batch", "Show how the scans of a batch stand", http.StatusNotModified, http.StatusNotFound),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/batches/{id}", "get-batch", "Show how the scans of a batch stand", http.StatusNotModified, http.StatusNotFound)),
 		func(ctx context.Context, in *getInput) (*tagged[Batch], error) {
-			b, err := a.cfg.Scans.Batch(ctx, scan.BatchID(in.ID))
+			b, err := a.batch(ctx, in.ID)
 			if err != nil {
-				return nil, a.problem(ctx, "get a batch", err)
+				return nil, err
 			}
 			return tag(in.IfNoneMatch, "", fromBatch(b))
 		})
 
-	huma.Register(a.huma, operation(pki.Scanner, http.MethodPost, "/batches/{id}/cancel", "cancel-batch", "Cancel what isn't finished of a batch", http.StatusNotFound),
+	huma.Register(a.huma, within(operation(pki.Scanner, http.MethodPost, "/batches/{id}/cancel", "cancel-batch", "Cancel what isn't finished of a batch", http.StatusNotFound)),
 		func(ctx context.Context, in *byID) (*struct{ Body Batch }, error) {
-			b, err := a.cfg.Scans.CancelBatch(ctx, scan.BatchID(in.ID), callerOf(ctx).String())
+			b, err := a.batch(ctx, in.ID)
 			if err != nil {
+				return nil, err
+			}
+			for _, s := range b.Selections {
+				if err := reach(ctx, pki.Scanner, s.Request.Target.Agent, s.Request.Target.Namespace); err != nil {
+					return nil, err
+				}
+			}
+			if b, err = a.cfg.Scans.CancelBatch(ctx, b.ID, callerOf(ctx).String()); err != nil {
 				return nil, a.problem(ctx, "cancel a batch", err)
 			}
 			return &struct{ Body Batch }{fromBatch(b)}, nil
 		})
+}
+
+// batch finds one that the caller may see the whole of.
+func (a *API) batch(ctx context.Context, id string) (scan.Batch, error) {
+	b, err := a.cfg.Scans.Batch(ctx, scan.BatchID(id))
+	for _, s := range b.Selections {
+		if err == nil && !seen(ctx, s.Request.Target.Agent, s.Request.Target.Namespace) {
+			err = fmt.Errorf("batch %s: %w", id, scan.ErrNoBatch)
+		}
+	}
+	if err != nil {
+		return scan.Batch{}, a.problem(ctx, "get a batch", err)
+	}
+	return b, nil
 }

@@ -151,8 +151,8 @@ func (a *API) birgerCall(method, name string, call func(context.Context, birgerR
 			birgerFail(w, status, text)
 			return
 		}
-		if !caller.Role.Allows(pki.Admin) {
-			birgerFail(w, http.StatusForbidden, fmt.Sprintf("this needs the role admin; %s has the role %s", caller, caller.Role))
+		if err := caller.may(pki.Admin, false); err != nil {
+			birgerFail(w, http.StatusForbidden, err.Error())
 			return
 		}
 		var req birgerRequest
@@ -309,7 +309,7 @@ func (a *API) controlCredentials(ctx context.Context, r birgerRequest) (any, err
 	if err != nil {
 		return nil, err
 	}
-	t, token, err := pki.NewToken(pki.API, r.Name, pki.Admin, pki.ControlLife)
+	t, token, err := pki.NewToken(pki.API, r.Name, pki.Admin.Everywhere(), pki.ControlLife)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func (a *API) catalogue() {
 }
 
 func (a *API) readProfiles() {
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/profiles", "list-profiles", "List the last version of each profile"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/profiles", "list-profiles", "List the last version of each profile")),
 		func(ctx context.Context, _ *struct{}) (*page[Profile], error) {
 			found, err := a.cfg.Catalogue.Profiles(ctx)
 			if err != nil {
@@ -91,7 +91,7 @@ func (a *API) readProfiles() {
 		ByRef
 		IfNoneMatch
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/profiles/{name}", "get-profile", "Show a profile and its controls", http.StatusNotModified, http.StatusNotFound),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/profiles/{name}", "get-profile", "Show a profile and its controls", http.StatusNotModified, http.StatusNotFound)),
 		func(ctx context.Context, in *getInput) (*tagged[Profile], error) {
 			p, err := a.cfg.Catalogue.Profile(ctx, in.Ref)
 			if err != nil {
@@ -100,7 +100,7 @@ func (a *API) readProfiles() {
 			return tag(in.IfNoneMatch, p.Digest, fromProfile(p))
 		})
 
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/profiles/{name}/versions", "list-profile-versions", "List the versions of a profile, the one stored last first", http.StatusNotFound),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/profiles/{name}/versions", "list-profile-versions", "List the versions of a profile, the one stored last first", http.StatusNotFound)),
 		func(ctx context.Context, in *ByRef) (*page[Profile], error) {
 			found, err := a.cfg.Catalogue.Versions(ctx, in.Ref)
 			if err != nil {
@@ -109,7 +109,7 @@ func (a *API) readProfiles() {
 			return newPage(found, 0, fromProfile, nil), nil
 		})
 
-	op := operation(pki.Viewer, http.MethodGet, "/profiles/{name}/archive", "get-profile-archive", "The archive that agents run", http.StatusNotFound)
+	op := within(operation(pki.Viewer, http.MethodGet, "/profiles/{name}/archive", "get-profile-archive", "The archive that agents run", http.StatusNotFound))
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "tar, compressed by gzip",
 		Content:     map[string]*huma.MediaType{"application/gzip": {Schema: binary}},
@@ -171,7 +171,7 @@ func (a *API) changeProfiles() {
 }
 
 func (a *API) thresholds() {
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/thresholds", "list-thresholds", "List the thresholds"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/thresholds", "list-thresholds", "List the thresholds")),
 		func(ctx context.Context, _ *struct{}) (*page[Threshold], error) {
 			found, err := a.cfg.Catalogue.Thresholds(ctx)
 			if err != nil {
@@ -184,7 +184,7 @@ func (a *API) thresholds() {
 		ByName
 		IfNoneMatch
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/thresholds/{name}", "get-threshold", "Show a threshold", http.StatusNotModified, http.StatusNotFound),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/thresholds/{name}", "get-threshold", "Show a threshold", http.StatusNotModified, http.StatusNotFound)),
 		func(ctx context.Context, in *getInput) (*tagged[Threshold], error) {
 			t, err := a.cfg.Catalogue.Threshold(ctx, in.Name)
 			if err != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -56,17 +57,19 @@ type (
 )
 
 func (a *API) fleet() {
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/agents", "list-agents", "List the agents"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/agents", "list-agents", "List the agents")),
 		func(ctx context.Context, _ *struct{}) (*page[Agent], error) {
 			agents, err := a.agents(ctx)
 			return newPage(agents, 0, func(v Agent) Agent { return v }, nil), err
 		})
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/services", "list-services", "List the services that agents, and the hub itself, offer"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/services", "list-services", "List the services that agents, and the hub itself, offer")),
 		func(ctx context.Context, _ *struct{}) (*page[AgentService], error) {
 			agents, err := a.agents(ctx)
 			var all []AgentService
-			for _, s := range a.cfg.Services {
-				all = append(all, AgentService{fleet.HubAgent, true, s})
+			if seen(ctx, fleet.HubAgent, "") {
+				for _, s := range a.cfg.Services {
+					all = append(all, AgentService{fleet.HubAgent, true, s})
+				}
 			}
 			for _, v := range agents {
 				for _, s := range v.Services {
@@ -77,7 +80,13 @@ func (a *API) fleet() {
 		})
 }
 
-// agents groups the members by agent. What an agent as a whole offers is what
+// serviceSeen reports whether the caller may know of a service: one that is for
+// some namespaces is in those, and any other in none.
+func serviceSeen(ctx context.Context, agent fleet.AgentName, s fleet.Service) bool {
+	return seen(ctx, agent, "") || slices.ContainsFunc(s.Namespaces, func(n string) bool { return n != "" && seen(ctx, agent, n) })
+}
+
+// agents groups the members that the caller may know of by agent. What an agent as a whole offers is what
 // its connected processes say, or the one that was last there.
 func (a *API) agents(ctx context.Context) ([]Agent, error) {
 	members, err := a.cfg.Fleet.Members(ctx)
@@ -85,7 +94,11 @@ func (a *API) agents(ctx context.Context) ([]Agent, error) {
 		return nil, a.problem(ctx, "list agents", err)
 	}
 	var out []Agent
+	part := visible(ctx)
 	for _, m := range members {
+		if part != nil && !slices.ContainsFunc(part, func(s fleet.Scope) bool { return s.HasAgent(m.Agent) }) {
+			continue
+		}
 		if len(out) == 0 || out[len(out)-1].Name != m.Agent {
 			out = append(out, Agent{Name: m.Agent, Services: []fleet.Service{}, ScanTargets: []string{}})
 		}
@@ -93,7 +106,12 @@ func (a *API) agents(ctx context.Context) ([]Agent, error) {
 		here := m.Session != ""
 		if len(v.Instances) == 0 || here && !v.Connected {
 			v.Annotations, v.LastSeen = m.Annotations, m.LastSeen
-			v.Services = append([]fleet.Service{}, m.Services...)
+			v.Services = []fleet.Service{}
+			for _, s := range m.Services {
+				if serviceSeen(ctx, m.Agent, s) {
+					v.Services = append(v.Services, s)
+				}
+			}
 			v.ScanTargets = append([]string{}, m.ScanTargets...)
 		}
 		v.Connected = v.Connected || here

@@ -176,6 +176,7 @@ func listInsights[S, T any](a *API, ctx context.Context, c InsightsPage, narrow 
 		return nil, err
 	}
 	narrow(&q)
+	q.Within = visible(ctx)
 	found, err := list(ctx, q)
 	if err != nil {
 		return nil, a.problem(ctx, "list insights", err)
@@ -185,7 +186,7 @@ func listInsights[S, T any](a *API, ctx context.Context, c InsightsPage, narrow 
 }
 
 func (a *API) insights() {
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/facts", "list-facts", "List facts"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/insights/facts", "list-facts", "List facts")),
 		func(ctx context.Context, in *DirectPage) (*page[Fact], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) { q.EnvironmentID, q.Source = in.EnvironmentID, in.Source }, a.cfg.Insights.Facts, fromFact)
 		})
@@ -193,7 +194,7 @@ func (a *API) insights() {
 		DirectPage
 		Identifier string `query:"identifier" doc:"Such as CVE-2024-3094"`
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/problems", "list-problems", "List problems"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/insights/problems", "list-problems", "List problems")),
 		func(ctx context.Context, in *chooseProblems) (*page[Problem], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
 				q.EnvironmentID, q.Source, q.Q = in.EnvironmentID, in.Source, in.Identifier
@@ -204,7 +205,7 @@ func (a *API) insights() {
 		History bool `query:"history" doc:"Also those that a later one replaced"`
 	}
 	documents := func(path, id, summary string, kind insight.Kind) {
-		huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, path, id, summary),
+		huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, path, id, summary)),
 			func(ctx context.Context, in *chooseSBOMs) (*page[Document], error) {
 				return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
 					q.Namespace, q.History, q.Kind = in.Namespace, in.History, kind
@@ -213,7 +214,7 @@ func (a *API) insights() {
 	}
 	documents("/insights/sboms", "list-sboms", "List SBOMs, the latest first", insight.KindSBOM)
 	documents("/insights/images", "list-images", "List image inspects, the latest first", insight.KindImage)
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/insights/quarantine", "list-quarantine", "List what agents sent that couldn't be taken, and why"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/insights/quarantine", "list-quarantine", "List what agents sent that couldn't be taken, and why")),
 		func(ctx context.Context, in *struct{ InsightsPage }) (*page[Quarantined], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(*insight.Query) {}, a.cfg.Insights.Quarantined, fromQuarantine)
 		})
@@ -222,7 +223,7 @@ func (a *API) insights() {
 		Q    string `query:"q" doc:"How its name begins, or its purl (pkg:…)"`
 		SBOM string `query:"sbom" doc:"Digest of one SBOM"`
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/components", "search-components", "Find packages in the current SBOMs"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/components", "search-components", "Find packages in the current SBOMs")),
 		func(ctx context.Context, in *chooseComponents) (*page[Component], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
 				q.Namespace, q.Q, q.Digest = in.Namespace, in.Q, insight.Digest(in.SBOM)
@@ -230,7 +231,7 @@ func (a *API) insights() {
 		})
 
 	for path, kind := range map[string]string{"/insights/sboms/{digest}": "sbom", "/insights/images/{digest}": "image"} {
-		op := operation(pki.Viewer, http.MethodGet, path, "get-"+kind, "The document as its maker wrote it, inflated", http.StatusNotFound)
+		op := within(operation(pki.Viewer, http.MethodGet, path, "get-"+kind, "The document as its maker wrote it, inflated", http.StatusNotFound))
 		op.Responses = map[string]*huma.Response{"200": {
 			Description: "The document",
 			Content:     map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{}}},
@@ -239,11 +240,29 @@ func (a *API) insights() {
 			Digest string `path:"digest" doc:"sha256: and 64 hex digits"`
 		},
 		) (*huma.StreamResponse, error) {
-			doc, err := a.cfg.Insights.InsightDocument(ctx, in.Digest)
+			err := a.documentSeen(ctx, in.Digest)
+			var doc io.ReadCloser
+			if err == nil {
+				doc, err = a.cfg.Insights.InsightDocument(ctx, in.Digest)
+			}
 			if err != nil {
 				return nil, a.problem(ctx, "get a document", err)
 			}
 			return a.document(doc, "application/json"), nil
 		})
 	}
+}
+
+// documentSeen answers insight.ErrNotFound for a document that isn't of what the
+// caller may know of.
+func (a *API) documentSeen(ctx context.Context, digest string) error {
+	part := visible(ctx)
+	if part == nil {
+		return nil
+	}
+	found, err := a.cfg.Insights.InsightDocuments(ctx, insight.Query{Digest: insight.Digest(digest), History: true, Within: part, Limit: 1})
+	if err == nil && len(found) == 0 {
+		err = insight.ErrNotFound
+	}
+	return err
 }

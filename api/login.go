@@ -14,8 +14,8 @@ import (
 )
 
 // LoginLink makes a link that logs a browser in, once.
-func (a *API) LoginLink(ctx context.Context, name string, role pki.Role) (link string, expires time.Time, err error) {
-	t, text, err := pki.NewToken(pki.Login, name, role, pki.LoginLife)
+func (a *API) LoginLink(ctx context.Context, name string, rights pki.Rights) (link string, expires time.Time, err error) {
+	t, text, err := pki.NewToken(pki.Login, name, rights, pki.LoginLife)
 	if err != nil {
 		return "", time.Time{}, err
 	}
@@ -64,7 +64,7 @@ func (a *API) askLogin(w http.ResponseWriter, r *http.Request) {
 	// The code is in this page's address. No referrer at all would take the
 	// form's origin along, and no address leads away from here.
 	h.Set("Referrer-Policy", "same-origin")
-	loginPage.Execute(w, map[string]any{"Name": t.Name, "Role": t.Role, "Code": code, "Style": template.CSS(loginStyle)})
+	loginPage.Execute(w, map[string]any{"Name": t.Name, "Role": t.Rights.String(), "Code": code, "Style": template.CSS(loginStyle)})
 }
 
 // maxForm is far above the form of a login.
@@ -82,7 +82,7 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 	var session pki.Token
 	var text string
 	if err == nil {
-		session, text, err = pki.NewToken(pki.Session, t.Name, t.Role, pki.SessionLife)
+		session, text, err = pki.NewToken(pki.Session, t.Name, t.Rights, pki.SessionLife)
 	}
 	if err == nil {
 		err = a.cfg.Tokens.UseToken(ctx, t.ID, session.ID, time.Now())
@@ -97,7 +97,7 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 	record := begin(r, "login", Caller{Name: t.Name, By: "session", credential: pki.Credential{Kind: pki.ByToken, ID: session.ID}})
 	note(context.WithValue(ctx, recordKey{}, record), "link", t.ID)
 	a.audited(record, http.StatusSeeOther)
-	a.cfg.Logger.InfoContext(ctx, "logged in", "name", t.Name, "role", t.Role, "token", session.ID, "remote", r.RemoteAddr)
+	a.cfg.Logger.InfoContext(ctx, "logged in", "name", t.Name, "rights", t.Rights.String(), "token", session.ID, "remote", r.RemoteAddr)
 	c := cookie(text, session.Expires)
 	http.SetCookie(w, &c)
 	http.Redirect(w, r, "/", http.StatusSeeOther)

@@ -168,8 +168,8 @@ func FromScan(s scan.Scan) Scan {
 	return out
 }
 
-func (b *ScanRequest) request(by Caller) scan.Request {
-	r := b.ScanRun.request(by)
+func (b *ScanRequest) request(ctx context.Context) scan.Request {
+	r := b.ScanRun.request(ctx)
 	r.Target = scan.Target{
 		Agent: fleet.AgentName(b.Target.Agent), Namespace: b.Target.Namespace, Pod: b.Target.Pod,
 		Container: b.Target.Container, URI: b.Target.URI,
@@ -177,11 +177,12 @@ func (b *ScanRequest) request(by Caller) scan.Request {
 	return r
 }
 
-func (b *ScanRun) request(by Caller) scan.Request {
+func (b *ScanRun) request(ctx context.Context) scan.Request {
 	r := scan.Request{
 		Profile: b.Scan.Profile, Threshold: b.Scan.Threshold, Inputs: b.Scan.Inputs,
-		RequestedBy: by.String(),
+		RequestedBy: callerOf(ctx).String(),
 	}
+	r.Permit = func(t scan.Target) error { return reach(ctx, b.role(), t.Agent, t.Namespace) }
 	if b.Options != nil {
 		r.Timeout, r.Priority = time.Duration(b.Options.Timeout)*time.Second, scan.Priority(b.Options.Priority)
 	}
@@ -193,6 +194,14 @@ func (b *ScanRun) request(by Caller) scan.Request {
 		}
 	}
 	return r
+}
+
+// role is that which is needed to ask for it.
+func (b *ScanRun) role() pki.Role {
+	if b.Options != nil && b.Options.Priority == string(scan.High) {
+		return pki.Operator
+	}
+	return pki.Scanner
 }
 
 // validCallback refuses now what couldn't be delivered later.
@@ -229,14 +238,14 @@ func (a *API) scans() {
 		Location string `header:"Location"`
 		Body     Scan
 	}
-	op := operation(pki.Scanner, http.MethodPost, "/scans", "create-scan", "Ask for a scan", http.StatusRequestEntityTooLarge)
+	op := within(operation(pki.Scanner, http.MethodPost, "/scans", "create-scan", "Ask for a scan", http.StatusRequestEntityTooLarge))
 	op.DefaultStatus = http.StatusAccepted
 	type createInput struct {
 		Key  string `header:"Idempotency-Key" maxLength:"255" doc:"A name of your choice for this request, such as a UUID: who asks again by it within a day, with the same body, gets the same scan; with another body it is refused"`
 		Body ScanRequest
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *createInput) (*created, error) {
-		r := in.Body.request(callerOf(ctx))
+		r := in.Body.request(ctx)
 		if err := a.prepare(ctx, &r, in.Key, in.Body); err != nil {
 			return nil, err
 		}
@@ -258,11 +267,11 @@ func (a *API) scans() {
 		Limit     int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 		Before    string `query:"before" doc:"The last page's next"`
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/scans", "list-scans", "List scans, newest first"),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/scans", "list-scans", "List scans, newest first")),
 		func(ctx context.Context, in *listInput) (*page[Scan], error) {
 			found, err := a.cfg.Scans.List(ctx, scan.Filter{
 				Status: scan.Status(in.Status), Outcome: scan.Outcome(in.Outcome), Agent: fleet.AgentName(in.Agent),
-				Namespace: in.Namespace, Profile: in.Profile, Batch: scan.BatchID(in.Batch), Before: scan.ID(in.Before), Limit: in.Limit + 1,
+				Namespace: in.Namespace, Profile: in.Profile, Batch: scan.BatchID(in.Batch), Before: scan.ID(in.Before), Limit: in.Limit + 1, Within: visible(ctx),
 			})
 			if err != nil {
 				return nil, a.problem(ctx, "list scans", err)
@@ -274,7 +283,7 @@ func (a *API) scans() {
 		ScanID
 		IfNoneMatch
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/scans/{id}", "get-scan", "Show a scan", http.StatusNotModified, http.StatusNotFound),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/scans/{id}", "get-scan", "Show a scan", http.StatusNotModified, http.StatusNotFound)),
 		func(ctx context.Context, in *getInput) (*tagged[Scan], error) {
 			s, err := a.scan(ctx, &in.ScanID)
 			if err != nil {
@@ -283,14 +292,16 @@ func (a *API) scans() {
 			return tag(in.IfNoneMatch, "", FromScan(s))
 		})
 
-	op = operation(pki.Scanner, http.MethodPost, "/scans/{id}/cancel", "cancel-scan", "Cancel a scan", http.StatusNotFound, http.StatusConflict)
+	op = within(operation(pki.Scanner, http.MethodPost, "/scans/{id}/cancel", "cancel-scan", "Cancel a scan", http.StatusNotFound, http.StatusConflict))
 	huma.Register(a.huma, op, func(ctx context.Context, in *ScanID) (*scanOutput, error) {
-		id, err := in.parse()
+		s, err := a.scan(ctx, in)
+		if err == nil {
+			err = reach(ctx, pki.Scanner, s.Request.Target.Agent, s.Request.Target.Namespace)
+		}
 		if err != nil {
 			return nil, err
 		}
-		s, err := a.cfg.Scans.Cancel(ctx, id, callerOf(ctx).String())
-		if err != nil {
+		if s, err = a.cfg.Scans.Cancel(ctx, s.ID, callerOf(ctx).String()); err != nil {
 			return nil, a.problem(ctx, "cancel a scan", err)
 		}
 		return &scanOutput{FromScan(s)}, nil
@@ -302,7 +313,7 @@ func (a *API) scans() {
 
 // prepare makes r, which the body asked for, one that may be queued.
 func (a *API) prepare(ctx context.Context, r *scan.Request, key string, body any) error {
-	if by := callerOf(ctx); r.Priority == scan.High && !by.Role.Allows(pki.Operator) {
+	if by := callerOf(ctx); r.Priority == scan.High && !by.Role.Allows(pki.Operator) { // where, Permit asks
 		return huma.Error403Forbidden(fmt.Sprintf("the priority high needs the role %s; %s has the role %s", pki.Operator, by, by.Role),
 			&huma.ErrorDetail{Location: "body.options.priority", Message: "needs the role operator"})
 	}
@@ -334,6 +345,9 @@ func (a *API) scan(ctx context.Context, in *ScanID) (scan.Scan, error) {
 		return scan.Scan{}, err
 	}
 	s, err := a.cfg.Scans.Get(ctx, id)
+	if err == nil && !seen(ctx, s.Request.Target.Agent, s.Request.Target.Namespace) {
+		err = fmt.Errorf("scan %s: %w", id, scan.ErrNotFound)
+	}
 	if err != nil {
 		return scan.Scan{}, a.problem(ctx, "get a scan", err)
 	}
@@ -345,7 +359,7 @@ func (a *API) results() {
 		ScanID
 		Format string `query:"format" enum:"json,summary,sarif,junit,csv,html,oscal,ckl" default:"json" doc:"json is HDF, the Heimdall Data Format; the others are made of it"`
 	}
-	op := operation(pki.Viewer, http.MethodGet, "/scans/{id}/results", "get-results", "A completed scan's results, in the Heimdall Data Format or another", http.StatusNotFound, http.StatusConflict)
+	op := within(operation(pki.Viewer, http.MethodGet, "/scans/{id}/results", "get-results", "A completed scan's results, in the Heimdall Data Format or another", http.StatusNotFound, http.StatusConflict))
 	ok := &huma.Response{Description: "HDF version 1 (InSpec exec-json), or what format asks for", Content: map[string]*huma.MediaType{}}
 	for _, f := range format.All {
 		kind := huma.TypeString
@@ -356,11 +370,11 @@ func (a *API) results() {
 	}
 	op.Responses = map[string]*huma.Response{"200": ok}
 	huma.Register(a.huma, op, func(ctx context.Context, in *input) (*huma.StreamResponse, error) {
-		id, err := in.parse()
+		s, err := a.scan(ctx, &in.ScanID)
 		if err != nil {
 			return nil, err
 		}
-		doc, err := a.cfg.Scans.Results(ctx, id)
+		doc, err := a.cfg.Scans.Results(ctx, s.ID)
 		if err != nil {
 			return nil, a.problem(ctx, "get results", err)
 		}
@@ -428,7 +442,7 @@ const (
 )
 
 func (a *API) events() {
-	op := operation(pki.Viewer, http.MethodGet, "/scans/{id}/events", "watch-scan", "Follow a scan by server-sent events", http.StatusNotFound)
+	op := within(operation(pki.Viewer, http.MethodGet, "/scans/{id}/events", "watch-scan", "Follow a scan by server-sent events", http.StatusNotFound))
 	op.Responses = map[string]*huma.Response{"200": {
 		Description: "Events `progress`, then one `done`; the data of each is the scan as GET /scans/{id} answers it.",
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},

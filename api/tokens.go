@@ -42,18 +42,25 @@ func (l life) or(d time.Duration) time.Duration {
 
 type (
 	TokenRequest struct {
-		Kind      pki.Kind `json:"kind" enum:"api,join"`
-		Name      string   `json:"name,omitempty" maxLength:"100" doc:"Of an API token: who or what holds it"`
-		Role      pki.Role `json:"role,omitempty" enum:"viewer,scanner,operator,admin" doc:"Of an API token"`
-		Agent     string   `json:"agent,omitempty" doc:"Of a join token: who may enrol with it, once"`
-		ExpiresIn life     `json:"expiresIn,omitempty" doc:"1h for a join token and never for an API token if left out"`
+		Kind pki.Kind `json:"kind" enum:"api,join"`
+		Name string   `json:"name,omitempty" maxLength:"100" doc:"Of an API token: who or what holds it"`
+		Role pki.Role `json:"role,omitempty" enum:"viewer,scanner,operator,admin" doc:"Of an API token"`
+		RoleScope
+		Agent     string `json:"agent,omitempty" doc:"Of a join token: who may enrol with it, once"`
+		ExpiresIn life   `json:"expiresIn,omitempty" doc:"1h for a join token and never for an API token if left out"`
+	}
+	// RoleScope is where a role holds.
+	RoleScope struct {
+		Agents     []string `json:"agents,omitempty" maxItems:"1000" doc:"Agents that the role is limited to; * in a name stands for any text. All if left out"`
+		Namespaces []string `json:"namespaces,omitempty" maxItems:"1000" doc:"Namespaces that the role is limited to, likewise; what is in no namespace is then out of reach"`
 	}
 	Token struct {
 		ID      string          `json:"id"`
 		Kind    pki.Kind        `json:"kind" enum:"api,join,login,session"`
 		Name    string          `json:"name"`
 		Agent   fleet.AgentName `json:"agent,omitempty"`
-		Role    pki.Role        `json:"role,omitempty" enum:"viewer,scanner,operator,admin"`
+		Role    pki.Role        `json:"role,omitempty" enum:"viewer,scanner,operator,admin" doc:"The highest of rights"`
+		Rights  pki.Rights      `json:"rights,omitempty" doc:"Roles, and where they hold"`
 		Created time.Time       `json:"created"`
 		Expires time.Time       `json:"expires,omitzero"`
 		UsedAt  time.Time       `json:"usedAt,omitzero" doc:"When a one-time token was used"`
@@ -90,7 +97,17 @@ type (
 )
 
 func fromToken(t pki.Token) Token {
-	return Token{ID: t.ID, Kind: t.Kind, Name: t.Name, Agent: t.Agent, Role: t.Role, Created: t.Created, Expires: t.Expires, UsedAt: t.UsedAt}
+	return Token{ID: t.ID, Kind: t.Kind, Name: t.Name, Agent: t.Agent, Role: t.Rights.Role(), Rights: t.Rights, Created: t.Created, Expires: t.Expires, UsedAt: t.UsedAt}
+}
+
+// of are the rights to a role in s.
+func (s RoleScope) of(role pki.Role) (pki.Rights, error) {
+	scope := fleet.Scope(s)
+	if err := scope.Validate(); err != nil {
+		path, reason, _ := strings.Cut(err.Error(), ": ")
+		return nil, invalidMember(path, reason)
+	}
+	return pki.Rights{{Role: role, Scope: scope}}, nil
 }
 
 func (a *API) tokens() {
@@ -103,8 +120,8 @@ func (a *API) tokens() {
 		var text string
 		var err error
 		switch {
-		case b.Kind == pki.Join && (b.Name != "" || b.Role != ""):
-			return nil, invalidMember("role", "role and name are for API tokens; a join token has an agent")
+		case b.Kind == pki.Join && (b.Name != "" || b.Role != "" || len(b.Agents)+len(b.Namespaces) > 0):
+			return nil, invalidMember("role", "role, agents, namespaces and name are for API tokens; a join token has an agent")
 		case b.Kind == pki.Join:
 			if err := fleet.AgentName(b.Agent).Validate(); err != nil {
 				return nil, invalidMember("agent", err.Error())
@@ -114,13 +131,17 @@ func (a *API) tokens() {
 			}
 			t, text, err = a.cfg.CA.NewJoinToken(fleet.AgentName(b.Agent), b.ExpiresIn.or(pki.JoinLife))
 		case b.Agent != "":
-			return nil, invalidMember("agent", "is for join tokens; an API token has a name and a role")
+			return nil, invalidMember("agent", "is for join tokens; an API token has a name, a role, and agents that the role is limited to")
 		case b.Name == "":
 			return nil, invalidMember("name", "is missing: say who or what holds the token")
 		case b.Role == "":
 			return nil, invalidMember("role", "is missing: choose viewer, scanner, operator or admin")
 		default:
-			t, text, err = pki.NewToken(pki.API, b.Name, b.Role, b.ExpiresIn.or(0))
+			var rights pki.Rights
+			if rights, err = b.RoleScope.of(b.Role); err != nil {
+				return nil, err
+			}
+			t, text, err = pki.NewToken(pki.API, b.Name, rights, b.ExpiresIn.or(0))
 		}
 		if err == nil {
 			err = a.cfg.Tokens.CreateToken(ctx, t)
@@ -128,7 +149,7 @@ func (a *API) tokens() {
 		if err != nil {
 			return nil, a.problem(ctx, "create a token", err)
 		}
-		note(ctx, "token", t.ID, "kind", string(t.Kind), "name", t.Name, "role", string(t.Role), "agent", string(t.Agent))
+		note(ctx, "token", t.ID, "kind", string(t.Kind), "name", t.Name, "rights", t.Rights.String(), "agent", string(t.Agent))
 		a.cfg.Logger.InfoContext(ctx, "token created", "token", t.ID, "kind", t.Kind, "by", callerOf(ctx).String())
 		return &output{TokenCreated{fromToken(t), text}}, nil
 	})

@@ -174,6 +174,9 @@ type Query struct {
 	// Q is the beginning of a component's name or purl, or a problem's
 	// identifier.
 	Q string
+	// Within, unless it is nil, leaves out what is in none of it; facts,
+	// problems and quarantined messages are in no namespace.
+	Within []fleet.Scope
 	// Limit is 100 where it is 0, and at most 1000.
 	Limit, Offset int
 }

@@ -29,7 +29,9 @@ const (
 	CALife      = 10 * 365 * 24 * time.Hour
 	ControlLife = 365 * 24 * time.Hour
 	ServiceLife = 90 * 24 * time.Hour
-	AgentLife   = 24 * time.Hour
+	// UserCertificateLife is that of a User's.
+	UserCertificateLife = 90 * 24 * time.Hour
+	AgentLife           = 24 * time.Hour
 	// AgentGrace is how long an agent can renew after its certificate's end.
 	AgentGrace = 7 * 24 * time.Hour
 	hubLife    = 30 * 24 * time.Hour

@@ -13,11 +13,12 @@ import (
 // Purpose is what a certificate or service token is for.
 type Purpose string
 
-// The purposes. Control is an administrator of the REST API; Service reaches
-// one service of one agent.
+// The purposes. Control is an administrator of the REST API, and User a caller
+// of it with some rights; Service reaches one service of one agent.
 const (
 	Agent   Purpose = "agent"
 	Control Purpose = "control"
+	User    Purpose = "user"
 	Service Purpose = "service"
 	Hub     Purpose = "hub"
 )
@@ -28,13 +29,15 @@ const trustDomain = "reeve"
 // Identity is who a certificate or service token is for. Agent is set for
 // Agent and Service, Type for Service, Name for all but Agent. Holder is who
 // was given the credential of a service, for rules and records; it may be
-// empty, and isn't part of the SPIFFE id.
+// empty. Rights are those of a User, as ParseRights reads them. Neither is part
+// of the SPIFFE id.
 type Identity struct {
 	Purpose Purpose
 	Agent   fleet.AgentName
 	Type    fleet.ServiceType
 	Name    string
 	Holder  string
+	Rights  string
 }
 
 // String is the SPIFFE id.
@@ -70,9 +73,13 @@ func (id Identity) Validate() error {
 				return fmt.Errorf("holder %q: must be 1 to 63 letters, digits, '-', '.' or '_', and begin and end with a letter or digit", id.Holder)
 			}
 		}
+	case User:
+		if _, err := ParseRights(id.Rights); err != nil {
+			return err
+		}
 	case Control, Hub:
 	default:
-		return fmt.Errorf("purpose %q: must be agent, control, service or hub", string(id.Purpose))
+		return fmt.Errorf("purpose %q: must be agent, control, user, service or hub", string(id.Purpose))
 	}
 	return fleet.ServiceName(id.Name).Validate()
 }
@@ -83,11 +90,13 @@ type endpoint struct {
 	Type    string `json:"type,omitempty"`
 	Agent   string `json:"agent,omitempty"`
 	Purpose string `json:"purpose"`
-	Holder  string `json:"holder,omitempty"` // not Birger's
+	// Not Birger's:
+	Holder string          `json:"holder,omitempty"`
+	Rights json.RawMessage `json:"rights,omitempty"`
 }
 
 func (id Identity) endpoint() endpoint {
-	return endpoint{Name: id.Name, Type: string(id.Type), Agent: string(id.Agent), Purpose: string(id.Purpose), Holder: id.Holder}
+	return endpoint{Name: id.Name, Type: string(id.Type), Agent: string(id.Agent), Purpose: string(id.Purpose), Holder: id.Holder, Rights: json.RawMessage(id.Rights)}
 }
 
 func (e endpoint) identity() Identity {
@@ -97,6 +106,8 @@ func (e endpoint) identity() Identity {
 		id.Type, id.Name = "", ""
 	case Service:
 		id.Holder = e.Holder
+	case User:
+		id.Rights = string(e.Rights)
 	}
 	return id
 }
@@ -127,8 +138,9 @@ func identityOf(cert *x509.Certificate) (Identity, error) {
 		return Identity{}, fmt.Errorf("more than one SPIFFE id")
 	case len(found) == 1:
 		id, err := parseURI(found[0])
-		if e, described := description(cert); err == nil && described && id.Purpose == Service {
-			id.Holder = e.Holder
+		if e, described := description(cert); err == nil && described {
+			from := e.identity()
+			id.Holder, id.Rights = from.Holder, from.Rights
 		}
 		return id, err
 	case len(cert.Subject.OrganizationalUnit) > 0:

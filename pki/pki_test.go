@@ -337,7 +337,7 @@ func TestVerifyToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		var store tokens
-		tok, text, err := NewToken(API, "ci", Scanner, time.Hour)
+		tok, text, err := NewToken(API, "ci", Scanner.Everywhere(), time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -352,7 +352,7 @@ func TestVerifyToken(t *testing.T) {
 		if d := cmp.Diff(tok, got); d != "" {
 			t.Error(d)
 		}
-		_, stranger, err := NewToken(API, "ci", Admin, 0)
+		_, stranger, err := NewToken(API, "ci", Admin.Everywhere(), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -51,7 +51,7 @@ const (
 var rank = map[Role]int{Viewer: 1, Scanner: 2, Operator: 3, Admin: 4}
 
 // Allows reports whether r includes need.
-func (r Role) Allows(need Role) bool { return rank[r] > 0 && rank[r] >= rank[need] }
+func (r Role) Allows(need Role) bool { return rank[need] > 0 && rank[r] >= rank[need] }
 
 // Validate reports whether r is a role.
 func (r Role) Validate() error {
@@ -69,8 +69,8 @@ type Token struct {
 	Name string
 	// Agent is whom a join token is for, else empty.
 	Agent fleet.AgentName
-	// Role is empty for a join token.
-	Role    Role
+	// Rights are what its holder may do; a join token has none.
+	Rights  Rights
 	Hash    []byte // SHA-256 of the secret
 	Created time.Time
 	// Expires is zero for a token that doesn't.
@@ -99,9 +99,9 @@ type TokenStore interface {
 
 // NewToken makes a token with a new id and secret, to be stored, and the text
 // to hand out, which can't be had again. life 0 means that it doesn't expire.
-func NewToken(kind Kind, name string, role Role, life time.Duration) (Token, string, error) {
+func NewToken(kind Kind, name string, rights Rights, life time.Duration) (Token, string, error) {
 	if kind != Join {
-		if err := role.Validate(); err != nil {
+		if err := rights.Validate(); err != nil {
 			return Token{}, "", err
 		}
 	}
@@ -110,7 +110,7 @@ func NewToken(kind Kind, name string, role Role, life time.Duration) (Token, str
 	hash := sha256.Sum256([]byte(secret))
 	// Whole seconds, which any store keeps as they are.
 	now := time.Now().UTC().Truncate(time.Second)
-	t := Token{ID: id, Kind: kind, Name: name, Role: role, Hash: hash[:], Created: now}
+	t := Token{ID: id, Kind: kind, Name: name, Rights: rights, Hash: hash[:], Created: now}
 	if life > 0 {
 		t.Expires = now.Add(life)
 	}
@@ -125,7 +125,7 @@ func (ca *CA) NewJoinToken(agent fleet.AgentName, life time.Duration) (Token, st
 	if life <= 0 {
 		return Token{}, "", fmt.Errorf("join token: its life must be more than 0")
 	}
-	t, text, err := NewToken(Join, "join "+string(agent), "", life)
+	t, text, err := NewToken(Join, "join "+string(agent), nil, life)
 	if err != nil {
 		return Token{}, "", err
 	}

@@ -49,7 +49,7 @@ type BatchID string
 type BatchRequest struct {
 	Request
 	// Agents are those whose clusters are searched; none: all that allow
-	// containers.
+	// containers and that Permit lets pass.
 	Agents   []fleet.AgentName
 	Selector Selector
 }
@@ -121,15 +121,20 @@ func (q *Queue) CreateBatch(ctx context.Context, r BatchRequest) (Batch, error) 
 			b, err = q.cfg.Store.BatchByKey(ctx, r.Key, time.Now())
 		}
 	}
+	for _, s := range b.Selections {
+		if err == nil {
+			err = r.permit(s.Request.Target)
+		}
+	}
 	return q.explainBatch(b), err
 }
 
 func (q *Queue) createBatch(ctx context.Context, r BatchRequest) (Batch, error) {
-	agents, err := q.selected(ctx, r.Agents)
-	if err != nil {
+	if err := r.Selector.validate(); err != nil {
 		return Batch{}, err
 	}
-	if err := r.Selector.validate(); err != nil {
+	agents, err := q.selected(ctx, r)
+	if err != nil {
 		return Batch{}, err
 	}
 	if err := q.validateRun(&r.Request); err != nil {
@@ -153,7 +158,7 @@ func (q *Queue) createBatch(ctx context.Context, r BatchRequest) (Batch, error) 
 }
 
 // selected are the agents that a batch is for.
-func (q *Queue) selected(ctx context.Context, wanted []fleet.AgentName) ([]fleet.AgentName, error) {
+func (q *Queue) selected(ctx context.Context, r BatchRequest) ([]fleet.AgentName, error) {
 	agents, err := q.cfg.Agents.ScanTargets(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
@@ -163,15 +168,23 @@ func (q *Queue) selected(ctx context.Context, wanted []fleet.AgentName) ([]fleet
 	if len(names) == 0 {
 		return nil, invalid("selector.agents", "no agent that has joined allows targets of the kind %q", KindContainer)
 	}
-	if len(wanted) == 0 {
-		return names, nil
-	}
-	for i, name := range wanted {
-		if !slices.Contains(names, name) {
-			return nil, invalid(fmt.Sprintf("selector.agents[%d]", i), "there is no agent %q that allows containers; there are: %s", name, join(names))
+	r.Target = Target{Namespace: r.Selector.Namespace}
+	permitted, refused := r.permitted(names)
+	for i, name := range r.Agents {
+		if err := r.permit(Target{Agent: name, Namespace: r.Selector.Namespace}); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(permitted, name) {
+			return nil, invalid(fmt.Sprintf("selector.agents[%d]", i), "there is no agent %q that allows containers; there are: %s", name, join(permitted))
 		}
 	}
-	return slices.Compact(slices.Sorted(slices.Values(wanted))), nil
+	switch {
+	case len(r.Agents) > 0:
+		return slices.Compact(slices.Sorted(slices.Values(r.Agents))), nil
+	case len(permitted) == 0:
+		return nil, refused
+	}
+	return permitted, nil
 }
 
 // Batch returns a batch, or ErrNoBatch.

@@ -220,30 +220,55 @@ func (q *Queue) Create(ctx context.Context, r Request) (Scan, error) {
 	if r.Key == (Key{}) {
 		return q.create(ctx, r)
 	}
-	s, err := q.repeated(ctx, r.Key)
+	s, err := q.repeated(ctx, r)
 	if errors.Is(err, ErrNotFound) {
 		s, err = q.create(ctx, r)
 		if errors.Is(err, ErrKeyUsed) { // a moment ago; by this request, or another?
-			s, err = q.repeated(ctx, r.Key)
+			s, err = q.repeated(ctx, r)
 		}
 	}
 	return s, err
 }
 
-func (q *Queue) repeated(ctx context.Context, k Key) (Scan, error) {
-	s, err := q.cfg.Store.ScanByKey(ctx, k, time.Now())
+func (q *Queue) repeated(ctx context.Context, r Request) (Scan, error) {
+	s, err := q.cfg.Store.ScanByKey(ctx, r.Key, time.Now())
 	if err != nil {
 		return Scan{}, fmt.Errorf("scan by key: %w", err)
+	}
+	if err := r.permit(s.Request.Target); err != nil {
+		return Scan{}, err
 	}
 	return q.explain(s), nil
 }
 
+// permitted are those of agents where the request may go, and why not to the
+// others.
+func (r Request) permitted(agents []fleet.AgentName) (names []fleet.AgentName, refused error) {
+	for _, name := range agents {
+		t := r.Target
+		t.Agent = name
+		if err := r.permit(t); err != nil {
+			refused = err
+		} else {
+			names = append(names, name)
+		}
+	}
+	return names, refused
+}
+
+func (r Request) permit(t Target) error {
+	if r.Permit == nil {
+		return nil
+	}
+	return r.Permit(t)
+}
+
 func (q *Queue) create(ctx context.Context, r Request) (Scan, error) {
 	r.Target = r.Target.plain()
-	if err := q.fillAgent(ctx, &r); err != nil {
+	if err := r.Target.validate(); err != nil {
 		return Scan{}, err
 	}
-	if err := r.Target.validate(); err != nil {
+	if err := q.fillAgent(ctx, &r); err != nil {
 		return Scan{}, err
 	}
 	if err := q.validateRun(&r); err != nil {
@@ -261,6 +286,7 @@ func (q *Queue) create(ctx context.Context, r Request) (Scan, error) {
 }
 
 func (q *Queue) newScan(r Request, p Profile, threshold string, now time.Time) Scan {
+	r.Permit = nil
 	return Scan{
 		ID:       NewID(),
 		Request:  r,
@@ -298,19 +324,28 @@ func (q *Queue) pin(ctx context.Context, r Request) (Profile, string, error) {
 	return p, t.Digest, err
 }
 
-// fillAgent checks the agent that r names, or names the only one.
+// fillAgent checks the agent that r names, or names the only one. Who may not
+// scan the target isn't told which agents there are.
 func (q *Queue) fillAgent(ctx context.Context, r *Request) error {
 	agents, err := q.cfg.Agents.ScanTargets(ctx)
 	if err != nil {
 		return fmt.Errorf("list agents: %w", err)
 	}
-	names := slices.Sorted(maps.Keys(agents))
 	name := r.Target.Agent
+	if name != "" {
+		if err := r.permit(r.Target); err != nil {
+			return err
+		}
+	}
+	if len(agents) == 0 {
+		return invalid("target.agent", "no agent has joined yet; make a join token and start one")
+	}
+	names, refused := r.permitted(slices.Sorted(maps.Keys(agents)))
 	switch {
+	case len(names) == 0:
+		return refused
 	case name == "" && len(names) == 1:
 		r.Target.Agent = names[0]
-	case len(names) == 0:
-		return invalid("target.agent", "no agent has joined yet; make a join token and start one")
 	case name == "":
 		return invalid("target.agent", "is missing, and there are several agents: %s", join(names))
 	case !slices.Contains(names, name):

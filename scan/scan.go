@@ -178,6 +178,10 @@ type Request struct {
 	// Key makes the request one that may be repeated; the zero value doesn't.
 	// It isn't kept with the scan.
 	Key Key
+	// Permit, if it is there, has the last word once it is known which agent is
+	// meant: with its error nothing is queued. Of a batch it is asked about the
+	// namespace of each selection. It isn't kept.
+	Permit func(Target) error
 }
 
 // Priority says which of an agent's scans come first: each class before the
@@ -329,6 +333,8 @@ type Filter struct {
 	Namespace string
 	Profile   string
 	Batch     BatchID
+	// Within, unless it is nil, leaves those out that are in none of it.
+	Within []fleet.Scope
 	// Series chooses the completed scans of one target.
 	Series *Series
 	Before ID

@@ -408,6 +408,9 @@ func (s *Store) Alerts(ctx context.Context, f alert.Filter) ([]alert.Alert, erro
 		with(`(a.created_at < (SELECT b.created_at FROM alert b WHERE b.id = ?)
 			OR a.created_at = (SELECT b.created_at FROM alert b WHERE b.id = ?) AND a.id < ?)`, f.Before, f.Before, f.Before)
 	}
+	if cond, in := inScopes(f.Within, "s.agent", "s.namespace"); cond != "" {
+		with("EXISTS (SELECT 1 FROM scans s WHERE s.id = a.run AND "+cond+")", in...)
+	}
 	limit := min(f.Limit, 1000)
 	if limit <= 0 {
 		limit = 100

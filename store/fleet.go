@@ -62,19 +62,6 @@ func (s *Store) SaveAgent(ctx context.Context, r fleet.Registration, at time.Tim
 	return nil
 }
 
-// SeeAgent notes that an agent process was there at a time.
-func (s *Store) SeeAgent(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, at time.Time) error {
-	err := s.update(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE agents SET last_seen = ? WHERE agent = ? AND instance = ? AND last_seen < ?`,
-			micros(at), agent, instance, micros(at))
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("see agent %s: %w", agent, err)
-	}
-	return nil
-}
-
 // Agents lists every agent process that ever joined, by name, the one last
 // seen first.
 func (s *Store) Agents(ctx context.Context) ([]Agent, error) {
@@ -127,10 +114,14 @@ func (s *Store) ScanTargets(ctx context.Context) (map[fleet.AgentName][]string, 
 // CreateToken implements pki.TokenStore.
 func (s *Store) CreateToken(ctx context.Context, t pki.Token) error {
 	err := s.update(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `
-			INSERT INTO tokens (id, kind, name, agent, role, hash, created, expires, used_at, used_by)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			t.ID, t.Kind, t.Name, t.Agent, t.Role, hex.EncodeToString(t.Hash),
+		rights, err := json.Marshal(t.Rights)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			INSERT INTO tokens (id, kind, name, agent, role, rights, hash, created, expires, used_at, used_by)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			t.ID, t.Kind, t.Name, t.Agent, t.Rights.Role(), string(rights), hex.EncodeToString(t.Hash),
 			micros(t.Created), micros(t.Expires), micros(t.UsedAt), t.UsedBy)
 		return err
 	})
@@ -140,16 +131,25 @@ func (s *Store) CreateToken(ctx context.Context, t pki.Token) error {
 	return nil
 }
 
-const tokenColumns = `id, kind, name, agent, role, hash, created, expires, used_at, used_by`
+const tokenColumns = `id, kind, name, agent, role, rights, hash, created, expires, used_at, used_by`
 
 func scanToken(row interface{ Scan(...any) error }) (t pki.Token, err error) {
 	var (
-		hash                   string
+		role                   pki.Role
+		rights, hash           string
 		created, expires, used int64
 	)
-	err = row.Scan(&t.ID, &t.Kind, &t.Name, &t.Agent, &t.Role, &hash, &created, &expires, &used, &t.UsedBy)
+	err = row.Scan(&t.ID, &t.Kind, &t.Name, &t.Agent, &role, &rights, &hash, &created, &expires, &used, &t.UsedBy)
 	if err != nil {
 		return t, err
+	}
+	if rights != "" {
+		err = json.Unmarshal([]byte(rights), &t.Rights)
+	} else if role != "" { // from before tokens had limits
+		t.Rights = role.Everywhere()
+	}
+	if err != nil {
+		return t, fmt.Errorf("rights: %w", err)
 	}
 	t.Created, t.Expires, t.UsedAt = fromMicros(created), fromMicros(expires), fromMicros(used)
 	t.Hash, err = hex.DecodeString(hash)

@@ -338,6 +338,12 @@ func (f *filter) prefix(column, s string) {
 	f.with(column+" < ?", s+"\U0010FFFF")
 }
 
+func (f *filter) within(q insight.Query, agent, namespace string) {
+	if cond, args := inScopes(q.Within, agent, namespace); cond != "" {
+		f.where, f.args = append(f.where, cond), append(f.args, args...)
+	}
+}
+
 // rows runs a query with the conditions, the order and the page, and calls
 // each for every row.
 func (s *Store) rows(ctx context.Context, query string, f filter, order string, q insight.Query, each func(*sql.Rows) error) error {
@@ -372,6 +378,7 @@ func direct(q insight.Query) (f filter) {
 	equal(&f, "environment", q.Environment)
 	equal(&f, "service", q.Service)
 	equal(&f, "source", q.Source)
+	f.within(q, "cluster", "")
 	return f
 }
 
@@ -426,6 +433,7 @@ func inventory(q insight.Query) (f filter) {
 	equal(&f, "v.project", q.Project)
 	equal(&f, "v.environment", q.Environment)
 	equal(&f, "v.service", q.Service)
+	f.within(q, "v.cluster", "v.namespace")
 	return f
 }
 
@@ -532,6 +540,7 @@ func (s *Store) Components(ctx context.Context, q insight.Query) (out []insight.
 func (s *Store) Quarantined(ctx context.Context, q insight.Query) (out []insight.QuarantineRecord, err error) {
 	var f filter
 	equal(&f, "cluster", q.Cluster)
+	f.within(q, "cluster", "")
 	err = s.rows(ctx, `SELECT cluster, item, reason, digest, size, received FROM insight_quarantine`,
 		f, "received DESC, cluster, item", q, func(r *sql.Rows) error {
 			var rec insight.QuarantineRecord

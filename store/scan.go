@@ -302,6 +302,9 @@ func (s *Store) Scans(ctx context.Context, f scan.Filter) (out []scan.Scan, err 
 	if f.Before != "" {
 		with("id < ?", f.Before)
 	}
+	if cond, in := inScopes(f.Within, "agent", "namespace"); cond != "" {
+		where, args = append(where, cond), append(args, in...)
+	}
 	err = s.view(ctx, func(tx *Tx) error {
 		out, err = queryScans(ctx, tx, strings.Join(where, " AND ")+` ORDER BY id DESC LIMIT ?`, append(args, pageLimit(f.Limit))...)
 		return err

@@ -97,7 +97,7 @@ func newWorld(t *testing.T, agents ...fleet.Registration) *world {
 	}
 	w.Handler = mux
 	for _, role := range []pki.Role{pki.Viewer, pki.Scanner, pki.Admin} {
-		tok, text, err := pki.NewToken(pki.Session, string(role), role, time.Hour)
+		tok, text, err := pki.NewToken(pki.Session, string(role), role.Everywhere(), time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,8 @@ import (
 
 func newLogin() *cobra.Command {
 	var hub hubFlags
-	var name, role string
+	var right rightFlags
+	var name string
 	cmd := &cobra.Command{
 		Use:   "login",
 		Short: "Print a link that logs a browser in to the web page, once",
@@ -22,11 +23,10 @@ func newLogin() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body := map[string]string{}
-			for key, value := range map[string]string{"name": name, "role": role} {
-				if value != "" {
-					body[key] = value
-				}
+			body := map[string]any{}
+			right.put(body)
+			if name != "" {
+				body["name"] = name
 			}
 			data, err := c.do(cmd.Context(), http.MethodPost, "/login-links", body)
 			if err != nil {
@@ -42,7 +42,6 @@ func newLogin() *cobra.Command {
 	}
 	hub.flags(cmd)
 	cmd.Flags().StringVar(&name, "name", "", "who logs in; the caller if left out")
-	cmd.Flags().StringVar(&role, "role", "", "`role` of the session: viewer, scanner, operator or admin; the caller's if left out")
-	complete(cmd, "role", roles...)
+	right.flags(cmd, "of the session; the caller's if left out")
 	return cmd
 }

@@ -28,26 +28,38 @@ func newCAIssue() *cobra.Command {
 	var dir, out, csr string
 	var agent, typ string
 	var life time.Duration
+	var right rightFlags
 	id := pki.Identity{}
 	cmd := &cobra.Command{
 		Use:   "issue",
 		Short: "Make a certificate with the authority's key, without a hub",
-		Long: `Makes a client certificate, for an administrator (control), a caller of one
-service (service) or an agent, with the key in the authority's folder. A
-running hub makes them too: see reeve kubeconfig and reeve token create.
+		Long: `Makes a client certificate, for an administrator (control), a caller of the
+hub's API with a role (user), a caller of one service (service) or an agent,
+with the key in the authority's folder. A running hub makes them too: see reeve
+kubeconfig and reeve token create.
 
 NAME.pem and NAME-key.pem are written; with --csr only NAME.pem, and the key
 stays where the request was made.`,
 		Example: `  reeve ca issue --purpose control --name alice
+  reeve ca issue --purpose user --name ci --role scanner --agents 'prod-*' --namespaces shop
   reeve ca issue --purpose service --agent prod --type kubernetes --name cluster --holder alice --out alice
   reeve ca issue --purpose agent --agent edge --csr edge.csr`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			id.Agent, id.Type = fleet.AgentName(agent), fleet.ServiceType(typ)
+			if id.Purpose == pki.User {
+				rights, err := right.rights()
+				if err != nil {
+					return err
+				}
+				id.Rights = rights.JSON()
+			} else if right.given() {
+				return errors.New("--role, --agents and --namespaces are for --purpose user")
+			}
 			if err := checkIssue(id); err != nil {
 				return err
 			}
-			life = cmp.Or(life, map[pki.Purpose]time.Duration{pki.Control: pki.ControlLife, pki.Service: pki.ServiceLife, pki.Agent: pki.AgentLife}[id.Purpose])
+			life = cmp.Or(life, map[pki.Purpose]time.Duration{pki.Control: pki.ControlLife, pki.User: pki.UserCertificateLife, pki.Service: pki.ServiceLife, pki.Agent: pki.AgentLife}[id.Purpose])
 			ca, err := pki.LoadCA(dir)
 			if err != nil {
 				return err
@@ -70,15 +82,16 @@ stays where the request was made.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&dir, "dir", "ca", "`folder` of the authority")
-	flags.StringVar((*string)(&id.Purpose), "purpose", "", "control, service or agent")
-	flags.StringVar(&id.Name, "name", "", "`name` of the administrator or of the service")
+	flags.StringVar((*string)(&id.Purpose), "purpose", "", "control, user, service or agent")
+	flags.StringVar(&id.Name, "name", "", "`name` of the administrator, the user or the service")
 	flags.StringVar(&agent, "agent", "", "`name` of the agent")
 	flags.StringVar(&typ, "type", "", "`type` of the service")
 	flags.StringVar(&id.Holder, "holder", "", "who is given a service's certificate, for rules and records")
-	flags.DurationVar(&life, "expires-in", 0, "`duration` such as 720h; 8760h for control, 2160h for service and 24h for agent if left out")
+	flags.DurationVar(&life, "expires-in", 0, "`duration` such as 720h; 8760h for control, 2160h for user and service, and 24h for agent if left out")
 	flags.StringVar(&csr, "csr", "", "`file` with a certificate request in PEM")
 	flags.StringVar(&out, "out", "", "`path` of what is written, without .pem; the holder or name if left out")
-	complete(cmd, "purpose", "control", "service", "agent")
+	right.flags(cmd, "what a user may do")
+	complete(cmd, "purpose", "control", "user", "service", "agent")
 	return cmd
 }
 
@@ -86,14 +99,14 @@ stays where the request was made.`,
 func checkIssue(id pki.Identity) error {
 	var need []string
 	switch id.Purpose {
-	case pki.Control:
+	case pki.Control, pki.User:
 		need = []string{"name"}
 	case pki.Service:
 		need = []string{"agent", "type", "name"}
 	case pki.Agent:
 		need = []string{"agent"}
 	default:
-		return fmt.Errorf("--purpose %q: it must be control, service or agent", string(id.Purpose))
+		return fmt.Errorf("--purpose %q: it must be control, user, service or agent", string(id.Purpose))
 	}
 	for _, f := range []struct{ flag, value string }{{"name", id.Name}, {"agent", string(id.Agent)}, {"type", string(id.Type)}} {
 		switch wanted := slices.Contains(need, f.flag); {

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -38,16 +39,21 @@ func agents(t *testing.T, s *store.Store) {
 	save(fleet.Registration{Agent: "core", Instance: "i3", Version: "1.1"}, epoch)
 	edge.Version = "1.2"
 	save(edge, epoch.Add(2*time.Minute))
-	if err := s.SeeAgent(ctx, "edge", "i2", epoch.Add(3*time.Minute)); err != nil {
+	many := []fleet.Peer{{Agent: "edge", Instance: "i2"}}
+	for i := range 1000 {
+		many = append(many, fleet.Peer{Agent: "none", Instance: fleet.InstanceID(strconv.Itoa(i))})
+	}
+	many = append(many, fleet.Peer{Agent: "core", Instance: "i3"})
+	if err := s.SeeAgents(ctx, many, epoch.Add(3*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SeeAgent(ctx, "edge", "i2", epoch); err != nil {
+	if err := s.SeeAgents(ctx, many, epoch); err != nil {
 		t.Fatal(err)
 	}
 
 	edge.Holding = nil
 	want := []store.Agent{
-		{Registration: fleet.Registration{Agent: "core", Instance: "i3", Version: "1.1"}, FirstSeen: epoch, LastSeen: epoch},
+		{Registration: fleet.Registration{Agent: "core", Instance: "i3", Version: "1.1"}, FirstSeen: epoch, LastSeen: epoch.Add(3 * time.Minute)},
 		{Registration: second, FirstSeen: epoch.Add(time.Minute), LastSeen: epoch.Add(3 * time.Minute)},
 		{Registration: edge, FirstSeen: epoch, LastSeen: epoch.Add(2 * time.Minute)},
 	}
@@ -94,7 +100,8 @@ func agents(t *testing.T, s *store.Store) {
 func tokens(t *testing.T, s *store.Store) {
 	ctx := t.Context()
 	join := pki.Token{ID: "one", Kind: pki.Join, Name: "join edge", Agent: "edge", Hash: []byte{0, 1, 254}, Created: epoch, Expires: epoch.Add(time.Hour)}
-	api := pki.Token{ID: "two", Kind: pki.API, Name: "ci", Role: pki.Scanner, Hash: []byte{7}, Created: epoch.Add(time.Second)}
+	rights := pki.Rights{{Role: pki.Scanner, Scope: fleet.Scope{Agents: []string{"prod-*"}, Namespaces: []string{"shop", "web"}}}, {Role: pki.Viewer}}
+	api := pki.Token{ID: "two", Kind: pki.API, Name: "ci", Rights: rights, Hash: []byte{7}, Created: epoch.Add(time.Second)}
 	for _, tok := range []pki.Token{join, api} {
 		if err := s.CreateToken(ctx, tok); err != nil {
 			t.Fatal(err)

@@ -29,6 +29,7 @@ const (
 var scanTests = map[string]func(*testing.T, *store.Store){
 	"keeps a scan whole":                        keepsWhole,
 	"lists by page":                             listsByPage,
+	"lists what is in a part of the fleet":      listsWithin,
 	"creates once by key":                       createsOnce,
 	"leases in order and by kind":               leasesInOrder,
 	"leases to one of many":                     leasesToOne,

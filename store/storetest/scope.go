@@ -1,0 +1,91 @@
+package storetest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/store"
+)
+
+// listsWithin holds what lists of every kind leave out for a caller who may
+// know of a part of the fleet.
+func listsWithin(t *testing.T, s *store.Store) {
+	place := map[string]string{} // by the scan's id
+	for _, p := range [][2]string{{"edge", "shop"}, {"edge", "team-a"}, {"edge-2", "shop"}, {"core", "team-b"}, {"core", ""}} {
+		c := newScan(fleet.AgentName(p[0]))
+		c.Request.Target.Namespace = p[1]
+		if p[1] == "" {
+			c.Request.Target = scan.Target{Agent: c.Request.Target.Agent, URI: "dir:/"}
+		}
+		create(t, s, c)
+		place[string(c.ID)] = p[0] + "/" + p[1]
+		env := insight.Environment{Namespace: p[1], ID: int64(len(place)), Project: p[1], Name: "main"}
+		item := insight.Item{ID: insight.ItemID("f" + p[1]), Cluster: c.Request.Target.Agent, Environment: env, Content: insight.Facts{{Source: "s", Name: "n", Value: "v"}}}
+		if _, err := s.ApplyInsight(t.Context(), item, nil, epoch); err != nil {
+			t.Fatal(err)
+		}
+		item.ID, item.Content = "d"+item.ID, insight.Document{Kind: insight.KindSBOM, Service: "web"}
+		if _, err := s.ApplyInsight(t.Context(), item, &insight.Parsed{Digest: insight.Digest("sha256:" + p[0] + p[1]), SBOM: &insight.SBOM{}}, epoch); err != nil {
+			t.Fatal(err)
+		}
+		finish := scan.Finish{ID: c.ID, Status: scan.Cancelled, Sinks: []string{"x"}, Outcomes: []fleet.Outcome{{Subject: c.Request.Target.Subject(), Policy: "p", Run: string(c.ID)}}}
+		if err := s.FinishScan(t.Context(), finish, epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		within []fleet.Scope
+		want   []string // scans, alerts and documents
+		facts  []string
+	}{
+		"everywhere":  {nil, []string{"core/", "core/team-b", "edge-2/shop", "edge/shop", "edge/team-a"}, []string{"core/", "core/team-b", "edge-2/shop", "edge/shop", "edge/team-a"}},
+		"nowhere":     {[]fleet.Scope{}, nil, nil},
+		"an agent":    {[]fleet.Scope{{Agents: []string{"edge"}}}, []string{"edge/shop", "edge/team-a"}, []string{"edge/shop", "edge/team-a"}},
+		"a pattern":   {[]fleet.Scope{{Agents: []string{"edge*"}, Namespaces: []string{"shop"}}}, []string{"edge-2/shop", "edge/shop"}, nil},
+		"namespaces":  {[]fleet.Scope{{Namespaces: []string{"*-a", "team-b*"}}}, []string{"core/team-b", "edge/team-a"}, nil},
+		"any but not": {[]fleet.Scope{{Agents: []string{"*"}, Namespaces: []string{"**"}}}, []string{"core/team-b", "edge-2/shop", "edge/shop", "edge/team-a"}, nil},
+		"several":     {[]fleet.Scope{{Agents: []string{"core"}}, {Namespaces: []string{"shop"}}}, []string{"core/", "core/team-b", "edge-2/shop", "edge/shop"}, []string{"core/", "core/team-b"}},
+	} {
+		got := map[string][]string{}
+		scans, err := s.Scans(t.Context(), scan.Filter{Within: c.within})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range scans {
+			got["scans"] = append(got["scans"], place[string(f.ID)])
+		}
+		alerts, err := s.Alerts(t.Context(), alert.Filter{Within: c.within})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range alerts {
+			got["alerts"] = append(got["alerts"], place[a.Outcome.Run])
+		}
+		documents, err := s.InsightDocuments(t.Context(), insight.Query{Within: c.within})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range documents {
+			got["documents"] = append(got["documents"], string(d.Cluster)+"/"+d.Environment.Namespace)
+		}
+		facts, err := s.Facts(t.Context(), insight.Query{Within: c.within})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range facts {
+			got["facts"] = append(got["facts"], string(f.Cluster)+"/"+f.Environment.Project)
+		}
+		for what, want := range map[string][]string{"scans": c.want, "alerts": c.want, "documents": c.want, "facts": c.facts} {
+			if d := cmp.Diff(want, got[what], cmpopts.SortSlices(strings.Compare)); d != "" {
+				t.Errorf("%s: %s (-want +got):\n%s", name, what, d)
+			}
+		}
+	}
+}
