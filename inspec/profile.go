@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sync/errgroup"
 
 	"reeve.dev/reeve/inspec/dsl"
 	"reeve.dev/reeve/inspec/ruby"
@@ -270,6 +272,7 @@ func (l *loader) fs(fsys fs.FS, dir, name string, depth int) (*Profile, error) {
 
 // A fileSet gathers a profile's files under the limits.
 type fileSet struct {
+	mu    sync.Mutex // guards files and bytes while files are added
 	files map[string][]byte
 	bytes int
 }
@@ -285,14 +288,21 @@ func (s *fileSet) add(name string, r io.Reader, size int64) error {
 	if hidden(clean) {
 		return nil
 	}
-	if len(s.files) >= MaxFiles {
-		return fmt.Errorf("more than %d files", MaxFiles)
-	}
-	data, err := readLimited(r, min(MaxFileBytes, MaxBytes-s.bytes), size)
+	s.mu.Lock()
+	room := MaxBytes - s.bytes
+	s.mu.Unlock()
+	data, err := readLimited(r, min(MaxFileBytes, room), size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", clean, err)
 	}
-	s.bytes += len(data)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.files) >= MaxFiles {
+		return fmt.Errorf("more than %d files", MaxFiles)
+	}
+	if s.bytes += len(data); s.bytes > MaxBytes {
+		return fmt.Errorf("%s: with it the profile is larger than %d bytes", clean, MaxBytes)
+	}
 	s.files[clean] = data
 	return nil
 }
@@ -324,8 +334,12 @@ func notProfile(name string) error {
 	return fmt.Errorf("profile %s: %w (an inspec.yml with at least `name: …` makes a folder a profile)", name, ErrNotProfile)
 }
 
+// walk reads the files of a folder, several side by side: the way to one costs
+// more than its bytes.
 func (s *fileSet) walk(fsys fs.FS, dir string) error {
-	return fs.WalkDir(fsys, dir, func(p string, d fs.DirEntry, err error) error {
+	var g errgroup.Group
+	g.SetLimit(4)
+	err := fs.WalkDir(fsys, dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -347,17 +361,21 @@ func (s *fileSet) walk(fsys fs.FS, dir string) error {
 		} else if !d.Type().IsRegular() {
 			return nil
 		}
-		f, err := fsys.Open(p)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		st, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		return s.add(rel, f, st.Size())
+		g.Go(func() error {
+			f, err := fsys.Open(p)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			st, err := f.Stat()
+			if err != nil {
+				return err
+			}
+			return s.add(rel, f, st.Size())
+		})
+		return nil
 	})
+	return cmp.Or(err, g.Wait())
 }
 
 func (s *fileSet) tar(r io.Reader) error {

@@ -95,7 +95,7 @@ skipped; 2 if the scan couldn't be made.`,
 
 // scanMemory is what a scan works in unless its profile needs more: a program
 // to be run beside others stays small, and most scans end before it is used up.
-const scanMemory = 24 << 20
+const scanMemory = 32 << 20
 
 type scanCommand struct {
 	profile, threshold  string

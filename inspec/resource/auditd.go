@@ -11,18 +11,31 @@ import (
 type auditdRes struct {
 	lines []string
 	rules [][]auditField
-	made  []*ruby.Hash // of the rules
+	made  []*ruby.Hash // of the rules that were asked for
 }
 
 // rows are the rules as values of the profile, which may change them: they are
-// made for each resource anew.
-func (d *auditdRes) rows() []*ruby.Hash {
+// made for each resource anew. Most controls ask for the few rules of one
+// system call, so that others are left out where field says so, unless that
+// leaves none.
+func (d *auditdRes) rows(field, value string) []*ruby.Hash {
 	if d.made == nil {
-		for _, fields := range d.rules {
-			d.made = append(d.made, auditHash(fields))
-		}
+		d.made = make([]*ruby.Hash, len(d.rules))
 	}
-	return d.made
+	var out []*ruby.Hash
+	for i, fields := range d.rules {
+		if field != "" && !slices.ContainsFunc(fields, func(f auditField) bool { return f.name == field && f.value == value }) {
+			continue
+		}
+		if d.made[i] == nil {
+			d.made[i] = auditHash(fields)
+		}
+		out = append(out, d.made[i])
+	}
+	if len(out) == 0 && field != "" {
+		return d.rows("", "")
+	}
+	return out
 }
 
 func auditHash(fields []auditField) *ruby.Hash {
@@ -76,9 +89,9 @@ func defineAuditd(s *Set) {
 	for _, f := range []string{"file", "list", "action", "fields", "fields_nokey", "syscall", "key", "arch", "path", "permissions", "exit"} {
 		cols = append(cols, column{name: f, field: str(f)})
 	}
-	filterTable(s, k, cols, func(d *auditdRes) ([]*ruby.Hash, error) { return d.rows(), nil })
+	filterTableBy(s, k, cols, func(d *auditdRes, field, value string) ([]*ruby.Hash, error) { return d.rows(field, value), nil })
 	def(k, "lines", func(c *ruby.Call, d *auditdRes) (ruby.Value, error) { return ruby.Strings(d.lines), nil })
-	def(k, "params", func(c *ruby.Call, d *auditdRes) (ruby.Value, error) { return hashList(d.rows()), nil })
+	def(k, "params", func(c *ruby.Call, d *auditdRes) (ruby.Value, error) { return hashList(d.rows("", "")), nil })
 	def(k, "status", func(c *ruby.Call, d *auditdRes) (ruby.Value, error) {
 		out, err := s.run("%s -s", s.auditctl())
 		if err != nil {

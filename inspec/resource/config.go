@@ -125,7 +125,7 @@ func defineSSH(s *Set) {
 				return nil, err
 			}
 			d.content = content
-			all, err := simpleConfig{assign: goPattern(`^\s*(\S+?)\s+(.*?)\s*$`), multiple: true}.parse(s, content)
+			all, err := simpleConfig{assign: spaceAssign, multiple: true}.parse(s, content)
 			if err != nil {
 				return nil, err
 			}

@@ -150,7 +150,7 @@ func (s *Set) defineFactory() {
 		if !ok || !isClass || !named {
 			return nil, s.argumentError("install_filter_methods_on_resource needs a class and the name of a method")
 		}
-		return nil, s.install(class, f, func(self ruby.Value) (ruby.Value, error) {
+		return nil, s.install(class, f, func(self ruby.Value, _, _ string) (ruby.Value, error) {
 			return s.in.Call(self, fetcher, nil, nil)
 		})
 	}
@@ -161,16 +161,23 @@ func (s *Set) defineFactory() {
 // filterTable gives a native resource class the columns of a table; fetch
 // returns its rows.
 func filterTable[T any](s *Set, k *ruby.Class, columns []column, fetch func(d T) ([]*ruby.Hash, error)) {
+	filterTableBy(s, k, columns, func(d T, _, _ string) ([]*ruby.Hash, error) { return fetch(d) })
+}
+
+// filterTableBy is filterTable for a resource of many rows: where field isn't
+// empty, fetch may leave out rows in which it is another text than value, as
+// long as it returns any.
+func filterTableBy[T any](s *Set, k *ruby.Class, columns []column, fetch func(d T, field, value string) ([]*ruby.Hash, error)) {
 	f := newFactory()
 	for _, col := range columns {
 		f.add(col)
 	}
-	err := s.install(k, f, func(self ruby.Value) (ruby.Value, error) {
+	err := s.install(k, f, func(self ruby.Value, field, value string) (ruby.Value, error) {
 		d, ok := self.(*ruby.Object).Data.(T)
 		if !ok {
 			return ruby.NewArray(), nil
 		}
-		data, err := fetch(d)
+		data, err := fetch(d, field, value)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +195,7 @@ func filterTable[T any](s *Set, k *ruby.Class, columns []column, fetch func(d T)
 // install defines the table's methods on a resource class. A resource that
 // skips or fails when its rows are fetched gives a catcher, so that a chain of
 // filters goes on to the place where that is reported.
-func (s *Set) install(class *ruby.Class, f *factory, fetch func(self ruby.Value) (ruby.Value, error)) error {
+func (s *Set) install(class *ruby.Class, f *factory, fetch func(self ruby.Value, field, value string) (ruby.Value, error)) error {
 	kind := &tableKind{class: s.in.NewClass(s.table.table), columns: f.columns}
 	var symbols []ruby.Value
 	for _, col := range f.columns {
@@ -213,12 +220,20 @@ func (s *Set) install(class *ruby.Class, f *factory, fetch func(self ruby.Value)
 		})
 	}
 	methods := f.methods
+	texts := map[string]string{} // fields whose key is a text, by their column
 	for _, col := range f.columns {
 		methods = append(methods, col.name)
+		if key, ok := col.field.(*ruby.String); ok && col.block == nil && col.native == nil && col.lazy == nil && col.lazyBy == nil {
+			texts[col.name] = key.String()
+		}
 	}
 	for _, name := range methods {
 		class.Def(name, func(c *ruby.Call) (ruby.Value, error) {
-			list, err := fetch(c.Self)
+			field, value := "", ""
+			if want, ok := c.Arg(0).(*ruby.String); ok && len(c.Args) == 1 {
+				field, value = texts[name], want.String()
+			}
+			list, err := fetch(c.Self, field, value)
 			var raised *ruby.Exception
 			if errors.As(err, &raised) && (raised.Class.Inherits(s.skipped) || raised.Class.Inherits(s.failed)) {
 				return s.in.NewObject(s.table.catcher, &caught{class, raised, raised.Class.Inherits(s.skipped)}), nil

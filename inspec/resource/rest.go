@@ -278,7 +278,7 @@ func (s *Set) defineListenerConf() {
 		if d.content, err = s.readFile(d.path, false); err != nil {
 			return nil, err
 		}
-		d.params, err = simpleConfig{assign: goPattern(`^\s*([^=]*?)\s*=\s*[']?\s*(.*?)\s*[']?\s*$`)}.parse(s, d.content)
+		d.params, err = simpleConfig{assign: quotedAssign}.parse(s, d.content)
 		return d, err
 	})
 	fixed(k, "Oracle Listener Configuration")

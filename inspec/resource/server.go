@@ -238,7 +238,7 @@ func definePostgres(s *Set) {
 		func(d *serverConf) error {
 			return s.includes(d.path, false, func(name, text string) ([]string, error) {
 				d.content += text
-				params, err := simpleConfig{assign: goPattern(`^\s*([^=]*?)\s*=\s*[']?\s*(.*?)\s*[']?\s*$`)}.parse(s, text)
+				params, err := simpleConfig{assign: quotedAssign}.parse(s, text)
 				if err != nil {
 					return nil, err
 				}

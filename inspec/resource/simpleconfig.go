@@ -24,9 +24,13 @@ type simpleConfig struct {
 // pattern returns the groups of a match, the whole first, or nil.
 type pattern func(line string) ([]ruby.Value, error)
 
+// goPattern is for an expression that no empty line matches.
 func goPattern(expr string) pattern {
 	re := regexp.MustCompile(expr)
 	return func(line string) ([]ruby.Value, error) {
+		if strings.Trim(line, " \t\f\r") == "" {
+			return nil, nil
+		}
 		m := re.FindStringSubmatch(line)
 		if m == nil {
 			return nil, nil
@@ -60,6 +64,8 @@ func (s *Set) rubyPattern(re ruby.Value) pattern {
 var (
 	defaultAssign = goPattern(`^\s*([^=]*?)\s*=\s*(.*?)\s*$`)
 	defaultGroup  = goPattern(`\[([^\]]+)\]\s*$`)
+	spaceAssign   = goPattern(`^\s*(\S+?)\s+(.*?)\s*$`)
+	quotedAssign  = goPattern(`^\s*([^=]*?)\s*=\s*[']?\s*(.*?)\s*[']?\s*$`)
 )
 
 func (cfg simpleConfig) parse(s *Set, content string) (*ruby.Hash, error) {

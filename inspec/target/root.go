@@ -29,6 +29,7 @@ const maxLinks = 40
 type files struct {
 	root   *os.Root
 	owners owners
+	self   int // the process that /proc/self leads to; zero: this one
 }
 
 func openFiles(dir string) (*files, error) {
@@ -71,7 +72,7 @@ func (f *files) resolve(op, name string, follow bool) (string, error) {
 		if links++; links > maxLinks {
 			return "", pathError(op, name, fs.ErrNotExist)
 		}
-		text, err := f.root.Readlink(next)
+		text, err := f.readlink(next)
 		if err != nil {
 			return "", pathError(op, name, plain(err))
 		}
@@ -187,11 +188,24 @@ func (f *files) Readlink(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text, err := f.root.Readlink(rel)
+	text, err := f.readlink(rel)
 	if err != nil {
 		return "", pathError("readlink", name, plain(err))
 	}
 	return text, nil
+}
+
+// readlink reads the link at rel. Of /proc/self the kernel says who reads.
+func (f *files) readlink(rel string) (string, error) {
+	if f.self != 0 {
+		switch self := strconv.Itoa(f.self); rel {
+		case "proc/self":
+			return self, nil
+		case "proc/thread-self":
+			return self + "/task/" + self, nil
+		}
+	}
+	return f.root.Readlink(rel)
 }
 
 // owners are the target's own names of users and groups, as stat run inside

@@ -36,6 +36,9 @@ type ShellConfig struct {
 	// Gathered says that the shells were started by Gathering: what they write
 	// comes in few pieces.
 	Gathered bool
+	// Refuse says why a command, or a path, can't be answered truly by these
+	// shells; nil for those that can. It may be nil.
+	Refuse func(what string) error
 }
 
 // Gathering is a command for a POSIX shell that gives one whose standard output
@@ -59,6 +62,7 @@ type shells struct {
 	*pool
 	uri      string
 	gathered bool
+	refusal  func(what string) error
 	platform func() (Platform, error)
 	mu       sync.Mutex
 	all      []*shell // guarded by mu; all that were ever opened
@@ -146,7 +150,7 @@ func NewShell(ctx context.Context, stdin io.Writer, stdout, stderr io.Reader, cf
 	if err != nil {
 		return nil, err
 	}
-	t := &shells{uri: cfg.URI, gathered: cfg.Gathered, all: []*shell{first}}
+	t := &shells{uri: cfg.URI, gathered: cfg.Gathered, refusal: cfg.Refuse, all: []*shell{first}}
 	var more func(ctx context.Context) (lane, error)
 	if cfg.More != nil {
 		more = func(ctx context.Context) (lane, error) { return t.another(ctx, cfg) }

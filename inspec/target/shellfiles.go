@@ -272,6 +272,11 @@ func (t *shells) takes(question) bool { return true }
 
 // refuse says why q can't be asked, if it can't.
 func (t *shells) refuse(q question) error {
+	if t.refusal != nil {
+		if err := t.refusal(q.what); err != nil {
+			return err
+		}
+	}
 	switch {
 	case q.op == opRun && strings.ContainsRune(q.what, 0):
 		return errNUL(q.what)
