@@ -87,6 +87,7 @@ func New(cfg Config) *API {
 	a.huma = humago.New(a.mux, hc)
 	a.huma.UseMiddleware(a.authorize)
 	a.scans()
+	a.history()
 	a.catalogue()
 	a.fleet()
 	a.tokens()

@@ -9,7 +9,8 @@ import (
 )
 
 // Series is what is scanned again and again: one target by one profile, of
-// whatever version, and one threshold.
+// whatever version, and one threshold. Without an agent it is that of whichever
+// agent; without a profile that of all profiles and thresholds.
 type Series struct {
 	Target    Target
 	Profile   string
@@ -34,8 +35,10 @@ type LatestFilter struct {
 	Namespace string
 	Profile   string
 	Outcome   Outcome
-	Before    ID
-	Limit     int
+	// Within, unless it is nil, leaves those out that are in none of it.
+	Within []fleet.Scope
+	Before ID
+	Limit  int
 }
 
 // Latest tells how everything stood when it was last scanned: the last
@@ -44,6 +47,22 @@ func (q *Queue) Latest(ctx context.Context, f LatestFilter) ([]Scan, error) {
 	scans, err := q.cfg.Store.Latest(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("list what was scanned last: %w", err)
+	}
+	return scans, nil
+}
+
+// History lists the completed scans of f's Series that f chooses, the newest
+// first. What is no target is an *InvalidError.
+func (q *Queue) History(ctx context.Context, f Filter) ([]Scan, error) {
+	series := *f.Series
+	series.Target = series.Target.plain()
+	if err := series.Target.validate(); err != nil {
+		return nil, err
+	}
+	f.Series = &series
+	scans, err := q.cfg.Store.Scans(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("history of %s: %w", series.Target, err)
 	}
 	return scans, nil
 }

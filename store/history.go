@@ -10,8 +10,15 @@ import (
 // oneSeries is the condition for the completed scans of a series.
 func oneSeries(s scan.Series) (string, []any) {
 	t := s.Target
-	return `status = 'completed' AND agent = ? AND namespace = ? AND pod = ? AND container = ? AND uri = ? AND profile = ? AND threshold = ?`,
-		[]any{t.Agent, t.Namespace, t.Pod, t.Container, t.URI, s.Profile, s.Threshold}
+	where := `status = 'completed' AND namespace = ? AND pod = ? AND container = ? AND uri = ?`
+	args := []any{t.Namespace, t.Pod, t.Container, t.URI}
+	if t.Agent != "" {
+		where, args = where+` AND agent = ?`, append(args, t.Agent)
+	}
+	if s.Profile != "" {
+		where, args = where+` AND profile = ? AND threshold = ?`, append(args, s.Profile, s.Threshold)
+	}
+	return where, args
 }
 
 // Latest implements scan.HistoryStore.
@@ -21,6 +28,9 @@ func (s *Store) Latest(ctx context.Context, f scan.LatestFilter) (out []scan.Sca
 		if c.value != "" {
 			where, args = append(where, c.column+" = ?"), append(args, c.value)
 		}
+	}
+	if cond, in := inScopes(f.Within, "agent", "namespace"); cond != "" {
+		where, args = append(where, cond), append(args, in...)
 	}
 	// What isn't of the series as such is asked of the last scan alone.
 	query := `id IN (SELECT MAX(id) FROM scans WHERE ` + strings.Join(where, " AND ") + `

@@ -27,6 +27,7 @@ func newGet() *cobra.Command {
   reeve get scans --agent prod --status running
   reeve get scans 01a2008e-2017-7681-a3b9-64c9b5507265 -o yaml
   reeve get results 01a2008e-2017-7681-a3b9-64c9b5507265 > results.json
+  reeve get targets --outcome failed
   reeve get components -q openssl`,
 	}
 	cmd.AddCommand(
@@ -40,6 +41,11 @@ func newGet() *cobra.Command {
 			filters: []filter{{name: "status", usage: "only those with this `status`", values: []string{"queued", "running", "completed", "error", "cancelled"}}, ofAgent},
 		}),
 		newResults(),
+		newList(list[api.TargetState]{
+			use: "targets", short: "List how each target stood when it was last scanned", path: "/targets", rows: targetRows, paged: true,
+			filters: []filter{ofAgent, {name: "namespace", usage: "only those of the namespace with this `name`"}, ofProfile, {name: "outcome", usage: "only those with this `outcome`", values: []string{"passed", "failed"}}},
+		}),
+		newHistory(),
 		newInsights(),
 		newList(list[api.Document]{use: "sboms", short: "List the SBOMs", path: "/insights/sboms", rows: documentRows, paged: true, filters: insightFilters}),
 		newList(list[api.Document]{use: "images", short: "List the image inspects", path: "/insights/images", rows: documentRows, paged: true, filters: insightFilters}),
@@ -81,6 +87,7 @@ type filter struct {
 
 var (
 	ofAgent        = filter{name: "agent", usage: "only those of the agent with this `name`"}
+	ofProfile      = filter{name: "profile", usage: "only those by the profile with this `name`"}
 	insightFilters = []filter{
 		ofAgent,
 		{name: "project", usage: "only those of the project with this `name`"},

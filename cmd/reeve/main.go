@@ -102,7 +102,7 @@ Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newConvert(), newProfile(), newThreshold()}},
+		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newConvert(), newCompare(), newProfile(), newThreshold()}},
 		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newCA()}},
 		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newAlerts(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
 		{"", "", []*cobra.Command{newDoctor(), newVersion()}},
