@@ -23,6 +23,11 @@ import (
 	"reeve.dev/reeve/tunnel"
 )
 
+// Memory is how large a hub's heap may grow before the collector runs, for
+// memory.Bound. That is little for a hub; where many agents need more, a half
+// may come to it.
+const Memory = 32 << 20
+
 // links are the agents that are here, and what is served to them.
 //
 //	carrier up ─► serve: certificate ─► POST /v1/register ─► in the table,

@@ -457,7 +457,9 @@ func (q *Queue) Cancel(ctx context.Context, id ID, by string) (Scan, error) {
 // then returns nil and no error. Holding is all that the peer has: what was
 // leased to it besides, in an answer that didn't arrive, is queued again.
 func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, holding []ID) (*Job, error) {
-	if err := q.release(ctx, peer.Agent, peer.Instance, holding); err != nil && ctx.Err() == nil {
+	var err error
+	apart(func() { err = q.release(ctx, peer.Agent, peer.Instance, holding) })
+	if err != nil && ctx.Err() == nil {
 		return nil, err
 	}
 	t := Taker{
@@ -468,7 +470,8 @@ func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, hold
 	defer poll.Stop()
 	for {
 		queued := q.cfg.Store.ScanQueued(peer.Agent)
-		job, err := q.leaseNow(ctx, t)
+		var job *Job
+		apart(func() { job, err = q.leaseNow(ctx, t) })
 		switch {
 		case err == nil:
 			return job, nil
@@ -486,21 +489,24 @@ func (q *Queue) Lease(ctx context.Context, peer fleet.Peer, kinds []string, hold
 	}
 }
 
-// leaseNow leases a scan in a goroutine of its own: that takes much of a stack,
-// and each agent has a lease that holds its stack until there is work.
-func (q *Queue) leaseNow(ctx context.Context, t Taker) (job *Job, err error) {
+func (q *Queue) leaseNow(ctx context.Context, t Taker) (*Job, error) {
+	s, err := q.cfg.Store.LeaseScan(ctx, t, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	q.cfg.Logger.InfoContext(ctx, "scan leased", "scan", s.ID, "agent", t.Agent, "attempt", s.Attempt)
+	return q.job(s), nil
+}
+
+// apart calls f in a goroutine of its own. To ask the database takes much of a
+// stack, and each agent has a lease that holds its stack until there is work.
+func apart(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		var s Scan
-		if s, err = q.cfg.Store.LeaseScan(ctx, t, time.Now()); err != nil {
-			return
-		}
-		q.cfg.Logger.InfoContext(ctx, "scan leased", "scan", s.ID, "agent", t.Agent, "attempt", s.Attempt)
-		job = q.job(s)
+		f()
 	}()
 	<-done
-	return job, err
 }
 
 func (q *Queue) job(s Scan) *Job {

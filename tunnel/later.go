@@ -75,13 +75,7 @@ func (st *stream) answer(ctx context.Context, f func(context.Context, http.Respo
 	}()
 	w := &lateWriter{header: http.Header{}}
 	f(ctx, w)
-	w.WriteHeader(http.StatusOK)
-	resp := http.Response{
-		StatusCode: w.status, ProtoMajor: 1, ProtoMinor: 1, Close: true,
-		Header: w.header, ContentLength: int64(w.body.Len()), Body: io.NopCloser(&w.body),
-	}
-	out := bufio.NewWriter(st)
-	if err := errors.Join(resp.Write(out), out.Flush()); err != nil && ctx.Err() == nil {
+	if err := w.send(st); err != nil && ctx.Err() == nil {
 		st.s.cfg.Logger.Warn("answer not sent whole", "error", err)
 	}
 }
@@ -104,4 +98,14 @@ func (w *lateWriter) WriteHeader(status int) {
 func (w *lateWriter) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	return w.body.Write(p)
+}
+
+func (w *lateWriter) send(to io.Writer) error {
+	w.WriteHeader(http.StatusOK)
+	resp := http.Response{
+		StatusCode: w.status, ProtoMajor: 1, ProtoMinor: 1, Close: true,
+		Header: w.header, ContentLength: int64(w.body.Len()), Body: io.NopCloser(&w.body),
+	}
+	out := bufio.NewWriter(to)
+	return errors.Join(resp.Write(out), out.Flush())
 }

@@ -11,6 +11,7 @@ import (
 
 	"reeve.dev/reeve/agent"
 	"reeve.dev/reeve/hub"
+	"reeve.dev/reeve/internal/memory"
 	"reeve.dev/reeve/internal/telemetry"
 )
 
@@ -34,6 +35,7 @@ REEVE_HUB_SCAN_LEASE_FOR. See docs/configuration.md.`,
 				return err
 			}
 			defer end()
+			defer memory.Bound(hub.Memory)()
 			h, err := hub.New(cfg, versionText(), newLogger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
 			if err != nil {
 				return err

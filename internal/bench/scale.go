@@ -24,6 +24,7 @@ import (
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hub"
+	"reeve.dev/reeve/internal/memory"
 	"reeve.dev/reeve/pki"
 	scanlink "reeve.dev/reeve/scan/link"
 	"reeve.dev/reeve/tunnel"
@@ -171,6 +172,7 @@ func (h *hubProcess) cpu() (time.Duration, error) {
 
 // beHub runs a hub and tells its address on standard output.
 func beHub(ctx context.Context, dir string, port int) error {
+	defer memory.Bound(hub.Memory)() // as cmd/reeve has it
 	cfg := hub.Defaults()
 	cfg.DataDir, cfg.CADir = filepath.Join(dir, "hub"), filepath.Join(dir, "ca")
 	cfg.Listen.API, cfg.Listen.Services, cfg.Listen.Metrics = fmt.Sprintf("127.0.0.1:%d", port), "127.0.0.1:0", "127.0.0.1:0"

@@ -29,8 +29,9 @@ const (
 	maxTargets = 4 << 20 // scan.MaxSelected of the longest names
 )
 
-// leaseWait is how long the hub lets an agent wait for a job.
-const leaseWait = 25 * time.Second
+// leaseWait is how long the hub lets an agent wait for a job. It is the
+// carrier that notices when either is gone.
+const leaseWait = 2 * time.Minute
 
 type leaseRequest struct {
 	Kinds   []string  `json:"kinds"`
