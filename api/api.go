@@ -13,6 +13,7 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/audit"
+	"reeve.dev/reeve/event"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/internal/compress"
@@ -41,6 +42,7 @@ type Config struct {
 	Insights  Insights
 	Outbox    alert.Outbox
 	Callbacks webhook.Config
+	Events    *event.Service
 	// PublicURL is where callers reach this API, ServicesURL where they
 	// reach forwarded services; neither ends in a slash.
 	PublicURL, ServicesURL string
@@ -91,6 +93,7 @@ func New(cfg Config) *API {
 	a.catalogue()
 	a.fleet()
 	a.tokens()
+	a.occurrences()
 	a.credentials()
 	a.renewal()
 	a.revocations()
@@ -191,7 +194,7 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 		return huma.Error404NotFound(err.Error())
 	case errors.As(err, &invalid):
 		return invalidMember(invalid.Field, invalid.Reason)
-	case errors.Is(err, scan.ErrNotFound), errors.Is(err, alert.ErrNotFound), errors.Is(err, insight.ErrNotFound), errors.Is(err, pki.ErrNoToken):
+	case errors.Is(err, scan.ErrNotFound), errors.Is(err, alert.ErrNotFound), errors.Is(err, insight.ErrNotFound), errors.Is(err, event.ErrNotFound), errors.Is(err, pki.ErrNoToken):
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, scan.ErrFinished), errors.Is(err, scan.ErrNoResult), errors.Is(err, alert.ErrDelivered), errors.Is(err, alert.ErrSecretErased):
 		return huma.Error409Conflict(err.Error())

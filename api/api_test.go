@@ -23,6 +23,7 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/event"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/insight"
@@ -103,6 +104,9 @@ func newWorld(t *testing.T, agents ...fleet.AgentName) *world {
 	go srv.Serve(l)
 	t.Cleanup(func() { srv.Close() })
 	w.admin = w.client(t, &pki.Identity{Purpose: pki.Control, Name: "root"})
+		Events: event.New(event.Config{
+			Store: w.store, Routes: []event.Route{{Name: "shop", Scan: event.Scan{Profile: "p"}}}, MaxPending: 100, Logger: logger,
+		}),
 	return w
 }
 
@@ -307,13 +311,13 @@ func TestScans_lifeOfOne(t *testing.T) {
 	}
 }
 
-type event struct {
+type sentEvent struct {
 	name string
 	scan api.Scan
 }
 
 // follow reads a stream of events until it ends.
-func follow(t *testing.T, w *world, path string) <-chan event {
+func follow(t *testing.T, w *world, path string) <-chan sentEvent {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", w.url+path, nil)
 	if err != nil {
@@ -326,16 +330,16 @@ func follow(t *testing.T, w *world, path string) <-chan event {
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%s: %s", path, resp.Status)
 	}
-	events := make(chan event)
+	events := make(chan sentEvent)
 	go func() {
 		defer close(events)
 		defer resp.Body.Close()
-		var e event
+		var e sentEvent
 		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 			name, value, _ := strings.Cut(lines.Text(), ": ")
 			switch name {
 			case "event":
-				e = event{name: value}
+				e = sentEvent{name: value}
 			case "data":
 				if err := json.Unmarshal([]byte(value), &e.scan); err != nil {
 					t.Error(err)

@@ -49,6 +49,7 @@ type Config struct {
 	Sinks        []SinkConfig      `yaml:"sinks"`
 	Scan         ScanConfig        `yaml:"scan"`
 	Callbacks    CallbackConfig    `yaml:"callbacks"`
+	Events       EventConfig       `yaml:"events"`
 	Retention    RetentionConfig   `yaml:"retention"`
 	Certificates CertificateConfig `yaml:"certificates"`
 	Access       AccessConfig      `yaml:"access"`
@@ -171,6 +172,7 @@ func Defaults() Config {
 		Grace:        20 * time.Second,
 		Audit:        defaultAudit(),
 		Retention:    defaultRetention(),
+		Events:       defaultEvents(),
 		Log:          LogConfig{Format: "text"},
 	}
 }
@@ -229,6 +231,12 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	if err := c.Callbacks.validate(); err != nil {
+	if err := c.Events.validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.OIDC.Validate(); err != nil {
+		errs = append(errs, err)
+	}
 		errs = append(errs, err)
 	}
 	if err := c.Retention.validate(); err != nil {

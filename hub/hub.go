@@ -21,6 +21,7 @@ import (
 	"reeve.dev/reeve/alert/rpc"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/event"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/insight"
@@ -49,6 +50,7 @@ type Hub struct {
 	queue    *scan.Queue
 	alert    *alert.Worker
 	api      *api.API
+	events   *event.Service
 	audit    *auditing
 	// recordings is how long those are kept.
 	recordings time.Duration
@@ -193,6 +195,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
 	insights := insight.NewService(h.store, insight.Limits{}, logger.With("component", "insights"))
+	h.openEvents(cfg.Events, catalogue)
 	h.links.services = linkMux(
 		scanlink.Handler(h.queue, logger.With("component", "scans")),
 		insightlink.Handler(insights, logger.With("component", "insights")),
@@ -202,7 +205,8 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		return nil, err
 	}
 	h.api = api.New(api.Config{
-		Scans: h.queue, Catalogue: catalogue, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
+		Issuer: issuer,
+		Scans: h.queue, Catalogue: catalogue, Events: h.events, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
 		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
 		Services: own.Services(), Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})
@@ -461,6 +465,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		})
 	}
 	h.log.InfoContext(ctx, "hub is up", "api", h.addrs.API.String(), "services", h.addrs.Services.String(), "metrics", h.addrs.Metrics.String(), "url", h.public)
+	worker("events", h.events.Run)
 	<-ctx.Done()
 	h.log.Info("hub is stopping")
 	h.stopServers()

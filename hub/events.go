@@ -1,0 +1,122 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"reeve.dev/reeve/event"
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/scan"
+)
+
+// EventConfig says which events lead to which scans, and how many are kept.
+type EventConfig struct {
+	Routes []event.Route `yaml:"routes"`
+	// Debounce is how long an event waits for a later one about the same.
+	Debounce time.Duration `yaml:"debounce"`
+	// DedupeFor is how long an image isn't scanned again by the same profile.
+	DedupeFor time.Duration `yaml:"dedupeFor"`
+	// MaxPending is how many events may wait to be acted on.
+	MaxPending int `yaml:"maxPending"`
+	// KeepFor is how long events can be seen.
+	KeepFor time.Duration `yaml:"keepFor"`
+}
+
+func defaultEvents() EventConfig {
+	return EventConfig{
+		Debounce: event.DefaultDebounce, DedupeFor: event.DefaultDedupeFor,
+		MaxPending: event.DefaultMaxPending, KeepFor: event.DefaultKeepFor,
+	}
+}
+
+func (c EventConfig) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	names := map[string]bool{}
+	for i, r := range c.Routes {
+		if err := r.Validate(); err != nil {
+			bad("events.routes[%d].%w", i, err)
+		}
+		if names[r.Name] {
+			bad("events.routes[%d].name: %q is there twice", i, r.Name)
+		}
+		names[r.Name] = true
+	}
+	switch {
+	case c.Debounce < 0 || c.Debounce > time.Hour:
+		bad("events.debounce %v: it must be between 0 and 1h", c.Debounce)
+	case c.DedupeFor < 0 || c.DedupeFor > c.KeepFor:
+		bad("events.dedupeFor %v: it must be between 0 and events.keepFor, %v", c.DedupeFor, c.KeepFor)
+	}
+	if c.MaxPending < 1 {
+		bad("events.maxPending %d: it must be at least 1", c.MaxPending)
+	}
+	if c.KeepFor < time.Hour {
+		bad("events.keepFor %v: it must be at least 1h", c.KeepFor)
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Hub) openEvents(cfg EventConfig, catalogue *scan.Catalogue) {
+	h.events = event.New(event.Config{
+		Store: h.store, Scanner: eventScanner{h.queue, catalogue}, Routes: cfg.Routes, Debounce: cfg.Debounce,
+		DedupeFor: cfg.DedupeFor, MaxPending: cfg.MaxPending, KeepFor: cfg.KeepFor, Logger: h.log.With("component", "events"),
+	})
+}
+
+// eventScanner asks the queue for what events want.
+type eventScanner struct {
+	queue     *scan.Queue
+	catalogue *scan.Catalogue
+}
+
+// Content implements event.Scanner.
+func (s eventScanner) Content(ctx context.Context, profile, threshold string) (string, error) {
+	p, err := s.catalogue.Profile(ctx, profile)
+	if err != nil || threshold == "" {
+		return p.Digest, refused(err)
+	}
+	t, err := s.catalogue.Threshold(ctx, threshold)
+	return p.Digest + " " + t.Digest, refused(err)
+}
+
+// Scan implements event.Scanner.
+func (s eventScanner) Scan(ctx context.Context, r event.Request) (string, error) {
+	inputs, err := exact(r.Scan.Inputs)
+	if err != nil {
+		return "", &event.RefusedError{Reason: err.Error()}
+	}
+	made, err := s.queue.Create(ctx, scan.Request{
+		Target: scan.Target{
+			Agent: fleet.AgentName(r.Agent), Namespace: r.Namespace, Pod: r.Pod, Container: r.Container, URI: r.URI,
+		},
+		Profile: r.Scan.Profile, Threshold: r.Scan.Threshold, Inputs: inputs, Priority: scan.Priority(r.Scan.Priority),
+		Timeout: time.Duration(r.Scan.Timeout) * time.Second, RequestedBy: r.By,
+		Key: scan.Key{Caller: "events", Name: r.Key, Digest: r.Key},
+	})
+	return string(made.ID), refused(err)
+}
+
+// exact is inputs as the queue has them, wherever they come from.
+func exact(inputs map[string]any) (map[string]any, error) {
+	if len(inputs) == 0 {
+		return nil, nil
+	}
+	text, err := json.Marshal(inputs)
+	if err != nil {
+		return nil, fmt.Errorf("inputs: %w", err)
+	}
+	return scan.DecodeInputs(text)
+}
+
+// refused marks the errors that another try doesn't heal.
+func refused(err error) error {
+	var invalid *scan.InvalidError
+	if errors.As(err, &invalid) || errors.Is(err, scan.ErrNoProfile) || errors.Is(err, scan.ErrNoThreshold) {
+		return &event.RefusedError{Reason: err.Error()}
+	}
+	return err
+}
