@@ -28,8 +28,8 @@ type Config struct {
 	DataDir string `yaml:"dataDir"`
 	// Database is one that several replicas of the hub share.
 	Database DatabaseConfig `yaml:"database"`
-	// Documents is the folder that the replicas share.
-	Documents DirConfig `yaml:"documents"`
+	// Documents is the folder, or the bucket, that the replicas share.
+	Documents DocumentsConfig `yaml:"documents"`
 	// Replica says where the other replicas reach this one.
 	Replica ReplicaConfig `yaml:"replica"`
 	// CADir is what `reeve ca init` made.

@@ -13,9 +13,17 @@ import (
 	"strings"
 
 	"reeve.dev/reeve/store"
+	"reeve.dev/reeve/store/blob"
 	"reeve.dev/reeve/store/postgres"
 	"reeve.dev/reeve/store/sqlite"
 )
+
+// DocumentsConfig says where replicas keep their documents together: in a
+// folder, or in object storage with an s3:// URL.
+type DocumentsConfig struct {
+	Dir string `yaml:"dir"`
+	URL string `yaml:"url"`
+}
 
 // passwordIn finds a password in a connection string that isn't a URL.
 var passwordIn = regexp.MustCompile(`(?i)\bpassword\s*=`)
@@ -29,8 +37,8 @@ func (c Config) validateReplicas() (errs []error) {
 		if d.PasswordFile != "" || d.PasswordEnv != "" {
 			bad("database.url: it is missing, though a password is there")
 		}
-		if c.Documents.Dir != "" {
-			bad("documents.dir: it is for a hub with database.url; without, documents are in dataDir")
+		if c.Documents != (DocumentsConfig{}) {
+			bad("documents: it is for a hub with database.url; without, documents are in dataDir")
 		}
 		return errs
 	}
@@ -48,8 +56,15 @@ func (c Config) validateReplicas() (errs []error) {
 	if d.MaxConnections < 2 {
 		bad("database.maxConnections %d: it must be at least 2", d.MaxConnections)
 	}
-	if c.Documents.Dir == "" {
-		bad("documents.dir: with database.url it must name a folder that all replicas share, such as a volume of the kind ReadWriteMany")
+	switch at := c.Documents; {
+	case at.URL != "" && at.Dir != "":
+		bad("documents: dir and url are both there; keep one")
+	case at.URL != "":
+		if err := blob.ValidateBucketURL(at.URL); err != nil {
+			bad("documents.url: %w", err)
+		}
+	case at.Dir == "":
+		bad("documents: with database.url, url must name object storage (s3://BUCKET?region=REGION), or dir a folder that all replicas share, such as a volume of the kind ReadWriteMany")
 	}
 	if _, _, err := net.SplitHostPort(c.Listen.Replicas); err != nil {
 		bad("listen.replicas %q: it must be HOST:PORT or :PORT", c.Listen.Replicas)
@@ -73,7 +88,8 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*store.Store,
 		return sqlite.Open(ctx, filepath.Join(cfg.DataDir, "reeve.db"), log)
 	}
 	s, err := postgres.Open(ctx, postgres.Config{
-		URL: d.URL, Password: d.password(), Connections: d.MaxConnections, Documents: cfg.Documents.Dir,
+		URL: d.URL, Password: d.password(), Connections: d.MaxConnections,
+		Documents: cfg.Documents.Dir, Bucket: cfg.Documents.URL, Scratch: cfg.DataDir,
 	}, log)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)

@@ -19,6 +19,7 @@ import (
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store"
+	"reeve.dev/reeve/store/blob/blobtest"
 	"reeve.dev/reeve/store/postgres"
 	"reeve.dev/reeve/store/postgres/postgrestest"
 	"reeve.dev/reeve/tunnel"
@@ -35,14 +36,14 @@ func newTeam(t *testing.T, n int) *team {
 	server := postgrestest.Start(t)
 	cfg := config(t)
 	cfg.Database.URL, cfg.Database.MaxConnections = server.URL(t), 10
-	cfg.Documents.Dir = filepath.Join(t.TempDir(), "documents")
+	cfg.Documents.URL = blobtest.Start(t).URL
 	cfg.Listen.Replicas = "127.0.0.1:0"
 	out := &team{}
 	for i := range n {
 		cfg.DataDir = filepath.Join(t.TempDir(), fmt.Sprint("replica", i))
 		out.hubs = append(out.hubs, start(t, cfg))
 	}
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: cfg.Database.URL, Documents: cfg.Documents.Dir}, slog.New(slog.DiscardHandler))
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: cfg.Database.URL, Bucket: cfg.Documents.URL, Scratch: t.TempDir()}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,8 +402,11 @@ func TestConfig_Validate_replicas(t *testing.T) {
 		"a password in its query":   {func(c *hub.Config) { c.Database.URL = "postgres://db/reeve?password=hush" }, "a password must not be in it"},
 		"a password in key=value":   {func(c *hub.Config) { c.Database.URL = "host=db password = hush" }, "a password must not be in it"},
 		"two passwords":             {func(c *hub.Config) { c.Database.PasswordFile, c.Database.PasswordEnv = "f", "E" }, "keep one"},
-		"no folder for documents":   {func(c *hub.Config) { c.Documents.Dir = "" }, "all replicas share"},
-		"a folder without database": {func(c *hub.Config) { c.Database.URL = "" }, "documents.dir"},
+		"no place for documents":    {func(c *hub.Config) { c.Documents.Dir = "" }, "all replicas share"},
+		"two places for documents":  {func(c *hub.Config) { c.Documents.URL = "s3://bucket" }, "keep one"},
+		"a bucket":                  {func(c *hub.Config) { c.Documents = hub.DocumentsConfig{URL: "s3://bucket?region=r"} }, ""},
+		"a bucket's password":       {func(c *hub.Config) { c.Documents = hub.DocumentsConfig{URL: "s3://key:hush@bucket"} }, "no credentials"},
+		"a folder without database": {func(c *hub.Config) { c.Database.URL = "" }, "documents"},
 		"an address without a port": {func(c *hub.Config) { c.Replica.Address = "hub-1" }, "HOST:PORT"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -58,13 +58,14 @@ type Dialect struct {
 	Again func(error) bool
 }
 
-// Config is what a Store works with. It owns the databases from New on.
+// Config is what a Store works with. It owns the databases, and Blobs, from
+// New on.
 type Config struct {
 	Dialect Dialect
 	// Write is used for every transaction that changes something, Read for
 	// the rest; they may be the same.
 	Write, Read *sql.DB
-	Blobs       *blob.Folder
+	Blobs       blob.Documents
 	// Listen calls heard with each topic that another replica announced, and with
 	// "" when it may have missed some, until ctx ends. It is nil where there
 	// are no replicas.
@@ -77,7 +78,7 @@ type Store struct {
 	dialect Dialect
 	write   *sql.DB
 	read    *sql.DB
-	blobs   *blob.Folder
+	blobs   blob.Documents
 	log     *slog.Logger
 
 	stop      context.CancelFunc // ends listening
@@ -177,7 +178,7 @@ func (f translatedFile) Close() error               { return nil }
 func (s *Store) Close() error {
 	s.stop()
 	s.listening.Wait()
-	err := s.write.Close()
+	err := errors.Join(s.write.Close(), s.blobs.Close())
 	if s.read != s.write {
 		err = errors.Join(err, s.read.Close())
 	}

@@ -1,11 +1,12 @@
 // Package blob keeps large documents (results, SBOMs) as compressed files in
-// a folder, each named by the SHA-256 of its content. A document that is put
-// twice is kept once.
+// a folder, or as objects in a bucket, each named by the SHA-256 of its
+// content. A document that is put twice is kept once.
 //
-// A document is whole and synced to the disk before Put returns its digest,
-// so a database row may name it from then on. A crash leaves at most a
-// temporary file, removed by Open or Sweep once it is old enough to be
-// nobody's, or a document that no row names, removed by Sweep.
+// A document is whole and synced to the disk, or taken by the object storage,
+// before Put returns its digest, so a database row may name it from then on. A
+// crash leaves at most a temporary file, removed by Open or Sweep once it is
+// old enough to be nobody's, or a document that no row names, removed by
+// Sweep.
 package blob
 
 import (
@@ -24,7 +25,7 @@ import (
 )
 
 var (
-	// ErrNotFound is returned for a digest that the folder doesn't hold.
+	// ErrNotFound is returned for the digest of a document that isn't kept.
 	ErrNotFound = errors.New("document not found")
 	// ErrTooLarge is returned by Put for a document over its limit.
 	ErrTooLarge = errors.New("document is too large")
@@ -46,6 +47,16 @@ func (d Digest) Validate() error {
 		return nil
 	}
 	return fmt.Errorf("digest %q: must be sha256: and 64 lower-case hex digits", string(d))
+}
+
+// Documents is where documents are kept: a [Folder] or a [Bucket]. The
+// methods are described at Folder's.
+type Documents interface {
+	Put(r io.Reader, limit int64) (Digest, int64, error)
+	Get(d Digest) (io.ReadCloser, error)
+	Has(d Digest) (bool, error)
+	Sweep(before time.Time, keep func(Digest) (bool, error)) (int, error)
+	Close() error
 }
 
 // Folder is a folder of documents. Its methods may be called concurrently,
@@ -90,8 +101,20 @@ func (f *Folder) Put(r io.Reader, limit int64) (Digest, int64, error) {
 	defer os.Remove(tmp.Name()) // does nothing after the rename
 	defer tmp.Close()
 
+	d, n, err := pack(tmp, r, limit)
+	if err != nil {
+		return "", 0, err
+	}
+	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
+		return "", 0, err
+	}
+	return d, n, f.place(tmp.Name(), d)
+}
+
+// pack writes what r gives, compressed.
+func pack(to io.Writer, r io.Reader, limit int64) (Digest, int64, error) {
 	sum := sha256.New()
-	zip := gzip.NewWriter(tmp)
+	zip := gzip.NewWriter(to)
 	n, err := io.Copy(io.MultiWriter(zip, sum), io.LimitReader(r, limit+1))
 	if err != nil {
 		return "", 0, err
@@ -99,11 +122,7 @@ func (f *Folder) Put(r io.Reader, limit int64) (Digest, int64, error) {
 	if n > limit {
 		return "", 0, fmt.Errorf("%w: over %d bytes", ErrTooLarge, limit)
 	}
-	if err := errors.Join(zip.Close(), tmp.Sync(), tmp.Close()); err != nil {
-		return "", 0, err
-	}
-	d := Digest(prefix + hex.EncodeToString(sum.Sum(nil)))
-	return d, n, f.place(tmp.Name(), d)
+	return Digest(prefix + hex.EncodeToString(sum.Sum(nil))), n, zip.Close()
 }
 
 // place gives the finished file its name. Renaming over a document that is
@@ -133,6 +152,11 @@ func (f *Folder) Get(d Digest) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	return unpack(file, d)
+}
+
+// unpack reads what pack wrote, and owns it.
+func unpack(file io.ReadCloser, d Digest) (io.ReadCloser, error) {
 	zip, err := gzip.NewReader(file)
 	if err != nil {
 		file.Close()
@@ -195,8 +219,11 @@ func (f *Folder) Sweep(before time.Time, keep func(Digest) (bool, error)) (int, 
 	return removed, nil
 }
 
+// Close is there for [Documents]: a Folder holds nothing open.
+func (f *Folder) Close() error { return nil }
+
 func (f *Folder) path(d Digest) string {
-	return filepath.Join(f.dir, strings.TrimPrefix(string(d), prefix)+".gz")
+	return filepath.Join(f.dir, hexOf(d)+".gz")
 }
 
 type reader struct {

@@ -45,8 +45,11 @@ type Config struct {
 	// Connections is how many this replica may have at a time, beside the
 	// one by which it listens; 0 means DefaultConnections.
 	Connections int
-	// Documents is a folder that all replicas share.
-	Documents string
+	// Documents is a folder that all replicas share. In its place, Bucket is
+	// an s3:// URL, as blob.OpenBucket has it; what is put there is collected
+	// in Scratch first, a folder of this replica's own.
+	Documents       string
+	Bucket, Scratch string
 }
 
 // DefaultConnections is a replica's share of PostgreSQL's usual hundred.
@@ -64,10 +67,6 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*store.Store, e
 	}
 	if conf.RuntimeParams["application_name"] == "" {
 		conf.RuntimeParams["application_name"] = "reeve-hub"
-	}
-	blobs, err := blob.Open(cfg.Documents)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: documents: %w", err)
 	}
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, migrationTries))
 	if err != nil {
@@ -87,10 +86,14 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*store.Store, e
 	db.SetMaxIdleConns(cfg.Connections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	l := &listener{self: rand.Text(), conf: conf, before: before, log: logger}
+	blobs, err := openDocuments(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("documents: %w", err), db.Close())
+	}
 	// It listens before anybody can wait.
 	first, err := l.connect(ctx)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("postgres: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("postgres: %w", err), blobs.Close(), db.Close())
 	}
 	s, err := store.New(ctx, store.Config{
 		Dialect: store.Dialect{
@@ -108,6 +111,13 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*store.Store, e
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	return s, nil
+}
+
+func openDocuments(ctx context.Context, cfg Config) (blob.Documents, error) {
+	if cfg.Bucket != "" {
+		return blob.OpenBucket(ctx, cfg.Bucket, cfg.Scratch)
+	}
+	return blob.Open(cfg.Documents)
 }
 
 const (

@@ -1,0 +1,215 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/s3blob" // for s3:// URLs
+	"gocloud.dev/gcerrors"
+)
+
+// Bucket keeps documents in object storage that speaks S3, in place of a
+// [Folder]. A document is the object documents/HEX.gz. An object can't be made
+// younger in place, so Has leaves an empty one, touched/HEX, whose age counts
+// as well.
+type Bucket struct {
+	b       *blob.Bucket
+	scratch string
+}
+
+const (
+	documentsPath = "documents/"
+	touchedPath   = "touched/"
+
+	// askTime bounds a question to the storage, and moveTime what moves a
+	// document.
+	askTime  = 30 * time.Second
+	moveTime = 10 * time.Minute
+)
+
+// ValidateBucketURL reports what is wrong with a URL for OpenBucket.
+func ValidateBucketURL(rawURL string) error {
+	u, err := url.Parse(rawURL)
+	switch {
+	case err != nil || u.Scheme != "s3" || u.Host == "" || u.Path != "":
+		return errors.New("it must be s3://BUCKET?region=REGION, where needed with &endpoint=https://HOST&use_path_style=true and &prefix=FOLDER/")
+	case u.User != nil:
+		return errors.New("no credentials belong in it: they are found as the AWS CLI finds them, in the environment, its files or the machine's role")
+	}
+	return nil
+}
+
+// OpenBucket opens the bucket that an s3:// URL names, as gocloud.dev's s3blob
+// has it, and makes sure that it may be used. What is put is collected in
+// scratch first, a folder of the caller's own.
+func OpenBucket(ctx context.Context, rawURL, scratch string) (*Bucket, error) {
+	if err := ValidateBucketURL(rawURL); err != nil {
+		return nil, err
+	}
+	b, err := blob.OpenBucket(ctx, rawURL)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	switch ok, err := b.IsAccessible(ctx); {
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("the bucket can't be used; see to its name, region, endpoint and the credentials: %w", err), b.Close())
+	case !ok:
+		return nil, errors.Join(errors.New("there is no such bucket; make it first"), b.Close())
+	}
+	return &Bucket{b: b, scratch: scratch}, nil
+}
+
+// Close ends what is under way.
+func (b *Bucket) Close() error { return b.b.Close() }
+
+// Put is [Folder.Put].
+func (b *Bucket) Put(r io.Reader, limit int64) (Digest, int64, error) {
+	tmp, err := os.CreateTemp(b.scratch, "tmp-*")
+	if err != nil {
+		return "", 0, err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	d, n, err := pack(tmp, r, limit)
+	if err != nil {
+		return "", 0, err
+	}
+	if _, err := tmp.Seek(0, io.SeekStart); err != nil {
+		return "", 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
+	defer cancel()
+	return d, n, b.b.Upload(ctx, documentKey(d), tmp, &blob.WriterOptions{ContentType: "application/gzip"})
+}
+
+// Get is [Folder.Get].
+func (b *Bucket) Get(d Digest) (io.ReadCloser, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
+	body, err := b.b.NewReader(ctx, documentKey(d), nil)
+	if err != nil {
+		cancel()
+		if gcerrors.Code(err) == gcerrors.NotFound {
+			err = ErrNotFound
+		}
+		return nil, fmt.Errorf("%s: %w", d, err)
+	}
+	return unpack(&download{body, cancel}, d)
+}
+
+type download struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (d *download) Close() error {
+	defer d.cancel()
+	return d.ReadCloser.Close()
+}
+
+// Has is [Folder.Has].
+func (b *Bucket) Has(d Digest) (bool, error) {
+	if err := d.Validate(); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	// Touched first: a sweep looks at that last.
+	if err := b.b.WriteAll(ctx, touchedPath+hexOf(d), nil, &blob.WriterOptions{ContentType: "text/plain"}); err != nil {
+		return false, err
+	}
+	return b.b.Exists(ctx, documentKey(d))
+}
+
+// Sweep is [Folder.Sweep].
+func (b *Bucket) Sweep(before time.Time, keep func(Digest) (bool, error)) (removed int, err error) {
+	err = b.old(documentsPath, before, func(key string) error {
+		h, ok := strings.CutSuffix(path.Base(key), ".gz")
+		d := Digest(prefix + h)
+		if !ok || d.Validate() != nil {
+			return nil
+		}
+		if kept, err := keep(d); err != nil || kept {
+			return err
+		}
+		// The age is looked at last: a document that is put again while we
+		// ask is young by now.
+		for _, k := range []string{key, touchedPath + h} {
+			if young, err := b.young(k, before); err != nil || young {
+				return err
+			}
+		}
+		if err := b.remove(key); err != nil {
+			return err
+		}
+		removed++
+		return nil
+	})
+	if err != nil {
+		return removed, err
+	}
+	return removed, b.old(touchedPath, before, b.remove)
+}
+
+// old calls f with each key beneath a path that was written before that time.
+func (b *Bucket) old(under string, before time.Time, f func(key string) error) error {
+	for page := blob.FirstPageToken; len(page) > 0; {
+		objects, next, err := b.page(under, page)
+		if err != nil {
+			return err
+		}
+		for _, o := range objects {
+			if o.ModTime.After(before) {
+				continue
+			}
+			if err := f(o.Key); err != nil {
+				return err
+			}
+		}
+		page = next
+	}
+	return nil
+}
+
+func (b *Bucket) page(under string, token []byte) ([]*blob.ListObject, []byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	return b.b.ListPage(ctx, token, 1000, &blob.ListOptions{Prefix: under})
+}
+
+// young reports whether an object is there that was written after that time.
+func (b *Bucket) young(key string, before time.Time) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	a, err := b.b.Attributes(ctx, key)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return false, nil
+	}
+	return err == nil && a.ModTime.After(before), err
+}
+
+// remove takes an object away, which another process may have done.
+func (b *Bucket) remove(key string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	err := b.b.Delete(ctx, key)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil
+	}
+	return err
+}
+
+func documentKey(d Digest) string { return documentsPath + hexOf(d) + ".gz" }
+func hexOf(d Digest) string       { return strings.TrimPrefix(string(d), prefix) }
