@@ -24,7 +24,7 @@ import (
 const prefix = "/api/v1"
 
 // Paths are what an API is to be mounted at, as patterns of http.ServeMux.
-var Paths = []string{"/api/", "/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/openapi-3.0.yaml", "/login"}
+var Paths = []string{"/api/", "/openapi.json", "/openapi.yaml", "/openapi-3.0.json", "/openapi-3.0.yaml", "/login", LoginPath, LoginCallback}
 
 // Config is what the API works with. All of it is needed, unless it says
 // otherwise.
@@ -36,13 +36,15 @@ type Config struct {
 	// Revocations is where the CA's deny list is kept.
 	Revocations pki.RevocationStore
 	CA          *pki.CA
+	// Issuer vouches for more callers; nil: none does.
+	Issuer Issuer
 	// Services are the hub's own, those of fleet.HubAgent.
 	Services  []fleet.Service
 	Peers     *pki.Peers
 	Insights  Insights
+	Events    *event.Service
 	Outbox    alert.Outbox
 	Callbacks webhook.Config
-	Events    *event.Service
 	// PublicURL is where callers reach this API, ServicesURL where they
 	// reach forwarded services; neither ends in a slash.
 	PublicURL, ServicesURL string
@@ -80,10 +82,10 @@ func New(cfg Config) *API {
 	hc.RejectUnknownQueryParameters = true
 	hc.Transformers = []huma.Transformer{withoutValues}
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token":       {Type: "http", Scheme: "bearer", Description: "An API token, reeve_…"},
+		"token":       {Type: "http", Scheme: "bearer", Description: "An API token, reeve_…; or an ID token of the hub's issuer"},
 		"session":     {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "From a one-time login link"},
 		"grant":       {Type: "http", Scheme: "bearer", Description: "A grant, from POST /credentials/service"},
-		"certificate": {Type: "mutualTLS", Description: "A client certificate with the purpose control"},
+		"certificate": {Type: "mutualTLS", Description: "A client certificate with the purpose control or user"},
 	}
 	hc.Security = []map[string][]string{{"token": {}}, {"session": {}}, {"certificate": {}}}
 	a.huma = humago.New(a.mux, hc)
@@ -91,9 +93,9 @@ func New(cfg Config) *API {
 	a.scans()
 	a.history()
 	a.catalogue()
+	a.occurrences()
 	a.fleet()
 	a.tokens()
-	a.occurrences()
 	a.credentials()
 	a.renewal()
 	a.revocations()
@@ -102,6 +104,7 @@ func New(cfg Config) *API {
 	a.alerts()
 	a.auditLog()
 	a.sessions()
+	a.issuerLogin()
 	a.all = compress.Handler(http.HandlerFunc(a.serve))
 	return a
 }

@@ -59,6 +59,12 @@ type world struct {
 
 func newWorld(t *testing.T, agents ...fleet.AgentName) *world {
 	t.Helper()
+	return newWorldWith(t, func(*api.Config) {}, agents...)
+}
+
+// newWorldWith lets change change the API's configuration.
+func newWorldWith(t *testing.T, change func(*api.Config), agents ...fleet.AgentName) *world {
+	t.Helper()
 	w := &world{log: &bytes.Buffer{}}
 	logger := slog.New(slog.NewTextHandler(w.log, nil))
 	var err error
@@ -96,17 +102,19 @@ func newWorld(t *testing.T, agents ...fleet.AgentName) *world {
 		t.Fatal(err)
 	}
 	w.url = "https://" + l.Addr().String()
-	w.API = api.New(api.Config{
+	cfg := api.Config{
 		Scans: w.queue, Catalogue: catalogue, Fleet: members{w.store}, Tokens: w.store, Revocations: w.store, CA: w.ca, Peers: w.ca.Peers(),
+		Events: event.New(event.Config{
+			Store: w.store, Routes: []event.Route{{Name: "shop", Scan: event.Scan{Profile: "p"}}}, MaxPending: 100, Logger: logger,
+		}),
 		Insights: w.store, Outbox: w.store, Records: w.store, Recordings: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
-	})
+	}
+	change(&cfg)
+	w.API = api.New(cfg)
 	srv := &http.Server{Handler: w.API, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	go srv.Serve(l)
 	t.Cleanup(func() { srv.Close() })
 	w.admin = w.client(t, &pki.Identity{Purpose: pki.Control, Name: "root"})
-		Events: event.New(event.Config{
-			Store: w.store, Routes: []event.Route{{Name: "shop", Scan: event.Scan{Profile: "p"}}}, MaxPending: 100, Logger: logger,
-		}),
 	return w
 }
 

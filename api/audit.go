@@ -55,6 +55,11 @@ func (a *API) audited(r *audit.Record, status int) {
 	if reads && !refused && r.Action != getRecording {
 		return
 	}
+	a.audit(r, status)
+}
+
+// audit records a call that has ended.
+func (a *API) audit(r *audit.Record, status int) {
 	now := time.Now()
 	r.At, r.Took, r.Status = now, now.Sub(r.At), status
 	a.cfg.Audit(*r)

@@ -48,6 +48,9 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) {
 		if !strings.EqualFold(scheme, "bearer") {
 			return Caller{}, fmt.Errorf("authorization: %w: use the scheme Bearer with an API token", pki.ErrMalformed)
 		}
+		if a.cfg.Issuer != nil && !strings.HasPrefix(text, "reeve") {
+			return a.byIssuer(r.Context(), strings.TrimSpace(text))
+		}
 		return a.byToken(r.Context(), pki.API, "token", text)
 	}
 	// Browsers add cookies and certificates by themselves, for whatever site
@@ -161,8 +164,11 @@ func visible(ctx context.Context) []fleet.Scope { return callerOf(ctx).Rights.Sc
 // refusal is the answer to who isn't let in because of err.
 func (a *API) refusal(ctx context.Context, err error) (status int, text string) {
 	switch {
-	case errors.Is(err, errNotControl), errors.Is(err, errCrossOrigin):
+	case errors.Is(err, errNotControl), errors.Is(err, errCrossOrigin), errors.Is(err, pki.ErrNoRights):
 		return http.StatusForbidden, err.Error()
+	case errors.Is(err, pki.ErrIssuerAway):
+		a.cfg.Logger.WarnContext(ctx, "authenticate", "error", err)
+		return http.StatusServiceUnavailable, "the issuer of logins can't be asked now; the hub's log says why. API tokens, login links and certificates work"
 	case errors.Is(err, errNoCredential), errors.Is(err, pki.ErrMalformed), errors.Is(err, pki.ErrForeign), errors.Is(err, pki.ErrExpired):
 		return http.StatusUnauthorized, err.Error()
 	}

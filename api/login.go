@@ -94,13 +94,18 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 		a.refuseLogin(w, r, err)
 		return
 	}
-	record := begin(r, "login", Caller{Name: t.Name, By: "session", credential: pki.Credential{Kind: pki.ByToken, ID: session.ID}})
-	note(context.WithValue(ctx, recordKey{}, record), "link", t.ID)
-	a.audited(record, http.StatusSeeOther)
-	a.cfg.Logger.InfoContext(ctx, "logged in", "name", t.Name, "rights", t.Rights.String(), "token", session.ID, "remote", r.RemoteAddr)
+	a.loggedIn(w, r, session, text, "link", t.ID)
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// loggedIn gives a browser its cookie. by says what the login rests on.
+func (a *API) loggedIn(w http.ResponseWriter, r *http.Request, session pki.Token, text string, by ...string) {
+	record := begin(r, "login", Caller{Name: session.Name, By: "session", credential: pki.Credential{Kind: pki.ByToken, ID: session.ID}})
+	note(context.WithValue(r.Context(), recordKey{}, record), append(by, "rights", session.Rights.String())...)
+	a.audit(record, http.StatusSeeOther)
+	a.cfg.Logger.InfoContext(r.Context(), "logged in", "name", session.Name, "rights", session.Rights.String(), "token", session.ID, "remote", r.RemoteAddr)
 	c := cookie(text, session.Expires)
 	http.SetCookie(w, &c)
-	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
 func (a *API) refuseLogin(w http.ResponseWriter, r *http.Request, err error) {

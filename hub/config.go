@@ -16,6 +16,7 @@ import (
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/internal/config"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/pki/oidc"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store/postgres"
 )
@@ -48,12 +49,14 @@ type Config struct {
 	Thresholds   DirConfig         `yaml:"thresholds"`
 	Sinks        []SinkConfig      `yaml:"sinks"`
 	Scan         ScanConfig        `yaml:"scan"`
-	Callbacks    CallbackConfig    `yaml:"callbacks"`
 	Events       EventConfig       `yaml:"events"`
+	Callbacks    CallbackConfig    `yaml:"callbacks"`
 	Retention    RetentionConfig   `yaml:"retention"`
 	Certificates CertificateConfig `yaml:"certificates"`
 	Access       AccessConfig      `yaml:"access"`
-	Limits       forward.Limits    `yaml:"limits"`
+	// OIDC is an issuer by which people log in, and programs call.
+	OIDC   oidc.Config    `yaml:"oidc"`
+	Limits forward.Limits `yaml:"limits"`
 	// Grace is how long what is forwarded may go on once the hub is to stop.
 	Grace time.Duration `yaml:"grace"`
 	// Services are those of the hub itself: callers reach them as those of an
@@ -169,10 +172,11 @@ func Defaults() Config {
 		Listen:       ListenConfig{API: ":8443", Services: ":9443", Metrics: ":9090", Replicas: ":7443"},
 		Scan:         ScanConfig{LeaseFor: scan.DefaultLeaseFor, MaxAttempts: scan.DefaultMaxAttempts, QueueFor: scan.DefaultQueueFor},
 		Certificates: CertificateConfig{AgentLife: pki.AgentLife, AgentGrace: pki.AgentGrace},
+		Events:       defaultEvents(),
 		Grace:        20 * time.Second,
 		Audit:        defaultAudit(),
+		OIDC:         oidc.Defaults(),
 		Retention:    defaultRetention(),
-		Events:       defaultEvents(),
 		Log:          LogConfig{Format: "text"},
 	}
 }
@@ -227,16 +231,16 @@ func (c Config) Validate() error {
 	if err := c.Access.validate(c.Names); err != nil {
 		errs = append(errs, err)
 	}
-	if err := c.Audit.validate(); err != nil {
-		errs = append(errs, err)
-	}
-	if err := c.Callbacks.validate(); err != nil {
 	if err := c.Events.validate(); err != nil {
 		errs = append(errs, err)
 	}
 	if err := c.OIDC.Validate(); err != nil {
 		errs = append(errs, err)
 	}
+	if err := c.Audit.validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Callbacks.validate(); err != nil {
 		errs = append(errs, err)
 	}
 	if err := c.Retention.validate(); err != nil {

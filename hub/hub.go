@@ -27,6 +27,7 @@ import (
 	"reeve.dev/reeve/insight"
 	insightlink "reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/pki/oidc"
 	"reeve.dev/reeve/policy"
 	shipped "reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan"
@@ -49,8 +50,8 @@ type Hub struct {
 	replicas *replicas
 	queue    *scan.Queue
 	alert    *alert.Worker
-	api      *api.API
 	events   *event.Service
+	api      *api.API
 	audit    *auditing
 	// recordings is how long those are kept.
 	recordings time.Duration
@@ -194,13 +195,17 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), Logger: logger.With("component", "scans"),
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
-	insights := insight.NewService(h.store, insight.Limits{}, logger.With("component", "insights"))
 	h.openEvents(cfg.Events, catalogue)
+	insights := insight.NewService(h.store, insight.Limits{}, logger.With("component", "insights"))
 	h.links.services = linkMux(
 		scanlink.Handler(h.queue, logger.With("component", "scans")),
 		insightlink.Handler(insights, logger.With("component", "insights")),
 	)
 	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services"), Tracer: cfg.Tracer})
+	if err != nil {
+		return nil, err
+	}
+	issuer, loginBy, err := openIssuer(cfg.OIDC, h.public)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +237,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 
 	h.links.forward = forwarding
 	h.serve("metrics", metricsListener, nil, h.metricsMux(metrics))
-	page := web.Handler(web.Config{API: h.api, Version: version, Logger: logger.With("component", "web")})
+	page := web.Handler(web.Config{API: h.api, LoginBy: loginBy, Version: version, Logger: logger.With("component", "web")})
 	session := tunnel.Config{Streams: linkStreams, Logger: logger.With("component", "tunnel")}
 	apiServer := h.serve("api", tunnel.Listener(apiListener), tlsConfig, h.apiMux(page, session, cfg.Certificates))
 	apiServer.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){tunnel.ALPN: tunnel.NextProto(session, h.links.serve)}
@@ -247,6 +252,19 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		h.serve("replicas", replicasListener, tlsConfig, h.replicas.handler())
 	}
 	return h, nil
+}
+
+// openIssuer answers no issuer where none is configured, and else what people
+// call it.
+func openIssuer(cfg oidc.Config, public string) (api.Issuer, string, error) {
+	if cfg.Issuer == "" {
+		return nil, "", nil
+	}
+	i, err := oidc.New(cfg, public+api.LoginCallback)
+	if err != nil {
+		return nil, "", err
+	}
+	return i, i.Name(), nil
 }
 
 func (h *Hub) onClose(f func() error) { h.teardown = append(h.teardown, f) }
@@ -447,6 +465,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	worker("scans", h.queue.Run)
 	worker("alerts", h.alert.Run)
+	worker("events", h.events.Run)
 	if h.replicas != nil {
 		worker("replicas", func(ctx context.Context) error { h.replicas.run(ctx); return nil })
 	}
@@ -465,7 +484,6 @@ func (h *Hub) Run(ctx context.Context) error {
 		})
 	}
 	h.log.InfoContext(ctx, "hub is up", "api", h.addrs.API.String(), "services", h.addrs.Services.String(), "metrics", h.addrs.Metrics.String(), "url", h.public)
-	worker("events", h.events.Run)
 	<-ctx.Done()
 	h.log.Info("hub is stopping")
 	h.stopServers()

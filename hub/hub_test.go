@@ -29,6 +29,7 @@ import (
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/pki/oidc"
 	"reeve.dev/reeve/scan"
 	scanlink "reeve.dev/reeve/scan/link"
 	"reeve.dev/reeve/tunnel"
@@ -673,6 +674,7 @@ func TestNew_saysWhatIsWrong(t *testing.T) {
 		}, "/none"},
 		"retention of a minute": {func(c *hub.Config) { c.Retention.Scans.KeepFor = time.Minute }, "retention.scans.keepFor"},
 		"no dead letters":       {func(c *hub.Config) { c.Retention.Alerts.DeadFor = -1 }, "retention.alerts.deadFor"},
+		"an issuer for nobody":  {func(c *hub.Config) { c.OIDC.Issuer, c.OIDC.ClientID = "https://id.example", "reeve" }, "oidc.roles"},
 		"no secret":             {func(c *hub.Config) { c.Callbacks.SecretFile = "/none" }, "callbacks.secretFile"},
 		"unknown sink":          {func(c *hub.Config) { c.Sinks = []hub.SinkConfig{{Name: "s", Type: "pigeon", Endpoint: "h:1"}} }, "sinks[0].type"},
 		"sink there twice": {func(c *hub.Config) {
@@ -696,7 +698,8 @@ func TestNew_saysWhatIsWrong(t *testing.T) {
 
 func TestLoadConfig(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hub.yaml")
-	write(t, path, "dataDir: /d\nscan:\n  leaseFor: 90s\nsinks:\n- {name: a, type: rpc, endpoint: 'a:1'}\n")
+	write(t, path, "dataDir: /d\nscan:\n  leaseFor: 90s\nsinks:\n- {name: a, type: rpc, endpoint: 'a:1'}\n"+
+		"oidc:\n  issuer: https://id.example/realm\n  audiences: [cli]\n  roles:\n  - {groups: [team-a], role: scanner, agents: ['prod-*'], namespaces: [shop]}\n")
 	t.Setenv("REEVE_HUB_SCAN_MAX_ATTEMPTS", "5")
 	t.Setenv("REEVE_HUB_NAMES", "a.example, b.example")
 	cfg, err := hub.LoadConfig(path)
@@ -707,6 +710,8 @@ func TestLoadConfig(t *testing.T) {
 	want.DataDir, want.Scan.LeaseFor, want.Scan.MaxAttempts = "/d", 90*time.Second, 5
 	want.Names = []string{"a.example", "b.example"}
 	want.Sinks = []hub.SinkConfig{{Name: "a", Type: "rpc", Endpoint: "a:1"}}
+	want.OIDC.Issuer, want.OIDC.Audiences = "https://id.example/realm", []string{"cli"}
+	want.OIDC.Roles = []oidc.Rule{{Groups: []string{"team-a"}, Role: pki.Scanner, Scope: fleet.Scope{Agents: []string{"prod-*"}, Namespaces: []string{"shop"}}}}
 	if d := cmp.Diff(want, cfg); d != "" {
 		t.Error(d)
 	}

@@ -66,3 +66,11 @@ var (
 	// ErrNoToken is a TokenStore's answer for an id that it doesn't hold.
 	ErrNoToken = errors.New("no such token")
 )
+
+// What can be wrong with a person whom an issuer vouches for.
+var (
+	// ErrNoRights: the issuer knows them, and nobody gave them any right here.
+	ErrNoRights = errors.New("no rights at this hub")
+	// ErrIssuerAway: the issuer can't be asked now.
+	ErrIssuerAway = errors.New("it can't be asked now")
+)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"reeve.dev/reeve/fleet"
 )
@@ -112,4 +113,15 @@ func (rs Rights) String() string {
 		parts = append(parts, text)
 	}
 	return strings.Join(parts, " and ")
+}
+
+// Person is somebody whom another system vouches for, such as an issuer of
+// OpenID Connect.
+type Person struct {
+	Name string
+	// Subject is what the other system calls them, and never calls another.
+	Subject string
+	Rights  Rights
+	// Issued and Expires are of what says so.
+	Issued, Expires time.Time
 }

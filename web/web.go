@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -47,7 +48,10 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 // Config is what the page works with. All of it is needed.
 type Config struct {
 	// API serves /api/v1.
-	API     http.Handler
+	API http.Handler
+	// LoginBy names the issuer by which people log in, at api.LoginPath; empty:
+	// there is none.
+	LoginBy string
 	Version string
 	Logger  *slog.Logger
 }
@@ -171,7 +175,9 @@ func (h *handler) failed(r *request, err error) *page {
 	}
 	if p.Status == http.StatusUnauthorized {
 		had := r.Header.Get("Cookie") != "" || r.Header.Get("Authorization") != ""
-		return &page{View: "login", Title: "Log in", Status: p.Status, Data: map[string]any{"Had": had, "Host": r.Host}}
+		return &page{View: "login", Title: "Log in", Status: p.Status, Data: map[string]any{
+			"Had": had, "Host": r.Host, "By": h.cfg.LoginBy, "Login": api.LoginPath + "?" + url.Values{"next": {r.URL.RequestURI()}}.Encode(),
+		}}
 	}
 	return &page{View: "problem", Title: p.Title, Status: p.Status, Data: p}
 }
