@@ -57,6 +57,7 @@ type Agent struct {
 	ingest, health net.Listener
 	incoming       []incoming
 	collect        http.Handler // of ingest
+	remedies       http.Handler // nil where there are no hooks
 	closers        []func() error
 }
 
@@ -117,6 +118,9 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 		if a.collect, err = a.collector(); err != nil {
 			return nil, err
 		}
+	}
+	if err = a.openRemedies(); err != nil {
+		return nil, err
 	}
 	if err = a.openIncoming(); err != nil {
 		return nil, err
@@ -270,7 +274,7 @@ func (a *Agent) link(ctx context.Context) error {
 // session serves one carrier: it registers, and then the hub may forward.
 func (a *Agent) session(ctx context.Context, s *tunnel.Session, up func()) error {
 	served := make(chan error, 1)
-	go func() { served <- tunnel.Serve(ctx, s, a.forward) }()
+	go func() { served <- tunnel.Serve(ctx, s, http.HandlerFunc(a.fromHub)) }()
 	answer, err := a.register(ctx, s)
 	if err != nil {
 		s.Close()

@@ -38,7 +38,10 @@ type Config struct {
 	BirgerServices string        `yaml:"birgerServices"`
 	Scan           ScanConfig    `yaml:"scan"`
 	Insights       InsightConfig `yaml:"insights"`
-	Log            LogConfig     `yaml:"log"`
+	// Remediation is what may be done because of outcomes; nothing, unless it
+	// has hooks.
+	Remediation RemediationConfig `yaml:"remediation"`
+	Log         LogConfig         `yaml:"log"`
 	// Metrics is the address of /metrics, /healthz and /readyz; empty for none.
 	Metrics string `yaml:"metrics"`
 	// Kubeconfig is the file for the cluster that the agent scans and
@@ -221,6 +224,9 @@ func (c Config) Validate() error {
 	}
 	if c.Insights.Tokens && c.Insights.TokenSecretFile == "" && c.Insights.TokenSecretEnv == "" {
 		errs = append(errs, errors.New("insights.tokens needs insights.tokenSecretFile or insights.tokenSecretEnv: what the namespaces' tokens are signed with"))
+	}
+	if err := c.Remediation.validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if f := c.Log.Format; f != "text" && f != "json" {
 		errs = append(errs, fmt.Errorf("log.format %q: it must be text or json", f))

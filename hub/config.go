@@ -45,13 +45,16 @@ type Config struct {
 	ServicesURL string `yaml:"servicesURL"`
 	// Profiles and Thresholds name folders of the operator's own, which come
 	// before the shipped ones of the same name.
-	Profiles     DirConfig         `yaml:"profiles"`
-	Thresholds   DirConfig         `yaml:"thresholds"`
-	Sinks        []SinkConfig      `yaml:"sinks"`
-	Scan         ScanConfig        `yaml:"scan"`
-	Events       EventConfig       `yaml:"events"`
-	Callbacks    CallbackConfig    `yaml:"callbacks"`
-	Retention    RetentionConfig   `yaml:"retention"`
+	Profiles   DirConfig       `yaml:"profiles"`
+	Thresholds DirConfig       `yaml:"thresholds"`
+	Sinks      []SinkConfig    `yaml:"sinks"`
+	Scan       ScanConfig      `yaml:"scan"`
+	Events     EventConfig     `yaml:"events"`
+	Callbacks  CallbackConfig  `yaml:"callbacks"`
+	Retention  RetentionConfig `yaml:"retention"`
+	// Remediation says which outcomes agents' hooks are told of; none: nothing
+	// is ever done because of one.
+	Remediation  []RemedyRule      `yaml:"remediation"`
 	Certificates CertificateConfig `yaml:"certificates"`
 	Access       AccessConfig      `yaml:"access"`
 	// OIDC is an issuer by which people log in, and programs call.
@@ -242,6 +245,11 @@ func (c Config) Validate() error {
 	}
 	if err := c.Callbacks.validate(); err != nil {
 		errs = append(errs, err)
+	}
+	for i, r := range c.Remediation {
+		if err := r.validate(); err != nil {
+			bad("remediation[%d].%w", i, err)
+		}
 	}
 	if err := c.Retention.validate(); err != nil {
 		errs = append(errs, err)

@@ -166,9 +166,6 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	servicesURL := urlOr(cfg.ServicesURL, cfg.Names, servicesListener)
 
 	callbacks := cfg.Callbacks.webhook(h.public)
-	if err := h.openSinks(cfg, callbacks); err != nil {
-		return nil, err
-	}
 	h.links = &links{
 		ca: h.ca, peers: h.peers, life: cfg.Certificates.AgentLife, store: h.store, version: version, log: logger.With("component", "links"),
 		release: func(ctx context.Context, agent fleet.AgentName, instance fleet.InstanceID, holding []string) error {
@@ -186,13 +183,16 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 			return nil, err
 		}
 	}
+	if err := h.openSinks(cfg, callbacks); err != nil {
+		return nil, err
+	}
 	catalogue, err := newCatalogue(h.store, profiles, thresholds)
 	if err != nil {
 		return nil, err
 	}
 	h.queue = scan.NewQueue(scan.Config{
 		Store: h.store, Catalogue: catalogue, Agents: h.store, Connected: h.agents.connected,
-		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), Logger: logger.With("component", "scans"),
+		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), MoreSinks: func(s scan.Scan) []string { return remedySinks(cfg.Remediation, s) }, Logger: logger.With("component", "scans"),
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
 	h.openEvents(cfg.Events, catalogue)
@@ -307,6 +307,9 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config) error {
 		}
 		h.onClose(s.Close)
 		sinks[c.Name] = s
+	}
+	for _, r := range cfg.Remediation {
+		sinks[remedySink+r.Hook] = remedies{hook: r.Hook, agents: h.agents, audit: h.audit.add}
 	}
 	if cfg.Database.URL != "" {
 		var err error

@@ -178,9 +178,11 @@ type Config struct {
 	Connected func(fleet.AgentName) bool
 	// Outcome words what a completed scan came to.
 	Outcome func(Scan, Verdict) fleet.Outcome
-	// Sinks are the names of the sinks that every outcome is told to.
-	Sinks  []string
-	Logger *slog.Logger
+	// Sinks are the names of the sinks that every outcome is told to, and
+	// MoreSinks those besides that the outcome of a scan is; nil: none.
+	Sinks     []string
+	MoreSinks func(Scan) []string
+	Logger    *slog.Logger
 
 	LeaseFor    time.Duration
 	MaxAttempts int
@@ -578,7 +580,7 @@ func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt in
 	err = q.cfg.Store.FinishScan(ctx, Finish{
 		ID: id, Agent: peer.Agent, Attempt: attempt, Status: Completed,
 		Verdict: verdict, ResultDigest: digest, ResultSize: size,
-		Outcomes: []fleet.Outcome{outcome}, Sinks: q.cfg.Sinks,
+		Outcomes: []fleet.Outcome{outcome}, Sinks: q.sinks(s),
 	}, now)
 	if err != nil {
 		return fmt.Errorf("complete scan %s: %w", id, err)
@@ -586,6 +588,14 @@ func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt in
 	q.cfg.Logger.InfoContext(ctx, "scan completed", "scan", id, "agent", peer.Agent, "outcome", verdict.Outcome,
 		"passed", verdict.Counts.Passed, "failed", verdict.Counts.Failed, "errors", verdict.Counts.Error)
 	return nil
+}
+
+// sinks are the names of those that the outcome of s is told to.
+func (q *Queue) sinks(s Scan) []string {
+	if q.cfg.MoreSinks == nil {
+		return q.cfg.Sinks
+	}
+	return slices.Concat(q.cfg.Sinks, q.cfg.MoreSinks(s))
 }
 
 // takes says early what FinishScan will say, before anything is kept.

@@ -1,0 +1,114 @@
+package hub_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/hub"
+	"reeve.dev/reeve/policy/remedy"
+	"reeve.dev/reeve/tunnel"
+)
+
+// TestHub_remedies: each outcome of what a rule names reaches the agent's hook,
+// in order; what the agent refuses is given up, what it can't do is tried again.
+func TestHub_remedies(t *testing.T) {
+	cfg := config(t)
+	cfg.Remediation = []hub.RemedyRule{
+		{Hook: "deny", Scope: fleet.Scope{Agents: []string{"ea*"}, Namespaces: []string{"web"}}, Profiles: []string{"p"}},
+		{Hook: "note", Scope: fleet.Scope{Agents: []string{"east"}, Namespaces: []string{"bank"}}},
+	}
+	h := start(t, cfg)
+	type told struct {
+		Hook string
+		remedy.Event
+	}
+	got := make(chan told, 8)
+	ill := true
+	a := newAgent(t, h.dial(t, h.enrolled(t, "east"), tunnel.WebSocket), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hook, ok := strings.CutPrefix(r.URL.Path, remedy.Path)
+		e := told{Hook: hook}
+		if err := json.NewDecoder(r.Body).Decode(&e.Event); !ok || r.Header.Get("Reeve-Service") != "" || err != nil {
+			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		}
+		switch {
+		case hook == "note":
+			http.Error(w, "this agent has no hook note", http.StatusNotFound)
+		case ill:
+			ill = false
+			http.Error(w, "the cluster is ill", http.StatusBadGateway)
+			return
+		default:
+			w.Write([]byte(`{"did":["marked Pod/main"]}`))
+		}
+		got <- e
+	}))
+	a.register(t, "east", "i1", nil)
+
+	scanned := func(namespace string, status hdf.Status) string {
+		t.Helper()
+		var s scanAnswer
+		request := scanRequest()
+		request["target"].(map[string]any)["namespace"] = namespace
+		h.call(t, "POST", "/api/v1/scans", request, http.StatusAccepted, &s)
+		job, err := a.scans.Lease(t.Context(), []string{"k8s-container"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.scans.SendResults(t.Context(), job.ID, job.Attempt, results(t, status)); err != nil {
+			t.Fatal(err)
+		}
+		return s.ID
+	}
+	scanned("elsewhere", hdf.Failed)
+	for _, status := range []hdf.Status{hdf.Failed, hdf.Passed} {
+		id := scanned("web", status)
+		want := told{Hook: "deny", Event: remedy.Event{
+			Scan: id, Policy: "p/strict", Passed: status == hdf.Passed, Namespace: "web", Pod: "main", Container: "app",
+		}}
+		if d := cmp.Diff(want, <-got, cmpopts.IgnoreFields(remedy.Event{}, "ID", "At")); d != "" {
+			t.Errorf("told (-want +got):\n%s", d)
+		}
+	}
+	refused := scanned("bank", hdf.Failed)
+	if e := <-got; e.Hook != "note" || e.Scan != refused {
+		t.Errorf("told %+v", e)
+	}
+
+	type alerts struct {
+		Items []struct{ Sink, State, LastError string }
+	}
+	until(t, "the refused one is given up", func() bool {
+		var list alerts
+		h.call(t, "GET", "/api/v1/alerts?run="+refused, nil, http.StatusOK, &list)
+		return len(list.Items) == 1 && list.Items[0].Sink == "remedy:note" && list.Items[0].State == "dead" && strings.Contains(list.Items[0].LastError, "no hook note")
+	})
+	until(t, "the others arrived", func() bool {
+		var list alerts
+		h.call(t, "GET", "/api/v1/alerts?sink=remedy:deny", nil, http.StatusOK, &list)
+		return len(list.Items) == 2 && list.Items[0].State == "delivered" && list.Items[1].State == "delivered"
+	})
+	until(t, "all of it is in the audit log", func() bool {
+		var records struct {
+			Items []struct {
+				Action, Agent, Error string
+				Status               int
+				Details              map[string]string
+			}
+		}
+		h.call(t, "GET", "/api/v1/audit?action=remedy", nil, http.StatusOK, &records)
+		seen := map[int]string{}
+		for _, r := range records.Items {
+			seen[r.Status] = r.Details["hook"] + r.Details["did"] + r.Error
+		}
+		return len(records.Items) == 4 && cmp.Equal(seen, map[int]string{
+			200: `deny{"did":["marked Pod/main"]}`, 502: "denythe agent answered 502: the cluster is ill", 404: "notethis agent has no hook note",
+		})
+	})
+}

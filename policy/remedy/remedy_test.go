@@ -1,0 +1,298 @@
+package remedy_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"reeve.dev/reeve/policy/remedy"
+)
+
+const job = `
+apiVersion: batch/v1
+kind: Job
+metadata: {labels: {team: security}}
+spec:
+  ttlSecondsAfterFinished: 600
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+      - {name: fix, image: "reeve.test/web:1", imagePullPolicy: Never, command: [/bin/true, "{namespace}", "{workload}", "{policy}"]}
+`
+
+// manifest is a file with a Job.
+func manifest(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "job.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func newHooks(t *testing.T, cluster *rest.Config, hooks ...remedy.Hook) *remedy.Hooks {
+	t.Helper()
+	for _, h := range hooks {
+		if err := h.Validate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hs, err := remedy.New(remedy.Config{Hooks: hooks, Cluster: cluster, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hs
+}
+
+func event(namespace, pod string, passed bool) remedy.Event {
+	return remedy.Event{
+		ID: "a1", Scan: "01a2", Policy: "base/strict", Passed: passed, Namespace: namespace, Pod: pod, Container: "app",
+		At: time.Date(2026, 11, 22, 5, 0, 0, 0, time.UTC),
+	}
+}
+
+// post is what the hub does.
+func post(t *testing.T, hs http.Handler, hook string, e any) (status int, answer string) {
+	t.Helper()
+	body, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	hs.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, remedy.Path+hook, strings.NewReader(string(body))))
+	return w.Code, strings.TrimSpace(w.Body.String())
+}
+
+// apiServer answers with one pod, which a Deployment owns, and otherwise as
+// fails says; it keeps what it was asked.
+type apiServer struct {
+	config *rest.Config
+	asked  []string
+	fails  map[string]int // by METHOD resource
+}
+
+func newAPIServer(t *testing.T) *apiServer {
+	t.Helper()
+	s := &apiServer{fails: map[string]int{}}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		s.asked = append(s.asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+string(body)))
+		parts := strings.Split(r.URL.Path, "/")
+		resource := parts[len(parts)-1]
+		if r.Method != http.MethodPost {
+			resource = parts[len(parts)-2]
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if code := s.fails[r.Method+" "+resource]; code != 0 {
+			w.WriteHeader(code)
+			fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","code":%d,"reason":%q,"message":"no"}`, code, map[int]string{404: "NotFound", 403: "Forbidden", 409: "AlreadyExists", 422: "Invalid", 500: "InternalError"}[code])
+			return
+		}
+		json.NewEncoder(w).Encode(corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Name: "web-7d9f-x", Labels: map[string]string{"pod-template-hash": "7d9f"},
+			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-7d9f", Controller: new(true)}},
+		}})
+	}))
+	t.Cleanup(srv.Close)
+	s.config = &rest.Config{Host: srv.URL, QPS: -1}
+	return s
+}
+
+func TestHooks(t *testing.T) {
+	s := newAPIServer(t)
+	hs := newHooks(t, s.config,
+		remedy.Hook{Name: "note", Namespaces: []string{"shop"}, Annotate: map[string]string{"reeve.dev/compliance": "{outcome} {policy} {scan} {at}"}},
+		remedy.Hook{Name: "deny", Namespaces: []string{"*"}, Object: remedy.Pod, Label: map[string]string{"reeve.dev/deny": "true"}},
+		remedy.Hook{Name: "fix", Namespaces: []string{"shop"}, Job: manifest(t, job)},
+	)
+	const pod, getPod = "web-7d9f-x", "GET /api/v1/namespaces/shop/pods/web-7d9f-x"
+	created := `POST /apis/batch/v1/namespaces/shop/jobs {"apiVersion":"batch/v1","kind":"Job","metadata":{"labels":{"app.kubernetes.io/managed-by":"reeve","team":"security"},"name":"fix-f55ff16f66f43360"},"spec":{"template":{"spec":{"containers":[{"command":["/bin/true","shop","Deployment/web","base/strict"],"image":"reeve.test/web:1","imagePullPolicy":"Never","name":"fix"}],"restartPolicy":"Never"}},"ttlSecondsAfterFinished":600}}`
+	for _, tc := range []struct {
+		name, hook string
+		passed     bool
+		asked      []string
+	}{
+		{"annotates the workload", "note", false, []string{getPod, `PATCH /apis/apps/v1/namespaces/shop/deployments/web {"metadata":{"annotations":{"reeve.dev/compliance":"failed base/strict 01a2 2026-11-22T05:00:00Z"},"labels":{}}}`}},
+		{"and says that it is good again", "note", true, []string{getPod, `PATCH /apis/apps/v1/namespaces/shop/deployments/web {"metadata":{"annotations":{"reeve.dev/compliance":"passed base/strict 01a2 2026-11-22T05:00:00Z"},"labels":{}}}`}},
+		{"labels the pod", "deny", false, []string{getPod, `PATCH /api/v1/namespaces/shop/pods/web-7d9f-x {"metadata":{"annotations":{},"labels":{"reeve.dev/deny":"true"}}}`}},
+		{"takes the label off", "deny", true, []string{getPod, `PATCH /api/v1/namespaces/shop/pods/web-7d9f-x {"metadata":{"annotations":{},"labels":{"reeve.dev/deny":null}}}`}},
+		{"starts a Job", "fix", false, []string{getPod, created}},
+		{"which the same event doesn't change", "fix", false, []string{getPod, created}},
+		{"but not for what passed", "fix", true, []string{getPod}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.asked = nil
+			if status, answer := post(t, hs, tc.hook, event("shop", pod, tc.passed)); status != http.StatusOK {
+				t.Errorf("%d %s", status, answer)
+			}
+			if d := cmp.Diff(tc.asked, s.asked); d != "" {
+				t.Errorf("asked (-want +got):\n%s", d)
+			}
+		})
+	}
+
+	for _, tc := range []struct {
+		name, hook string
+		fails      string
+		code, want int
+	}{
+		{"the pod is gone", "note", "GET pods", 404, 404},
+		{"no right to patch, yet", "note", "PATCH deployments", 403, 502},
+		{"an API server that is ill", "note", "PATCH deployments", 500, 502},
+		{"a Job that can't be", "fix", "POST jobs", 422, 422},
+		{"a Job that is there", "fix", "POST jobs", 409, 200},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s.fails = map[string]int{tc.fails: tc.code}
+			if status, answer := post(t, hs, tc.hook, event("shop", pod, false)); status != tc.want {
+				t.Errorf("%d %s; want %d", status, answer, tc.want)
+			}
+		})
+	}
+	s.fails = nil
+
+	s.asked = nil
+	bad := func(change func(*remedy.Event)) remedy.Event {
+		e := event("shop", pod, false)
+		change(&e)
+		return e
+	}
+	for name, tc := range map[string]struct {
+		hook string
+		e    any
+		want int
+	}{
+		"no such hook":              {"drop", event("shop", pod, false), 404},
+		"no hook":                   {"", event("shop", pod, false), 404},
+		"another namespace":         {"note", event("bank", pod, false), 403},
+		"a namespace that isn't":    {"deny", bad(func(e *remedy.Event) { e.Namespace = "../../nodes" }), 400},
+		"a pod that isn't":          {"note", bad(func(e *remedy.Event) { e.Pod = "x/status" }), 400},
+		"a container that isn't":    {"note", bad(func(e *remedy.Event) { e.Container = "$(id)" }), 400},
+		"a policy that is a script": {"fix", bad(func(e *remedy.Event) { e.Policy = "x; rm -rf /" }), 400},
+		"a scan that is a script":   {"fix", bad(func(e *remedy.Event) { e.Scan = "`id`" }), 400},
+		"not an event":              {"note", "x", 400},
+	} {
+		if status, answer := post(t, hs, tc.hook, tc.e); status != tc.want {
+			t.Errorf("%s: %d %s; want %d", name, status, answer, tc.want)
+		}
+	}
+	if len(s.asked) > 0 {
+		t.Errorf("what was refused led to %q", s.asked)
+	}
+}
+
+func TestHook_Validate(t *testing.T) {
+	good := remedy.Hook{Name: "note", Namespaces: []string{"shop"}, Annotate: map[string]string{"a/b": "c"}}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	for want, change := range map[string]func(*remedy.Hook){
+		"name":            func(h *remedy.Hook) { h.Name = "../x" },
+		"is missing":      func(h *remedy.Hook) { h.Namespaces = nil },
+		"namespaces[0]":   func(h *remedy.Hook) { h.Namespaces = []string{"Shop"} },
+		"object":          func(h *remedy.Hook) { h.Object = "node" },
+		"it does nothing": func(h *remedy.Hook) { h.Annotate = nil },
+		"annotate":        func(h *remedy.Hook) { h.Annotate = map[string]string{"a b": "c"} },
+		"label":           func(h *remedy.Hook) { h.Label = map[string]string{"a": "no value"} },
+	} {
+		h := good
+		change(&h)
+		if err := h.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+	}
+}
+
+func TestNew_refusesManifests(t *testing.T) {
+	for name, text := range map[string]string{"a Pod": "apiVersion: v1\nkind: Pod\n", "no YAML": "\tx", "twice the same": "kind: Job\nkind: Job\n", "nothing": ""} {
+		h := remedy.Hook{Name: "fix", Namespaces: []string{"*"}, Job: manifest(t, text)}
+		if _, err := remedy.New(remedy.Config{Hooks: []remedy.Hook{h}, Cluster: &rest.Config{}, Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "hook fix: job") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestHooks_cluster acts on a pod of a real Kubernetes.
+func TestHooks_cluster(t *testing.T) {
+	path := os.Getenv("REEVE_TEST_KUBECONFIG")
+	if path == "" {
+		t.Skip("needs a Kubernetes that may be written to: set REEVE_TEST_KUBECONFIG to its kubeconfig (cd e2e && go run ./cmd/cluster starts one)")
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := kubernetes.NewForConfigOrDie(cfg)
+	ns, err := c.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "remedy-"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.CoreV1().Namespaces().Delete(context.Background(), ns.Name, metav1.DeleteOptions{}); err != nil {
+			t.Log(err)
+		}
+	})
+	_, err = c.CoreV1().Pods(ns.Name).Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec:       corev1.PodSpec{AutomountServiceAccountToken: new(false), Containers: []corev1.Container{{Name: "app", Image: "reeve.test/web:1", ImagePullPolicy: corev1.PullNever}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hs := newHooks(t, cfg, remedy.Hook{
+		Name: "all", Namespaces: []string{"remedy-*"}, Annotate: map[string]string{"reeve.dev/compliance": "{outcome}"},
+		Label: map[string]string{"reeve.dev/deny": "true"}, Job: manifest(t, job),
+	})
+	for range 2 { // the hub may say it again
+		for _, passed := range []bool{false, true} {
+			if status, answer := post(t, hs, "all", event(ns.Name, "web", passed)); status != http.StatusOK {
+				t.Fatalf("%d %s", status, answer)
+			}
+			pod, err := c.CoreV1().Pods(ns.Name).Get(t.Context(), "web", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[bool][2]string{false: {"failed", "true"}, true: {"passed", ""}}[passed]
+			if got := [2]string{pod.Annotations["reeve.dev/compliance"], pod.Labels["reeve.dev/deny"]}; got != want {
+				t.Errorf("passed %v: %q, want %q", passed, got, want)
+			}
+		}
+	}
+	jobs, err := c.BatchV1().Jobs(ns.Name).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=reeve,team=security"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(jobs []batchv1.Job) (out []string) {
+		for _, j := range jobs {
+			out = append(out, j.Spec.Template.Spec.Containers[0].Command[2])
+		}
+		return out
+	}
+	if d := cmp.Diff([]string{"Pod/web"}, names(jobs.Items)); d != "" {
+		t.Errorf("Jobs (-want +got):\n%s", d)
+	}
+	if status, answer := post(t, hs, "all", event(ns.Name, "gone", false)); status != http.StatusNotFound {
+		t.Errorf("a pod that is gone: %d %s", status, answer)
+	}
+}
