@@ -2,16 +2,20 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO ?= go
+IMAGE ?= reeve-scanner:dev
 TOOL := $(GO) tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-unit test-e2e check lint generate bench bench-forward bench-scale parity deps cluster fuzz tidy
+.PHONY: help build image demo test test-unit test-e2e check lint generate bench bench-forward bench-scale bench-queue parity deps cluster fuzz tidy
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 build: ## build ./reeve
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o reeve ./cmd/reeve
+
+image: ## build reeve-scanner.tar, the image of ephemeral containers and sidecars, for linux/amd64 and arm64
+	$(GO) run ./deploy/image -o reeve-scanner.tar -name $(IMAGE) -arch amd64,arm64
 
 demo: ## see Reeve do its job on this machine, with nothing installed
 	$(GO) build -o reeve ./cmd/reeve # go run would end with an error on Ctrl-C
@@ -48,6 +52,9 @@ bench-forward: ## forwarding alone: requests beside two proxies in a row, one st
 
 bench-scale: ## 10,000 idle agents on one hub: memory, and the time to join and to come back
 	$(GO) run ./internal/bench -only scale
+
+bench-queue: ## the queue of scans: 1,000 at once, then 500 agents at 100 a second, and what it takes of the hub's memory
+	$(GO) run ./internal/bench -only queue
 
 parity: ## hold the profile engine against the real InSpec's verdicts (as root; the first run makes the targets)
 	$(GO) run ./internal/parity

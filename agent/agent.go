@@ -50,6 +50,7 @@ type Agent struct {
 	up       *uplink
 	hub      atomic.Uint32 // counts the tries that have no carrier
 	forward  *forward.Agent
+	targets  *targets
 	worker   *scan.Worker
 	insights *spool.Spool
 	clients  insightlink.Client
@@ -101,9 +102,10 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if a.insights, err = a.spool("insights"); err != nil {
 		return nil, err
 	}
+	a.targets = &targets{kubeconfig: cfg.Kubeconfig, cfg: cfg.Scan, instance: a.instance, log: a.component("scan")}
 	a.worker, err = scan.NewWorker(scan.WorkerConfig{
 		Source: scanlink.NewClient(a.up), Spool: results,
-		OpenTarget: targets{kubeconfig: cfg.Kubeconfig}.open, Select: targets{kubeconfig: cfg.Kubeconfig}.choose, Kinds: cfg.Scan.Targets,
+		OpenTarget: a.targets.open, Select: a.targets.choose, Kinds: cfg.Scan.Targets,
 		Engine:   engine{version: version, log: a.component("inspec")}.run,
 		CacheDir: filepath.Join(cfg.DataDir, "profiles"), Concurrency: cfg.Scan.Jobs, Logger: a.component("scan"),
 	})
@@ -161,6 +163,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.InfoContext(work, "agent starts", "agent", identity.Agent(), "instance", a.instance, "certificateUntil", identity.NotAfter())
 		group.Go(func() error { return a.link(work) })
 		group.Go(func() error { return a.worker.Run(work) })
+		group.Go(func() error { a.targets.sweep(work); return nil })
 		group.Go(func() error { return a.insights.Drain(work, a.clients.Send) })
 		group.Go(func() error { identity.RenewLoop(work, a.component("pki"), a.renew); return nil })
 		return nil

@@ -14,6 +14,7 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/internal/config"
+	scankube "reeve.dev/reeve/scan/kube"
 	"reeve.dev/reeve/tunnel"
 )
 
@@ -90,7 +91,27 @@ type ScanConfig struct {
 	Targets []string `yaml:"targets"`
 	// Jobs is how many scans run at once.
 	Jobs int `yaml:"jobs"`
+	// RBAC is perScan, for a service account of its own for each scan of a
+	// container, or none: it is scanned with the agent's rights.
+	RBAC string `yaml:"rbac"`
+	// Ephemeral is what ephemeral containers are made of.
+	Ephemeral EphemeralConfig `yaml:"ephemeral"`
 }
+
+// EphemeralConfig says what ephemeral containers are made of; without an image
+// there are none.
+type EphemeralConfig struct {
+	Image      string `yaml:"image"`
+	PullPolicy string `yaml:"pullPolicy"`
+	// Capabilities are given beside the container runtime's own ones.
+	Capabilities []string `yaml:"capabilities"`
+}
+
+// The values of ScanConfig.RBAC.
+const (
+	rbacPerScan = "perScan"
+	rbacNone    = "none"
+)
 
 // InsightConfig says how workloads hand in facts, problems and SBOMs.
 type InsightConfig struct {
@@ -119,7 +140,7 @@ type LogConfig struct {
 func Defaults() Config {
 	return Config{
 		DataDir: "/var/lib/reeve-agent",
-		Scan:    ScanConfig{Targets: []string{"k8s-container"}, Jobs: 2},
+		Scan:    ScanConfig{Targets: []string{"k8s-container"}, Jobs: 2, RBAC: rbacPerScan, Ephemeral: EphemeralConfig{Capabilities: scankube.DefaultCapabilities}},
 		Hub:     HubConfig{JoinTokenEnv: "REEVE_JOIN_TOKEN", Carriers: tunnel.DefaultCarriers, CarrierCount: 2},
 		Log:     LogConfig{Format: "text"},
 		Metrics: "127.0.0.1:9090",
@@ -218,6 +239,17 @@ func (c Config) Validate() error {
 	}
 	if c.Scan.Jobs < 1 {
 		errs = append(errs, fmt.Errorf("scan.jobs %d: it must be at least 1", c.Scan.Jobs))
+	}
+	if r := c.Scan.RBAC; r != rbacPerScan && r != rbacNone {
+		errs = append(errs, fmt.Errorf("scan.rbac %q: it must be %s or %s", r, rbacPerScan, rbacNone))
+	}
+	if p := c.Scan.Ephemeral.PullPolicy; p != "" && p != "Always" && p != "IfNotPresent" && p != "Never" {
+		errs = append(errs, fmt.Errorf("scan.ephemeral.pullPolicy %q: it must be Always, IfNotPresent or Never", p))
+	}
+	for i, name := range c.Scan.Ephemeral.Capabilities {
+		if name == "" || strings.HasPrefix(name, "CAP_") || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
+			errs = append(errs, fmt.Errorf("scan.ephemeral.capabilities[%d] %q: it must be the name of a capability without CAP_, such as SYS_PTRACE", i, name))
+		}
 	}
 	if c.Insights.Listen != "" && c.Insights.TokenSecretFile == "" && c.Insights.TokenSecretEnv == "" {
 		errs = append(errs, errors.New("insights.listen needs insights.tokenSecretFile or insights.tokenSecretEnv: what the namespaces' tokens are signed with"))

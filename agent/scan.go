@@ -2,8 +2,12 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 
+	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/inspec/target"
@@ -13,25 +17,100 @@ import (
 )
 
 // targets opens what scans look at.
-type targets struct{ kubeconfig string }
+type targets struct {
+	kubeconfig string
+	cfg        ScanConfig
+	instance   fleet.InstanceID
+	log        *slog.Logger
 
-func (t targets) open(ctx context.Context, to scan.Target) (target.Target, error) {
-	if image.Takes(to.URI) {
-		return image.Open(ctx, to.URI)
-	}
+	mu       sync.Mutex
+	accounts *kube.Accounts // guarded by mu; made when it is needed first
+}
+
+func (t *targets) open(ctx context.Context, job *scan.Job) (scan.Opened, error) {
+	to := job.Target
 	if to.URI != "" {
-		return target.Open(ctx, to.URI)
+		open := target.Open
+		if image.Takes(to.URI) {
+			open = image.Open
+		}
+		opened, err := open(ctx, to.URI)
+		return scan.Opened{Target: opened}, err
+	}
+	opened, err := t.enter(ctx, job)
+	if err != nil {
+		return scan.Opened{}, transient(err)
+	}
+	return scan.Opened{
+		Target: opened.Target, Release: opened.Release,
+		Entry: &hdf.Entry{Method: string(opened.Entry.Method), Reason: opened.Entry.Reason},
+	}, nil
+}
+
+// enter enters a container, by an account of the scan's own if the owner has it
+// so.
+func (t *targets) enter(ctx context.Context, job *scan.Job) (kube.Opened, error) {
+	to, e := job.Target, t.cfg.Ephemeral
+	opt := kube.Options{
+		Method: kube.Method(job.Method), Scanner: kube.Scanner{Image: e.Image, PullPolicy: e.PullPolicy, Capabilities: e.Capabilities},
+		Name: fmt.Sprintf("reeve-%s-%d", job.ID, job.Attempt), Life: job.Timeout,
+	}
+	if t.cfg.RBAC == rbacNone {
+		config, err := kube.Config(t.kubeconfig, "")
+		if err != nil {
+			return kube.Opened{}, err
+		}
+		opened, entry, err := kube.Open(ctx, config, to.Namespace, to.Pod, to.Container, opt)
+		return kube.Opened{Target: opened, Entry: entry}, err
+	}
+	accounts, err := t.perScan()
+	if err != nil {
+		return kube.Opened{}, err
+	}
+	grant := kube.Grant{
+		Scan: string(job.ID), Attempt: job.Attempt, Namespace: to.Namespace, Pod: to.Pod,
+		Methods: []kube.Method{opt.Method}, Life: job.Timeout,
+	}
+	if opt.Method == kube.Auto || opt.Method == "" {
+		grant.Methods = []kube.Method{kube.Exec}
+		if e.Image != "" {
+			grant.Methods = append(grant.Methods, kube.Ephemeral)
+		}
+	}
+	return accounts.Open(ctx, grant, to.Container, opt)
+}
+
+func (t *targets) perScan() (*kube.Accounts, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.accounts != nil {
+		return t.accounts, nil
 	}
 	config, err := kube.Config(t.kubeconfig, "")
 	if err != nil {
 		return nil, err
 	}
-	opened, err := kube.Open(ctx, config, to.Namespace, to.Pod, to.Container, kube.Options{})
-	return opened, transient(err)
+	// Five requests a second, client-go's default, are one scan's.
+	config.QPS, config.Burst = 50, 100
+	t.accounts, err = kube.NewAccounts(config, string(t.instance), t.log)
+	return t.accounts, err
+}
+
+// sweep removes what scans have left in the cluster, if there is one.
+func (t *targets) sweep(ctx context.Context) {
+	if t.cfg.RBAC == rbacNone || !slices.Contains(t.cfg.Targets, scan.KindContainer) {
+		return
+	}
+	accounts, err := t.perScan()
+	if err != nil {
+		t.log.DebugContext(ctx, "no cluster to sweep", "error", err)
+		return
+	}
+	accounts.Run(ctx)
 }
 
 // choose lists what a batch's selector chooses.
-func (t targets) choose(ctx context.Context, s scan.Selector) ([]scan.Target, error) {
+func (t *targets) choose(ctx context.Context, s scan.Selector) ([]scan.Target, error) {
 	config, err := kube.Config(t.kubeconfig, "")
 	if err != nil {
 		return nil, err

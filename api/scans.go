@@ -47,6 +47,7 @@ type (
 		Options *struct {
 			Timeout      int    `json:"timeout,omitempty" minimum:"1" maximum:"3600" doc:"Seconds that the run may take; 300 if left out"`
 			Priority     string `json:"priority,omitempty" enum:"high,normal,low" doc:"Of the scans that an agent has to make, those of a higher priority come first, and within one the callers by turns; high needs the role operator"`
+			Method       string `json:"method,omitempty" enum:"auto,exec,ephemeral,sidecar" doc:"The way into a container: by its own shell, by an ephemeral container or a sidecar with Reeve's scanner, or auto, the first that works"`
 			ReportFormat string `json:"reportFormat,omitempty" enum:"json" doc:"What results are wanted in; HDF as JSON"`
 		} `json:"options,omitempty"`
 		Callback *ScanCallback `json:"callback,omitempty"`
@@ -117,7 +118,9 @@ type (
 			ProfileVersion string `json:"profileVersion,omitempty"`
 			Threshold      string `json:"threshold,omitempty"`
 			Priority       string `json:"priority,omitempty"`
+			Method         string `json:"method,omitempty" doc:"The way into the container that was asked for"`
 		} `json:"scan"`
+		Entry    *hdf.Entry `json:"entry,omitempty" doc:"The way into the container that was taken, and why"`
 		Progress struct {
 			Done    int    `json:"done"`
 			Total   int    `json:"total"`
@@ -153,6 +156,10 @@ func FromScan(s scan.Scan) Scan {
 	}
 	out.Scan.Profile, out.Scan.ProfileVersion, out.Scan.Threshold = s.Request.Profile, s.ProfileVersion, s.Request.Threshold
 	out.Scan.Priority = string(s.Request.Priority)
+	out.Scan.Method = string(s.Request.Method)
+	if s.Entry.Method != "" {
+		out.Entry = &s.Entry
+	}
 	out.Progress.Done, out.Progress.Total, out.Progress.Control = s.Progress.Done, s.Progress.Total, s.Progress.Control
 	if s.Status == scan.Completed {
 		out.Counts = &s.Counts
@@ -185,6 +192,7 @@ func (b *ScanRun) request(ctx context.Context) scan.Request {
 	r.Permit = func(t scan.Target) error { return reach(ctx, b.role(), t.Agent, t.Namespace) }
 	if b.Options != nil {
 		r.Timeout, r.Priority = time.Duration(b.Options.Timeout)*time.Second, scan.Priority(b.Options.Priority)
+		r.Method = scan.Method(b.Options.Method)
 	}
 	if c := b.Callback; c != nil {
 		r.Callback = &scan.Callback{URL: c.URL, Secret: scan.Secret(c.Secret)}

@@ -32,6 +32,14 @@ type Results struct {
 	Statistics   Statistics `json:"statistics"`
 	Version      string     `json:"version"`
 	FailureCount int        `json:"failure_count"`
+	// Entry is there where the target is a container in a cluster.
+	Entry *Entry `json:"entry,omitempty"`
+}
+
+// Entry says how a container was entered, and why so.
+type Entry struct {
+	Method string `json:"method"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // Platform is the operating system that was scanned.

@@ -288,10 +288,8 @@ func (q *Queue) create(ctx context.Context, r Request) (Scan, error) {
 }
 
 func (q *Queue) newScan(r Request, p Profile, threshold string, now time.Time) Scan {
-	r.Permit = nil
-	return Scan{
+	s := Scan{
 		ID:       NewID(),
-		Request:  r,
 		Status:   Queued,
 		Created:  now,
 		Expires:  now.Add(q.cfg.QueueFor),
@@ -301,6 +299,12 @@ func (q *Queue) newScan(r Request, p Profile, threshold string, now time.Time) S
 		ProfileDigest:   p.Digest,
 		ThresholdDigest: threshold,
 	}
+	if wait := r.Spread.of(r.Target.Agent); wait > 0 {
+		s.NotBefore, s.Expires = now.Add(wait), s.Expires.Add(wait)
+	}
+	r.Permit, r.Spread = nil, Spread{}
+	s.Request = r
+	return s
 }
 
 // pin finds the profile and the digest of the threshold that r names, and
@@ -378,6 +382,15 @@ func (q *Queue) validateRun(r *Request) error {
 	default:
 		return invalid("options.priority", "%q is unknown; use high, normal or low", r.Priority)
 	}
+	switch r.Method {
+	case "", Auto:
+	case Exec, Ephemeral, Sidecar:
+		if r.Target.Kind() != KindContainer {
+			return invalid("options.method", "%q is a way into a container of a cluster; leave it out for other targets", r.Method)
+		}
+	default:
+		return invalid("options.method", "%q is unknown; use auto, exec, ephemeral or sidecar", r.Method)
+	}
 	return r.Callback.validate()
 }
 
@@ -412,7 +425,10 @@ func (q *Queue) explain(s Scan) Scan {
 	switch {
 	case !q.cfg.Connected(agent):
 	case s.NotBefore.After(time.Now()):
-		wait = "is tried again at " + s.NotBefore.UTC().Format(time.RFC3339)
+		wait = "begins at " + s.NotBefore.UTC().Format(time.RFC3339)
+		if s.Attempt > 0 {
+			wait = "is tried again at " + s.NotBefore.UTC().Format(time.RFC3339)
+		}
 	default:
 		wait = fmt.Sprintf("waits for its turn at agent %s, which runs as many at a time as its owner's setting scan.jobs says", agent)
 	}
@@ -515,7 +531,7 @@ func (q *Queue) job(s Scan) *Job {
 	return &Job{
 		ID: s.ID, Attempt: s.Attempt, Target: s.Request.Target,
 		Profile: s.Request.Profile, ProfileDigest: s.ProfileDigest,
-		Inputs: s.Request.Inputs, Timeout: s.Request.Timeout, Selector: s.Selector, LeaseFor: q.cfg.LeaseFor,
+		Inputs: s.Request.Inputs, Timeout: s.Request.Timeout, Method: s.Request.Method, Selector: s.Selector, LeaseFor: q.cfg.LeaseFor,
 	}
 }
 

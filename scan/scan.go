@@ -175,6 +175,10 @@ type Request struct {
 	RequestedBy string
 	// Priority is high, normal or low; empty is normal.
 	Priority Priority
+	// Method is the way into a container; empty is auto.
+	Method Method
+	// Spread may put off its beginning; it isn't kept.
+	Spread Spread
 	// Key makes the request one that may be repeated; the zero value doesn't.
 	// It isn't kept with the scan.
 	Key Key
@@ -183,6 +187,17 @@ type Request struct {
 	// namespace of each selection. It isn't kept.
 	Permit func(Target) error
 }
+
+// Method is a way into a container of a cluster. Auto is the first that works.
+type Method string
+
+// The methods.
+const (
+	Auto      Method = "auto"
+	Exec      Method = "exec"
+	Ephemeral Method = "ephemeral"
+	Sidecar   Method = "sidecar"
+)
 
 // Priority says which of an agent's scans come first: each class before the
 // next, and within a class the callers by turns.
@@ -303,7 +318,8 @@ type Scan struct {
 	// Expires is when a queued scan is given up, or a running one that
 	// should have ended by itself.
 	Expires time.Time
-	// NotBefore is when a scan is tried again that failed by a fault around
+	// NotBefore is when a scan begins at the earliest whose request has a Spread,
+	// or when one is tried again that failed by a fault around
 	// it.
 	NotBefore time.Time
 	Lease     Lease
@@ -319,6 +335,8 @@ type Scan struct {
 	// ThresholdDigest is that of the threshold's text, as it was when the scan
 	// was asked for.
 	ThresholdDigest string
+	// Entry is the way into the container that was taken, as the results tell.
+	Entry hdf.Entry
 	// ResultDigest and ResultSize are those of the results document.
 	ResultDigest string
 	ResultSize   int64
@@ -359,6 +377,8 @@ type Verdict struct {
 	// Bad are the controls that failed or couldn't be judged, in the order
 	// of the document.
 	Bad []Control
+	// Entry is the document's.
+	Entry hdf.Entry
 }
 
 // judge comes to the verdict on a sealed document. Findings are what the
@@ -368,6 +388,9 @@ type Verdict struct {
 func judge(doc *hdf.Results, threshold bool, findings []string) Verdict {
 	list := doc.Findings()
 	v := Verdict{Outcome: Passed, Counts: doc.Counts(), Compliance: hdf.Count(list).Compliance(), Findings: findings}
+	if doc.Entry != nil {
+		v.Entry = hdf.Entry{Method: cut(doc.Entry.Method), Reason: cut(doc.Entry.Reason)}
+	}
 	for _, f := range list {
 		if c := f.Control; c.Status == hdf.Failed || c.Status == hdf.Error {
 			v.Bad = append(v.Bad, Control{ID: c.ID, Title: c.Title, Status: c.Status})
@@ -394,6 +417,7 @@ type Job struct {
 	ProfileDigest string
 	Inputs        map[string]any
 	Timeout       time.Duration
+	Method        Method
 	// Selector is there where the job is to tell what it chooses, and not to
 	// scan.
 	Selector *Selector

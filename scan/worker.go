@@ -37,6 +37,22 @@ type Source interface {
 	SendTargets(ctx context.Context, id ID, attempt int, found []Target) error
 }
 
+// Opened is a target that is ready.
+type Opened struct {
+	Target target.Target
+	// Entry says of a container in a cluster how it was entered.
+	Entry *hdf.Entry
+	// Release, unless it is nil, is called when the target is closed.
+	Release func()
+}
+
+func (o Opened) close() {
+	o.Target.Close()
+	if o.Release != nil {
+		o.Release()
+	}
+}
+
 // EngineOptions are what a run is given besides the profile and the target.
 type EngineOptions struct {
 	Inputs map[string]any
@@ -54,9 +70,9 @@ type WorkerConfig struct {
 	// Spool holds what is finished until the hub has it. It is the worker's
 	// own: nothing else is put there.
 	Spool *spool.Spool
-	// OpenTarget opens a target of one of Kinds, which are those that the
+	// OpenTarget opens a job's target, which is of one of Kinds: those that the
 	// agent's owner allows.
-	OpenTarget func(context.Context, Target) (target.Target, error)
+	OpenTarget func(context.Context, *Job) (Opened, error)
 	// Select lists the containers that a selector chooses, at most
 	// MaxSelected; nil: this worker can't.
 	Select func(context.Context, Selector) ([]Target, error)
@@ -267,15 +283,18 @@ func (w *Worker) scan(ctx context.Context, job *Job, progress func(Progress)) (m
 		}
 		return made{err: err}
 	}
-	t, err := w.cfg.OpenTarget(ctx, job.Target)
+	opened, err := w.cfg.OpenTarget(ctx, job)
 	if err != nil {
 		return made{err: err}
 	}
-	defer t.Close()
-	results, err := w.cfg.Engine(ctx, archive, t, EngineOptions{Inputs: job.Inputs, Progress: progress})
+	defer opened.close()
+	results, err := w.cfg.Engine(ctx, archive, opened.Target, EngineOptions{Inputs: job.Inputs, Progress: progress})
 	// What an interrupted run has judged isn't the profile's verdict.
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
+	}
+	if err == nil {
+		results.Entry = opened.Entry
 	}
 	return made{results: results, err: err}
 }

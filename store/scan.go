@@ -131,12 +131,12 @@ func insertScan(ctx context.Context, tx *Tx, c scan.Scan) error {
 	_, err = tx.Exec(ctx, `
 		INSERT INTO scans (id, status, agent, kind, namespace, pod, container, uri,
 			profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout,
-			requested_by, callback, callback_secret, created, expires, total, batch, selector, class, turn)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			requested_by, callback, callback_secret, created, expires, total, batch, selector, class, turn, method, not_before)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		c.ID, c.Status, t.Agent, kind, t.Namespace, t.Pod, t.Container, t.URI,
 		r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, c.ThresholdDigest, string(inputs), r.Timeout.Microseconds(),
 		r.RequestedBy, string(callback), string(secret), micros(c.Created), micros(c.Expires), c.Progress.Total,
-		c.Batch, string(selector), classes[r.Priority], turn)
+		c.Batch, string(selector), classes[r.Priority], turn, r.Method, micros(c.NotBefore))
 	changed(tx, c)
 	return err
 }
@@ -189,7 +189,7 @@ func byKey(ctx context.Context, tx *Tx, k scan.Key, now time.Time) (id string, e
 const scanColumns = `id, status, outcome, reason, agent, namespace, pod, container, uri,
 	profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout, requested_by, callback, callback_secret,
 	created, started, finished, expires, attempt, lease_instance, lease_expires, done, total, control,
-	passed, failed, skipped, errors, compliance, findings, result_digest, result_size, batch, selector, class, not_before`
+	passed, failed, skipped, errors, compliance, findings, result_digest, result_size, batch, selector, class, not_before, method, entry_method, entry_reason`
 
 func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	var (
@@ -202,7 +202,7 @@ func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 		&r.Profile, &c.ProfileVersion, &c.ProfileDigest, &r.Threshold, &c.ThresholdDigest, &inputs, &timeout, &r.RequestedBy, &callback, &secret,
 		&created, &started, &finished, &expires, &c.Attempt, &c.Lease.Instance, &leased, &c.Progress.Done, &c.Progress.Total, &c.Progress.Control,
 		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &c.Compliance, &findings, &c.ResultDigest, &c.ResultSize,
-		&c.Batch, &selector, &class, &next)
+		&c.Batch, &selector, &class, &next, &r.Method, &c.Entry.Method, &c.Entry.Reason)
 	if err != nil {
 		return c, err
 	}
@@ -470,10 +470,12 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	}
 	if _, err := tx.Exec(ctx, `
 		UPDATE scans SET status = ?, outcome = ?, reason = ?, finished = ?, lease_expires = 0, callback_secret = '',
-			done = ?, total = ?, passed = ?, failed = ?, skipped = ?, errors = ?, compliance = ?, findings = ?, result_digest = ?, result_size = ?
+			done = ?, total = ?, passed = ?, failed = ?, skipped = ?, errors = ?, compliance = ?, findings = ?, result_digest = ?, result_size = ?,
+			entry_method = ?, entry_reason = ?
 		WHERE id = ?`,
 		c.Status, f.Verdict.Outcome, f.Reason, micros(now),
-		done, total, n.Passed, n.Failed, n.Skipped, n.Error, f.Verdict.Compliance, string(findings), f.ResultDigest, f.ResultSize, c.ID); err != nil {
+		done, total, n.Passed, n.Failed, n.Skipped, n.Error, f.Verdict.Compliance, string(findings), f.ResultDigest, f.ResultSize,
+		f.Verdict.Entry.Method, f.Verdict.Entry.Reason, c.ID); err != nil {
 		return err
 	}
 	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {

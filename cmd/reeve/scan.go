@@ -43,7 +43,7 @@ func newScan() *cobra.Command {
 		Long: `Holds a target against an InSpec profile and reports what it finds.
 
 TARGET is one of
-  k8s-container://NAMESPACE/POD/CONTAINER   a running container, by exec
+  k8s-container://NAMESPACE/POD/CONTAINER   a running container (see --method)
   local:                                    this machine
   dir:PATH                                  a root file system; nothing is run
   chroot:PATH                               a root file system; its own commands run in it
@@ -83,10 +83,13 @@ skipped; 2 if the scan couldn't be made.`,
 	flags.BoolVar(&s.stats, "stats", false, "print what the scan cost: commands, round trips, time spent waiting for the target and by the engine itself, and the most memory")
 	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
 	flags.StringVar(&s.context, "context", "", "`name` of the kubeconfig's context")
+	flags.StringVar(&s.method, "method", "auto", "`way` into a container of a cluster: exec of its shell, an ephemeral container, a sidecar that is there, or auto: the first that works")
+	flags.StringVar(&s.scanner, "scanner-image", "", "`image` of reeve-scanner, which ephemeral containers are made of")
 	if err := cmd.MarkFlagRequired("profile"); err != nil {
 		panic(err) // the flag is defined above
 	}
 	complete(cmd, "engine", "native", "cinc")
+	complete(cmd, "method", kube.Methods...)
 	suggest(cmd, "profile", profiles.Names...)
 	suggestThresholds(cmd)
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"local:", "dir:/", "chroot:/", "archive:", "image:", "shell:", "k8s-container://"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
@@ -105,6 +108,7 @@ type scanCommand struct {
 	attestations        []string // files
 	reporters           []string
 	kubeconfig, context string
+	method, scanner     string
 	account             awsAccount
 	engine              string
 	jobs                int
@@ -122,6 +126,9 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 	inputs, err := readInputs(s.inputs, s.inputFiles)
 	if err != nil {
 		return err
+	}
+	if !slices.Contains(kube.Methods, s.method) {
+		return fmt.Errorf("--method %q: it must be one of %s", s.method, strings.Join(kube.Methods, ", "))
 	}
 	if s.jobs < 1 {
 		return fmt.Errorf("--jobs %d: it must be at least 1", s.jobs)
@@ -178,7 +185,7 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	if err != nil {
 		return nil, err
 	}
-	t, err := s.open(ctx, uri)
+	t, entry, err := s.open(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
@@ -194,6 +201,7 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	if err != nil {
 		return nil, fmt.Errorf("scan of %s: %w", uri, err)
 	}
+	results.Entry = entry
 	if s.stats {
 		progress.clear()
 		ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
@@ -206,8 +214,8 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 // cinc runs the profile on CINC Auditor or InSpec, where one is installed. The
 // native engine isn't asked whether it could read the profile.
 func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]any, _ io.Writer) (*hdf.Results, error) {
-	if len(s.attestations) > 0 || s.context != "" || s.stats {
-		return nil, errors.New("--attestation-file, --context and --stats are for the native engine: cinc-auditor knows none of them")
+	if len(s.attestations) > 0 || s.context != "" || s.stats || s.method != "auto" {
+		return nil, errors.New("--attestation-file, --context, --method and --stats are for the native engine: cinc-auditor knows none of them")
 	}
 	engine, err := cinc.Find()
 	if err != nil {
@@ -239,22 +247,27 @@ func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]an
 	return results, nil
 }
 
-func (s *scanCommand) open(ctx context.Context, uri string) (target.Target, error) {
+func (s *scanCommand) open(ctx context.Context, uri string) (target.Target, *hdf.Entry, error) {
 	if image.Takes(uri) {
-		return image.Open(ctx, uri)
+		t, err := image.Open(ctx, uri)
+		return t, nil, err
 	}
 	if !strings.HasPrefix(uri, "k8s-container:") {
-		return target.Open(ctx, uri)
+		t, err := target.Open(ctx, uri)
+		return t, nil, err
 	}
 	namespace, pod, container, err := kube.ParseURI(uri)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	config, err := kube.Config(s.kubeconfig, s.context)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return kube.Open(ctx, config, namespace, pod, container, kube.Options{})
+	t, entry, err := kube.Open(ctx, config, namespace, pod, container, kube.Options{
+		Method: kube.Method(s.method), Scanner: kube.Scanner{Image: s.scanner},
+	})
+	return t, &hdf.Entry{Method: string(entry.Method), Reason: entry.Reason}, err
 }
 
 // openProfile loads the profile that a flag names: a folder or an archive, or

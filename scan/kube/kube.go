@@ -1,31 +1,32 @@
-// Package kube makes targets of containers in Kubernetes.
+// Package kube makes targets of containers in Kubernetes. There are three ways
+// in (Method):
 //
-// A container is entered by exec of /bin/sh in it: a connection to the API
-// server (WebSocket, or SPDY where that is all it speaks) that carries every
-// command of the scan; a few more of them when commands run side by side. Needed are, on the one pod, get of pods and get and
-// create of pods/exec; nothing is listed and nothing is created.
+//   - exec of the container's own /bin/sh: a connection to the API server
+//     (WebSocket, or SPDY where that is all it speaks) that carries every
+//     command of the scan; a few more of them when commands run side by side.
+//     Needed are, on the one pod, get of pods, and get and create of pods/exec.
+//   - a sidecar that the pod's author put there, which runs reeve-scanner wait
+//     and shares its processes with the others: exec of reeve-scanner enter in
+//     it (package inside). It needs the same.
+//   - an ephemeral container with the same program, which the scan adds to the
+//     pod and which ends with it. It needs patch of pods/ephemeralcontainers, too.
+//
+// Nothing is listed. With Accounts each scan has a service account of its own,
+// which may do this to its one pod and to nothing else.
 package kube
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/tools/remotecommand"
-	utilexec "k8s.io/client-go/util/exec"
-	"k8s.io/streaming/pkg/httpstream"
-
-	"reeve.dev/reeve/inspec/target"
-	"reeve.dev/reeve/internal/kubeapi"
 )
 
 // Scheme is what the URI of a container begins with.
@@ -40,6 +41,12 @@ var (
 	ErrNoShell = errors.New("no shell")
 	// ErrForbidden says that the cluster's RBAC doesn't allow the scan.
 	ErrForbidden = errors.New("forbidden")
+	// ErrRefused says that the cluster's admission doesn't allow it; it is an
+	// ErrForbidden, too.
+	ErrRefused = fmt.Errorf("%w by admission", ErrForbidden)
+	// ErrNoScanner says that there is no sidecar, or that the ephemeral
+	// container didn't come up.
+	ErrNoScanner = errors.New("no scanner in the pod")
 )
 
 // Error says why a container could not be entered, and what to do. It is one
@@ -51,12 +58,6 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 func (e *Error) Unwrap() error { return e.Kind }
-
-// Options bound what a scan does in a container. The zero value is good.
-type Options struct {
-	// CommandTimeout bounds each command; zero means target.CommandTimeout.
-	CommandTimeout time.Duration
-}
 
 var name = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 
@@ -107,49 +108,6 @@ func Config(kubeconfig, context string) (*rest.Config, error) {
 	return config, nil
 }
 
-// Open enters a running container; with container empty, the pod's default
-// one. ctx governs the opening alone; the target holds its connection until it
-// is closed.
-func Open(ctx context.Context, config *rest.Config, namespace, pod, container string, opt Options) (target.Target, error) {
-	client, err := kubeapi.New(config)
-	if err != nil {
-		return nil, fmt.Errorf("cluster: %w", err)
-	}
-	found := &corev1.Pod{}
-	if err := client.Get().Namespace(namespace).Resource("pods").Name(pod).Do(ctx).Into(found); err != nil {
-		return nil, podError(err, namespace, pod)
-	}
-	if container == "" {
-		if container, err = defaultContainer(found); err != nil {
-			return nil, err
-		}
-	}
-	if err := checkRunning(found, container); err != nil {
-		return nil, err
-	}
-	exec, err := executor(config, client, namespace, pod, container)
-	if err != nil {
-		return nil, fmt.Errorf("cluster: %w", err)
-	}
-	s := start(context.WithoutCancel(ctx), exec)
-	t, err := target.NewShell(ctx, s.stdin, s.stdout, s.stderr, target.ShellConfig{
-		URI: URI(namespace, pod, container), Timeout: opt.CommandTimeout, Close: s.close, Gathered: true,
-		More: func(ctx context.Context) (target.Streams, error) {
-			// An executor holds its connection: each stream has its own.
-			exec, err := executor(config, client, namespace, pod, container)
-			if err != nil {
-				return target.Streams{}, err
-			}
-			s := start(context.WithoutCancel(ctx), exec)
-			return target.Streams{Stdin: s.stdin, Stdout: s.stdout, Stderr: s.stderr, Close: s.close}, nil
-		},
-	})
-	if err != nil {
-		return nil, s.explain(ctx, err, namespace, pod, container)
-	}
-	return t, nil
-}
-
 func podError(err error, namespace, pod string) error {
 	switch {
 	case apierrors.IsNotFound(err):
@@ -187,110 +145,32 @@ func defaultContainer(pod *corev1.Pod) (string, error) {
 	return "", &Error{ErrNotFound, fmt.Sprintf("pod %s/%s has several containers: name one of %s", pod.Namespace, pod.Name, strings.Join(containers(pod), ", "))}
 }
 
-func checkRunning(pod *corev1.Pod, container string) error {
-	id := fmt.Sprintf("container %s of pod %s/%s", container, pod.Namespace, pod.Name)
-	all := pod.Status.ContainerStatuses
-	all = append(all[:len(all):len(all)], pod.Status.InitContainerStatuses...)
-	all = append(all, pod.Status.EphemeralContainerStatuses...)
-	for _, st := range all {
+// running answers the status of a container that runs.
+func running(pod *corev1.Pod, container string) (*corev1.ContainerStatus, error) {
+	id := idOf(pod, container)
+	for _, st := range slices.Concat(pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses, pod.Status.EphemeralContainerStatuses) {
 		if st.Name != container {
 			continue
 		}
 		switch {
 		case st.State.Running != nil:
-			return nil
+			return &st, nil
 		case st.State.Waiting != nil:
-			return &Error{ErrNotRunning, fmt.Sprintf("%s is not running: it waits (%s); scan it once it runs", id, st.State.Waiting.Reason)}
+			return nil, &Error{ErrNotRunning, fmt.Sprintf("%s is not running: it waits (%s); scan it once it runs", id, st.State.Waiting.Reason)}
 		case st.State.Terminated != nil:
-			return &Error{ErrNotRunning, fmt.Sprintf("%s is not running: it ended with exit code %d (%s)", id, st.State.Terminated.ExitCode, st.State.Terminated.Reason)}
+			return nil, &Error{ErrNotRunning, fmt.Sprintf("%s is not running: it ended with exit code %d (%s)", id, st.State.Terminated.ExitCode, st.State.Terminated.Reason)}
 		}
 	}
 	names := containers(pod)
 	for _, n := range names {
 		if n == container {
-			return &Error{ErrNotRunning, fmt.Sprintf("%s is not running: the pod is %s", id, pod.Status.Phase)}
+			return nil, &Error{ErrNotRunning, fmt.Sprintf("%s is not running: the pod is %s", id, pod.Status.Phase)}
 		}
 	}
-	return &Error{ErrNotFound, fmt.Sprintf("pod %s/%s has no container %s; it has %s", pod.Namespace, pod.Name, container, strings.Join(names, ", "))}
+	return nil, &Error{ErrNotFound, fmt.Sprintf("pod %s/%s has no container %s; it has %s", pod.Namespace, pod.Name, container, strings.Join(names, ", "))}
 }
 
-func executor(config *rest.Config, client rest.Interface, namespace, pod, container string) (remotecommand.Executor, error) {
-	url := client.Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
-		Param("container", container).
-		Param("command", "/bin/sh").Param("command", "-c").Param("command", target.Gathering).
-		Param("stdin", "true").Param("stdout", "true").Param("stderr", "true").URL()
-	ws, err := remotecommand.NewWebSocketExecutor(config, "GET", url.String())
-	if err != nil {
-		return nil, err
-	}
-	spdy, err := remotecommand.NewSPDYExecutor(config, "POST", url)
-	if err != nil {
-		return nil, err
-	}
-	return remotecommand.NewFallbackExecutor(ws, spdy, func(err error) bool {
-		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
-	})
+// idOf names a container for a person.
+func idOf(pod *corev1.Pod, container string) string {
+	return fmt.Sprintf("container %s of pod %s/%s", container, pod.Namespace, pod.Name)
 }
-
-// session is one exec under way.
-type session struct {
-	stdin          *io.PipeWriter
-	stdout, stderr *io.PipeReader
-	cancel         context.CancelFunc
-	done           chan struct{}
-	err            error // of the exec; set before done is closed
-}
-
-func start(ctx context.Context, exec remotecommand.Executor) *session {
-	ctx, cancel := context.WithCancel(ctx)
-	inR, inW := io.Pipe()
-	outR, outW := io.Pipe()
-	errR, errW := io.Pipe()
-	s := &session{stdin: inW, stdout: outR, stderr: errR, cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		s.err = exec.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: inR, Stdout: outW, Stderr: errW})
-		inR.Close()
-		outW.Close()
-		errW.Close()
-	}()
-	return s
-}
-
-// close lets the shell end by the end of its input, and cuts the connection
-// when it doesn't.
-func (s *session) close() error {
-	s.stdin.Close()
-	select {
-	case <-s.done:
-	case <-time.After(2 * time.Second):
-	}
-	s.cancel()
-	s.stdout.Close()
-	s.stderr.Close()
-	<-s.done
-	return nil
-}
-
-// explain says why no shell came; the exec has ended.
-func (s *session) explain(ctx context.Context, err error, namespace, pod, container string) error {
-	if ctx.Err() != nil {
-		return err
-	}
-	id := fmt.Sprintf("container %s of pod %s/%s", container, namespace, pod)
-	<-s.done
-	var exit utilexec.CodeExitError
-	text := fmt.Sprint(s.err)
-	switch {
-	case s.err == nil:
-		return fmt.Errorf("%s: %w", id, err)
-	case apierrors.IsForbidden(s.err), strings.Contains(text, "is forbidden"):
-		return &Error{ErrForbidden, fmt.Sprintf("the cluster forbids exec into %s; grant the verbs get and create on the resource pods/exec in a Role with resourceNames [%s]: %v", id, pod, s.err)}
-	case errors.As(s.err, &exit) && (exit.Code == 126 || exit.Code == 127), noProgram.MatchString(text):
-		return &Error{ErrNoShell, fmt.Sprintf("%s has no /bin/sh, as a distroless image has none: it can't be scanned by exec, and scanning it by an ephemeral container isn't there yet; scan its unpacked root filesystem with dir:PATH meanwhile", id)}
-	}
-	return fmt.Errorf("exec into %s: %w", id, s.err)
-}
-
-// noProgram is what container runtimes say when there is no such program.
-var noProgram = regexp.MustCompile(`(?i)executable file not found|exec: "?/bin/sh"?.*no such file|no such file or directory.*exec|stat /bin/sh: no such file`)

@@ -128,9 +128,12 @@ func webPod() corev1.Pod {
 
 func TestOpen(t *testing.T) {
 	s := &apiServer{t: t, pod: webPod()}
-	c, err := kube.Open(t.Context(), s.start(), "default", "web", "app", kube.Options{})
+	c, entry, err := kube.Open(t.Context(), s.start(), "default", "web", "app", kube.Options{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if entry.Method != kube.Exec || entry.Reason == "" {
+		t.Errorf("entered by %+v", entry)
 	}
 	if c.URI() != "k8s-container://default/web/app" {
 		t.Errorf("URI: %s", c.URI())
@@ -175,13 +178,13 @@ func TestOpen_Refused(t *testing.T) {
 			"distroless",
 			apiServer{status: `{"status":"Failure","reason":"InternalError","message":"OCI runtime exec failed: exec failed: unable to start container process: exec: \"/bin/sh\": stat /bin/sh: no such file or directory"}`},
 			"web", "app", kube.ErrNoShell,
-			[]string{"no /bin/sh", "dir:PATH"},
+			[]string{"no /bin/sh", "scan.ephemeral.image"},
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.server.t, tt.server.pod = t, webPod()
-			c, err := kube.Open(t.Context(), tt.server.start(), "default", tt.pod, tt.container, kube.Options{})
+			c, _, err := kube.Open(t.Context(), tt.server.start(), "default", tt.pod, tt.container, kube.Options{})
 			if err == nil {
 				c.Close()
 				t.Fatal("no error")
@@ -202,7 +205,7 @@ func TestOpen_Refused(t *testing.T) {
 // asked once more, by SPDY.
 func TestOpen_FallsBack(t *testing.T) {
 	s := &apiServer{t: t, pod: webPod(), forbidden: "pods/exec"}
-	if c, err := kube.Open(t.Context(), s.start(), "default", "web", "app", kube.Options{}); err == nil {
+	if c, _, err := kube.Open(t.Context(), s.start(), "default", "web", "app", kube.Options{}); err == nil {
 		c.Close()
 		t.Fatal("no error")
 	}

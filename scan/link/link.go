@@ -46,6 +46,7 @@ type jobMessage struct {
 	ProfileDigest string          `json:"profileDigest"`
 	Inputs        json.RawMessage `json:"inputs"`
 	TimeoutMS     int64           `json:"timeoutMs"`
+	Method        scan.Method     `json:"method,omitempty"`
 	Selector      *scan.Selector  `json:"selector,omitempty"`
 	LeaseForMS    int64           `json:"leaseForMs"`
 }

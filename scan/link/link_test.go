@@ -144,8 +144,11 @@ func (a *agent) start(t *testing.T, h *hub) (stop func()) {
 	}
 	w, err := scan.NewWorker(scan.WorkerConfig{
 		Source: link.NewClient(h.transport(t)), Spool: results, Engine: a.engine,
-		OpenTarget: func(ctx context.Context, to scan.Target) (target.Target, error) { return target.Open(ctx, to.URI) },
-		Kinds:      []string{"dir"}, CacheDir: filepath.Join(a.dir, "profiles"), Logger: quiet,
+		OpenTarget: func(ctx context.Context, job *scan.Job) (scan.Opened, error) {
+			t, err := target.Open(ctx, job.Target.URI)
+			return scan.Opened{Target: t}, err
+		},
+		Kinds: []string{"dir"}, CacheDir: filepath.Join(a.dir, "profiles"), Logger: quiet,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -418,9 +421,9 @@ func TestWorker_keepsToWhatIsAllowed(t *testing.T) {
 	defer results.Close()
 	w, err := scan.NewWorker(scan.WorkerConfig{
 		Source: link.NewClient(h.transport(t)), Spool: results, Kinds: []string{"dir"}, CacheDir: t.TempDir(), Logger: quiet,
-		OpenTarget: func(context.Context, scan.Target) (target.Target, error) {
+		OpenTarget: func(context.Context, *scan.Job) (scan.Opened, error) {
 			t.Error("a target that isn't allowed was opened")
-			return nil, errors.New("no")
+			return scan.Opened{}, errors.New("no")
 		},
 	})
 	if err != nil {
