@@ -305,14 +305,14 @@ func (r recorder) do(calls []*call) {
 	r.batches <- batch
 }
 
-// TestPool_LongestFirst shows in which order one lane gets what was asked at
-// once.
-func TestPool_LongestFirst(t *testing.T) {
+// TestPool_Order shows in which order the only lane that is open gets what was
+// asked at once: what others wait for, then what takes longest.
+func TestPool_Order(t *testing.T) {
 	r := recorder{make(chan []string, 10)}
 	p := newPool(r, func(ctx context.Context) (lane, error) { <-ctx.Done(); return nil, ctx.Err() })
 	p.setJobs(2)
 	var calls []*call
-	for _, cmd := range []string{"cat /a", "find /etc -name x", "find / -name x", "for f in /a/*; do x $f; done"} {
+	for _, cmd := range []string{"cat /a", "find /etc/b -name x", "find /etc -name x", "find / -name x", "for f in /a/*; do x $f; done"} {
 		c, _ := newCall(t.Context(), question{op: opRun, what: cmd})
 		calls = append(calls, c)
 	}
@@ -321,7 +321,7 @@ func TestPool_LongestFirst(t *testing.T) {
 	for range 3 {
 		got = append(got, <-r.batches)
 	}
-	want := [][]string{{"for f in /a/*; do x $f; done"}, {"find / -name x", "find /etc -name x"}, {"cat /a"}}
+	want := [][]string{{"cat /a", "find /etc/b -name x"}, {"for f in /a/*; do x $f; done"}, {"find / -name x", "find /etc -name x"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

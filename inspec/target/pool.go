@@ -60,7 +60,8 @@ const (
 var (
 	watches  = regexp.MustCompile(`\b(ps|pgrep|pidof|pkill|pstree|top|htop|lsof|fuser|vmstat|initctl)\b|(^|[^.\w])service\s|/proc/[*?\[0-9$]|/proc([^/\w]|$)`)
 	locks    = regexp.MustCompile(`\b(ip6?tables[-a-z0-9]*|ufw|nft|yum|dnf|microdnf|tdnf|zypper|apt|apt-get|apt-mark|aptitude|pacman|apk|snap|semanage|semodule|authselect|aide|lvs|vgs|pvs|subscription-manager|needs-restarting)\b`)
-	searches = regexp.MustCompile(`^(find|e?grep .*-\w*[rR])`)
+	searches = regexp.MustCompile(`^(find|e?grep\b.*\s-\w*[rR])`)
+	narrow   = regexp.MustCompile(`^(find( +-[LHP])?|e?grep .*)( +/(etc|run)/[\w.*?-]\S*)+( |$)|^find +/\S+ +-maxdepth +1 `) // of searches: what has little to look at
 	lasts    = regexp.MustCompile(`\b(find|for|while|rpm -V\w*|rpm --verify|debsums|dpkg -V|aide|openssl|grep -\w*[rR]\w*|du)\b`)
 )
 
@@ -70,7 +71,7 @@ func kindOf(q question) kind {
 		return light
 	case q.what != "ps --help" && watches.MatchString(q.what):
 		return watcher
-	case onlyLooks(q) && !searches.MatchString(q.what):
+	case onlyLooks(q) && (!searches.MatchString(q.what) || narrow.MatchString(q.what)):
 		return light // what takes locks or long is but a word in it
 	case locks.MatchString(q.what):
 		return holder
@@ -240,8 +241,8 @@ func (p *pool) next() (kind, []*call) {
 	share := func(k kind, parts int) int { return (len(p.waiting[k]) + parts - 1) / parts }
 	lights, heavies := len(p.waiting[light]), len(p.waiting[heavy])
 	switch {
-	case p.jobs == 1 && lights > 0:
-		return take(light, lights)
+	case len(p.lanes) == 1 && lights > 0:
+		return take(light, lights) // what is asked next depends on them
 	case len(p.waiting[holder]) > 0 && p.busy[holder] == 0:
 		return take(holder, len(p.waiting[holder]))
 	case heavies > 0 && (lights == 0 || p.busy[heavy]+p.busy[holder] < p.mayLast()):
@@ -261,12 +262,13 @@ func (p *pool) next() (kind, []*call) {
 }
 
 // mayLast is how many lanes may be at what takes long while there is something
-// else: half of them, and all but one for what takes longest. mu is held.
+// else: half of them, and all but one for what takes longest. Those that are
+// still being opened don't count. mu is held.
 func (p *pool) mayLast() int {
 	if p.waiting[heavy][0].weight() > 1 {
-		return max(1, p.jobs-1)
+		return max(1, len(p.lanes)-1)
 	}
-	return max(1, p.jobs/2)
+	return max(1, len(p.lanes)/2)
 }
 
 // work has a lane do calls. What an additional lane leaves undone because it
