@@ -212,7 +212,7 @@ type awsTransport struct {
 var (
 	errAWSScope = fmt.Errorf("%w: the request doesn't say which service of AWS, and which region, it is for: call it with an AWS client, or set %s and %s", errBadRequest, signingName, signingRegion)
 	errAWSHost  = fmt.Errorf("%w: that host isn't one of AWS's; the owner of the agent can allow it in aws.hosts", ErrForbidden)
-	errAWSChunk = fmt.Errorf("%w: a body whose chunks are signed one by one can't be signed anew; have the client sign without them (UNSIGNED-PAYLOAD, or a checksum in the trailer)", errBadRequest)
+	errAWSChunk = fmt.Errorf("%w: a body whose chunks are signed one by one can't be signed anew; have the client sign them with AWS4-HMAC-SHA256, call with the access key that they are signed with, or sign without them (UNSIGNED-PAYLOAD, or a checksum in the trailer)", errBadRequest)
 	errAWSLarge = fmt.Errorf("%w: a body of more than %d bytes must come with its hash in %s", errBadRequest, maxUnhashed, amzContentHash)
 )
 
@@ -317,9 +317,8 @@ func payloadOf(r *http.Request, service string) (string, error) {
 	case said != "":
 		return said, nil
 	case strings.HasPrefix(service, "s3"):
-		const unsigned = "UNSIGNED-PAYLOAD"
-		r.Header.Set(amzContentHash, unsigned)
-		return unsigned, nil
+		r.Header.Set(amzContentHash, unsignedPayload)
+		return unsignedPayload, nil
 	case r.Body == nil || r.Body == http.NoBody:
 		return hexSum(nil), nil
 	}
@@ -338,11 +337,7 @@ func payloadOf(r *http.Request, service string) (string, error) {
 // forAWS tells the agent which service and region a request is for, where the
 // caller left that to its signature.
 func forAWS(h http.Header, authorization string) {
-	if h.Get(signingName) != "" && h.Get(signingRegion) != "" {
-		return
-	}
 	if s, err := parseAWS(authorization); err == nil {
-		h.Set(signingName, s.scope.service)
-		h.Set(signingRegion, s.scope.region)
+		s.scope.tell(h)
 	}
 }

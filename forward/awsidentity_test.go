@@ -163,9 +163,9 @@ func awsRequest(t *testing.T, b *bench) *http.Request {
 	return r
 }
 
-// How `aws s3 cp` and the SDKs upload: by TLS with a checksum in the body's own
-// trailer, which passes as it is; and without TLS with chunks that are signed
-// one by one, which is refused before anything is sent.
+// How `aws s3 cp` and the SDKs upload by TLS: with a checksum in the body's own
+// trailer, which passes as it is. Chunks that are signed in a way that the hub
+// doesn't know are refused before anything is sent.
 func TestForward_AWS_uploads(t *testing.T) {
 	var got string
 	var header http.Header
@@ -205,9 +205,7 @@ func TestForward_AWS_uploads(t *testing.T) {
 	if resp, body := upload("UNSIGNED-PAYLOAD", "body"); resp.StatusCode != 200 || got != "body" {
 		t.Errorf("%s %s; AWS got %q", resp.Status, body, got)
 	}
-	for _, payload := range []string{"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"} {
-		if resp, body := upload(payload, "4;chunk-signature="+strings.Repeat("0", 64)+"\r\nbody\r\n0\r\n\r\n"); resp.StatusCode != 400 || !strings.Contains(body, "UNSIGNED-PAYLOAD") || header != nil {
-			t.Errorf("%s: %s %s; reached AWS: %v", payload, resp.Status, body, header != nil)
-		}
+	if resp, body := upload("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "4;chunk-signature="+strings.Repeat("0", 64)+"\r\nbody\r\n0\r\n\r\n"); resp.StatusCode != 400 || !strings.Contains(body, "UNSIGNED-PAYLOAD") || header != nil {
+		t.Errorf("%s %s; reached AWS: %v", resp.Status, body, header != nil)
 	}
 }

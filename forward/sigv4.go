@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -37,17 +38,118 @@ const (
 // awsScope is what a signature is for.
 type awsScope struct{ date, region, service string }
 
-// awsSignature is what an Authorization of SigV4 says.
+func (s awsScope) String() string {
+	return strings.Join([]string{s.date, s.region, s.service, "aws4_request"}, "/")
+}
+
+// awsSignature is what an Authorization of SigV4 says, or the query of a
+// presigned URL.
 type awsSignature struct {
 	accessKey string
 	scope     awsScope
 	headers   []string
 	signature []byte
+	at        time.Time
+	// life is how long a presigned URL is good; 0: the request isn't by one.
+	life time.Duration
 }
 
-// signedForAWS reports whether a request is an AWS client's.
+// signedForAWS reports whether a request is an AWS client's. One with a token
+// beside a presigned URL is by that token, and the URL for somebody else.
 func signedForAWS(r *http.Request) bool {
-	return strings.HasPrefix(r.Header.Get("Authorization"), sigV4+" ")
+	if strings.HasPrefix(r.Header.Get("Authorization"), sigV4+" ") {
+		return true
+	}
+	_, token := Token(r)
+	return !token && strings.Contains(r.URL.RawQuery, presignedSignature+"=")
+}
+
+// signatureOf reads the signature of a request that has one, and makes sure
+// that it is of now.
+func signatureOf(r *http.Request) (s awsSignature, err error) {
+	date := r.Header.Get(amzDate)
+	if authorization := r.Header.Get("Authorization"); authorization != "" {
+		s, err = parseAWS(authorization)
+	} else {
+		q := r.URL.Query()
+		s, err = parsePresigned(q)
+		date = q.Get(amzDate)
+	}
+	if err != nil {
+		return s, err
+	}
+	s.at, err = time.Parse(amzTime, date)
+	switch off := time.Since(s.at); {
+	case err != nil || s.at.Format("20060102") != s.scope.date:
+		return s, fmt.Errorf("%w: %s is missing or not the signature's", ErrUnauthenticated, amzDate)
+	case off < -amzSkew || s.life == 0 && off > amzSkew:
+		return s, fmt.Errorf("%w: the request was signed at %s, by the caller's clock; it must be within %v of the hub's", ErrUnauthenticated, s.at.Format(time.RFC3339), amzSkew)
+	case s.life > 0 && off > s.life:
+		return s, fmt.Errorf("%w: the URL was good until %s; have a new one made", ErrUnauthenticated, s.at.Add(s.life).Format(time.RFC3339))
+	}
+	return s, nil
+}
+
+// The query of a presigned URL, and how long it may be good.
+const (
+	presignedSignature = "X-Amz-Signature"
+	maxPresigned       = 7 * 24 * time.Hour
+)
+
+var presignedQuery = []string{
+	"X-Amz-Algorithm", "X-Amz-Credential", amzDate, "X-Amz-Expires", "X-Amz-SignedHeaders", presignedSignature, amzToken, amzContentHash,
+}
+
+func parsePresigned(q url.Values) (awsSignature, error) {
+	s, err := parseAWS(fmt.Sprintf("%s Credential=%s,SignedHeaders=%s,Signature=%s",
+		q.Get("X-Amz-Algorithm"), q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get(presignedSignature)))
+	if err != nil {
+		return s, err
+	}
+	seconds, err := strconv.Atoi(q.Get("X-Amz-Expires"))
+	if err != nil || seconds < 1 || seconds > int(maxPresigned/time.Second) {
+		return s, fmt.Errorf("%w: X-Amz-Expires must be from 1 to %d seconds", ErrUnauthenticated, int(maxPresigned/time.Second))
+	}
+	s.life = time.Duration(seconds) * time.Second
+	return s, nil
+}
+
+// payload is what the signature says of the body; empty: its hash, which isn't
+// said.
+func (s awsSignature) payload(r *http.Request) (string, error) {
+	said := r.Header.Get(amzContentHash)
+	if said != "" && !slices.Contains(s.headers, strings.ToLower(amzContentHash)) {
+		return "", fmt.Errorf("%w: %s isn't among the signed headers", ErrUnauthenticated, amzContentHash)
+	}
+	if said == "" && s.life > 0 {
+		said = r.URL.Query().Get(amzContentHash)
+		if said == "" && strings.HasPrefix(s.scope.service, "s3") {
+			said = unsignedPayload
+		}
+	}
+	return said, nil
+}
+
+// unsign takes out of a presigned URL what the signature was, and has the
+// headers say what for.
+func (s awsSignature) unsign(r *http.Request) {
+	var rest []string
+	for part := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		if !slices.Contains(presignedQuery, unescaped(name)) {
+			rest = append(rest, part)
+		}
+	}
+	r.URL.RawQuery = strings.Join(rest, "&")
+	s.scope.tell(r.Header)
+}
+
+// tell says in headers what a request is for, unless they do.
+func (s awsScope) tell(h http.Header) {
+	if h.Get(signingName) == "" || h.Get(signingRegion) == "" {
+		h.Set(signingName, s.service)
+		h.Set(signingRegion, s.region)
+	}
 }
 
 func parseAWS(authorization string) (s awsSignature, err error) {
@@ -86,30 +188,24 @@ type AWSKeys func(accessKey string) (c Caller, secret string, err error)
 // VerifyAWS finds out who signed a request with SigV4; ok is false for a
 // request that isn't signed so. The signature may be for the host that the
 // request was sent to, or for the one that it says it was meant for, as
-// Birger's callers do. The body is checked against its hash as it is read, and
-// collected beforehand only where the client didn't send the hash.
+// Birger's callers do. The body is checked against its hash, or its chunks
+// against their signatures, as it is read, and collected beforehand only where
+// the client didn't send the hash. What remains in r is for who signs it again.
 func VerifyAWS(r *http.Request, keys AWSKeys) (c Caller, ok bool, err error) {
 	if !signedForAWS(r) {
 		return Caller{}, false, nil
 	}
-	s, err := parseAWS(r.Header.Get("Authorization"))
+	s, err := signatureOf(r)
 	if err != nil {
 		return Caller{}, true, err
-	}
-	at, err := time.Parse(amzTime, r.Header.Get(amzDate))
-	switch off := time.Since(at); {
-	case err != nil || at.Format("20060102") != s.scope.date:
-		return Caller{}, true, fmt.Errorf("%w: %s is missing or not the signature's", ErrUnauthenticated, amzDate)
-	case off > amzSkew || off < -amzSkew:
-		return Caller{}, true, fmt.Errorf("%w: the request was signed at %s, by the caller's clock; it must be within %v of the hub's", ErrUnauthenticated, at.Format(time.RFC3339), amzSkew)
 	}
 	c, secret, err := keys(s.accessKey)
 	if err != nil {
 		return Caller{}, true, fmt.Errorf("%w: %w", ErrUnauthenticated, err)
 	}
-	payload := r.Header.Get(amzContentHash)
-	if payload != "" && !slices.Contains(s.headers, strings.ToLower(amzContentHash)) {
-		return Caller{}, true, fmt.Errorf("%w: %s isn't among the signed headers", ErrUnauthenticated, amzContentHash)
+	payload, err := s.payload(r)
+	if err != nil {
+		return Caller{}, true, err
 	}
 	var collected []byte
 	if payload == "" {
@@ -123,15 +219,24 @@ func VerifyAWS(r *http.Request, keys AWSKeys) (c Caller, ok bool, err error) {
 		}
 		payload = hexSum(collected)
 	}
-	if !s.matches(r, secret, at, payload) {
+	key := s.key(secret)
+	if !s.matches(r, key, payload) {
 		return Caller{}, true, fmt.Errorf("%w: the signature isn't that of access key %.40s…", ErrUnauthenticated, s.accessKey)
 	}
+	if s.life > 0 {
+		s.unsign(r)
+		r.Header.Set(amzContentHash, payload)
+	}
 	switch {
+	case payload == signedChunks || payload == signedChunksTrailer:
+		if err := unsignChunks(r, s, key); err != nil {
+			return Caller{}, true, err
+		}
 	case collected != nil:
 		r.Body = io.NopCloser(bytes.NewReader(collected))
-		r.Header.Set(amzContentHash, payload) // for who signs it again
+		r.Header.Set(amzContentHash, payload)
 	case len(payload) == 2*sha256.Size:
-		r.Body = &hashedBody{r.Body, sha256.New(), payload}
+		r.Body = closing{&whole{in: bufio.NewReader(&hashed{r.Body, sha256.New(), payload})}, r.Body}
 	}
 	return c, true, nil
 }
@@ -143,11 +248,7 @@ func hexSum(b []byte) string {
 
 // matches tries the forms of a request that clients sign: they don't agree on
 // how the path is tidied up and escaped, nor which host is meant.
-func (s awsSignature) matches(r *http.Request, secret string, at time.Time, payload string) bool {
-	key := []byte("AWS4" + secret)
-	for _, part := range []string{s.scope.date, s.scope.region, s.scope.service, "aws4_request"} {
-		key = mac(key, part)
-	}
+func (s awsSignature) matches(r *http.Request, key []byte, payload string) bool {
 	hosts := []string{r.Host}
 	if host := r.Header.Get(originalHost); host != "" {
 		hosts = append(hosts, host)
@@ -162,18 +263,26 @@ func (s awsSignature) matches(r *http.Request, secret string, at time.Time, payl
 	}
 	paths := []string{amzEscape(escaped, true), amzEscape(tidy, true), amzEscape(r.URL.Path, true), escaped}
 	query := amzQuery(r.URL.RawQuery)
-	scope := strings.Join([]string{s.scope.date, s.scope.region, s.scope.service, "aws4_request"}, "/")
 	for _, host := range hosts {
 		headers := s.canonicalHeaders(r, host)
 		for _, p := range slices.Compact(paths) {
 			canonical := strings.Join([]string{r.Method, p, query, headers, strings.Join(s.headers, ";"), payload}, "\n")
-			text := strings.Join([]string{sigV4, at.Format(amzTime), scope, hexSum([]byte(canonical))}, "\n")
+			text := strings.Join([]string{sigV4, s.at.Format(amzTime), s.scope.String(), hexSum([]byte(canonical))}, "\n")
 			if hmac.Equal(mac(key, text), s.signature) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// key is what the signature is made with.
+func (s awsSignature) key(secret string) []byte {
+	key := []byte("AWS4" + secret)
+	for part := range strings.SplitSeq(s.scope.String(), "/") {
+		key = mac(key, part)
+	}
+	return key
 }
 
 func mac(key []byte, text string) []byte {
@@ -229,10 +338,10 @@ func amzEscape(s string, keepSlash bool) string {
 func amzQuery(raw string) string {
 	var pairs []string
 	for part := range strings.SplitSeq(raw, "&") {
-		if part == "" {
+		k, v, _ := strings.Cut(part, "=")
+		if part == "" || k == presignedSignature {
 			continue
 		}
-		k, v, _ := strings.Cut(part, "=")
 		pairs = append(pairs, amzEscape(unescaped(k), false)+"="+amzEscape(unescaped(v), false))
 	}
 	slices.SortFunc(pairs, func(a, b string) int {
@@ -255,15 +364,15 @@ func unescaped(s string) string {
 
 var errBodyHash = errors.New("the body isn't what its signature is for")
 
-// hashedBody fails at its end unless it has the hash that was signed.
-type hashedBody struct {
-	io.ReadCloser
+// hashed fails at its end unless it has the hash that was signed.
+type hashed struct {
+	io.Reader
 	sum  hash.Hash
 	want string
 }
 
-func (b *hashedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+func (b *hashed) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
 	b.sum.Write(p[:n])
 	if errors.Is(err, io.EOF) && subtle.ConstantTimeCompare([]byte(hex.EncodeToString(b.sum.Sum(nil))), []byte(b.want)) == 0 {
 		return n, errBodyHash
