@@ -117,6 +117,7 @@ type lane interface {
 // is worked through those that there are.
 type pool struct {
 	first lane // that the target began with
+	far   bool // each batch is a long way
 	open  func(ctx context.Context) (lane, error)
 	ctx   context.Context // of what is opened; ended by close
 	stop  context.CancelFunc
@@ -225,10 +226,33 @@ func (p *pool) dispatch() {
 	}
 }
 
-// next takes what an idle lane is to do out of what is waiting. A lane gets
-// several at a time, since to hand out each by itself would cost the way to
-// the target each time; fewer when little is left, so that all end together.
+// next takes what an idle lane is to do out of what is waiting. Where the way is
+// far and no other lane is free, what is quick and the next lock go along.
 func (p *pool) next() (kind, []*call) {
+	k, calls := p.pick()
+	if !p.far || len(calls) == 0 || k == watcher || len(p.idle) > 1 || calls[0].kind == heavy && calls[0].weight() > 0 {
+		return k, calls
+	}
+	with := p.waiting[light]
+	p.waiting[light] = nil
+	quick := slices.IndexFunc(p.waiting[heavy], func(c *call) bool { return c.weight() == 0 })
+	if quick >= 0 {
+		with = append(with, p.waiting[heavy][quick:]...)
+		p.waiting[heavy] = p.waiting[heavy][:quick]
+	}
+	if k != holder && p.busy[holder] == 0 && len(p.waiting[holder]) > 0 {
+		k, with = holder, append(with, p.waiting[holder]...)
+		p.waiting[holder] = nil
+	}
+	if k == holder && calls[0].kind == holder {
+		return k, append(with, calls...) // who waits for a lock comes last
+	}
+	return k, append(calls, with...)
+}
+
+// pick takes what goes first. A lane gets several at a time, since to hand out each by itself would cost the way to
+// the target each time; fewer when little is left, so that all end together.
+func (p *pool) pick() (kind, []*call) {
 	if p.busy[watcher] > 0 {
 		return 0, nil
 	}

@@ -156,6 +156,7 @@ func NewShell(ctx context.Context, stdin io.Writer, stdout, stderr io.Reader, cf
 		more = func(ctx context.Context) (lane, error) { return t.another(ctx, cfg) }
 	}
 	t.pool = newPool(first, more)
+	t.far = cfg.Gathered
 	t.platform = sync.OnceValues(func() (Platform, error) { return detect(context.Background(), t) })
 	return t, nil
 }
