@@ -21,6 +21,14 @@
 //     the caller passes that on. Nothing that waits is dropped to make room.
 //     What was rejected is kept under the same limits, the newest first.
 //
+// # Ways
+//
+// A spool may have several ways out (Config.Ways), each delivering all
+// documents at its own pace; a document is removed once every way has delivered
+// it. A file for each way holds the number of the last document that it
+// delivered. A way that is new begins with what waits; for one that is taken out
+// nothing is kept any more.
+//
 // # Recovery
 //
 // Open removes what was being written when the process died, and reads the

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -74,7 +73,10 @@ type Config struct {
 	// MaxItems and MaxBytes bound what waits; bytes are those on the disk.
 	MaxItems int
 	MaxBytes int64
-	Logger   *slog.Logger
+	// Ways name where each document goes, each served by a Deliver of its own;
+	// nil is one way without a name.
+	Ways   []string
+	Logger *slog.Logger
 }
 
 // Stats says how far behind delivery is.
@@ -124,10 +126,9 @@ type Spool struct {
 	dir  string
 	cfg  Config
 	lock io.Closer
-	put  chan struct{} // has room for one: a document came
+	ways []*way
 
 	commit sync.Mutex // held from the choice of a sequence number until the folder is synced
-	drain  sync.Mutex
 
 	mu       sync.Mutex // guards what follows
 	closed   bool
@@ -159,11 +160,10 @@ func Open(dir string, cfg Config) (*Spool, error) {
 	}
 	s := &Spool{
 		dir: dir, cfg: cfg, lock: lock,
-		put:     make(chan struct{}, 1),
 		writing: map[string]chan struct{}{},
 	}
 	if err := s.recover(); err != nil {
-		lock.Close()
+		s.Close()
 		return nil, fmt.Errorf("open spool %s: %w", dir, err)
 	}
 	return s, nil
@@ -178,12 +178,20 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.closed = true
-	notify(s.put) // lets an idle Drain see it
+	for _, w := range s.ways {
+		notify(w.put) // lets an idle Deliver see it
+		if w.file != nil {
+			w.file.Close()
+		}
+	}
 	return s.lock.Close()
 }
 
 func (s *Spool) recover() error {
 	s.next = 1
+	if err := s.openWays(); err != nil {
+		return err
+	}
 	var err error
 	if s.rejected, err = s.readRejected(); err != nil {
 		return err
@@ -208,7 +216,7 @@ func (s *Spool) recover() error {
 		it, err := readItem(path, seq)
 		if err != nil {
 			it = Item{seq: seq, path: path}
-			if err := s.reject(it, err); err != nil {
+			if err := s.reject(it, err, os.Rename); err != nil {
 				return err
 			}
 			continue
@@ -217,7 +225,7 @@ func (s *Spool) recover() error {
 		s.bytes += it.offset + it.Size
 	}
 	slices.SortFunc(s.items, bySequence)
-	return nil
+	return s.forget()
 }
 
 func (s *Spool) readRejected() ([]Item, error) {
@@ -281,7 +289,9 @@ func (s *Spool) Put(ctx context.Context, id, kind string, r io.Reader) error {
 		s.release(w.n)
 		return s.putError(id, err)
 	}
-	notify(s.put)
+	for _, w := range s.ways {
+		notify(w.put)
+	}
 	return nil
 }
 
@@ -411,54 +421,6 @@ func (w *limited) write(h header, r io.Reader) (Item, error) {
 	return Item{ID: h.ID, Kind: h.Kind, Stored: h.Stored, Size: n, offset: int64(len(line))}, nil
 }
 
-// Drain hands the waiting documents to send, oldest first, until ctx is done,
-// whose cause it returns, or the spool is closed. A document is removed after send returned nil, and
-// rejected after an error marked Permanent; after any other error Drain
-// pauses, longer each time up to half a minute, and hands over the same
-// document again. A second Drain waits for the first.
-func (s *Spool) Drain(ctx context.Context, send func(context.Context, Item) error) error {
-	s.drain.Lock()
-	defer s.drain.Unlock()
-	pause := minPause
-	for ctx.Err() == nil {
-		it, ok, err := s.head()
-		if err != nil {
-			return err
-		}
-		if !ok {
-			select {
-			case <-s.put:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		err = send(ctx, it)
-		switch {
-		case err == nil:
-			err = s.remove(it)
-		case IsPermanent(err):
-			s.cfg.Logger.Error("document rejected", "id", it.ID, "kind", it.Kind, "error", err)
-			err = s.moveToRejected(it, err)
-		}
-		if err != nil && gone(it) {
-			s.cfg.Logger.Error("document's file is gone; somebody removed it", "id", it.ID, "kind", it.Kind, "file", it.path)
-			s.forget(it)
-			err = nil
-		}
-		if err == nil {
-			pause = minPause
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		s.cfg.Logger.Warn("delivery failed, will retry", "id", it.ID, "kind", it.Kind, "error", err)
-		sleep(ctx, pause/2+rand.N(pause/2))
-		pause = min(2*pause, maxPause)
-	}
-	return context.Cause(ctx)
-}
-
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -486,57 +448,46 @@ func (s *Spool) Stats() Stats {
 	return st
 }
 
-func (s *Spool) head() (it Item, ok bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return Item{}, false, ErrClosed
-	}
-	if len(s.items) == 0 {
-		return Item{}, false, nil
-	}
-	return s.items[0], true, nil
-}
-
 func gone(it Item) bool {
 	_, err := os.Stat(it.path)
 	return errors.Is(err, os.ErrNotExist)
 }
 
-// remove forgets the head. The folder isn't synced: should a crash bring the
-// file back, the document is delivered once more, which its id makes harmless.
-func (s *Spool) remove(it Item) error {
-	if err := os.Remove(it.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	s.forget(it)
-	return nil
-}
-
-func (s *Spool) moveToRejected(it Item, why error) error {
-	if err := s.reject(it, why); err != nil {
-		return err
-	}
-	s.forget(it)
-	return nil
-}
-
-func (s *Spool) forget(it Item) {
+// forget removes the documents that every way has delivered. The folder isn't
+// synced: should a crash bring a file back, the document is delivered once
+// more, which its id makes harmless.
+func (s *Spool) forget() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.items = slices.DeleteFunc(s.items, func(x Item) bool { return x.seq == it.seq })
-	s.bytes -= it.offset + it.Size
+	through := s.ways[0].done
+	for _, w := range s.ways[1:] {
+		through = min(through, w.done)
+	}
+	for len(s.items) > 0 && s.items[0].seq <= through {
+		it := s.items[0]
+		if err := os.Remove(it.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		s.items = s.items[1:]
+		s.bytes -= it.offset + it.Size
+	}
+	return nil
 }
 
-// reject writes the reason before it moves the file, so that no rejected
-// document is without one.
-func (s *Spool) reject(it Item, why error) error {
+// reject writes the reason before it moves the file, by rename or link, so
+// that no rejected document is without one.
+func (s *Spool) reject(it Item, why error, move func(from, to string) error) error {
 	dir := filepath.Join(s.dir, "rejected")
 	base := filepath.Join(dir, fmt.Sprintf("%020d", it.seq))
-	if err := os.WriteFile(base+".reason", []byte(why.Error()+"\n"), 0o600); err != nil {
+	reason, err := os.OpenFile(base+".reason", os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
 		return err
 	}
-	if err := os.Rename(it.path, base+".item"); err != nil {
+	_, err = fmt.Fprintln(reason, why)
+	if err := errors.Join(err, reason.Close()); err != nil {
+		return err
+	}
+	if err := move(it.path, base+".item"); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	if err := syncDir(dir); err != nil {
@@ -545,8 +496,10 @@ func (s *Spool) reject(it Item, why error) error {
 	it.path = base + ".item"
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rejected = append(s.rejected, it)
-	s.trimRejected()
+	if !slices.ContainsFunc(s.rejected, func(x Item) bool { return x.seq == it.seq }) { // by another way
+		s.rejected = append(s.rejected, it)
+		s.trimRejected()
+	}
 	return nil
 }
 
