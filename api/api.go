@@ -43,6 +43,7 @@ type Config struct {
 	Peers     *pki.Peers
 	Insights  Insights
 	Events    *event.Service
+	Schedules *scan.Schedules
 	Outbox    alert.Outbox
 	Callbacks webhook.Config
 	// PublicURL is where callers reach this API, ServicesURL where they
@@ -94,6 +95,7 @@ func New(cfg Config) *API {
 	a.history()
 	a.catalogue()
 	a.occurrences()
+	a.schedules()
 	a.fleet()
 	a.tokens()
 	a.credentials()
@@ -204,11 +206,11 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 	case errors.Is(err, scan.ErrKeyUsed):
 		return huma.Error422UnprocessableEntity("Idempotency-Key: you named another request so within the last day; choose a new key for this one",
 			&huma.ErrorDetail{Location: "header.Idempotency-Key", Message: "is another request's"})
-	case errors.Is(err, scan.ErrNoBatch):
+	case errors.Is(err, scan.ErrNoBatch), errors.Is(err, scan.ErrNoSchedule):
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, scan.ErrNoProfile), errors.Is(err, scan.ErrNoThreshold):
 		return huma.Error404NotFound(err.Error())
-	case errors.Is(err, scan.ErrVersionUsed), errors.Is(err, scan.ErrHubsOwn), errors.Is(err, scan.ErrCatalogueFull):
+	case errors.Is(err, scan.ErrVersionUsed), errors.Is(err, scan.ErrHubsOwn), errors.Is(err, scan.ErrCatalogueFull), errors.Is(err, scan.ErrSchedulesFull):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, scan.ErrChanged):
 		return huma.Error412PreconditionFailed(err.Error())

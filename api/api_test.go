@@ -104,6 +104,7 @@ func newWorldWith(t *testing.T, change func(*api.Config), agents ...fleet.AgentN
 	w.url = "https://" + l.Addr().String()
 	cfg := api.Config{
 		Scans: w.queue, Catalogue: catalogue, Fleet: members{w.store}, Tokens: w.store, Revocations: w.store, CA: w.ca, Peers: w.ca.Peers(),
+		Schedules: scan.NewSchedules(w.queue, w.store, logger),
 		Events: event.New(event.Config{
 			Store: w.store, Routes: []event.Route{{Name: "shop", Scan: event.Scan{Profile: "p"}}}, MaxPending: 100, Logger: logger,
 		}),

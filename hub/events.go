@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
+	_ "time/tzdata" // schedules have time zones, and images may have none
 
 	"reeve.dev/reeve/event"
+	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/scan"
 )
@@ -65,6 +69,49 @@ func (h *Hub) openEvents(cfg EventConfig, catalogue *scan.Catalogue) {
 		Store: h.store, Scanner: eventScanner{h.queue, catalogue}, Routes: cfg.Routes, Debounce: cfg.Debounce,
 		DedupeFor: cfg.DedupeFor, MaxPending: cfg.MaxPending, KeepFor: cfg.KeepFor, Logger: h.log.With("component", "events"),
 	})
+	h.schedule = scan.NewSchedules(h.queue, h.store, h.log.With("component", "schedules"))
+}
+
+// policies takes what agents send of their own.
+type policies struct {
+	*event.Service
+	schedules *scan.Schedules
+}
+
+// SetPolicies implements eventlink.Receiver.
+func (p policies) SetPolicies(ctx context.Context, agent fleet.AgentName, own eventlink.Policies) ([]eventlink.Problem, error) {
+	var problems []eventlink.Problem
+	refuse := func(refused map[string]error) {
+		for _, name := range slices.Sorted(maps.Keys(refused)) {
+			problems = append(problems, eventlink.Problem{Name: name, Reason: refused[name].Error()})
+		}
+	}
+	refused, err := p.SetRoutes(ctx, string(agent), own.Routes)
+	if err != nil {
+		return nil, err
+	}
+	refuse(refused)
+	schedules := make([]scan.Schedule, len(own.Schedules))
+	for i, c := range own.Schedules {
+		inputs, err := exact(c.Scan.Inputs)
+		if err != nil {
+			return nil, err
+		}
+		selector := scan.Selector(c.Selector)
+		schedules[i] = scan.Schedule{
+			Name: c.Name, Cron: c.Cron, TimeZone: c.TimeZone, Jitter: time.Duration(c.Jitter) * time.Second, Suspended: c.Suspended,
+			Selector: &selector, CreatedBy: "agent:" + string(agent),
+			Request: scan.Request{
+				Profile: c.Scan.Profile, Threshold: c.Scan.Threshold, Inputs: inputs, Method: scan.Method(c.Scan.Method),
+				Priority: scan.Priority(c.Scan.Priority), Timeout: time.Duration(c.Scan.Timeout) * time.Second,
+			},
+		}
+	}
+	if refused, err = p.schedules.Set(ctx, agent, schedules); err != nil {
+		return nil, err
+	}
+	refuse(refused)
+	return problems, nil
 }
 
 // eventScanner asks the queue for what events want.
@@ -94,7 +141,7 @@ func (s eventScanner) Scan(ctx context.Context, r event.Request) (string, error)
 			Agent: fleet.AgentName(r.Agent), Namespace: r.Namespace, Pod: r.Pod, Container: r.Container, URI: r.URI,
 		},
 		Profile: r.Scan.Profile, Threshold: r.Scan.Threshold, Inputs: inputs, Priority: scan.Priority(r.Scan.Priority),
-		Timeout: time.Duration(r.Scan.Timeout) * time.Second, RequestedBy: r.By,
+		Timeout: time.Duration(r.Scan.Timeout) * time.Second, Method: scan.Method(r.Scan.Method), RequestedBy: r.By,
 		Key: scan.Key{Caller: "events", Name: r.Key, Digest: r.Key},
 	})
 	return string(made.ID), refused(err)

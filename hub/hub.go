@@ -22,6 +22,7 @@ import (
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/event"
+	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/insight"
@@ -51,6 +52,7 @@ type Hub struct {
 	queue    *scan.Queue
 	alert    *alert.Worker
 	events   *event.Service
+	schedule *scan.Schedules
 	api      *api.API
 	audit    *auditing
 	// recordings is how long those are kept.
@@ -200,6 +202,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.links.services = linkMux(
 		scanlink.Handler(h.queue, logger.With("component", "scans")),
 		insightlink.Handler(insights, logger.With("component", "insights")),
+		eventlink.Handler(policies{h.events, h.schedule}, logger.With("component", "events")),
 	)
 	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services"), Tracer: cfg.Tracer})
 	if err != nil {
@@ -211,7 +214,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	}
 	h.api = api.New(api.Config{
 		Issuer: issuer,
-		Scans: h.queue, Catalogue: catalogue, Events: h.events, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
+		Scans:  h.queue, Catalogue: catalogue, Events: h.events, Schedules: h.schedule, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
 		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
 		Services: own.Services(), Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})
@@ -344,11 +347,18 @@ func scanOutcome(s scan.Scan, v scan.Verdict) fleet.Outcome {
 }
 
 // linkMux is what a registered agent may ask for.
-func linkMux(scans, insights http.Handler) http.Handler {
+func linkMux(scans, insights, events http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/scans/", scans)
 	mux.Handle("/v1/profiles/", scans)
-	mux.Handle(insightlink.Path, newMessages(insights))
+	whole := http.NewServeMux()
+	whole.Handle(insightlink.Path, insights)
+	whole.Handle(eventlink.EventsPath, events)
+	whole.Handle(eventlink.PoliciesPath, events)
+	messages := newMessages(whole)
+	mux.Handle(insightlink.Path, messages)
+	mux.Handle(eventlink.EventsPath, messages)
+	mux.Handle(eventlink.PoliciesPath, messages)
 	return mux
 }
 
@@ -469,6 +479,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	worker("scans", h.queue.Run)
 	worker("alerts", h.alert.Run)
 	worker("events", h.events.Run)
+	worker("schedules", h.schedule.Run)
 	if h.replicas != nil {
 		worker("replicas", func(ctx context.Context) error { h.replicas.run(ctx); return nil })
 	}

@@ -146,8 +146,8 @@ func (q *Queue) createBatch(ctx context.Context, r BatchRequest) (Batch, error) 
 	}
 	b := Batch{ID: BatchID(uuid.Must(uuid.NewV7()).String()), RequestedBy: r.RequestedBy, Created: storeTime()}
 	for _, agent := range agents {
+		r.Target = Target{Agent: agent, Namespace: r.Selector.Namespace}
 		s := q.newScan(r.Request, profile, threshold, b.Created)
-		s.Request.Target = Target{Agent: agent, Namespace: r.Selector.Namespace}
 		s.Request.Key, s.Batch, s.Selector, s.Progress.Total = Key{}, b.ID, &r.Selector, 0
 		b.Selections = append(b.Selections, s)
 	}

@@ -1,0 +1,226 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
+)
+
+// The wire's shapes of schedules.
+type (
+	ScheduleRequest struct {
+		ScheduleTimes
+		Target   *ScanTarget    `json:"target,omitempty" doc:"What is scanned; or a selector"`
+		Selector *BatchSelector `json:"selector,omitempty" doc:"All running containers that meet each member, at each run; instead of a target"`
+		ScanRun
+	}
+	ScheduleTimes struct {
+		Cron      string `json:"cron" minLength:"1" maxLength:"200" doc:"Minute, hour, day of the month, month and day of the week, as crontab(5) has them; or @hourly, @daily, @weekly, @monthly, @yearly"`
+		TimeZone  string `json:"timeZone,omitempty" doc:"A name of the IANA database, such as Europe/Berlin; UTC if left out"`
+		Jitter    int    `json:"jitter,omitempty" minimum:"0" maximum:"86400" doc:"Seconds over which the agents' scans are spread: each agent begins at a moment of its own, which is the same at each run"`
+		Missed    string `json:"missed,omitempty" enum:"once,skip" doc:"What becomes of runs whose time passed while no hub was up: once, the default, makes the last of them"`
+		Suspended bool   `json:"suspended,omitempty" doc:"Whether it doesn't run for now"`
+	}
+	Schedule struct {
+		Name  string `json:"name"`
+		Agent string `json:"agent,omitempty" doc:"The agent whose own policy it is; none: it's the hub's"`
+		ScheduleTimes
+		Target    *ScanTarget    `json:"target,omitempty"`
+		Selector  *BatchSelector `json:"selector,omitempty"`
+		Profile   string         `json:"profile"`
+		Threshold string         `json:"threshold,omitempty"`
+		Inputs    map[string]any `json:"inputs,omitempty"`
+		Timeout   int            `json:"timeout" doc:"Seconds"`
+		Priority  scan.Priority  `json:"priority" enum:"high,normal,low"`
+		Method    scan.Method    `json:"method,omitempty" enum:"auto,exec,ephemeral,sidecar"`
+		Next      time.Time      `json:"next,omitzero" doc:"When it runs next"`
+		Created   time.Time      `json:"created"`
+		CreatedBy string         `json:"createdBy,omitempty"`
+	}
+	ScheduleRun struct {
+		At     time.Time     `json:"at" doc:"When it should have been"`
+		Begun  time.Time     `json:"begun"`
+		State  scan.RunState `json:"state" enum:"due,started,error,skipped"`
+		Scan   scan.ID       `json:"scan,omitempty"`
+		Batch  scan.BatchID  `json:"batch,omitempty"`
+		Missed int           `json:"missed,omitempty" doc:"How many runs before it nobody made"`
+		Reason string        `json:"reason,omitempty"`
+	}
+)
+
+func (in *ScheduleRequest) schedule(ctx context.Context, name string) (scan.Schedule, error) {
+	c := scan.Schedule{
+		Name: name, Cron: in.Cron, TimeZone: in.TimeZone, Jitter: time.Duration(in.Jitter) * time.Second, Missed: scan.Missed(in.Missed),
+		Suspended: in.Suspended, Request: in.ScanRun.request(ctx), CreatedBy: callerOf(ctx).String(),
+	}
+	switch {
+	case in.Target != nil && in.Selector != nil:
+		return c, invalidMember("selector", "excludes target; give one or the other")
+	case in.Selector != nil:
+		b := (&BatchRequest{Selector: *in.Selector, ScanRun: in.ScanRun}).request(ctx)
+		c.Selector, c.Agents = &b.Selector, b.Agents
+	case in.Target != nil:
+		c.Request.Target = in.Target.target()
+	default:
+		return c, invalidMember("target", "is missing; name a target or a selector")
+	}
+	c.Request.Permit = func(t scan.Target) error { return reach(ctx, pki.Operator, t.Agent, t.Namespace) }
+	return c, nil
+}
+
+func fromSchedule(c scan.Schedule) Schedule {
+	r := c.Request
+	out := Schedule{
+		Name: c.Name, Agent: string(c.Owner), Profile: r.Profile, Threshold: r.Threshold, Inputs: r.Inputs,
+		Timeout: int(r.Timeout.Seconds()), Priority: r.Priority, Method: r.Method, Next: c.Next, Created: c.Created, CreatedBy: c.CreatedBy,
+		ScheduleTimes: ScheduleTimes{
+			Cron: c.Cron, TimeZone: c.TimeZone, Jitter: int(c.Jitter.Seconds()), Missed: string(c.Missed), Suspended: c.Suspended,
+		},
+	}
+	if s := c.Selector; s != nil {
+		out.Selector = &BatchSelector{Namespace: s.Namespace, Labels: s.Labels, Container: s.Container}
+		if s.Kind != "" {
+			out.Selector.Workload = &BatchWorkload{Kind: s.Kind, Name: s.Name}
+		}
+		for _, a := range c.Agents {
+			out.Selector.Agents = append(out.Selector.Agents, string(a))
+		}
+		return out
+	}
+	t := r.Target
+	out.Target = &ScanTarget{Agent: string(t.Agent), Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, URI: t.URI}
+	return out
+}
+
+// reachSchedule refuses a caller who isn't in role wherever the schedule scans.
+func reachSchedule(ctx context.Context, role pki.Role, c scan.Schedule) error {
+	if c.Selector == nil {
+		return reach(ctx, role, c.Request.Target.Agent, c.Request.Target.Namespace)
+	}
+	if len(c.Agents) == 0 {
+		return reach(ctx, role, "", c.Selector.Namespace)
+	}
+	for _, a := range c.Agents {
+		if err := reach(ctx, role, a, c.Selector.Namespace); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// schedules are scans that are asked for again and again.
+func (a *API) schedules() {
+	type named struct {
+		Name  string `path:"name" maxLength:"128"`
+		Agent string `query:"agent" doc:"The agent whose own policy it is; none: it's the hub's"`
+	}
+	get := func(ctx context.Context, in *named) (scan.Schedule, error) {
+		c, err := a.cfg.Schedules.Get(ctx, fleet.AgentName(in.Agent), in.Name)
+		if err == nil && reachSchedule(ctx, pki.Viewer, c) != nil {
+			err = scan.ErrNoSchedule
+		}
+		if err != nil {
+			return c, a.problem(ctx, "get a schedule", err)
+		}
+		return c, nil
+	}
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/schedules", "list-schedules", "List the schedules")),
+		func(ctx context.Context, _ *struct{}) (*page[Schedule], error) {
+			all, err := a.cfg.Schedules.List(ctx)
+			if err != nil {
+				return nil, a.problem(ctx, "list schedules", err)
+			}
+			mine := all[:0]
+			for _, c := range all {
+				if reachSchedule(ctx, pki.Viewer, c) == nil {
+					mine = append(mine, c)
+				}
+			}
+			return newPage(mine, 0, fromSchedule, nil), nil
+		})
+
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/schedules/{name}", "get-schedule", "Show a schedule", http.StatusNotFound)),
+		func(ctx context.Context, in *named) (*struct{ Body Schedule }, error) {
+			c, err := get(ctx, in)
+			return &struct{ Body Schedule }{fromSchedule(c)}, err
+		})
+
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/schedules/{name}/runs", "list-schedule-runs", "List the last runs of a schedule, newest first", http.StatusNotFound)),
+		func(ctx context.Context, in *named) (*page[ScheduleRun], error) {
+			c, err := get(ctx, in)
+			if err != nil {
+				return nil, err
+			}
+			runs, err := a.cfg.Schedules.Runs(ctx, c.Owner, c.Name)
+			if err != nil {
+				return nil, a.problem(ctx, "list the runs of a schedule", err)
+			}
+			return newPage(runs, 0, func(r scan.Run) ScheduleRun {
+				return ScheduleRun{At: r.At, Begun: r.Begun, State: r.State, Scan: r.Scan, Batch: r.Batch, Missed: r.Missed, Reason: r.Reason}
+			}, nil), nil
+		})
+
+	type putInput struct {
+		Name string `path:"name" maxLength:"128"`
+		Body ScheduleRequest
+	}
+	type put struct {
+		Status   int
+		Location string `header:"Location"`
+		Body     Schedule
+	}
+	huma.Register(a.huma, within(operation(pki.Operator, http.MethodPut, "/schedules/{name}", "put-schedule", "Store or replace a schedule", http.StatusConflict)),
+		func(ctx context.Context, in *putInput) (*put, error) {
+			if err := a.mayChangeSchedule(ctx, in.Name, false); err != nil {
+				return nil, err
+			}
+			c, err := in.Body.schedule(ctx, in.Name)
+			if err != nil {
+				return nil, err
+			}
+			saved, created, err := a.cfg.Schedules.Save(ctx, c)
+			if err != nil {
+				return nil, a.problem(ctx, "store a schedule", err)
+			}
+			out := &put{Status: http.StatusOK, Location: prefix + "/schedules/" + url.PathEscape(saved.Name), Body: fromSchedule(saved)}
+			if created {
+				out.Status = http.StatusCreated
+			}
+			return out, nil
+		})
+
+	type byName struct {
+		Name string `path:"name" maxLength:"128"`
+	}
+	op := within(operation(pki.Operator, http.MethodDelete, "/schedules/{name}", "delete-schedule", "Remove a schedule; what it led to stays", http.StatusNotFound))
+	op.DefaultStatus = http.StatusNoContent
+	huma.Register(a.huma, op, func(ctx context.Context, in *byName) (*struct{}, error) {
+		if err := a.mayChangeSchedule(ctx, in.Name, true); err != nil {
+			return nil, err
+		}
+		if err := a.cfg.Schedules.Delete(ctx, in.Name); err != nil {
+			return nil, a.problem(ctx, "delete a schedule", err)
+		}
+		return nil, nil
+	})
+}
+
+// mayChangeSchedule refuses a caller who may not change the schedule of the
+// hub's that has the name. With must, there has to be one.
+func (a *API) mayChangeSchedule(ctx context.Context, name string, must bool) error {
+	c, err := a.cfg.Schedules.Get(ctx, "", name)
+	switch {
+	case err == nil:
+		return reachSchedule(ctx, pki.Operator, c)
+	case must:
+		return a.problem(ctx, "change a schedule", err)
+	}
+	return nil // or it shows when it is stored
+}

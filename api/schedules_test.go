@@ -1,0 +1,109 @@
+package api_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/pki"
+)
+
+const scheduleBody = `{"cron":"0 3 * * *","timeZone":"Europe/Berlin","selector":{"agents":["east"],"namespace":"shop"},"scan":{"profile":"p","threshold":"strict"},"options":{"priority":"low","timeout":60},"jitter":600}`
+
+func TestSchedules(t *testing.T) {
+	w := newWorld(t, "east", "west")
+	const at = "/api/v1/schedules"
+	a := w.do(t, "PUT", at+"/nightly", scheduleBody)
+	got := decode[api.Schedule](t, a, http.StatusCreated)
+	if got.Name != "nightly" || got.Next.IsZero() || got.Jitter != 600 || got.Missed != "once" || got.Selector.Namespace != "shop" ||
+		got.Target != nil || got.Priority != "low" || got.Timeout != 60 || a.header.Get("Location") != at+"/nightly" {
+		t.Errorf("created: %s", a.text)
+	}
+	one := `{"cron":"@daily","target":{"agent":"east","namespace":"shop","pod":"web","container":"app"},"scan":{"profile":"p"},"suspended":true}`
+	if got := decode[api.Schedule](t, w.do(t, "PUT", at+"/nightly", one), http.StatusOK); !got.Next.IsZero() || got.Target.Pod != "web" || got.Selector != nil {
+		t.Errorf("replaced: %+v", got)
+	}
+	if got := decode[page[api.Schedule]](t, w.do(t, "GET", at, ""), http.StatusOK); len(got.Items) != 1 {
+		t.Errorf("list: %+v", got)
+	}
+	if got := decode[page[api.ScheduleRun]](t, w.do(t, "GET", at+"/nightly/runs", ""), http.StatusOK); len(got.Items) != 0 {
+		t.Errorf("runs: %+v", got)
+	}
+	for _, path := range []string{at + "/none", at + "/none/runs", at + "/nightly?agent=east"} {
+		if a := w.do(t, "GET", path, ""); a.status != http.StatusNotFound {
+			t.Errorf("%s: %d %s", path, a.status, a.text)
+		}
+	}
+	for i, status := range []int{http.StatusNoContent, http.StatusNotFound} {
+		if a := w.do(t, "DELETE", at+"/nightly", ""); a.status != status {
+			t.Errorf("delete %d: %d %s", i, a.status, a.text)
+		}
+	}
+}
+
+// Each member wrong in turn: the answer names it, and nothing is stored.
+func TestSchedules_badInput(t *testing.T) {
+	w := newWorld(t, "east")
+	for name, tc := range map[string]struct{ old, new, location string }{
+		"cron":           {"0 3 * * *", "at noon", "body.cron"},
+		"no cron":        {`"cron":"0 3 * * *",`, "", "body"},
+		"time zone":      {"Europe/Berlin", "Europe/Atlantis", "body.timeZone"},
+		"jitter":         {`"jitter":600`, `"jitter":-1`, "body.jitter"},
+		"missed":         {`"jitter":600`, `"missed":"twice"`, "body.missed"},
+		"agent":          {`"east"`, `"north"`, "body.selector.agents[0]"},
+		"namespace":      {`"shop"`, `"Shop"`, "body.selector.namespace"},
+		"profile":        {`"p"`, `"q"`, "body.scan.profile"},
+		"threshold":      {`"strict"`, `"lax"`, "body.scan.threshold"},
+		"timeout":        {`"timeout":60`, `"timeout":-1`, "body.options.timeout"},
+		"priority":       {`"low"`, `"urgent"`, "body.options.priority"},
+		"callback":       {`"jitter":600`, `"callback":{"url":"https://ci.example/1"}`, "body.callback"},
+		"no target":      {`"selector":{"agents":["east"],"namespace":"shop"},`, ``, "body.target"},
+		"two targets":    {`"jitter":600`, `"target":{"agent":"east","uri":"dir:/"}`, "body.selector"},
+		"unknown member": {`"jitter":600`, `"colour":"red"`, "body.colour"},
+	} {
+		a := w.do(t, "PUT", "/api/v1/schedules/s", strings.Replace(scheduleBody, tc.old, tc.new, 1))
+		if a.status != http.StatusUnprocessableEntity || len(a.Errors) != 1 || a.Errors[0].Location != tc.location {
+			t.Errorf("%s: %d %s; want an error at %s", name, a.status, a.text, tc.location)
+		}
+	}
+	if a := w.do(t, "PUT", "/api/v1/schedules/a%20b", scheduleBody); a.status != http.StatusUnprocessableEntity || a.Errors[0].Location != "body.name" {
+		t.Errorf("name: %d %s", a.status, a.text)
+	}
+	if got := decode[page[api.Schedule]](t, w.do(t, "GET", "/api/v1/schedules", ""), http.StatusOK); len(got.Items) != 0 {
+		t.Errorf("stored: %+v", got)
+	}
+}
+
+// Who is operator in a part of the fleet changes and sees schedules of that
+// part, and can't take over another's by its name.
+func TestSchedules_rights(t *testing.T) {
+	w := newWorld(t, "east", "west")
+	decode[api.Schedule](t, w.do(t, "PUT", "/api/v1/schedules/theirs", strings.Replace(scheduleBody, `"shop"`, `"bank"`, 1)), http.StatusCreated)
+	decode[api.Schedule](t, w.do(t, "PUT", "/api/v1/schedules/fleet", strings.Replace(scheduleBody, `"agents":["east"],`, ``, 1)), http.StatusCreated)
+	part := w.caller(t, limited(pki.Operator, "shop"))
+	if a := part("PUT", "/schedules/mine", scheduleBody); a.status != http.StatusCreated {
+		t.Errorf("its own: %d %s", a.status, a.text)
+	}
+	for name, tc := range map[string]struct{ method, path, body string }{
+		"another namespace":  {"PUT", "/schedules/new", strings.Replace(scheduleBody, `"shop"`, `"bank"`, 1)},
+		"another agent":      {"PUT", "/schedules/new", strings.Replace(scheduleBody, `"east"`, `"west"`, 1)},
+		"taken over":         {"PUT", "/schedules/theirs", scheduleBody},
+		"deleted":            {"DELETE", "/schedules/theirs", ""},
+		"of the whole fleet": {"DELETE", "/schedules/fleet", ""},
+	} {
+		if a := part(tc.method, tc.path, tc.body); a.status != http.StatusForbidden || !strings.Contains(a.text, "operator") {
+			t.Errorf("%s: %d %s", name, a.status, a.text)
+		}
+	}
+	if got := decode[page[api.Schedule]](t, part("GET", "/schedules", ""), http.StatusOK); len(got.Items) != 1 || got.Items[0].Name != "mine" {
+		t.Errorf("it sees %+v", got.Items)
+	}
+	if a := part("GET", "/schedules/theirs", ""); a.status != http.StatusNotFound {
+		t.Errorf("another's: %d %s", a.status, a.text)
+	}
+	scanner := w.caller(t, limited(pki.Scanner, "shop"))
+	if a := scanner("PUT", "/schedules/new", scheduleBody); a.status != http.StatusForbidden {
+		t.Errorf("by a scanner: %d %s", a.status, a.text)
+	}
+}
