@@ -177,11 +177,12 @@ func FromScan(s scan.Scan) Scan {
 
 func (b *ScanRequest) request(ctx context.Context) scan.Request {
 	r := b.ScanRun.request(ctx)
-	r.Target = scan.Target{
-		Agent: fleet.AgentName(b.Target.Agent), Namespace: b.Target.Namespace, Pod: b.Target.Pod,
-		Container: b.Target.Container, URI: b.Target.URI,
-	}
+	r.Target = b.Target.target()
 	return r
+}
+
+func (t ScanTarget) target() scan.Target {
+	return scan.Target{Agent: fleet.AgentName(t.Agent), Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, URI: t.URI}
 }
 
 func (b *ScanRun) request(ctx context.Context) scan.Request {
