@@ -272,6 +272,11 @@ func (ls *links) sign(w http.ResponseWriter, r *http.Request, l *link, issue fun
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return nil, false
 	}
+	if errors.Is(err, pki.ErrTooOften) {
+		ls.log.WarnContext(r.Context(), "certificate refused", "agent", l.agent, "error", err)
+		http.Error(w, err.Error(), http.StatusTooManyRequests)
+		return nil, false
+	}
 	if err != nil {
 		ls.log.ErrorContext(r.Context(), "sign a certificate", "agent", l.agent, "error", err)
 		http.Error(w, "the hub couldn't sign the certificate; its log says why", http.StatusInternalServerError)

@@ -58,6 +58,7 @@ type CA struct {
 	tokens tokenCache
 
 	revocations Revocations
+	pace        pace
 }
 
 // NewCA makes a CA with new keys, in memory. name goes into its subject.
@@ -220,8 +221,12 @@ func (ca *CA) Pool() *x509.CertPool {
 func (ca *CA) Pin() string { return pinOf(ca.cert) }
 
 // IssueAgent signs an agent's request for a certificate. Of the request only
-// the key counts. The answer is PEM: the certificate, then the CA.
+// the key counts. The answer is PEM: the certificate, then the CA. It is
+// ErrTooOften for an agent that asks all the time.
 func (ca *CA) IssueAgent(csr []byte, agent fleet.AgentName, life time.Duration) ([]byte, error) {
+	if err := ca.pace.check(agent); err != nil {
+		return nil, err
+	}
 	return ca.Issue(csr, Identity{Purpose: Agent, Agent: agent}, life)
 }
 

@@ -63,6 +63,8 @@ var (
 	ErrUsed = errors.New("used already")
 	// ErrWrongAgent: it belongs to another agent.
 	ErrWrongAgent = errors.New("for another agent")
+	// ErrTooOften: the agent has had many certificates a moment ago.
+	ErrTooOften = errors.New("asks for certificates too often")
 	// ErrNoToken is a TokenStore's answer for an id that it doesn't hold.
 	ErrNoToken = errors.New("no such token")
 )

@@ -384,6 +384,7 @@ var refusals = []struct {
 	{ErrUsed, "used", http.StatusConflict},
 	{ErrWrongAgent, "wrong-agent", http.StatusForbidden},
 	{ErrNoCertificate, "no-certificate", http.StatusUnauthorized},
+	{ErrTooOften, "too-often", http.StatusTooManyRequests},
 }
 
 // remoteError is a hub's refusal, as the agent sees it.

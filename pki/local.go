@@ -19,6 +19,9 @@ var localNames = []string{"localhost", "127.0.0.1", "::1"}
 // IssueLocal is IssueAgent for the ports that the agent opens on its own
 // machine: a server's certificate for localhost.
 func (ca *CA) IssueLocal(csr []byte, agent fleet.AgentName, life time.Duration) ([]byte, error) {
+	if err := ca.pace.check(agent); err != nil {
+		return nil, err
+	}
 	pub, err := csrKey(csr)
 	if err != nil {
 		return nil, err
