@@ -49,8 +49,9 @@ func (u *upstream) probe(ctx context.Context) (status int, err error) {
 	case u.Type == fleet.Kubernetes:
 		to.Path += "/api"
 	case u.Type == AWS:
-		to.Path, to.RawQuery = "/", "Action=GetCallerIdentity&Version=2011-06-15"
-	case to.Path == "":
+		to.RawQuery = "Action=GetCallerIdentity&Version=2011-06-15"
+	}
+	if to.Path == "" {
 		to.Path = "/"
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, to.String(), nil)
