@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,6 +89,7 @@ func (p *bomParser) member(name string) error {
 		}
 		err := p.value(name, &m)
 		p.sbom.SubjectName, p.sbom.SubjectVersion = m.Component.Name, m.Component.Version
+		p.sbom.ImageDigest = imageDigest(m.Component)
 		return err
 	case "components":
 		return p.components()
@@ -94,6 +97,22 @@ func (p *bomParser) member(name string) error {
 		var skipped json.RawMessage
 		return p.value(name, &skipped)
 	}
+}
+
+var digestText = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+
+// imageDigest finds the digest where syft and trivy write it: as the version of
+// the image or in its name, or in its purl.
+func imageDigest(c bomComponent) string {
+	for _, text := range []string{c.Version, c.Name, c.PURL} {
+		if plain, err := url.PathUnescape(text); err == nil {
+			text = plain
+		}
+		if d := digestText.FindString(text); d != "" {
+			return d
+		}
+	}
+	return ""
 }
 
 func (p *bomParser) components() error {
@@ -118,7 +137,7 @@ func (p *bomParser) add(at string, c bomComponent) error {
 	if c.Name == "" {
 		return Invalidf("%s.name: is missing", at)
 	}
-	kept := Component{PURL: canonicalPURL(c.PURL), Type: c.Type, Group: c.Group, Name: c.Name, Version: c.Version}
+	kept := Component{PURL: canonicalPURL(c.PURL), Type: storable(c.Type), Group: storable(c.Group), Name: storable(c.Name), Version: storable(c.Version)}
 	if key := kept.Key(); !p.seen[key] {
 		if len(p.seen) == p.limit {
 			return Invalidf("%s: more than %d components", at, p.limit)
@@ -133,6 +152,9 @@ func (p *bomParser) add(at string, c bomComponent) error {
 	}
 	return nil
 }
+
+// storable is a text without the one character that not every database takes.
+func storable(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
 
 func (p *bomParser) open(want json.Delim, what string) error {
 	t, err := p.dec.Token()

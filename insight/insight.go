@@ -46,6 +46,15 @@ type Environment struct {
 	Namespace string
 }
 
+// Place names the environment among those of its cluster, as far as documents
+// know it.
+func (e Environment) Place() string {
+	if e.Namespace != "" {
+		return e.Namespace
+	}
+	return e.Project + "/" + e.Name
+}
+
 // Item is one thing that an agent collected.
 type Item struct {
 	ID          ItemID
@@ -142,7 +151,10 @@ type SBOM struct {
 	SerialNumber   string
 	SubjectName    string
 	SubjectVersion string
-	Components     []Component
+	// ImageDigest is that of the image that the document is about; empty where
+	// it doesn't say it.
+	ImageDigest string
+	Components  []Component
 }
 
 // ImageInspect is what an image's configuration says.

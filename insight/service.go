@@ -38,6 +38,18 @@ type Parsed struct {
 	Image  *ImageInspect
 }
 
+// ImageDigest is that of the image that the document is about; empty where it
+// doesn't say it.
+func (p *Parsed) ImageDigest() string {
+	switch {
+	case p.SBOM != nil:
+		return p.SBOM.ImageDigest
+	case p.Image != nil:
+		return p.Image.Digest
+	}
+	return ""
+}
+
 // Poison is a message that can't be taken.
 type Poison struct {
 	Item    ItemID

@@ -23,7 +23,7 @@
 // ([Tx.Lock]). One that fails only because of another is run again.
 //
 // The SQL in migrations/ keeps to what the dialects have in common: TEXT,
-// BIGINT and DOUBLE PRECISION columns, no generated keys. Times are BIGINT
+// BIGINT, BLOB and DOUBLE PRECISION columns, no generated keys. Times are BIGINT
 // microseconds since 1970 in UTC, 0 where there is none; booleans are BIGINT
 // 0 or 1; structured values are JSON in TEXT. A released migration is never
 // edited.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +33,7 @@ func (s *Store) InsightReceived(ctx context.Context, cluster fleet.AgentName, it
 
 // ApplyInsight implements insight.Store.
 func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insight.Parsed, at time.Time) (fresh bool, err error) {
+	var learned map[string]int64
 	err = s.update(ctx, func(tx *Tx) error {
 		// Several processes of an agent deliver at the same time.
 		if err := tx.Lock(ctx, "insights of "+string(it.Cluster)); err != nil {
@@ -51,12 +51,16 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 		case insight.Deletion:
 			return deleteInsights(ctx, tx, it, c)
 		case insight.Document:
-			return addDocument(ctx, tx, it, c, parsed, at)
+			learned, err = s.addDocument(ctx, tx, it, c, parsed, at)
+			return err
 		}
 		return fmt.Errorf("content %T is unknown", it.Content)
 	})
 	if err != nil {
 		return false, fmt.Errorf("insight %s of %s: %w", it.ID, it.Cluster, err)
+	}
+	if len(learned) > 0 {
+		s.known.add(learned)
 	}
 	return fresh, nil
 }
@@ -178,21 +182,18 @@ type documentSummary struct {
 	Labels       map[string]string `json:"labels,omitempty"`
 }
 
-func addDocument(ctx context.Context, tx *Tx, it insight.Item, doc insight.Document, parsed *insight.Parsed, at time.Time) error {
-	id, err := documentID(ctx, tx, doc.Kind, parsed)
+func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc insight.Document, parsed *insight.Parsed, at time.Time) (learned map[string]int64, err error) {
+	id, learned, err := s.documentID(ctx, tx, doc.Kind, parsed, at)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	env := it.Environment
-	where := env.Namespace
-	if where == "" {
-		where = env.Project + "/" + env.Name
-	}
+	where := env.Place()
 	if _, err := tx.Exec(ctx, `
 		UPDATE insight_inventory SET is_current = 0
 		WHERE cluster = ? AND place = ? AND service = ? AND kind = ? AND is_current = 1`,
 		it.Cluster, where, doc.Service, doc.Kind); err != nil {
-		return err
+		return nil, err
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO insight_inventory (cluster, item, document_id, kind, place, namespace,
@@ -200,25 +201,25 @@ func addDocument(ctx context.Context, tx *Tx, it insight.Item, doc insight.Docum
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`,
 		it.Cluster, it.ID, id, doc.Kind, where, env.Namespace,
 		env.Project, env.Name, doc.Service, doc.Build, micros(at))
-	return err
+	return learned, err
 }
 
 // documentID gives the document's row, made with its components where this is
-// the first time that it comes.
-func documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *insight.Parsed) (id int64, err error) {
+// the first time that it comes; learned is as addComponents has it.
+func (s *Store) documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *insight.Parsed, at time.Time) (id int64, learned map[string]int64, err error) {
 	known := func() error {
 		return tx.QueryRow(ctx, `SELECT id FROM insight_documents WHERE digest = ?`, p.Digest).Scan(&id)
 	}
 	if err := known(); !errors.Is(err, sql.ErrNoRows) {
-		return id, err
+		return id, nil, err
 	}
 	// New documents share components and the row of numbers: they come one
 	// after the other.
 	if err := tx.Lock(ctx, "documents"); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if err := known(); !errors.Is(err, sql.ErrNoRows) {
-		return id, err
+		return id, nil, err
 	}
 	var sum documentSummary
 	var components []insight.Component
@@ -231,71 +232,20 @@ func documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *insight.Parse
 	}
 	text, err := json.Marshal(sum)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if id, err = nextID(ctx, tx, "insight_documents"); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if _, err := tx.Exec(ctx, `
-		INSERT INTO insight_documents (id, digest, kind, size, components, summary)
-		VALUES (?, ?, ?, ?, ?, ?)`, id, p.Digest, kind, p.Size, len(components), string(text)); err != nil {
-		return 0, err
+		INSERT INTO insight_documents (id, digest, kind, size, components, summary, image)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`, id, p.Digest, kind, p.Size, len(components), string(text), p.ImageDigest()); err != nil {
+		return 0, nil, err
 	}
-	for part := range slices.Chunk(components, batch) {
-		if err := addComponents(ctx, tx, id, part); err != nil {
-			return 0, err
-		}
-	}
-	return id, nil
-}
-
-// addComponents joins components, each there once, to a document.
-func addComponents(ctx context.Context, tx *Tx, document int64, components []insight.Component) error {
-	ids, err := componentIDs(ctx, tx, components)
-	if err != nil {
-		return err
-	}
-	next, err := nextID(ctx, tx, "insight_components")
-	if err != nil {
-		return err
-	}
-	var fresh, joined []any
-	for _, c := range components {
-		id, known := ids[c.Key()]
-		if !known {
-			id = next
-			next++
-			fresh = append(fresh, id, c.Key(), c.Type, c.Group, c.Name, strings.ToLower(c.Name), c.Version)
-		}
-		joined = append(joined, id, document)
-	}
-	if err := insertMany(ctx, tx, `INSERT INTO insight_components (id, key, type, grp, name, name_lower, version) VALUES `, 7, fresh); err != nil {
-		return err
-	}
-	return insertMany(ctx, tx, `INSERT INTO insight_document_components (component_id, document_id) VALUES `, 2, joined)
-}
-
-func componentIDs(ctx context.Context, tx *Tx, components []insight.Component) (map[string]int64, error) {
-	keys := make([]string, len(components))
-	for i, c := range components {
-		keys[i] = c.Key()
-	}
-	var args []any
-	rows, err := tx.Query(ctx, `SELECT key, id FROM insight_components WHERE key IN (`+list(keys, &args)+`)`, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	ids := map[string]int64{}
-	for rows.Next() {
-		var key string
-		var id int64
-		if err := rows.Scan(&key, &id); err != nil {
-			return nil, err
-		}
-		ids[key] = id
-	}
-	return ids, rows.Err()
+	// A document without components has members, too: those of a segment are
+	// all there.
+	learned, err = s.addComponents(ctx, tx, id, components, micros(at))
+	return id, learned, err
 }
 
 // nextID is for who holds the lock "documents".
@@ -344,13 +294,18 @@ func (f *filter) within(q insight.Query, agent, namespace string) {
 	}
 }
 
+// pageOf is how many items a query is for.
+func pageOf(q insight.Query) int {
+	if q.Limit <= 0 {
+		return 100
+	}
+	return min(q.Limit, 1000)
+}
+
 // rows runs a query with the conditions, the order and the page, and calls
 // each for every row.
 func (s *Store) rows(ctx context.Context, query string, f filter, order string, q insight.Query, each func(*sql.Rows) error) error {
-	limit := min(q.Limit, 1000)
-	if limit <= 0 {
-		limit = 100
-	}
+	limit := pageOf(q)
 	if len(f.where) > 0 {
 		query += " WHERE " + strings.Join(f.where, " AND ")
 	}
@@ -494,46 +449,6 @@ func (s *Store) InsightDocument(ctx context.Context, digest string) (io.ReadClos
 		return nil, insight.ErrNotFound
 	}
 	return s.Document(digest)
-}
-
-// Components lists what runs now: components whose name, or whose purl where
-// q.Q begins with "pkg:", begins with q.Q, with each place where they are.
-func (s *Store) Components(ctx context.Context, q insight.Query) (out []insight.ComponentRecord, err error) {
-	f := inventory(q)
-	equal(&f, "d.digest", q.Digest)
-	order := "c.name_lower, c.version, c.key, v.cluster, v.place, v.service"
-	switch {
-	case strings.HasPrefix(q.Q, "pkg:"):
-		f.prefix("c.key", insight.PURLPrefix(q.Q))
-		order = "c.key, v.cluster, v.place, v.service"
-	case q.Q != "":
-		f.prefix("c.name_lower", strings.ToLower(q.Q))
-	}
-	f.with("v.is_current = ?", 1)
-	err = s.rows(ctx, `
-		SELECT c.key, c.type, c.grp, c.name, c.version, v.cluster, v.namespace, v.project,
-			v.environment, v.service, v.build, v.received, d.digest
-		FROM insight_components c
-		JOIN insight_document_components dc ON dc.component_id = c.id
-		JOIN insight_documents d ON d.id = dc.document_id
-		JOIN insight_inventory v ON v.document_id = d.id`,
-		f, order, q, func(r *sql.Rows) error {
-			var c insight.ComponentRecord
-			var key string
-			var received int64
-			err := r.Scan(&key, &c.Type, &c.Group, &c.Name, &c.Version, &c.Cluster, &c.Environment.Namespace,
-				&c.Environment.Project, &c.Environment.Name, &c.Service, &c.Build, &received, &c.Digest)
-			if strings.HasPrefix(key, "pkg:") {
-				c.PURL = key
-			}
-			c.Received = fromMicros(received)
-			out = append(out, c)
-			return err
-		})
-	if err != nil {
-		return nil, fmt.Errorf("search components: %w", err)
-	}
-	return out, nil
 }
 
 // Quarantined lists the messages that couldn't be taken, the latest first.

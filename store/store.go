@@ -80,6 +80,7 @@ type Store struct {
 	read    *sql.DB
 	blobs   blob.Documents
 	log     *slog.Logger
+	known   known
 
 	stop      context.CancelFunc // ends listening
 	listening sync.WaitGroup

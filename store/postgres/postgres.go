@@ -136,10 +136,13 @@ func prepare(ctx context.Context, c *pgx.Conn) error {
 	return err
 }
 
-var textType = regexp.MustCompile(`\bTEXT\b`)
+var (
+	textType = regexp.MustCompile(`\bTEXT\b`)
+	blobType = regexp.MustCompile(`\bBLOB\b`)
+)
 
 func schema(migration string) string {
-	return textType.ReplaceAllString(migration, `TEXT COLLATE "C"`)
+	return blobType.ReplaceAllString(textType.ReplaceAllString(migration, `TEXT COLLATE "C"`), "BYTEA")
 }
 
 func text(s string) string {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -133,6 +134,45 @@ func testInsights(t *testing.T, open func(t *testing.T) *store.Store) {
 				t.Errorf("component %+v", got[0])
 			}
 		}
+	})
+	t.Run("components are found in the documents of a segment and after it", func(t *testing.T) {
+		s := open(t)
+		const documents = 300 // a segment has 256
+		for i := range documents {
+			bom := &insight.SBOM{SpecVersion: "1.5", Components: []insight.Component{
+				{Type: "library", Name: "everywhere", Version: "1"},
+				{Type: "library", Name: "sixth", Version: fmt.Sprint(i % 6)},
+				{Type: "library", Name: "one", Version: fmt.Sprint(i)},
+			}}
+			it := insight.Item{
+				ID: insight.ItemID(fmt.Sprint(i)), Cluster: "edge",
+				Environment: insight.Environment{Namespace: fmt.Sprintf("ns-%03d", i)}, Content: insight.Document{Kind: insight.KindSBOM, Service: "web"},
+			}
+			if _, err := s.ApplyInsight(t.Context(), it, &insight.Parsed{Digest: insight.Digest(fmt.Sprint("sha256:", i)), SBOM: bom}, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		find := func(q insight.Query) (got []string) {
+			t.Helper()
+			found, err := s.Components(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range found {
+				got = append(got, c.Environment.Namespace+" "+c.Name+" "+c.Version)
+			}
+			return got
+		}
+		if got := find(insight.Query{Q: "everywhere", Limit: 1000}); len(got) != documents || got[0] != "ns-000 everywhere 1" || got[299] != "ns-299 everywhere 1" {
+			t.Errorf("everywhere is in %d places: %q", len(got), got)
+		}
+		expect(t, find(insight.Query{Q: "everywhere", Limit: 2, Offset: 255}), "ns-255 everywhere 1", "ns-256 everywhere 1")
+		if got := find(insight.Query{Q: "sixth", Limit: 1000}); len(got) != documents || got[0] != "ns-000 sixth 0" || got[50] != "ns-001 sixth 1" {
+			t.Errorf("sixth is in %d places: %q", len(got), got)
+		}
+		expect(t, find(insight.Query{Q: "one", Namespace: "ns-256"}), "ns-256 one 256")
+		expect(t, find(insight.Query{Digest: "sha256:3"}), "ns-003 everywhere 1", "ns-003 one 3", "ns-003 sixth 3")
+		expect(t, find(insight.Query{Q: "one", Within: []fleet.Scope{{Agents: []string{"edge"}, Namespaces: []string{"ns-299"}}}}), "ns-299 one 299")
 	})
 	t.Run("a digest that names no insight isn't found", func(t *testing.T) {
 		s := open(t)
