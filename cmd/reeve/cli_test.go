@@ -48,7 +48,7 @@ func TestAlone(t *testing.T) {
 func TestHub(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:  "testdata/hub",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"member": member, "exit": exit, "until": until, "post": post, "let": let, "kube": kubectl},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"member": member, "exit": exit, "until": until, "post": post, "let": let, "kube": kubectl, "sql": tamper},
 		Setup: func(e *testscript.Env) error {
 			if err := root(filepath.Join(e.WorkDir, "root")); err != nil {
 				return err
