@@ -355,6 +355,7 @@ const placeColumns = `
 // no.
 func places(ctx context.Context, tx *Tx, q insight.Query, documents []int64, take func(placed) bool) error {
 	f := inventory(q)
+	equal(&f, "d.digest", q.Digest)
 	f.with("v.is_current = ?", 1)
 	f.with("v.kind = ?", insight.KindSBOM)
 	only := map[int64]bool{}
