@@ -1,6 +1,6 @@
 module reeve.dev/reeve
 
-go 1.26.0
+go 1.26.3
 
 require (
 	github.com/CycloneDX/cyclonedx-go v0.12.0
@@ -55,7 +55,11 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require github.com/rabbitmq/amqp091-go v1.16.0 // indirect
+require (
+	github.com/google/osv-scalibr v0.5.3 // indirect
+	github.com/pandatix/go-cvss v0.6.4 // indirect
+	github.com/rabbitmq/amqp091-go v1.16.0 // indirect
+)
 
 require (
 	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.20 // indirect
@@ -100,7 +104,7 @@ require (
 	github.com/go-openapi/swag/stringutils v0.28.0 // indirect
 	github.com/go-openapi/swag/typeutils v0.28.0 // indirect
 	github.com/go-openapi/swag/yamlutils v0.28.0 // indirect
-	github.com/golang/groupcache v0.0.0-20210331224755-41bb18bfe9da // indirect
+	github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8 // indirect
 	github.com/google/gnostic-models v0.7.0 // indirect
 	github.com/google/wire v0.7.0 // indirect
 	github.com/googleapis/gax-go/v2 v2.24.1 // indirect
