@@ -18,6 +18,7 @@ import (
 // Image is a container image made on the spot: a busybox root and files.
 type Image struct {
 	Name  string // such as "reeve.test/web:1"
+	Bare  bool   // has busybox alone, at its root, and no shell
 	Cmd   []string
 	Env   []string
 	User  string
@@ -71,8 +72,11 @@ func (c *Cluster) Load(_ context.Context, img Image) error {
 	if err := os.WriteFile(path, buf.Bytes(), 0o600); err != nil {
 		return err
 	}
-	return c.ctr("images", "import", path)
+	return c.Import(path)
 }
+
+// Import makes the image of an archive known to the node.
+func (c *Cluster) Import(path string) error { return c.ctr("images", "import", path) }
 
 // applets are the busybox commands that an image's /bin has.
 var applets = strings.Fields("sh ash cat ls stat readlink find grep sed awk head tail cut sort uniq wc tr id ps sleep test echo printf env uname hostname mkdir rm cp mv chmod chown touch ln true false date dd od hexdump md5sum sha256sum base64 xargs which whoami netstat mount df du tee sysctl httpd nc tar stty")
@@ -82,9 +86,9 @@ func (img Image) layer() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := []File{{Path: "bin/"}, {Path: "etc/"}, {Path: "tmp/", Mode: 0o1777}, {Path: "proc/"}, {Path: "dev/"}, {Path: "sys/"}, {Path: "bin/busybox", Body: string(busybox), Mode: 0o755}}
-	for _, a := range applets {
-		files = append(files, File{Path: "bin/" + a, Link: "busybox"})
+	files := []File{{Path: "busybox", Body: string(busybox), Mode: 0o755}, {Path: "etc/"}, {Path: "proc/"}}
+	if !img.Bare {
+		files = rootFiles(string(busybox))
 	}
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -97,6 +101,14 @@ func (img Image) layer() ([]byte, error) {
 		return nil, err
 	}
 	return buf.Bytes(), nil
+}
+
+func rootFiles(busybox string) []File {
+	files := []File{{Path: "bin/"}, {Path: "etc/"}, {Path: "tmp/", Mode: 0o1777}, {Path: "proc/"}, {Path: "dev/"}, {Path: "sys/"}, {Path: "bin/busybox", Body: busybox, Mode: 0o755}}
+	for _, a := range applets {
+		files = append(files, File{Path: "bin/" + a, Link: "busybox"})
+	}
+	return files
 }
 
 func (f File) write(w *tar.Writer) error {

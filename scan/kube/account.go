@@ -89,16 +89,16 @@ type Grant struct {
 	Life time.Duration
 }
 
-// Make makes an account and returns how it reaches the cluster. release removes
-// it; it is called in any case where there is no error, and logs its own.
-func (a *Accounts) Make(ctx context.Context, g Grant) (_ *rest.Config, release func(), err error) {
+// Make makes an account and returns how it reaches the cluster, and what removes
+// it: that is called in any case where there is no error, and logs its own.
+func (a *Accounts) Make(ctx context.Context, g Grant) (_ *rest.Config, _ func(), err error) {
 	meta := metav1.ObjectMeta{
 		Name: fmt.Sprintf("reeve-scan-%s-%d", g.Scan, g.Attempt), Namespace: g.Namespace,
 		Labels:      map[string]string{labelManager: manager, labelInstance: a.instance, labelScan: g.Scan},
 		Annotations: map[string]string{annotationExpires: time.Now().Add(max(g.Life, tokenLife) + time.Minute).UTC().Format(time.RFC3339)},
 	}
 	a.hold(meta.Name, true)
-	release = func() {
+	release := func() {
 		defer a.hold(meta.Name, false)
 		if err := a.remove(context.WithoutCancel(ctx), g.Namespace, meta.Name); err != nil {
 			a.log.WarnContext(ctx, "a scan's service account is left for the sweeper", "scan", g.Scan, "namespace", g.Namespace, "name", meta.Name, "error", err)
@@ -159,8 +159,7 @@ func grantError(resource string, g Grant, err error) error {
 	return fmt.Errorf("%s for scan %s: %w", resource, g.Scan, err)
 }
 
-// Open is Open by an account of its own. release is as Make's; it is called
-// after the target is closed.
+// Open is Open by an account of the scan's own, which Release removes.
 func (a *Accounts) Open(ctx context.Context, g Grant, container string, opt Options) (_ Opened, err error) {
 	config, release, err := a.Make(ctx, g)
 	if err != nil {

@@ -54,7 +54,7 @@ const (
 	// be pulled included.
 	comeUp   = 2 * time.Minute
 	lookUp   = 100 * time.Millisecond
-	idleLife = 30 * time.Second
+	idleLife = 15 * time.Second
 )
 
 // findSidecar names the sidecar of the pod.
