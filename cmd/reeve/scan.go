@@ -98,7 +98,7 @@ skipped; 2 if the scan couldn't be made.`,
 
 // scanMemory is what a scan works in unless its profile needs more: a program
 // to be run beside others stays small, and most scans end before it is used up.
-const scanMemory = 32 << 20
+const scanMemory = 28 << 20
 
 type scanCommand struct {
 	profile, threshold  string
@@ -193,6 +193,7 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	progress := newProgress(errs)
 	defer progress.clear()
 	var stats inspec.Stats
+	memory.DropCode() // of what came before
 	results, err := inspec.Run(ctx, profile, t, inspec.Options{
 		Inputs: inputs, Controls: s.controls, Tags: s.tags, Version: versionText(),
 		Waivers: waivers, Attestations: attestations, Jobs: s.jobs, Stats: &stats,

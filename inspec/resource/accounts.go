@@ -282,7 +282,7 @@ func (s *Set) user(name string) (*userInfo, error) {
 		u.home, u.shell = strOrNil(w, 5), strOrNil(w, 6)
 	}
 	if chage.ExitStatus == 0 {
-		p := pairs(string(chage.Stdout), colonValue)
+		p := pairs(string(chage.Stdout))
 		u.mindays = intOrText(p["Minimum number of days between password change"])
 		u.maxdays = intOrText(p["Maximum number of days between password change"])
 		u.warndays = intOrText(p["Number of days of warning before password expires"])

@@ -194,7 +194,7 @@ func (s *Set) query(cmd, tool string, native func() (packageInfo, error)) (packa
 	if out.ExitStatus != 0 || text == "" {
 		return packageInfo{}, nil
 	}
-	f := pairs(text, colonValue)
+	f := pairs(text)
 	first := func(value, mark string) string {
 		if strings.Contains(value, mark) {
 			value, _, _ = strings.Cut(value, " ")

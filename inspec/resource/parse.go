@@ -57,19 +57,18 @@ func uncommented(text, mark string) []string {
 	return out
 }
 
-// pairs reads "key SEP value" lines without comments or sections.
-func pairs(text string, assignment *regexp.Regexp) map[string]string {
+// pairs reads lines of "key : value", as dpkg, rpm, chage and others print what
+// they know.
+func pairs(text string) map[string]string {
+	const space = " \t\n\f\r"
 	out := map[string]string{}
 	for _, line := range lines(text) {
-		if m := assignment.FindStringSubmatch(line); m != nil {
-			out[m[1]] = m[2]
+		if key, value, ok := strings.Cut(line, ":"); ok {
+			out[strings.Trim(key, space)] = strings.Trim(value, space)
 		}
 	}
 	return out
 }
-
-// colonValue is how dpkg, rpm, chage and others print what they know.
-var colonValue = regexp.MustCompile(`^\s*([^:]*?)\s*:\s*(.*?)\s*$`)
 
 // mountEntry is one mounted file system.
 type mountEntry struct {

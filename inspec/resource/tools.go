@@ -77,7 +77,7 @@ func (s *Set) pip(c *ruby.Call, name string) (packageInfo, error) {
 	if err != nil || !ok {
 		return packageInfo{}, err
 	}
-	f := pairs(out, colonValue)
+	f := pairs(out)
 	return packageInfo{name: f["Name"], installed: true, version: f["Version"]}, nil
 }
 
