@@ -420,3 +420,77 @@ func TestConfig_Validate_replicas(t *testing.T) {
 		})
 	}
 }
+
+// What is revoked at one replica ends at the others as well, on both sides of
+// the hop between them.
+func TestReplicas_revoke(t *testing.T) {
+	team := newTeam(t, 3)
+	a, b, c := team.hubs[0], team.hubs[1], team.hubs[2]
+	stalls := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "event\n")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	east := a.join(t, a.enrolled(t, "east"), "east", stalls)
+	var lost, kept struct{ ID, Token string }
+	for _, cred := range []*struct{ ID, Token string }{&lost, &kept} {
+		c.call(t, "POST", "/api/v1/credentials/service", map[string]any{"agent": "east", "type": "x-wiki", "name": "wiki", "kind": "token"}, http.StatusCreated, cred)
+	}
+	until(t, "an agent at one replica is reached by another", func() bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		x := &caller{b.client(t, nil), kept.Token}
+		resp, err := x.client.Do(x.request(t, b, "GET", "/", nil).WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	// watch answers what is closed when the watch breaks off.
+	watch := func(token string) <-chan struct{} {
+		t.Helper()
+		x := &caller{b.client(t, nil), token}
+		resp, err := x.client.Do(x.request(t, b, "GET", "/", nil))
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp, err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		lines := bufio.NewReader(resp.Body)
+		if line, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(line, err)
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			if _, err := io.Copy(io.Discard, lines); err == nil {
+				t.Error("what was cut looks whole")
+			}
+		}()
+		return over
+	}
+	ends := func(what string, over <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-over:
+		case <-time.After(within):
+			t.Errorf("%s goes on", what)
+		}
+	}
+	cut, open := watch(lost.Token), watch(kept.Token)
+	// Neither the replica that was called nor the one that has the agent.
+	c.call(t, "POST", "/api/v1/revocations", map[string]any{"kind": "token", "id": lost.ID}, http.StatusCreated, nil)
+	ends("the caller's watch", cut)
+	select {
+	case <-open:
+		t.Error("another caller's watch has ended, too")
+	default:
+	}
+	x := &caller{b.client(t, nil), lost.Token}
+	if resp, text := x.do(t, x.request(t, b, "GET", "/", nil)); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("afterwards: %s %s", resp.Status, text)
+	}
+	c.call(t, "POST", "/api/v1/revocations", map[string]any{"kind": "identity", "id": "spiffe://reeve/agent/east"}, http.StatusCreated, nil)
+	ends("the agent's link", east.session.Done())
+	ends("what went by it", open)
+}
