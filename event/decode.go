@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func Decode(m Message) ([]Event, error) {
 	}
 	media, _, _ := mime.ParseMediaType(m.ContentType)
 	switch {
-	case media == BatchType:
+	case media == BatchType, m.Attributes["specversion"] == "" && bytes.HasPrefix(bytes.TrimSpace(m.Body), []byte("[")):
 		return decodeBatch(m.Body)
 	case media == StructuredType, m.Attributes["specversion"] == "" && structured(m.Body):
 		e, err := decodeOne(m.Body)
@@ -68,7 +69,8 @@ func Decode(m Message) ([]Event, error) {
 }
 
 // structured reports whether a body without attributes around it is an event
-// in structured mode: many senders call it application/json.
+// in structured mode: many senders call it application/json, as they do a
+// batch.
 func structured(body []byte) bool {
 	var probe struct {
 		SpecVersion string `json:"specversion"`

@@ -43,6 +43,7 @@ func TestDecode_modes(t *testing.T) {
 	}{
 		"structured":          {event.Message{ContentType: event.StructuredType + "; charset=utf-8", Body: []byte(deployed)}, 1},
 		"structured, as JSON": {event.Message{ContentType: "application/json", Body: []byte(deployed)}, 1},
+		"batch, as JSON":      {event.Message{ContentType: "application/json", Body: []byte(" [" + deployed + "]")}, 1},
 		"batch":               {event.Message{ContentType: event.BatchType, Body: []byte("[" + deployed + "," + deployed + "]")}, 2},
 		"binary by HTTP":      {binary("Ce-"), 1},
 		"binary by Kafka":     {binary("ce_"), 1},

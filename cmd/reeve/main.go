@@ -104,7 +104,7 @@ Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 	}{
 		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newConvert(), newCompare(), newProfile(), newThreshold()}},
 		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newCA()}},
-		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newAlerts(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
+		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newAlerts(), newSchedule(), newEvent(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
 		{"", "", []*cobra.Command{newDoctor(), newVersion()}},
 	} {
 		if g.id != "" {

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/scan"
+)
+
+func newSchedule() *cobra.Command {
+	cmd := &cobra.Command{Use: "schedule", Short: "Make, list and delete schedules of scans"}
+	cmd.AddCommand(newScheduleCreate(), newList(list[api.Schedule]{
+		use: "list", short: "List the schedules", path: "/schedules", rows: scheduleRows,
+		arg: "NAME", name: func(s api.Schedule) string { return s.Name },
+	}), newScheduleRuns(), newScheduleDelete())
+	return cmd
+}
+
+func newScheduleCreate() *cobra.Command {
+	var hub hubFlags
+	var out output
+	var b struct {
+		api.ScheduleTimes
+		target, agent, namespace, labels, workload, container string
+		profile, threshold, priority, method                  string
+		agents, inputs, inputFiles                            []string
+		timeout, jitter                                       time.Duration
+		replace                                               bool
+	}
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Ask for scans again and again",
+		Long: `Asks for scans when --cron says so: of one target, or of all containers that
+--agents, --namespace, --labels, --workload and --container choose at that time,
+which without any of them are those of the whole fleet.`,
+		Example: `  reeve schedule create nightly --cron '0 3 * * *' --time-zone Europe/Berlin --namespace shop --profile container-baseline --threshold moderate --jitter 30m
+  reeve schedule create host --cron @daily --target dir:/ --agent edge --profile container-baseline`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			inputs, err := readInputs(b.inputs, b.inputFiles)
+			if err != nil {
+				return err
+			}
+			b.Jitter = int(b.jitter.Seconds())
+			scan := map[string]any{"profile": b.profile, "threshold": b.threshold, "inputs": inputs}
+			options := map[string]any{"timeout": int(b.timeout.Seconds()), "priority": b.priority, "method": b.method}
+			body := map[string]any{
+				"cron": b.Cron, "timeZone": b.TimeZone, "jitter": b.Jitter, "missed": b.Missed, "suspended": b.Suspended,
+				"scan": given(scan), "options": given(options),
+			}
+			if b.target != "" {
+				if b.namespace+b.labels+b.workload+b.container != "" || len(b.agents) > 0 {
+					return errors.New("--target is one target: leave --agents, --namespace, --labels, --workload and --container out, or --target")
+				}
+				body["target"] = given(map[string]any{"uri": b.target, "agent": b.agent})
+			} else {
+				if b.agent != "" {
+					return errors.New("--agent is for --target; choose the agents of a selector by --agents")
+				}
+				selector := map[string]any{"namespace": b.namespace, "labels": b.labels, "container": b.container}
+				if len(b.agents) > 0 {
+					selector["agents"] = b.agents
+				}
+				if b.workload != "" {
+					kind, name, _ := strings.Cut(b.workload, "/")
+					selector["workload"] = map[string]string{"kind": kind, "name": name}
+				}
+				body["selector"] = given(selector)
+			}
+			path := "/schedules/" + url.PathEscape(args[0])
+			if !b.replace {
+				_, err := c.do(cmd.Context(), http.MethodGet, path, nil)
+				var p *problem
+				if err == nil {
+					return fmt.Errorf("there is a schedule %q already; --replace replaces it", args[0])
+				} else if !errors.As(err, &p) || p.Status != http.StatusNotFound {
+					return err
+				}
+			}
+			data, err := c.do(cmd.Context(), http.MethodPut, path, given(body))
+			if err != nil {
+				return err
+			}
+			var made api.Schedule
+			if err := json.Unmarshal(data, &made); err != nil {
+				return fmt.Errorf("the hub's answer: %w", err)
+			}
+			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return scheduleRows(w, []api.Schedule{made}) })
+		},
+	}
+	hub.flags(cmd)
+	out.flag(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&b.Cron, "cron", "", "when: minute, hour, day of the month, month and day of the week, or @hourly, @daily, @weekly, @monthly, @yearly")
+	flags.StringVar(&b.TimeZone, "time-zone", "", "`zone` of --cron, such as Europe/Berlin; UTC if left out")
+	flags.DurationVar(&b.jitter, "jitter", 0, "`duration` over which the agents' scans are spread")
+	flags.StringVar(&b.Missed, "missed", "once", "what becomes of runs whose time passed while no hub was up: once (the last is made) or skip")
+	flags.BoolVar(&b.Suspended, "suspended", false, "don't run for now")
+	flags.BoolVar(&b.replace, "replace", false, "replace the schedule of this name")
+	flags.StringVar(&b.target, "target", "", "`URI` of one target, such as dir:/ or k8s-container://NS/POD/CONTAINER")
+	flags.StringVar(&b.agent, "agent", "", "`name` of the agent beside --target")
+	flags.StringSliceVar(&b.agents, "agents", nil, "`names` of agents whose containers are scanned")
+	flags.StringVarP(&b.namespace, "namespace", "n", "", "`name` of the containers' namespace")
+	flags.StringVarP(&b.labels, "labels", "l", "", "label `selector` of pods, such as app=web")
+	flags.StringVar(&b.workload, "workload", "", "`kind/name` of what the pods belong to, such as Deployment/web")
+	flags.StringVar(&b.container, "container", "", "`name` of the containers")
+	flags.StringVarP(&b.profile, "profile", "p", "", "`name` of the profile")
+	flags.StringVarP(&b.threshold, "threshold", "T", "", "`name` of the threshold")
+	flags.StringArrayVar(&b.inputs, "input", nil, "`name=value` of an input; may be repeated")
+	flags.StringArrayVar(&b.inputFiles, "input-file", nil, "YAML `file` with inputs; may be repeated")
+	flags.DurationVar(&b.timeout, "timeout", 0, "`duration` that a scan may take")
+	flags.StringVar(&b.priority, "priority", "", "high, normal or low")
+	flags.StringVar(&b.method, "method", "", "way into the containers: auto, exec, ephemeral or sidecar")
+	complete(cmd, "missed", "once", "skip")
+	complete(cmd, "priority", "high", "normal", "low")
+	complete(cmd, "method", "auto", "exec", "ephemeral", "sidecar")
+	for _, name := range []string{"cron", "profile"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // as in complete
+		}
+	}
+	return cmd
+}
+
+// given is body without the members that nothing was said of.
+func given(body map[string]any) map[string]any {
+	for key, value := range body {
+		switch v := value.(type) {
+		case string:
+			if v == "" {
+				delete(body, key)
+			}
+		case int:
+			if v == 0 {
+				delete(body, key)
+			}
+		case map[string]any:
+			if len(v) == 0 && key != "selector" {
+				delete(body, key)
+			}
+		}
+	}
+	return body
+}
+
+func newScheduleRuns() *cobra.Command {
+	var hub hubFlags
+	var out output
+	var agent string
+	cmd := &cobra.Command{
+		Use:   "runs NAME",
+		Short: "List the last runs of a schedule, newest first",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			params := url.Values{}
+			if agent != "" {
+				params.Set("agent", agent)
+			}
+			raw, _, err := c.list(cmd.Context(), "/schedules/"+url.PathEscape(args[0])+"/runs", params, false, 0)
+			if err != nil {
+				return err
+			}
+			runs, err := decodeItems[api.ScheduleRun](raw)
+			if err != nil {
+				return err
+			}
+			data, err := json.Marshal(raw)
+			if err != nil {
+				return err
+			}
+			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return runRows(w, runs) })
+		},
+	}
+	hub.flags(cmd)
+	out.flag(cmd)
+	cmd.Flags().StringVar(&agent, "agent", "", "`name` of the agent whose own policy it is")
+	return cmd
+}
+
+func newScheduleDelete() *cobra.Command {
+	var hub hubFlags
+	cmd := &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Delete a schedule; what it led to stays",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err == nil {
+				_, err = c.do(cmd.Context(), http.MethodDelete, "/schedules/"+url.PathEscape(args[0]), nil)
+			}
+			return err
+		},
+	}
+	hub.flags(cmd)
+	return cmd
+}
+
+func scheduleRows(w io.Writer, list []api.Schedule) error {
+	row(w, "NAME", "AGENT", "CRON", "ZONE", "OF", "PROFILE", "THRESHOLD", "NEXT")
+	for _, s := range list {
+		next := when(s.Next)
+		if s.Suspended {
+			next = "suspended"
+		}
+		row(w, s.Name, orDash(s.Agent), s.Cron, cmp.Or(s.TimeZone, "UTC"), scheduled(s), s.Profile, orDash(s.Threshold), next)
+	}
+	return nil
+}
+
+// scheduled is what a schedule scans.
+func scheduled(s api.Schedule) string {
+	if t := s.Target; t != nil {
+		uri := scan.Target{Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, URI: t.URI}.String()
+		return t.Agent + " " + uri
+	}
+	b := s.Selector
+	parts := []string{}
+	for _, p := range []struct{ name, value string }{
+		{"agents", strings.Join(b.Agents, ",")}, {"namespace", b.Namespace}, {"labels", b.Labels}, {"container", b.Container},
+	} {
+		if p.value != "" {
+			parts = append(parts, p.name+" "+p.value)
+		}
+	}
+	if b.Workload != nil {
+		parts = append(parts, b.Workload.Kind+"/"+b.Workload.Name)
+	}
+	return cmp.Or(strings.Join(parts, ", "), "all containers")
+}
+
+func runRows(w io.Writer, list []api.ScheduleRun) error {
+	row(w, "AT", "STATE", "SCAN OR BATCH", "MISSED", "REASON")
+	for _, r := range list {
+		row(w, when(r.At), r.State, orDash(cmp.Or(string(r.Scan), string(r.Batch))), r.Missed, orDash(r.Reason))
+	}
+	return nil
+}
