@@ -351,7 +351,8 @@ fi
 
 func (s *shell) hello(ctx context.Context) error {
 	mark := strings.TrimSpace(string(s.marker))
-	s.lines <- preamble + fmt.Sprintf("reeve_x='\n%s pad '$reeve_x'\n'\nprintf '\\n%s hello\\n'; printf '\\n%s hello\\n' >&3; reeve_flush\n", mark, mark, mark)
+	// What comes back as it was sent shows a frame that a shell only keeps.
+	s.lines <- fmt.Sprintf("reeve_e='\n%s echo\n'\n", mark) + preamble + fmt.Sprintf("reeve_x='\n%s pad '$reeve_x'\n'\nprintf '\\n%s hello\\n'; printf '\\n%s hello\\n' >&3; reeve_flush\n", mark, mark, mark)
 	timer := time.NewTimer(s.cfg.Hello)
 	defer timer.Stop()
 	var said [2]bool
@@ -378,6 +379,8 @@ func (s *shell) hello(ctx context.Context) error {
 				return fail("the command ended before it gave a shell; it must start a POSIX shell that reads its standard input, such as docker exec -i NAME sh")
 			case ev.over:
 				return fail("the command wrote much but gave no shell")
+			case len(ev.words) == 1 && ev.words[0] == "echo":
+				return fail("the command writes back what it is sent, as a terminal does and a program that is no shell; it must start a POSIX shell that reads its standard input, without a terminal, such as docker exec -i NAME sh")
 			case len(ev.words) == 1 && ev.words[0] == "hello":
 				said[ev.stream] = true
 			}

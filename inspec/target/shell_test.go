@@ -490,6 +490,7 @@ func TestOpen_Bad(t *testing.T) {
 		{"shell:echo no such container >&2; exit 1", "ended before it gave a shell"},
 		{"shell:echo no such container >&2; exit 1", "no such container"},
 		{"shell:true", "ended before it gave a shell"},
+		{"shell:cat", "writes back what it is sent"},
 	}
 	for _, tt := range tests {
 		s, err := target.Open(t.Context(), tt.uri)
