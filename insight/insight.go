@@ -92,6 +92,10 @@ type Problem struct {
 	Data                  string
 }
 
+// SourceOSV is the source of the problems that the hub finds itself (package
+// osv).
+const SourceOSV = "osv"
+
 // Deletion removes the facts or the problems of a source.
 type Deletion struct {
 	Of     Kind
@@ -183,6 +187,8 @@ type Query struct {
 	Digest Digest
 	// History adds the documents that aren't current any more.
 	History bool
+	// Since leaves out problems that were known before.
+	Since time.Time
 	// Q is the beginning of a component's name or purl, or a problem's
 	// identifier.
 	Q string

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -311,35 +310,11 @@ func (s *Store) addComponents(ctx context.Context, tx *Tx, document int64, compo
 			return nil, err
 		}
 	}
-	if err := matchLater(ctx, tx, packages, at); err != nil {
+	if err := noteFresh(ctx, tx, packages, at); err != nil {
 		return nil, err
 	}
 	return learned, addMembers(ctx, tx, document, joined)
 }
-
-// matchLater notes that components of these packages are new, as far as any
-// vulnerability is known of them.
-func matchLater(ctx context.Context, tx *Tx, packages []string, at int64) error {
-	for part := range slices.Chunk(packages, batch) {
-		var args []any
-		// The row is written also where it is there: so who matches the package
-		// now waits for this transaction, or this one for that.
-		n, err := affected(tx.Exec(ctx, `
-			INSERT INTO osv_pending (package, since)
-			SELECT DISTINCT package, `+strconv.FormatInt(at, 10)+` FROM osv_affected WHERE package IN (`+list(part, &args)+`)
-			ON CONFLICT (package) DO UPDATE SET since = excluded.since`, args...))
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			tx.Notify(osvTopic)
-		}
-	}
-	return nil
-}
-
-// osvTopic is announced when packages are to be matched.
-const osvTopic = "osv"
 
 // placed is one current SBOM of a service.
 type placed struct {

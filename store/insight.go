@@ -357,29 +357,66 @@ func (s *Store) Facts(ctx context.Context, q insight.Query) (out []insight.FactR
 	return out, nil
 }
 
-// Problems lists problems, the gravest of each place first.
+// Problems lists what agents were told, the gravest of each place first, and
+// after it what was found in current SBOMs.
 func (s *Store) Problems(ctx context.Context, q insight.Query) (out []insight.ProblemRecord, err error) {
-	f := direct(q)
-	equal(&f, "identifier", q.Q)
-	err = s.rows(ctx, `
-		SELECT cluster, environment_id, project, environment, source, service, identifier, version,
-			fixed_version, severity, severity_score, associated_package, description, links, data, received
-		FROM insight_problems`,
-		f, "cluster, environment_id, source, service, severity_score DESC, identifier, associated_package, version", q,
-		func(r *sql.Rows) error {
-			var p insight.ProblemRecord
-			var received int64
-			err := r.Scan(&p.Cluster, &p.Environment.ID, &p.Environment.Project, &p.Environment.Name,
-				&p.Source, &p.Service, &p.Identifier, &p.Version, &p.FixedVersion, &p.Severity, &p.SeverityScore,
-				&p.AssociatedPackage, &p.Description, &p.Links, &p.Data, &received)
-			p.Received = fromMicros(received)
-			out = append(out, p)
-			return err
-		})
+	err = s.view(ctx, func(tx *Tx) error {
+		told := 0
+		if q.Source != insight.SourceOSV {
+			if out, told, err = toldProblems(ctx, tx, q); err != nil {
+				return err
+			}
+		}
+		if (q.Source != "" && q.Source != insight.SourceOSV) || q.EnvironmentID != 0 || len(out) == pageOf(q) {
+			return nil
+		}
+		rest := q
+		rest.Offset = max(0, q.Offset-told)
+		found, err := foundProblems(ctx, tx, rest, pageOf(q)-len(out))
+		out = append(out, found...)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list problems: %w", err)
 	}
 	return out, nil
+}
+
+// toldProblems lists a page of what agents were told; all is how many there
+// are.
+func toldProblems(ctx context.Context, tx *Tx, q insight.Query) (out []insight.ProblemRecord, all int, err error) {
+	f := direct(q)
+	equal(&f, "identifier", q.Q)
+	if !q.Since.IsZero() {
+		f.with("received >= ?", micros(q.Since))
+	}
+	where := ""
+	if len(f.where) > 0 {
+		where = " WHERE " + strings.Join(f.where, " AND ")
+	}
+	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM insight_problems`+where, f.args...).Scan(&all); err != nil {
+		return nil, 0, err
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT cluster, environment_id, project, environment, source, service, identifier, version,
+			fixed_version, severity, severity_score, associated_package, description, links, data, received
+		FROM insight_problems`+where+`
+		ORDER BY cluster, environment_id, source, service, severity_score DESC, identifier, associated_package, version
+		LIMIT ? OFFSET ?`, append(f.args, pageOf(q), q.Offset)...)
+	if err != nil {
+		return nil, 0, err
+	}
+	err = eachRow(rows, func() error {
+		var p insight.ProblemRecord
+		var received int64
+		err := rows.Scan(&p.Cluster, &p.Environment.ID, &p.Environment.Project, &p.Environment.Name,
+			&p.Source, &p.Service, &p.Identifier, &p.Version, &p.FixedVersion, &p.Severity, &p.SeverityScore,
+			&p.AssociatedPackage, &p.Description, &p.Links, &p.Data, &received)
+		p.Received = fromMicros(received)
+		out = append(out, p)
+		return err
+	})
+	return out, all, err
 }
 
 func inventory(q insight.Query) (f filter) {
