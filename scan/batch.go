@@ -159,7 +159,7 @@ func (q *Queue) createBatch(ctx context.Context, r BatchRequest) (Batch, error) 
 
 // selected are the agents that a batch is for.
 func (q *Queue) selected(ctx context.Context, r BatchRequest) ([]fleet.AgentName, error) {
-	agents, err := q.cfg.Agents.ScanTargets(ctx)
+	agents, err := q.cfg.Agents.ScanTargets(ctx, "")
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
 	}

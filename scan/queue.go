@@ -136,8 +136,9 @@ type Retry struct {
 
 // Agents knows the agents that ever joined.
 type Agents interface {
-	// ScanTargets gives the kinds of target that each agent allows.
-	ScanTargets(ctx context.Context) (map[fleet.AgentName][]string, error)
+	// ScanTargets gives the kinds of target that each agent allows; those of
+	// one agent alone, if it is there, where name isn't empty.
+	ScanTargets(ctx context.Context, name fleet.AgentName) (map[fleet.AgentName][]string, error)
 }
 
 // The limits that hold unless a Config says otherwise.
@@ -333,15 +334,19 @@ func (q *Queue) pin(ctx context.Context, r Request) (Profile, string, error) {
 // fillAgent checks the agent that r names, or names the only one. Who may not
 // scan the target isn't told which agents there are.
 func (q *Queue) fillAgent(ctx context.Context, r *Request) error {
-	agents, err := q.cfg.Agents.ScanTargets(ctx)
-	if err != nil {
-		return fmt.Errorf("list agents: %w", err)
-	}
 	name := r.Target.Agent
 	if name != "" {
 		if err := r.permit(r.Target); err != nil {
 			return err
 		}
+	}
+	// One of many is found by itself: to read of all takes much longer.
+	agents, err := q.cfg.Agents.ScanTargets(ctx, name)
+	if err == nil && len(agents) == 0 && name != "" {
+		agents, err = q.cfg.Agents.ScanTargets(ctx, "")
+	}
+	if err != nil {
+		return fmt.Errorf("list agents: %w", err)
 	}
 	if len(agents) == 0 {
 		return invalid("target.agent", "no agent has joined yet; make a join token and start one")

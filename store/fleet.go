@@ -64,12 +64,15 @@ func (s *Store) SaveAgent(ctx context.Context, r fleet.Registration, at time.Tim
 
 // Agents lists every agent process that ever joined, by name, the one last
 // seen first.
-func (s *Store) Agents(ctx context.Context) ([]Agent, error) {
+func (s *Store) Agents(ctx context.Context) ([]Agent, error) { return s.agents(ctx, "") }
+
+// agents are those for which the conditions hold.
+func (s *Store) agents(ctx context.Context, where string, args ...any) ([]Agent, error) {
 	var out []Agent
 	err := s.view(ctx, func(tx *Tx) error {
 		rows, err := tx.Query(ctx, `
-			SELECT registration, first_seen, last_seen FROM agents
-			ORDER BY agent, last_seen DESC, instance`)
+			SELECT registration, first_seen, last_seen FROM agents `+where+`
+			ORDER BY agent, last_seen DESC, instance`, args...)
 		if err != nil {
 			return err
 		}
@@ -97,8 +100,12 @@ func (s *Store) Agents(ctx context.Context) ([]Agent, error) {
 }
 
 // ScanTargets implements scan.Agents: what any process of an agent allows.
-func (s *Store) ScanTargets(ctx context.Context) (map[fleet.AgentName][]string, error) {
-	agents, err := s.Agents(ctx)
+func (s *Store) ScanTargets(ctx context.Context, name fleet.AgentName) (map[fleet.AgentName][]string, error) {
+	where, args := "", []any(nil)
+	if name != "" {
+		where, args = "WHERE agent = ?", []any{name}
+	}
+	agents, err := s.agents(ctx, where, args...)
 	if err != nil {
 		return nil, err
 	}

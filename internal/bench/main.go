@@ -19,6 +19,7 @@ type options struct {
 	rounds int           // measurements of each figure; the median is reported
 	each   time.Duration // how long one measurement takes
 	agents int           // of scale
+	scans  int           // of queue
 	links  int           // carriers of each
 }
 
@@ -33,6 +34,7 @@ var subjects = []struct {
 	{"scale", scaling, true},
 	{"engine", engine, false},
 	{"scan", scanning, false},
+	{"queue", queueing, true},
 	{"start", starting, false},
 }
 
@@ -42,7 +44,8 @@ func main() {
 	flag.DurationVar(&opt.each, "each", time.Second, "how long one measurement takes")
 	flag.IntVar(&opt.agents, "agents", 10_000, "agents of -only scale")
 	flag.IntVar(&opt.links, "carriers", 1, "carriers of each agent of -only scale")
-	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan or start")
+	flag.IntVar(&opt.scans, "scans", 10_000, "scans of -only queue, at 100 a second")
+	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan, queue or start")
 	hubDir := flag.String("hub", "", "be the hub of -only scale, in this folder")
 	hubPort := flag.Int("port", 0, "port of -hub")
 	flag.Parse()

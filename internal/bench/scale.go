@@ -26,6 +26,7 @@ import (
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/internal/memory"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
 	scanlink "reeve.dev/reeve/scan/link"
 	"reeve.dev/reeve/tunnel"
 )
@@ -196,6 +197,8 @@ type manyAgents struct {
 	up      atomic.Int64 // registered carriers
 	dials   atomic.Int64
 	running sync.WaitGroup
+	// job, unless it is nil, does what an agent was given.
+	job func(context.Context, *scanlink.Client, *scan.Job)
 }
 
 func newFleet(ca *pki.CA, opt options) *manyAgents { return &manyAgents{ca: ca, opt: opt} }
@@ -248,11 +251,14 @@ func (f *manyAgents) start(ctx context.Context, url string) {
 		f.running.Go(func() { // as a worker does
 			source := scanlink.NewClient(&agentPool)
 			for ctx.Err() == nil {
-				if _, err := source.Lease(ctx, []string{"k8s-container"}, nil); err != nil {
+				job, err := source.Lease(ctx, []string{scan.KindContainer}, nil)
+				if err != nil {
 					select {
 					case <-agentPool.Wait():
 					case <-ctx.Done():
 					}
+				} else if job != nil && f.job != nil {
+					f.job(ctx, source, job)
 				}
 			}
 		})
@@ -262,7 +268,7 @@ func (f *manyAgents) start(ctx context.Context, url string) {
 func register(ctx context.Context, s *tunnel.Session, name fleet.AgentName) error {
 	tr := tunnel.Transport(s)
 	defer tr.CloseIdleConnections()
-	body, err := json.Marshal(fleet.Registration{Agent: name, Instance: fleet.InstanceID(name) + "-0", Version: "bench", Services: []fleet.Service{}, More: true})
+	body, err := json.Marshal(fleet.Registration{Agent: name, Instance: fleet.InstanceID(name) + "-0", Version: "bench", Services: []fleet.Service{}, ScanTargets: []string{scan.KindContainer}, More: true})
 	if err != nil {
 		return err
 	}

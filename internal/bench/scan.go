@@ -24,6 +24,7 @@ import (
 
 	"reeve.dev/reeve/agent"
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/inspec"
 	"reeve.dev/reeve/inspec/target"
@@ -53,7 +54,10 @@ func scanning(ctx context.Context, opt options, report *Report) error {
 	}
 	var whole, alone []float64
 	for range opt.rounds {
-		n, err := repeat(ctx, opt.each, func() error { return engineAlone(ctx, root) })
+		n, err := repeat(ctx, opt.each, func() error {
+			_, err := engineAlone(ctx, root)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("engine: %w", err)
 		}
@@ -320,22 +324,21 @@ func resident(pid int) (float64, error) {
 }
 
 // engineAlone is one scan with nothing around it.
-func engineAlone(ctx context.Context, root string) error {
+func engineAlone(ctx context.Context, root string) (*hdf.Results, error) {
 	files, err := fs.Sub(profiles.FS, benchProfile)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p, err := inspec.LoadFS(files)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t, err := target.Open(ctx, "dir:"+root)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer t.Close()
-	_, err = inspec.Run(ctx, p, t, inspec.Options{})
-	return err
+	return inspec.Run(ctx, p, t, inspec.Options{})
 }
 
 // smallRoot makes a root file system of a few hundred files.

@@ -64,12 +64,17 @@ func agents(t *testing.T, s *store.Store) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("agents (-want +got):\n%s", d)
 	}
-	kinds, err := s.ScanTargets(ctx)
+	kinds, err := s.ScanTargets(ctx, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff(map[fleet.AgentName][]string{"core": nil, "edge": {"dir", "k8s-container"}}, kinds); d != "" {
 		t.Errorf("targets (-want +got):\n%s", d)
+	}
+	for name, want := range map[fleet.AgentName]map[fleet.AgentName][]string{"edge": {"edge": {"dir", "k8s-container"}}, "none": {}} {
+		if kinds, err = s.ScanTargets(ctx, name); err != nil || !cmp.Equal(want, kinds) {
+			t.Errorf("targets of %s: %v, %v", name, kinds, err)
+		}
 	}
 
 	// A month later core is as it was, since nothing came in its place.
