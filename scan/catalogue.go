@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"reeve.dev/reeve/hdf"
@@ -132,7 +134,14 @@ type CatalogueConfig struct {
 type Catalogue struct {
 	cfg     CatalogueConfig
 	reading chan struct{} // has room for as many as may be read at a time
+
+	mu   sync.Mutex
+	kept map[string]time.Time // guarded by mu; when keep looked last, by digest
 }
+
+// keptFor is how long keep trusts that a document is there: far less than what
+// the store lets one lie that nothing names yet.
+const keptFor = time.Minute
 
 // NewCatalogue returns a catalogue on cfg's store.
 func NewCatalogue(cfg CatalogueConfig) *Catalogue {
@@ -142,7 +151,7 @@ func NewCatalogue(cfg CatalogueConfig) *Catalogue {
 	for i := range cfg.Thresholds {
 		cfg.Thresholds[i].Digest = digestOf(cfg.Thresholds[i].Text)
 	}
-	return &Catalogue{cfg: cfg, reading: make(chan struct{}, readers)}
+	return &Catalogue{cfg: cfg, reading: make(chan struct{}, readers), kept: map[string]time.Time{}}
 }
 
 func digestOf(text []byte) string {
@@ -258,15 +267,26 @@ func (c *Catalogue) Upload(ctx context.Context, archive io.Reader, by string) (p
 // storeTime is now as any store keeps it.
 func storeTime() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
-// keep makes sure that a document is there as it is now.
+// keep makes sure that a document is there as it is now. Of many who need one
+// at the same time the first alone goes to the disk.
 func (c *Catalogue) keep(digest string, content []byte) error {
-	kept, err := c.cfg.Store.HasDocument(digest)
-	if err != nil || kept {
-		return err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if now.Sub(c.kept[digest]) < keptFor {
+		return nil
 	}
-	got, _, err := c.cfg.Store.PutDocument(bytes.NewReader(content), int64(len(content)))
-	if err == nil && got != digest {
-		err = fmt.Errorf("its digest is %s, not %s", got, digest)
+	there, err := c.cfg.Store.HasDocument(digest)
+	if err == nil && !there {
+		var got string
+		got, _, err = c.cfg.Store.PutDocument(bytes.NewReader(content), int64(len(content)))
+		if err == nil && got != digest {
+			err = fmt.Errorf("its digest is %s, not %s", got, digest)
+		}
+	}
+	if err == nil {
+		maps.DeleteFunc(c.kept, func(_ string, at time.Time) bool { return now.Sub(at) >= keptFor })
+		c.kept[digest] = now
 	}
 	return err
 }

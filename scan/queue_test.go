@@ -238,11 +238,13 @@ func TestQueue_Create_withoutAgents(t *testing.T) {
 
 type nobody struct{}
 
-func (nobody) ScanTargets(context.Context) (map[fleet.AgentName][]string, error) { return nil, nil }
+func (nobody) ScanTargets(context.Context, fleet.AgentName) (map[fleet.AgentName][]string, error) {
+	return nil, nil
+}
 
 type onlyEdge struct{}
 
-func (onlyEdge) ScanTargets(context.Context) (map[fleet.AgentName][]string, error) {
+func (onlyEdge) ScanTargets(context.Context, fleet.AgentName) (map[fleet.AgentName][]string, error) {
 	return map[fleet.AgentName][]string{"edge": {scan.KindContainer}}, nil
 }
 

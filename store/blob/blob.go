@@ -10,7 +10,6 @@
 package blob
 
 import (
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -21,7 +20,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 )
 
 var (
@@ -61,7 +63,13 @@ type Documents interface {
 
 // Folder is a folder of documents. Its methods may be called concurrently,
 // also by several processes.
-type Folder struct{ dir string }
+type Folder struct {
+	dir     string
+	syncing chan struct{} // has room for as many as may wait for the disk at a time
+}
+
+// syncs is enough for a disk; each more holds a thread that only waits.
+const syncs = 4
 
 // Open makes the folder if it isn't there and removes what an earlier
 // process left half written.
@@ -69,7 +77,7 @@ func Open(dir string) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f := &Folder{dir: dir}
+	f := &Folder{dir: dir, syncing: make(chan struct{}, syncs)}
 	return f, f.removeHalfWritten(time.Now().Add(-time.Hour))
 }
 
@@ -105,16 +113,30 @@ func (f *Folder) Put(r io.Reader, limit int64) (Digest, int64, error) {
 	if err != nil {
 		return "", 0, err
 	}
+	f.syncing <- struct{}{}
+	defer func() { <-f.syncing }()
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
 		return "", 0, err
 	}
 	return d, n, f.place(tmp.Name(), d)
 }
 
+// packers are gzip.Writers, each of which takes much memory. Their level takes
+// a fifteenth of the time of the default for a sixth more of space.
+var packers = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, 3)
+	if err != nil {
+		panic(err) // there is such a level
+	}
+	return w
+}}
+
 // pack writes what r gives, compressed.
 func pack(to io.Writer, r io.Reader, limit int64) (Digest, int64, error) {
 	sum := sha256.New()
-	zip := gzip.NewWriter(to)
+	zip := packers.Get().(*gzip.Writer)
+	defer packers.Put(zip)
+	zip.Reset(to)
 	n, err := io.Copy(io.MultiWriter(zip, sum), io.LimitReader(r, limit+1))
 	if err != nil {
 		return "", 0, err
