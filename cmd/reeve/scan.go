@@ -203,8 +203,9 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 		return nil, fmt.Errorf("scan of %s: %w", uri, err)
 	}
 	results.Entry = entry
+	progress.clear()
+	s.tellUnknown(ctx, profile, results, errs)
 	if s.stats {
-		progress.clear()
 		ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 		fmt.Fprintf(errs, "commands %d, files %d, round trips %d, wall %v, waiting %v, own %v, memory %.1f MiB\n",
 			stats.Commands, stats.Files, stats.RoundTrips, ms(stats.Wall), ms(stats.Waiting), ms(stats.Own), float64(memory.Peak())/(1<<20))
