@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
+	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/insight/ingest"
@@ -53,6 +54,7 @@ type Agent struct {
 	targets  *targets
 	worker   *scan.Worker
 	insights *spool.Spool
+	events   *spool.Spool
 	clients  insightlink.Client
 	// listeners are those of insights.listen and metrics; nil where off.
 	ingest, health net.Listener
@@ -100,6 +102,9 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 		return nil, err
 	}
 	if a.insights, err = a.spool("insights"); err != nil {
+		return nil, err
+	}
+	if a.events, err = a.spool("events"); err != nil {
 		return nil, err
 	}
 	a.targets = &targets{kubeconfig: cfg.Kubeconfig, cfg: cfg.Scan, instance: a.instance, log: a.component("scan")}
@@ -164,6 +169,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		group.Go(func() error { return a.link(work) })
 		group.Go(func() error { return a.worker.Run(work) })
 		group.Go(func() error { a.targets.sweep(work); return nil })
+		group.Go(func() error { return a.watchDeployments(work) })
+		group.Go(func() error { return a.events.Drain(work, a.hubEvents().Send) })
 		group.Go(func() error { return a.insights.Drain(work, a.clients.Send) })
 		group.Go(func() error { identity.RenewLoop(work, a.component("pki"), a.renew); return nil })
 		return nil
@@ -330,6 +337,11 @@ func (a *Agent) collector() (http.Handler, error) {
 		return nil, err
 	}
 	return ingest.Handler(ingest.Config{Secret: key, Spool: a.insights, Logger: a.component("ingest")})
+}
+
+// hubEvents is where events and policies go.
+func (a *Agent) hubEvents() *eventlink.Client {
+	return &eventlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}}
 }
 
 func (a *Agent) healthHandler() http.Handler {

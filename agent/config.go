@@ -39,6 +39,7 @@ type Config struct {
 	BirgerServices string        `yaml:"birgerServices"`
 	Scan           ScanConfig    `yaml:"scan"`
 	Insights       InsightConfig `yaml:"insights"`
+	Events         EventConfig   `yaml:"events"`
 	// Remediation is what may be done because of outcomes; nothing, unless it
 	// has hooks.
 	Remediation RemediationConfig `yaml:"remediation"`
@@ -112,6 +113,12 @@ const (
 	rbacPerScan = "perScan"
 	rbacNone    = "none"
 )
+
+// EventConfig says what the hub is told of as it happens.
+type EventConfig struct {
+	// Deployed watches the cluster's pods for images that weren't run before.
+	Deployed bool `yaml:"deployed"`
+}
 
 // InsightConfig says how workloads hand in facts, problems and SBOMs.
 type InsightConfig struct {

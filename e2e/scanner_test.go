@@ -20,6 +20,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -31,7 +32,7 @@ import (
 func TestScanner(t *testing.T) {
 	w := newWorld(t)
 	w.must("ca", "init", "--dir", "ca")
-	w.startHub()
+	w.startHubWith(`REEVE_HUB_EVENTS_ROUTES=[{name: new, match: {types: [container.deployed], namespaces: [fresh]}, scan: {profile: container-baseline, threshold: moderate}}]`)
 	w.client = w.controlClient()
 	w.awaitHub(t)
 	s := newScanner(t, w)
@@ -44,6 +45,7 @@ func TestScanner(t *testing.T) {
 		{"mounts", s.mounts},
 		{"a namespace that allows nothing", s.restricted},
 		{"nothing is asked that needn't be", s.audited},
+		{"a new image", s.newImage},
 		{"killed at each step", s.killed},
 	} {
 		if !t.Run(step.name, step.run) {
@@ -147,6 +149,7 @@ dataDir: %[1]s/scanner
 hub: {url: %[2]q}
 kubeconfig: %[1]s/scanner.kubeconfig
 scan: {ephemeral: {image: %[3]q, pullPolicy: Never}}
+events: {deployed: true}
 metrics: ""
 `, w.dir, w.api, scannerImage))
 	s.start(t, "REEVE_JOIN_TOKEN="+strings.TrimSpace(w.must("token", "create", "--kind", "join", "--agent", scannerAgent)))
@@ -442,6 +445,98 @@ func (s *scanner) killed(t *testing.T) {
 			}
 			s.nothingLeft(t)
 		})
+	}
+}
+
+const freshDeployment = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: fresh}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: front, namespace: fresh}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: front}}
+  template:
+    metadata: {labels: {app: front}%s}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {name: web, image: %q, imagePullPolicy: Never}
+`
+
+// newImage: a deployment of a new image leads to a scan, an outcome and an alert
+// with nobody acting; another pod of it does not, nor does the agent's restart.
+func (s *scanner) newImage(t *testing.T) {
+	deploy := func(annotations, image string) {
+		t.Helper()
+		if err := s.w.k.Apply(s.w.ctx, fmt.Sprintf(freshDeployment, annotations, image)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scans := func() (all []entered) {
+		t.Helper()
+		var page struct{ Items []entered }
+		if _, err := s.w.call(http.MethodGet, "/scans?namespace=fresh", nil, &page); err != nil {
+			t.Fatal(err)
+		}
+		return page.Items
+	}
+	over := func(n int) {
+		t.Helper()
+		s.w.await(t, fmt.Sprintf("%d scans of what is deployed", n), func() (bool, error) {
+			all := scans()
+			return len(all) >= n && !slices.ContainsFunc(all, func(e entered) bool { return e.Status != "completed" }), nil
+		})
+	}
+	deploy("", "reeve.test/web:1")
+	over(1)
+	alerts := func(policy string) (all []received) {
+		for _, a := range s.w.sink.got.all() {
+			if a.owner == scannerAgent+"/fresh" && a.policy == policy {
+				all = append(all, a)
+			}
+		}
+		return all
+	}
+	s.w.await(t, "the alert", func() (bool, error) { return len(alerts("container-baseline/moderate")) == 1, nil })
+	told := alerts("container-baseline/moderate")[0]
+	var pods struct {
+		Items []struct {
+			Status struct {
+				ContainerStatuses []struct {
+					State struct{ Running struct{ StartedAt time.Time } }
+				}
+			}
+		}
+	}
+	if err := s.w.k.JSON(s.w.ctx, &pods, "get", "pods", "-n", "fresh"); err != nil {
+		t.Fatal(err)
+	}
+	first := told.at
+	for _, p := range pods.Items {
+		for _, c := range p.Status.ContainerStatuses {
+			if at := c.State.Running.StartedAt; at.Before(first) {
+				first = at
+			}
+		}
+	}
+	t.Logf("alert %v after the container ran (Kubernetes tells whole seconds)", told.at.Sub(first).Round(time.Millisecond))
+	if told.pass {
+		t.Errorf("%+v", told)
+	}
+
+	if _, err := s.w.k.Kubectl(s.w.ctx, "", "scale", "-n", "fresh", "deployment/front", "--replicas=3"); err != nil {
+		t.Fatal(err)
+	}
+	s.agent.kill(syscall.SIGTERM)
+	s.start(t)
+	deploy(", annotations: {scan-profile: mounts}", "reeve.test/bare:1")
+	over(2)
+	if all := scans(); len(all) != 2 {
+		t.Errorf("%d scans of two images: %+v", len(all), all)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -25,6 +26,7 @@ type received struct {
 	owner, repo, policy, details string
 	pass                         bool
 	id                           string
+	at                           time.Time
 }
 
 func newSink(t *testing.T, dir string) *sink {
@@ -80,6 +82,7 @@ func (s *sink) alert(_ any, stream grpc.ServerStream) error {
 	if md, ok := metadata.FromIncomingContext(stream.Context()); ok {
 		r.id = fmt.Sprint(md.Get("reeve-alert-id"))
 	}
+	r.at = time.Now()
 	s.got.add(r)
 	return stream.SendMsg(&[]byte{})
 }

@@ -1,0 +1,249 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"reeve.dev/reeve/internal/kubeapi"
+)
+
+// Deployment is a container that runs of an image of which none of its
+// workload's ran before.
+type Deployment struct {
+	Namespace, Pod, Container string
+	// PodID is the pod's UID.
+	PodID string
+	// Kind and Workload are what the pod belongs to, such as a Deployment; both
+	// empty for a pod of its own.
+	Kind, Workload string
+	// Image is as the pod's author names it; Digest is sha256:HEX.
+	Image, Digest       string
+	Labels, Annotations map[string]string
+}
+
+// Key is the same for each pod in which the workload runs the image.
+func (d Deployment) Key() string {
+	who := d.Kind + "/" + d.Workload
+	if d.Kind == "" {
+		who = "Pod/" + d.Pod
+	}
+	return d.Namespace + "/" + who + "/" + d.Container + "@" + d.Digest
+}
+
+// Watcher tells what is deployed in a cluster. It needs the verbs list and watch
+// on pods.
+type Watcher struct {
+	client rest.Interface
+	keep   []string // the annotations of pods that Deployments have
+	tell   func(Deployment) error
+	log    *slog.Logger
+
+	mu    sync.Mutex // guards what follows
+	pods  map[string][]Deployment
+	count map[string]int  // of pods, by the key
+	known map[string]bool // keys that were told before
+}
+
+// NewWatcher returns a watcher whose Run calls tell, one call at a time, for
+// each deployment that is not among known: those that ran when Running was
+// called last. What tell doesn't take is told again when the pod is looked at
+// next.
+func NewWatcher(config *rest.Config, known []string, keep []string, tell func(Deployment) error, log *slog.Logger) (*Watcher, error) {
+	client, err := kubeapi.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	w := &Watcher{client: client, keep: keep, tell: tell, log: log, pods: map[string][]Deployment{}, count: map[string]int{}, known: map[string]bool{}}
+	for _, key := range known {
+		w.known[key] = true
+	}
+	return w, nil
+}
+
+// Run watches until ctx is done.
+func (w *Watcher) Run(ctx context.Context) error {
+	pods := func(o *metav1.ListOptions) *rest.Request {
+		o.FieldSelector = "status.phase=Running"
+		return w.client.Get().Resource("pods").VersionedParams(o, metav1.ParameterCodec)
+	}
+	source := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list := &corev1.PodList{}
+			return list, pods(&o).Do(ctx).Into(list)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.Watch = true
+			return pods(&o).Watch(ctx)
+		},
+	}
+	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: source, ObjectType: &corev1.Pod{}, ResyncPeriod: resync, Transform: w.trim,
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(obj any) { w.look(ctx, obj) },
+			UpdateFunc: func(_, obj any) { w.look(ctx, obj) },
+			DeleteFunc: w.forget,
+		},
+	})
+	var synced sync.WaitGroup
+	defer synced.Wait()
+	synced.Go(func() {
+		if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.known = map[string]bool{} // what is left of it has gone
+		}
+	})
+	informer.RunWithContext(ctx)
+	return context.Cause(ctx)
+}
+
+// trim keeps of a pod what a Deployment is made of.
+func (w *Watcher) trim(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	small := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+		Labels: pod.Labels, OwnerReferences: pod.OwnerReferences, DeletionTimestamp: pod.DeletionTimestamp,
+	}}
+	for _, name := range w.keep {
+		if value, ok := pod.Annotations[name]; ok {
+			metav1.SetMetaDataAnnotation(&small.ObjectMeta, name, value)
+		}
+	}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		small.Spec.Containers = append(small.Spec.Containers, corev1.Container{Name: c.Name, Image: c.Image})
+	}
+	for _, st := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		small.Status.ContainerStatuses = append(small.Status.ContainerStatuses, corev1.ContainerStatus{Name: st.Name, ImageID: st.ImageID, State: corev1.ContainerState{Running: st.State.Running}})
+	}
+	return small, nil
+}
+
+// resync is how often each pod is looked at again, for what wasn't told.
+const resync = 10 * time.Minute
+
+var imageDigest = regexp.MustCompile(`sha256:[0-9a-f]{64}$`)
+
+// deployments are those of a trimmed pod.
+func deployments(pod *corev1.Pod) (all []Deployment) {
+	if pod.DeletionTimestamp != nil {
+		return nil
+	}
+	kind, workload := workloadOf(pod)
+	for _, st := range pod.Status.ContainerStatuses {
+		digest := imageDigest.FindString(st.ImageID)
+		if st.State.Running == nil || digest == "" || st.Name == SidecarName {
+			continue
+		}
+		d := Deployment{
+			Namespace: pod.Namespace, Pod: pod.Name, PodID: string(pod.UID), Container: st.Name, Kind: kind, Workload: workload,
+			Digest: digest, Labels: pod.Labels, Annotations: pod.Annotations,
+		}
+		for _, c := range pod.Spec.Containers {
+			if c.Name == st.Name {
+				d.Image = c.Image
+			}
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// workloadOf is what a pod belongs to; see owned.
+func workloadOf(pod *corev1.Pod) (kind, name string) {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return "", ""
+	}
+	kind, name = owner.Kind, owner.Name
+	switch kind {
+	case "ReplicaSet":
+		if base := replicaSet.FindStringSubmatch(name); base != nil && owned(pod, "Deployment", base[1]) {
+			return "Deployment", base[1]
+		}
+	case "Job":
+		if base := cronJob.FindStringSubmatch(name); base != nil {
+			return "CronJob", base[1]
+		}
+	}
+	return kind, name
+}
+
+var (
+	replicaSet = regexp.MustCompile(`^(.+)-[0-9a-z]+$`)
+	cronJob    = regexp.MustCompile(`^(.+)-[0-9]{8,}$`)
+)
+
+// look tells what is new in a pod.
+func (w *Watcher) look(ctx context.Context, obj any) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var held []Deployment
+	for _, d := range deployments(pod) {
+		key := d.Key()
+		if w.count[key] == 0 && !w.known[key] {
+			if err := w.tell(d); err != nil {
+				w.log.WarnContext(ctx, "a new image wasn't told of, will try again", "namespace", d.Namespace, "pod", d.Pod, "container", d.Container, "error", err)
+				continue
+			}
+		}
+		held = append(held, d)
+	}
+	w.hold(pod.Namespace+"/"+pod.Name, held)
+}
+
+func (w *Watcher) forget(obj any) {
+	if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.hold(key, nil)
+	}
+}
+
+// hold makes held what the pod runs. mu is held.
+func (w *Watcher) hold(pod string, held []Deployment) {
+	for _, d := range held {
+		w.count[d.Key()]++
+		// From now on it counts whether it runs.
+		delete(w.known, d.Key())
+	}
+	for _, d := range w.pods[pod] {
+		if key := d.Key(); w.count[key] == 1 {
+			delete(w.count, key)
+		} else {
+			w.count[key]--
+		}
+	}
+	if w.pods[pod] = held; held == nil {
+		delete(w.pods, pod)
+	}
+}
+
+// Running are the keys of what runs and was told, and of what ran before and
+// wasn't seen again yet.
+func (w *Watcher) Running() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(w.count)), maps.Keys(w.known))
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,114 @@
+package kube
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+// podOf is a pod of a deployment, with one container that runs an image whose
+// digest repeats a character.
+func podOf(name, digest string) *corev1.Pod {
+	yes := true
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: name, UID: "uid-" + "x", Labels: map[string]string{"app": "web", "pod-template-hash": "5d4f"},
+			Annotations:     map[string]string{"scan-profile": "p", "other": strings.Repeat("x", 1000)},
+			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-5d4f", Controller: &yes}},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "registry.example/web:1"}, {Name: SidecarName}}},
+		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{
+			{Name: "app", ImageID: "registry.example/web@sha256:" + strings.Repeat(digest, 64), State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+			{Name: SidecarName, ImageID: "x@sha256:" + strings.Repeat("f", 64), State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+			{Name: "waits", ImageID: "x@sha256:" + strings.Repeat("e", 64)},
+		}},
+	}
+}
+
+// TestWatcher_look tells a story of a deployment's pods.
+func TestWatcher_look(t *testing.T) {
+	var told []Deployment
+	var refuse error
+	const before = "shop/Deployment/web/app@sha256:"
+	w, err := NewWatcher(&rest.Config{Host: "http://localhost"}, []string{before + strings.Repeat("0", 64)}, []string{"scan-profile"}, func(d Deployment) error {
+		if refuse == nil {
+			told = append(told, d)
+		}
+		return refuse
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	see := func(pod *corev1.Pod) {
+		t.Helper()
+		small, err := w.trim(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.look(t.Context(), small)
+	}
+	want := func(why string, digests ...string) {
+		t.Helper()
+		var got []string
+		for _, d := range told {
+			got = append(got, d.Digest[len(d.Digest)-1:])
+		}
+		if diff := cmp.Diff(digests, got); diff != "" {
+			t.Errorf("%s: %s", why, diff)
+		}
+	}
+	see(podOf("web-1", "0"))
+	want("what ran before the start")
+	see(podOf("web-2", "1"))
+	see(podOf("web-3", "1"))
+	see(podOf("web-3", "1"))
+	want("a new image, in two pods", "1")
+	if diff := cmp.Diff(Deployment{
+		Namespace: "shop", Pod: "web-2", PodID: "uid-x", Container: "app", Kind: "Deployment", Workload: "web",
+		Image: "registry.example/web:1", Digest: "sha256:" + strings.Repeat("1", 64),
+		Labels: map[string]string{"app": "web", "pod-template-hash": "5d4f"}, Annotations: map[string]string{"scan-profile": "p"},
+	}, told[0]); diff != "" {
+		t.Error(diff)
+	}
+	refuse = errors.New("the disk is full")
+	see(podOf("web-3", "2"))
+	refuse = nil
+	want("not taken", "1")
+	see(podOf("web-3", "2"))
+	want("told again", "1", "2")
+	w.forget(podOf("web-1", "0"))
+	see(podOf("web-1", "0"))
+	want("rolled back", "1", "2", "0")
+	w.forget(podOf("web-1", "0"))
+	w.forget(podOf("web-2", "1"))
+	w.forget(podOf("web-3", "2"))
+	if left := w.Running(); len(left) != 0 {
+		t.Errorf("of what has gone there is left %q", left)
+	}
+}
+
+func TestWorkloadOf(t *testing.T) {
+	yes := true
+	for _, tt := range []struct{ kind, name, hash, want string }{
+		{"ReplicaSet", "web-5d4f", "5d4f", "Deployment/web"},
+		{"ReplicaSet", "web-5d4f", "", "ReplicaSet/web-5d4f"},
+		{"Job", "nightly-29384756", "", "CronJob/nightly"},
+		{"Job", "once-7", "", "Job/once-7"},
+		{"StatefulSet", "db", "", "StatefulSet/db"},
+		{"", "", "", "/"},
+	} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"pod-template-hash": tt.hash}}}
+		if tt.kind != "" {
+			pod.OwnerReferences = []metav1.OwnerReference{{Kind: tt.kind, Name: tt.name, Controller: &yes}}
+		}
+		if kind, name := workloadOf(pod); kind+"/"+name != tt.want {
+			t.Errorf("%s %s: %s/%s, want %s", tt.kind, tt.name, kind, name, tt.want)
+		}
+	}
+}
