@@ -1,8 +1,10 @@
 // Command image makes the image of reeve-scanner, which ephemeral containers
-// and sidecars run: one static program and nothing else, in an OCI archive that
-// skopeo, crane, docker load, podman load and ctr images import take.
+// and sidecars run, or of reeve itself: one static program and nothing else, in
+// an OCI archive that skopeo, crane, docker load, podman load and ctr images
+// import take.
 //
 //	go run ./deploy/image -o scanner.tar -name registry.example/reeve-scanner:1 -arch amd64,arm64
+//	go run ./deploy/image -program reeve -o reeve.tar -name registry.example/reeve:1
 //
 // The same source makes the same bytes.
 package main
@@ -27,20 +29,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-const program = "reeve-scanner"
-
 func main() {
 	out := flag.String("o", "reeve-scanner.tar", "`file` to write")
 	name := flag.String("name", "reeve-scanner:dev", "`reference` of the image")
 	archs := flag.String("arch", "amd64", "`architectures`, with commas between them")
+	program := flag.String("program", "reeve-scanner", "`program` of the image, reeve-scanner or reeve")
 	flag.Parse()
-	if err := run(*out, *name, strings.Split(*archs, ",")); err != nil {
+	if err := run(*program, *out, *name, strings.Split(*archs, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(2)
 	}
 }
 
-func run(out, name string, archs []string) error {
+func run(program, out, name string, archs []string) error {
 	dir, err := os.MkdirTemp("", "reeve-image-")
 	if err != nil {
 		return err
@@ -48,7 +49,7 @@ func run(out, name string, archs []string) error {
 	defer os.RemoveAll(dir)
 	images := make([]v1.Image, len(archs))
 	for i, arch := range archs {
-		if images[i], err = build(dir, arch); err != nil {
+		if images[i], err = build(dir, program, arch); err != nil {
 			return fmt.Errorf("%s: %w", arch, err)
 		}
 	}
@@ -76,7 +77,7 @@ func run(out, name string, archs []string) error {
 }
 
 // build makes the image for one architecture.
-func build(dir, arch string) (v1.Image, error) {
+func build(dir, program, arch string) (v1.Image, error) {
 	file := filepath.Join(dir, program+"-"+arch)
 	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", file, "reeve.dev/reeve/cmd/"+program)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
@@ -107,19 +108,22 @@ func build(dir, arch string) (v1.Image, error) {
 	if img, err = mutate.AppendLayers(img, layer); err != nil {
 		return nil, err
 	}
-	return mutate.ConfigFile(img, withProgram(img, arch))
+	return mutate.ConfigFile(img, withProgram(img, program, arch))
 }
 
-// withProgram is the configuration of the image: as a sidecar it waits for
-// scans, as nobody in particular.
-func withProgram(img v1.Image, arch string) *v1.ConfigFile {
+// withProgram is the configuration of the image, which runs as nobody in
+// particular: reeve-scanner, as a sidecar, waits for scans.
+func withProgram(img v1.Image, program, arch string) *v1.ConfigFile {
 	config, err := img.ConfigFile()
 	if err != nil {
 		panic(err) // img is in memory
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", arch
-	config.Config.Entrypoint, config.Config.Cmd, config.Config.User = []string{"/" + program}, []string{"wait"}, "65532:65532"
+	config.Config.Entrypoint, config.Config.User = []string{"/" + program}, "65532:65532"
+	if program == "reeve-scanner" {
+		config.Config.Cmd = []string{"wait"}
+	}
 	return config
 }
 
