@@ -24,8 +24,6 @@ import (
 	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
-	"reeve.dev/reeve/insight/ingest"
-	insightlink "reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/internal/spool"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
@@ -55,7 +53,7 @@ type Agent struct {
 	worker   *scan.Worker
 	insights *spool.Spool
 	events   *spool.Spool
-	clients  insightlink.Client
+	ways     map[string]sender // of insights
 	// listeners are those of insights.listen and metrics; nil where off.
 	ingest, health net.Listener
 	incoming       []incoming
@@ -97,14 +95,14 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if a.forward, err = forward.NewAgent(forward.AgentConfig{Upstreams: cfg.upstreams(), Rules: rules, Kubeconfig: cfg.Kubeconfig, Logger: a.component("forward"), Registerer: a.metrics, Tracer: cfg.Tracer}); err != nil {
 		return nil, err
 	}
-	results, err := a.spool("scans")
+	results, err := a.spool("scans", spool.Config{})
 	if err != nil {
 		return nil, err
 	}
-	if a.insights, err = a.spool("insights"); err != nil {
+	if err = a.openInsights(); err != nil {
 		return nil, err
 	}
-	if a.events, err = a.spool("events"); err != nil {
+	if a.events, err = a.spool("events", spool.Config{}); err != nil {
 		return nil, err
 	}
 	a.targets = &targets{kubeconfig: cfg.Kubeconfig, cfg: cfg.Scan, instance: a.instance, log: a.component("scan")}
@@ -116,15 +114,6 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	})
 	if err != nil {
 		return nil, err
-	}
-	a.clients = insightlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}, Logger: a.component("insight")}
-	if a.ingest, err = a.listen("insights.listen", cfg.Insights.Listen); err != nil {
-		return nil, err
-	}
-	if a.ingest != nil {
-		if a.collect, err = a.collector(); err != nil {
-			return nil, err
-		}
 	}
 	if err = a.openRemedies(); err != nil {
 		return nil, err
@@ -159,6 +148,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		group.Go(func() error { return a.serveIncoming(work, in) })
 	}
 	group.Go(func() error { return a.watchCluster(work) })
+	for way, send := range a.ways {
+		group.Go(func() error { return a.insights.Deliver(work, way, send.most, send.send) })
+	}
+	if a.cfg.hubless() {
+		return wait(ctx, group)
+	}
 	group.Go(func() error {
 		identity, err := a.enrol(work)
 		if err != nil {
@@ -171,10 +166,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		group.Go(func() error { a.targets.sweep(work); return nil })
 		group.Go(func() error { return a.watchDeployments(work) })
 		group.Go(func() error { return a.events.Drain(work, a.hubEvents().Send) })
-		group.Go(func() error { return a.insights.Drain(work, a.clients.Send) })
 		group.Go(func() error { identity.RenewLoop(work, a.component("pki"), a.renew); return nil })
 		return nil
 	})
+	return wait(ctx, group)
+}
+
+// wait ends with group, without an error if that is ctx's doing.
+func wait(ctx context.Context, group *errgroup.Group) error {
 	if err := group.Wait(); ctx.Err() == nil {
 		return err
 	}
@@ -330,15 +329,6 @@ func (a *Agent) registration() fleet.Registration {
 	return r
 }
 
-// collector takes what workloads hand in.
-func (a *Agent) collector() (http.Handler, error) {
-	key, err := a.cfg.Insights.secret()
-	if err != nil {
-		return nil, err
-	}
-	return ingest.Handler(ingest.Config{Secret: key, Spool: a.insights, Logger: a.component("ingest")})
-}
-
 // hubEvents is where events and policies go.
 func (a *Agent) hubEvents() *eventlink.Client {
 	return &eventlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}}
@@ -349,7 +339,7 @@ func (a *Agent) healthHandler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !a.up.connected() {
+		if !a.up.connected() && !a.cfg.hubless() {
 			http.Error(w, "no link to the hub", http.StatusServiceUnavailable)
 			return
 		}
@@ -358,21 +348,32 @@ func (a *Agent) healthHandler() http.Handler {
 	return mux
 }
 
-func (a *Agent) spool(name string) (*spool.Spool, error) {
-	s, err := spool.Open(filepath.Join(a.cfg.DataDir, "spool", name), spool.Config{Logger: a.component("spool")})
+func (a *Agent) spool(name string, cfg spool.Config) (*spool.Spool, error) {
+	cfg.Logger = a.component("spool")
+	s, err := spool.Open(filepath.Join(a.cfg.DataDir, "spool", name), cfg)
 	if err != nil {
 		return nil, fmt.Errorf("dataDir: %w", err)
 	}
 	a.closers = append(a.closers, s.Close)
+	a.gauges(prometheus.Labels{"spool": name}, s.Stats)
+	a.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "reeve_agent_spool_rejected", Help: "Documents that were refused for good.", ConstLabels: prometheus.Labels{"spool": name},
+	}, func() float64 { return float64(s.Stats().Rejected) }))
+	return s, nil
+}
+
+// gauges show what waits in a spool, or for one of its ways.
+func (a *Agent) gauges(labels prometheus.Labels, stats func() spool.Stats) {
+	name := "reeve_agent_spool_"
+	if labels["way"] != "" {
+		name += "way_"
+	}
 	gauge := func(what, help string, value func(spool.Stats) float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "reeve_agent_spool_" + what, Help: help, ConstLabels: prometheus.Labels{"spool": name},
-		}, func() float64 { return value(s.Stats()) })
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name + what, Help: help, ConstLabels: labels}, func() float64 { return value(stats()) })
 	}
 	a.metrics.MustRegister(
-		gauge("items", "Documents that wait for the hub.", func(st spool.Stats) float64 { return float64(st.Items) }),
-		gauge("bytes", "Bytes that wait for the hub, on the disk.", func(st spool.Stats) float64 { return float64(st.Bytes) }),
-		gauge("rejected", "Documents that the hub refused for good.", func(st spool.Stats) float64 { return float64(st.Rejected) }),
+		gauge("items", "Documents that wait for delivery.", func(st spool.Stats) float64 { return float64(st.Items) }),
+		gauge("bytes", "Bytes that wait for delivery, on the disk.", func(st spool.Stats) float64 { return float64(st.Bytes) }),
 		gauge("age_seconds", "Age of the document that waits longest.", func(st spool.Stats) float64 {
 			if st.Oldest.IsZero() {
 				return 0
@@ -380,7 +381,6 @@ func (a *Agent) spool(name string) (*spool.Spool, error) {
 			return time.Since(st.Oldest).Seconds()
 		}),
 	)
-	return s, nil
 }
 
 func (a *Agent) listen(key, addr string) (net.Listener, error) {

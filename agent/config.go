@@ -13,7 +13,9 @@ import (
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/insight/amqp"
 	"reeve.dev/reeve/internal/config"
+	"reeve.dev/reeve/internal/spool"
 	scankube "reeve.dev/reeve/scan/kube"
 	"reeve.dev/reeve/tunnel"
 )
@@ -134,6 +136,29 @@ type InsightConfig struct {
 	Tokens bool `yaml:"tokens"`
 	// BurnAfterReading deletes a ConfigMap once it is safe on the disk.
 	BurnAfterReading bool `yaml:"burnAfterReading"`
+	// TLS is the certificate that listen has; none for plain HTTP.
+	TLS TLSConfig `yaml:"tls"`
+	// Broker is Lagoon's, to which everything goes as well as to the hub; or
+	// instead of it where there is no hub.url.
+	Broker amqp.Config `yaml:"broker"`
+	// BrokerAll lets also those ConfigMaps go to the broker that aren't
+	// annotated core.insights.lagoon.sh/enabled=true.
+	BrokerAll bool `yaml:"brokerAll"`
+	// Spool bounds what waits on the disk.
+	Spool SpoolConfig `yaml:"spool"`
+}
+
+// TLSConfig names a certificate and its key, which are read again when they
+// change.
+type TLSConfig struct {
+	CertFile string `yaml:"certFile"`
+	KeyFile  string `yaml:"keyFile"`
+}
+
+// SpoolConfig bounds a spool; 0 is the default.
+type SpoolConfig struct {
+	MaxItems int   `yaml:"maxItems"`
+	MaxBytes int64 `yaml:"maxBytes"`
 }
 
 // LogConfig is how the agent logs: Level debug, info, warn or error; Format
@@ -146,11 +171,12 @@ type LogConfig struct {
 // Defaults of a Config.
 func Defaults() Config {
 	return Config{
-		DataDir: "/var/lib/reeve-agent",
-		Scan:    ScanConfig{Targets: []string{"k8s-container"}, Jobs: 2, RBAC: rbacPerScan, Ephemeral: EphemeralConfig{Capabilities: scankube.DefaultCapabilities}},
-		Hub:     HubConfig{JoinTokenEnv: "REEVE_JOIN_TOKEN", Carriers: tunnel.DefaultCarriers, CarrierCount: 2},
-		Log:     LogConfig{Format: "text"},
-		Metrics: "127.0.0.1:9090",
+		DataDir:  "/var/lib/reeve-agent",
+		Scan:     ScanConfig{Targets: []string{"k8s-container"}, Jobs: 2, RBAC: rbacPerScan, Ephemeral: EphemeralConfig{Capabilities: scankube.DefaultCapabilities}},
+		Hub:      HubConfig{JoinTokenEnv: "REEVE_JOIN_TOKEN", Carriers: tunnel.DefaultCarriers, CarrierCount: 2},
+		Log:      LogConfig{Format: "text"},
+		Metrics:  "127.0.0.1:9090",
+		Insights: InsightConfig{Spool: SpoolConfig{MaxItems: spool.DefaultMaxItems, MaxBytes: spool.DefaultMaxBytes}},
 	}
 }
 
@@ -191,7 +217,7 @@ var targetKinds = []string{"k8s-container", "archive", "image", "dir", "chroot",
 // Validate reports everything that is wrong with the configuration.
 func (c Config) Validate() error {
 	var errs []error
-	if !strings.HasPrefix(c.Hub.URL, "https://") && (c.Hub.URL != "" || len(c.Hub.URLs) == 0) {
+	if !strings.HasPrefix(c.Hub.URL, "https://") && (c.Hub.URL != "" || len(c.Hub.URLs) == 0) && !c.hubless() {
 		errs = append(errs, fmt.Errorf("hub.url %q: it must be https://HOST:PORT of the hub's API port", c.Hub.URL))
 	}
 	for i, u := range c.Hub.URLs {
@@ -258,12 +284,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("scan.ephemeral.capabilities[%d] %q: it must be the name of a capability without CAP_, such as SYS_PTRACE", i, name))
 		}
 	}
-	if c.Insights.Listen != "" && c.Insights.TokenSecretFile == "" && c.Insights.TokenSecretEnv == "" {
-		errs = append(errs, errors.New("insights.listen needs insights.tokenSecretFile or insights.tokenSecretEnv: what the namespaces' tokens are signed with"))
-	}
-	if c.Insights.Tokens && c.Insights.TokenSecretFile == "" && c.Insights.TokenSecretEnv == "" {
-		errs = append(errs, errors.New("insights.tokens needs insights.tokenSecretFile or insights.tokenSecretEnv: what the namespaces' tokens are signed with"))
-	}
+	errs = append(errs, c.Insights.validate()...)
 	if err := c.Remediation.validate(); err != nil {
 		errs = append(errs, err)
 	}
@@ -283,15 +304,6 @@ func (c Config) upstreams() []forward.Upstream {
 		}
 	}
 	return out
-}
-
-// secret is what the namespaces' tokens are signed with.
-func (c InsightConfig) secret() ([]byte, error) {
-	key, err := secret(c.TokenSecretFile, c.TokenSecretEnv)
-	if err != nil {
-		return nil, fmt.Errorf("insights.tokenSecretFile: %w", err)
-	}
-	return []byte(key), nil
 }
 
 // secret reads a secret from the file or, without one, the environment

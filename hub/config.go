@@ -50,6 +50,7 @@ type Config struct {
 	Sinks      []SinkConfig    `yaml:"sinks"`
 	Scan       ScanConfig      `yaml:"scan"`
 	Events     EventConfig     `yaml:"events"`
+	Insights   InsightConfig   `yaml:"insights"`
 	Callbacks  CallbackConfig  `yaml:"callbacks"`
 	Retention  RetentionConfig `yaml:"retention"`
 	// Remediation says which outcomes agents' hooks are told of; none: nothing
@@ -176,6 +177,7 @@ func Defaults() Config {
 		Scan:         ScanConfig{LeaseFor: scan.DefaultLeaseFor, MaxAttempts: scan.DefaultMaxAttempts, QueueFor: scan.DefaultQueueFor},
 		Certificates: CertificateConfig{AgentLife: pki.AgentLife, AgentGrace: pki.AgentGrace},
 		Events:       defaultEvents(),
+		Insights:     InsightConfig{BrokerCluster: "lagoon"},
 		Grace:        20 * time.Second,
 		Audit:        defaultAudit(),
 		OIDC:         oidc.Defaults(),
@@ -200,6 +202,9 @@ func (c Config) Validate() error {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.DataDir == "" {
 		bad("dataDir: it must name a folder that survives restarts")
+	}
+	for _, err := range c.Insights.validate() {
+		bad("insights.%w", err)
 	}
 	if c.CADir == "" {
 		bad("caDir: it must name the folder that `reeve ca init` made")

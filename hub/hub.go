@@ -26,6 +26,7 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/amqp"
 	insightlink "reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/pki/oidc"
@@ -53,6 +54,7 @@ type Hub struct {
 	alert    *alert.Worker
 	events   *event.Service
 	schedule *scan.Schedules
+	broker   *amqp.Consumer // nil: none
 	api      *api.API
 	audit    *auditing
 	// recordings is how long those are kept.
@@ -199,6 +201,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	})
 	h.openEvents(cfg.Events, catalogue)
 	insights := insight.NewService(h.store, insight.Limits{}, logger.With("component", "insights"))
+	h.broker = openBroker(cfg.Insights, insights, logger.With("component", "broker"))
 	h.links.services = linkMux(
 		scanlink.Handler(h.queue, logger.With("component", "scans")),
 		insightlink.Handler(insights, logger.With("component", "insights")),
@@ -480,6 +483,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	worker("alerts", h.alert.Run)
 	worker("events", h.events.Run)
 	worker("schedules", h.schedule.Run)
+	if h.broker != nil {
+		worker("broker", h.broker.Run)
+	}
 	if h.replicas != nil {
 		worker("replicas", func(ctx context.Context) error { h.replicas.run(ctx); return nil })
 	}

@@ -46,6 +46,10 @@ const (
 	TypeInspect        = "inspect"
 )
 
+// SpoolHub is the kind under which agents spool the messages that go to the
+// hub alone; the others (insight.SpoolKind) go to Lagoon's broker, too.
+const SpoolHub = "insight-hub"
+
 // DefaultSource is the source of facts and problems that name none.
 const DefaultSource = "InsightsRemoteWebService"
 

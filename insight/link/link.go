@@ -109,7 +109,15 @@ func Handler(to Receiver, logger *slog.Logger) http.Handler {
 			http.Error(w, "not inside a link", http.StatusForbidden)
 			return
 		}
-		answer, err := receive(r.Context(), to, peer.Agent, insight.ItemID(r.Header.Get(itemHeader)), http.MaxBytesReader(w, r.Body, MaxMessage))
+		message, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxMessage))
+		var answer response
+		if err == nil {
+			answer.State = stored
+			answer.Reason, err = Receive(r.Context(), to, peer.Agent, insight.ItemID(r.Header.Get(itemHeader)), message)
+		}
+		if answer.Reason != "" {
+			answer.State = quarantined
+		}
 		var (
 			invalid *insight.InvalidError
 			large   *http.MaxBytesError
@@ -130,13 +138,10 @@ func Handler(to Receiver, logger *slog.Logger) http.Handler {
 	return mux
 }
 
-// receive stores a message, or keeps it in quarantine. An InvalidError means
-// that it can't even be kept there.
-func receive(ctx context.Context, to Receiver, cluster fleet.AgentName, id insight.ItemID, body io.Reader) (response, error) {
-	message, err := io.ReadAll(body)
-	if err != nil {
-		return response{}, err
-	}
+// Receive stores a message of insight/lagoon, or keeps it in quarantine for the
+// reason that it answers. It returns an *insight.InvalidError for one that
+// can't even be kept there.
+func Receive(ctx context.Context, to Receiver, cluster fleet.AgentName, id insight.ItemID, message []byte) (reason string, err error) {
 	it, err := lagoon.Decode(message)
 	if err == nil {
 		it.ID, it.Cluster = id, cluster
@@ -144,8 +149,8 @@ func receive(ctx context.Context, to Receiver, cluster fleet.AgentName, id insig
 	}
 	var invalid *insight.InvalidError
 	if errors.As(err, &invalid) {
-		err = to.Quarantine(ctx, insight.Poison{Item: id, Cluster: cluster, Reason: invalid.Reason, Message: message})
-		return response{State: quarantined, Reason: invalid.Reason}, err
+		reason = invalid.Reason
+		err = to.Quarantine(ctx, insight.Poison{Item: id, Cluster: cluster, Reason: reason, Message: message})
 	}
-	return response{State: stored}, err
+	return reason, err
 }
