@@ -81,7 +81,7 @@ func New(cfg Config) *API {
 	hc.DocsPath, hc.SchemasPath = "", ""
 	hc.CreateHooks = nil // no $schema members
 	hc.RejectUnknownQueryParameters = true
-	hc.Transformers = []huma.Transformer{withoutValues}
+	hc.Transformers = []huma.Transformer{toProblem}
 	hc.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":       {Type: "http", Scheme: "bearer", Description: "An API token, reeve_…; or an ID token of the hub's issuer"},
 		"session":     {Type: "apiKey", In: "cookie", Name: sessionCookie, Description: "From a one-time login link"},
@@ -107,6 +107,7 @@ func New(cfg Config) *API {
 	a.auditLog()
 	a.sessions()
 	a.issuerLogin()
+	describeProblems(a.huma.OpenAPI().Components.Schemas.Map())
 	a.all = compress.Handler(http.HandlerFunc(a.serve))
 	return a
 }
@@ -151,16 +152,6 @@ func (o *onlyStatus) Header() http.Header {
 }
 func (o *onlyStatus) WriteHeader(status int)      { o.status = status }
 func (o *onlyStatus) Write(p []byte) (int, error) { return len(p), nil }
-
-// withoutValues takes the values out of problems that huma made.
-func withoutValues(_ huma.Context, _ string, v any) (any, error) {
-	if p, ok := v.(*huma.ErrorModel); ok {
-		for _, e := range p.Errors {
-			e.Value = nil
-		}
-	}
-	return v, nil
-}
 
 // operation describes an operation under /api/v1 that callers may call who have
 // the role in the whole fleet; see also within.

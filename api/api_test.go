@@ -170,7 +170,7 @@ type answer struct {
 	text   string
 	// Of a problem:
 	Title, Detail string
-	Errors        []struct{ Location, Message string }
+	Errors        []struct{ Location, Message, Pointer string }
 }
 
 func do(t *testing.T, c *http.Client, method, url, body string, header ...string) answer {
@@ -442,7 +442,7 @@ func TestScans_badRequests(t *testing.T) {
 		"bad pod":            {one, edit(`web-app`, `Web/App`), 422, "body.target.pod", "lower-case"},
 		"pod and URI":        {one, edit(`"pod":"web-app"`, `"pod":"web-app","uri":"dir:/"`), 422, "body.target.uri", "one or the other"},
 		"another kind":       {one, `{"target":{"uri":"dir:/"},"scan":{"profile":"p"}}`, 422, "body.target.uri", "doesn't allow"},
-		"missing profile":    {one, edit(`"profile":"p",`, ``), 422, "body.scan", "profile"},
+		"missing profile":    {one, edit(`"profile":"p",`, ``), 422, "body.scan.profile", "profile"},
 		"unknown profile":    {one, edit(`"profile":"p"`, `"profile":"q"`), 422, "body.scan.profile", "there are: p"},
 		"unknown threshold":  {one, edit(`moderate`, `lax`), 422, "body.scan.threshold", "moderate, strict"},
 		"unknown agent":      {two, edit(`"pod":`, `"agent":"north","pod":`), 422, "body.target.agent", "east, west"},
@@ -451,8 +451,8 @@ func TestScans_badRequests(t *testing.T) {
 		"endless timeout":    {one, edit(`300`, `86400`), 422, "body.options.timeout", "3600"},
 		"unknown format":     {one, edit(`"json"`, `"yaml"`), 422, "body.options.reportFormat", "json"},
 		"unknown auth":       {one, edit(`bearer`, `magic`), 422, "body.callback.authentication.type", "bearer"},
-		"callback no URL":    {one, edit(`https://ci-system.example.com/callbacks/scan-123`, `ftp://x/`), 422, "body.callback", "https"},
-		"callback inside":    {one, edit(`ci-system.example.com`, `169.254.169.254`), 422, "body.callback", "private"},
+		"callback no URL":    {one, edit(`https://ci-system.example.com/callbacks/scan-123`, `ftp://x/`), 422, "body.callback.url", "https"},
+		"callback inside":    {one, edit(`ci-system.example.com`, `169.254.169.254`), 422, "body.callback.url", "private"},
 		"secret of bad type": {one, edit(`"hush-hush"`, `["hush-hush"]`), 422, "body.callback.authentication.token", "expected string"},
 		"secret cut off":     {one, goodScan[:strings.Index(goodScan, "hush-hush")+9], 400, "body", "unexpected end"},
 		"too large":          {one, `{"x":"` + strings.Repeat("x", 2<<20) + `"}`, 413, "", "too large"},
@@ -704,7 +704,7 @@ func TestAPI_login(t *testing.T) {
 func TestTokens(t *testing.T) {
 	w := newWorld(t)
 	for name, tc := range map[string]struct{ body, location string }{
-		"no kind":         {`{}`, "body"},
+		"no kind":         {`{}`, "body.kind"},
 		"unknown kind":    {`{"kind":"x"}`, "body.kind"},
 		"join, no agent":  {`{"kind":"join"}`, "body.agent"},
 		"join, bad agent": {`{"kind":"join","agent":"A_B"}`, "body.agent"},

@@ -240,5 +240,5 @@ func (a *API) sessions() {
 func writeProblem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(huma.NewError(status, detail))
+	json.NewEncoder(w).Encode(Refusal{Title: http.StatusText(status), Status: status, Detail: detail})
 }

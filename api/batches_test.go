@@ -75,7 +75,7 @@ func TestBatches(t *testing.T) {
 func TestBatches_badInput(t *testing.T) {
 	w := newWorld(t, "east")
 	for name, tc := range map[string]struct{ body, location string }{
-		"no selector":          {`{"scan":{"profile":"p"}}`, "body"},
+		"no selector":          {`{"scan":{"profile":"p"}}`, "body.selector"},
 		"unknown agent":        {`{"selector":{"agents":["north"]},"scan":{"profile":"p"}}`, "body.selector.agents[0]"},
 		"namespace":            {`{"selector":{"namespace":"Shop"},"scan":{"profile":"p"}}`, "body.selector.namespace"},
 		"labels":               {`{"selector":{"labels":"a;b"},"scan":{"profile":"p"}}`, "body.selector.labels"},
@@ -87,7 +87,7 @@ func TestBatches_badInput(t *testing.T) {
 		"threshold":            {`{"selector":{},"scan":{"profile":"p","threshold":"q"}}`, "body.scan.threshold"},
 		"priority":             {`{"selector":{},"scan":{"profile":"p"},"options":{"priority":"now"}}`, "body.options.priority"},
 		"unknown member":       {`{"selector":{"pods":"x"},"scan":{"profile":"p"}}`, "body.selector.pods"},
-		"callback":             {`{"selector":{},"scan":{"profile":"p"},"callback":{"url":"http://169.254.169.254/"}}`, "body.callback"},
+		"callback":             {`{"selector":{},"scan":{"profile":"p"},"callback":{"url":"http://169.254.169.254/"}}`, "body.callback.url"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := do(t, w.admin, "POST", w.url+"/api/v1/batches", tc.body)

@@ -14,7 +14,7 @@ import (
 func TestRevocations(t *testing.T) {
 	w := newWorld(t, "east")
 	for name, tc := range map[string]struct{ body, location string }{
-		"no kind":      {`{"id":"x"}`, "body"},
+		"no kind":      {`{"id":"x"}`, "body.kind"},
 		"unknown kind": {`{"kind":"x","id":"x"}`, "body.kind"},
 		"no serial":    {`{"kind":"certificate","id":"wiki"}`, "body.id"},
 		"a whole JWT":  {`{"kind":"token","id":"a.b.c"}`, "body.id"},

@@ -218,11 +218,21 @@ func (a *API) validCallback(c *scan.Callback) error {
 	if c == nil {
 		return nil
 	}
-	err := a.cfg.Callbacks.Validate(c.URL, alert.Auth{
+	auth := alert.Auth{
 		Type: alert.AuthType(c.Type), Token: string(c.Token), Username: c.Username, Password: string(c.Password), Secret: string(c.Secret),
-	})
-	if err != nil {
-		return huma.Error422UnprocessableEntity(err.Error(), &huma.ErrorDetail{Location: "body.callback", Message: err.Error()})
+	}
+	if err := a.cfg.Callbacks.Validate(c.URL, auth); err != nil {
+		location := "body.callback.url"
+		bare := auth
+		bare.Secret = ""
+		switch {
+		case a.cfg.Callbacks.Validate(c.URL, alert.Auth{}) != nil:
+		case a.cfg.Callbacks.Validate(c.URL, bare) == nil:
+			location = "body.callback.secret"
+		default:
+			location = "body.callback.authentication"
+		}
+		return huma.Error422UnprocessableEntity(err.Error(), &huma.ErrorDetail{Location: location, Message: err.Error()})
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func TestSchedules_badInput(t *testing.T) {
 	w := newWorld(t, "east")
 	for name, tc := range map[string]struct{ old, new, location string }{
 		"cron":           {"0 3 * * *", "at noon", "body.cron"},
-		"no cron":        {`"cron":"0 3 * * *",`, "", "body"},
+		"no cron":        {`"cron":"0 3 * * *",`, "", "body.cron"},
 		"time zone":      {"Europe/Berlin", "Europe/Atlantis", "body.timeZone"},
 		"jitter":         {`"jitter":600`, `"jitter":-1`, "body.jitter"},
 		"missed":         {`"jitter":600`, `"missed":"twice"`, "body.missed"},
