@@ -183,7 +183,20 @@ func (in *Interp) bootKernel() {
 		}
 		return v, err
 	})
-	def("Rational", 1, 2, func(c *Call) (Value, error) { return c.In.toFloat(c.Args[0]) })
+	def("Rational", 1, 2, func(c *Call) (Value, error) {
+		v, err := c.In.toFloat(c.Args[0])
+		if err != nil || len(c.Args) == 1 {
+			return v, err
+		}
+		by, err := c.In.toFloat(c.Args[1])
+		if err == nil && by == 0.0 {
+			err = c.In.Raise(c.In.eZeroDiv, "divided by 0")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return c.In.arithmetic("/", v, by)
+	})
 
 	p := in.cProc
 	proc := func(c *Call) *Proc { return c.Self.(*Proc) }
