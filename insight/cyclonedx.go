@@ -93,6 +93,11 @@ func (p *bomParser) member(name string) error {
 		return err
 	case "components":
 		return p.components()
+	case "vulnerabilities":
+		var all []json.RawMessage
+		err := p.value(name, &all)
+		p.sbom.Analysed = len(all) > 0
+		return err
 	default:
 		var skipped json.RawMessage
 		return p.value(name, &skipped)
@@ -137,7 +142,7 @@ func (p *bomParser) add(at string, c bomComponent) error {
 	if c.Name == "" {
 		return Invalidf("%s.name: is missing", at)
 	}
-	kept := Component{PURL: canonicalPURL(c.PURL), Type: storable(c.Type), Group: storable(c.Group), Name: storable(c.Name), Version: storable(c.Version)}
+	kept := Component{PURL: CanonicalPURL(c.PURL), Type: storable(c.Type), Group: storable(c.Group), Name: storable(c.Name), Version: storable(c.Version)}
 	if key := kept.Key(); !p.seen[key] {
 		if len(p.seen) == p.limit {
 			return Invalidf("%s: more than %d components", at, p.limit)
@@ -180,9 +185,9 @@ func (p *bomParser) value(at string, v any) error {
 	return err
 }
 
-// canonicalPURL gives a purl the spelling that all documents share, and ""
+// CanonicalPURL gives a purl the spelling that all documents share, and ""
 // for what isn't one.
-func canonicalPURL(s string) string {
+func CanonicalPURL(s string) string {
 	p, err := packageurl.FromString(slashes(s))
 	if err != nil {
 		return ""
@@ -206,7 +211,7 @@ func slashes(purl string) string {
 // PURLPrefix gives q, the beginning of a purl that a person typed, the
 // spelling that stored purls have, as far as q can be read as one.
 func PURLPrefix(q string) string {
-	if c := canonicalPURL(q); c != "" {
+	if c := CanonicalPURL(q); c != "" {
 		return c
 	}
 	return q

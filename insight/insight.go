@@ -158,7 +158,10 @@ type SBOM struct {
 	// ImageDigest is that of the image that the document is about; empty where
 	// it doesn't say it.
 	ImageDigest string
-	Components  []Component
+	// Analysed tells that it has vulnerabilities, and so may make statements on
+	// them.
+	Analysed   bool
+	Components []Component
 }
 
 // ImageInspect is what an image's configuration says.
@@ -187,6 +190,8 @@ type Query struct {
 	Digest Digest
 	// History adds the documents that aren't current any more.
 	History bool
+	// Cleared adds the problems that a statement says are none.
+	Cleared bool
 	// Since leaves out problems that were known before.
 	Since time.Time
 	// Q is the beginning of a component's name or purl, or a problem's
@@ -215,6 +220,14 @@ type ProblemRecord struct {
 	Environment Environment
 	Problem
 	Received time.Time
+	// Said is the latest statement on it; nil where there is none.
+	Said *StatementRecord
+}
+
+// StatementRecord is a statement and the document that makes it.
+type StatementRecord struct {
+	Statement
+	Document Digest
 }
 
 // DocumentRecord is an SBOM or image inspect of one service as it was at one

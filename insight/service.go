@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"reeve.dev/reeve/fleet"
@@ -36,6 +37,8 @@ type Parsed struct {
 	Size   int64
 	SBOM   *SBOM
 	Image  *ImageInspect
+	// Statements are those that an SBOM makes on its own components.
+	Statements []Statement
 }
 
 // ImageDigest is that of the image that the document is about; empty where it
@@ -74,7 +77,12 @@ type Service struct {
 	store  Store
 	limits Limits
 	log    *slog.Logger
+	vex    func(io.Reader) ([]Statement, error)
 }
+
+// ReadStatements has SBOMs that make statements read by parse, too. It is
+// called before the first item comes.
+func (s *Service) ReadStatements(parse func(io.Reader) ([]Statement, error)) { s.vex = parse }
 
 // NewService makes a Service on store.
 func NewService(store Store, limits Limits, logger *slog.Logger) *Service {
@@ -156,7 +164,33 @@ func (s *Service) keep(doc Document) (*Parsed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	if p.SBOM != nil && p.SBOM.Analysed && s.vex != nil {
+		p.Statements, err = s.statements(p.Digest)
+	}
+	return p, err
+}
+
+// statements reads those of an SBOM. One whose statements can't be read is an
+// SBOM all the same.
+func (s *Service) statements(digest Digest) ([]Statement, error) {
+	r, err := s.store.Document(string(digest))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	found, err := s.vex(r)
+	var invalid *InvalidError
+	if errors.As(err, &invalid) {
+		s.log.Warn("the statements of an SBOM aren't heeded", "sbom", digest, "reason", invalid.Reason)
+		return nil, nil
+	}
+	for i := range found {
+		// They are about what the SBOM is about, unless they say themselves what.
+		if found[i].Subject == "" || strings.HasPrefix(string(found[i].Subject), SubjectName) {
+			found[i].Subject = InDocument(digest)
+		}
+	}
+	return found, err
 }
 
 // inflate gives the plain document; what doesn't begin as gzip is plain.

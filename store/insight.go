@@ -244,6 +244,11 @@ func (s *Store) documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *in
 	}
 	// A document without components has members, too: those of a segment are
 	// all there.
+	if len(p.Statements) > 0 {
+		if err := putStatements(ctx, tx, p.Digest, p.Statements, at); err != nil {
+			return 0, nil, err
+		}
+	}
 	learned, err = s.addComponents(ctx, tx, id, components, micros(at))
 	return id, learned, err
 }

@@ -385,20 +385,34 @@ func foundProblems(ctx context.Context, tx *Tx, q insight.Query, limit int) (out
 	for d := range of {
 		documents = append(documents, d)
 	}
+	told, err := readSaid(ctx, tx, findings)
+	if err != nil {
+		return nil, err
+	}
+	if told != nil {
+		if err := told.readProducts(ctx, tx, documents); err != nil {
+			return nil, err
+		}
+	}
 	skip := q.Offset
 	type at struct {
 		placed
 		foundProblem
+		said *insight.StatementRecord
 	}
 	var chosen []at
 	err = places(ctx, tx, q, documents, func(p placed) bool {
 		for _, id := range of[p.document] {
 			for _, f := range findings[id] {
+				said := told.on(p.document, f)
+				if said != nil && said.Status.Clears() && !q.Cleared {
+					continue
+				}
 				if skip > 0 {
 					skip--
 					continue
 				}
-				chosen = append(chosen, at{p, f})
+				chosen = append(chosen, at{p, f, said})
 				if len(chosen) == limit {
 					return false
 				}
@@ -423,7 +437,9 @@ func foundProblems(ctx context.Context, tx *Tx, q insight.Query, limit int) (out
 		byID[c.id] = c
 	}
 	for _, c := range chosen {
-		out = append(out, problemOf(c.placed, byID[c.component], c.foundProblem))
+		r := problemOf(c.placed, byID[c.component], c.foundProblem)
+		r.Said = c.said
+		out = append(out, r)
 	}
 	return out, nil
 }

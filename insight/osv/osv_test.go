@@ -15,6 +15,7 @@ import (
 
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/osv"
+	"reeve.dev/reeve/insight/vex"
 	"reeve.dev/reeve/store"
 	"reeve.dev/reeve/store/sqlite"
 )
@@ -248,6 +249,60 @@ func TestMatcher(t *testing.T) {
 		w.load(map[string]string{"e.json": strings.Replace(log4shell, `"modified": "2024-01-01`, `"withdrawn": "2024-03-01T00:00:00Z", "modified": "2024-03-01`, 1)})
 		w.expect(insight.Query{})
 	})
+}
+
+func TestMatcher_heedsStatements(t *testing.T) {
+	w := newWorld(t)
+	w.service.ReadStatements(vex.Parse)
+	w.sbom("shop", core+"2.14.1")
+	w.sbom("blog", core+"2.14.1")
+	w.load(map[string]string{"e.json": log4shell})
+	all := []string{
+		"blog/web CVE-2021-44228 CRITICAL log4j-core fixed in 2.15.0", "shop/web CVE-2021-44228 CRITICAL log4j-core fixed in 2.15.0",
+	}
+	say := func(digest insight.Digest, status, component string, made int) {
+		t.Helper()
+		text := fmt.Sprintf(`{"@context":"https://openvex.dev/ns","timestamp":"2024-01-0%dT00:00:00Z","statements":[
+			{"vulnerability":{"name":"CVE-2021-44228"},"products":[{"@id":%q}],"status":%q}]}`, made, component, status)
+		statements, err := vex.Parse(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.PutStatements(t.Context(), digest, statements, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.expect(insight.Query{}, all...)
+	say("sha256:1", "under_investigation", core[:len(core)-1], 1)
+	w.expect(insight.Query{}, all...)
+	say("sha256:2", "not_affected", core[:len(core)-1], 2)
+	w.expect(insight.Query{})
+	w.expect(insight.Query{Cleared: true}, all...)
+	found, err := w.Problems(t.Context(), insight.Query{Cleared: true, Limit: 1})
+	if err != nil || found[0].Said == nil || found[0].Said.Status != insight.NotAffected || found[0].Said.Document != "sha256:2" {
+		t.Errorf("what was said of it: %+v, %v", found, err)
+	}
+	say("sha256:3", "affected", core+"2.14.1", 3) // the latest holds
+	w.expect(insight.Query{}, all...)
+	for _, d := range []insight.Digest{"sha256:1", "sha256:2", "sha256:3"} {
+		if err := w.RemoveStatements(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// What an SBOM says of itself holds for it alone.
+	w.items++
+	err = w.service.Accept(t.Context(), insight.Item{
+		ID: insight.ItemID(fmt.Sprint(w.items)), Cluster: "edge", Environment: insight.Environment{Namespace: "shop"},
+		Content: insight.Document{Kind: insight.KindSBOM, Service: "web", Data: []byte(`{"bomFormat":"CycloneDX","specVersion":"1.6",
+			"components":[{"bom-ref":"l","type":"library","name":"log4j-core","version":"2.14.1","purl":"` + core + `2.14.1"}],
+			"vulnerabilities":[{"id":"GHSA-jfh8-c2jp-5v3q","analysis":{"state":"not_affected","justification":"code_not_reachable"},"affects":[{"ref":"l"}]}]}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.match()
+	w.expect(insight.Query{}, all[0])
 }
 
 func TestImport_refuses(t *testing.T) {

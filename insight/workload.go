@@ -1,0 +1,97 @@
+package insight
+
+import (
+	"context"
+	"time"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// Workload is a container of something that runs in a cluster, and the image
+// that it runs.
+type Workload struct {
+	Namespace string `json:"namespace"`
+	// Kind and Name are what owns its pods, such as a Deployment; Pod and the
+	// pod's name where nothing does.
+	Kind      string `json:"kind"`
+	Name      string `json:"name"`
+	Container string `json:"container"`
+	// Image is as its author named it, Digest sha256:HEX.
+	Image  string `json:"image"`
+	Digest string `json:"digest"`
+	// Service is Lagoon's, by its label; empty where it has none.
+	Service string `json:"service,omitempty"`
+	// Pods counts those that run the image.
+	Pods int `json:"pods"`
+}
+
+// Inventory is all that runs in a cluster, and how its agent does.
+type Inventory struct {
+	Workloads []Workload `json:"workloads"`
+	Backlog   Backlog    `json:"backlog"`
+}
+
+// Backlog is what an agent has that didn't reach the hub yet.
+type Backlog struct {
+	Items int   `json:"items"`
+	Bytes int64 `json:"bytes"`
+	// Since is when the oldest of it came; zero where there is nothing.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// MaxWorkloads is how many an inventory may have.
+const MaxWorkloads = 50_000
+
+// Validate answers an *InvalidError that names what is wrong.
+func (i Inventory) Validate() error {
+	if len(i.Workloads) > MaxWorkloads {
+		return Invalidf("workloads: has %d items, must have at most %d", len(i.Workloads), MaxWorkloads)
+	}
+	for n, w := range i.Workloads {
+		for name, value := range map[string]string{"namespace": w.Namespace, "kind": w.Kind, "name": w.Name, "container": w.Container} {
+			if value == "" || len(value) > 253 {
+				return Invalidf("workloads[%d].%s: must have 1 to 253 bytes", n, name)
+			}
+		}
+		if len(w.Image) > 1000 || len(w.Digest) > 100 || len(w.Service) > 253 {
+			return Invalidf("workloads[%d]: its image, digest or service is too long", n)
+		}
+	}
+	return nil
+}
+
+// InventoryStore keeps inventories.
+type InventoryStore interface {
+	// PutInventory replaces all that is known to run in the cluster.
+	PutInventory(ctx context.Context, cluster fleet.AgentName, i Inventory, at time.Time) error
+}
+
+// WorkloadRecord is a workload and what is known of its image.
+type WorkloadRecord struct {
+	Cluster fleet.AgentName
+	Workload
+	// FirstSeen is when it first ran this image.
+	FirstSeen time.Time
+	// SBOM is that of the image, or of the service; empty where there is none.
+	SBOM Digest
+}
+
+// InventoryRecord is how an agent reported last.
+type InventoryRecord struct {
+	Cluster   fleet.AgentName
+	Reported  time.Time
+	Workloads int
+	// Unknown counts those without an SBOM.
+	Unknown int
+	Backlog Backlog
+}
+
+// RunRecord is a component and one place where it runs.
+type RunRecord struct {
+	ComponentRecord
+	// Workload is what runs there; nil where the agent reports no inventory or
+	// nothing in that fits the SBOM. A record with Elsewhere set is of a
+	// workload that runs an image whose SBOM came from another place.
+	Workload  *Workload
+	Elsewhere bool
+}
