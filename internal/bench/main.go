@@ -48,13 +48,17 @@ func main() {
 	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan, queue or start")
 	hubDir := flag.String("hub", "", "be the hub of -only scale, in this folder")
 	hubPort := flag.Int("port", 0, "port of -hub")
+	farUp := flag.String("far", "", "be one stream of -only stream on a far path, from hub to agent: true or false")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	err := error(nil)
-	if *hubDir != "" {
+	switch {
+	case *hubDir != "":
 		err = beHub(ctx, *hubDir, *hubPort)
-	} else {
+	case *farUp != "":
+		err = beFar(ctx, *farUp == "true")
+	default:
 		err = run(ctx, opt, *only)
 	}
 	if err != nil {
