@@ -185,6 +185,8 @@ type Query struct {
 	Environment   string
 	Service       string
 	Source        string
+	// Build narrows documents.
+	Build string
 	// Kind and Digest narrow documents; Digest also components.
 	Kind   Kind
 	Digest Digest

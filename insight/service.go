@@ -29,6 +29,11 @@ type Store interface {
 	// content is a Document.
 	ApplyInsight(ctx context.Context, it Item, parsed *Parsed, at time.Time) (bool, error)
 	QuarantineInsight(ctx context.Context, q QuarantineRecord) (bool, error)
+	// QuarantinedItem and Unquarantine answer ErrNotFound for one that isn't
+	// there.
+	QuarantinedItem(ctx context.Context, cluster fleet.AgentName, id ItemID) (QuarantineRecord, error)
+	Unquarantine(ctx context.Context, cluster fleet.AgentName, id ItemID) error
+	ForgetReceipt(ctx context.Context, cluster fleet.AgentName, id ItemID) error
 }
 
 // Parsed is what a Document was found to be. One of SBOM and Image is set.
@@ -98,7 +103,9 @@ func NewService(store Store, limits Limits, logger *slog.Logger) *Service {
 // Accept stores an item and returns nil once it is durable, also when it was
 // before. It returns an *InvalidError for one that can't be taken, which the
 // caller hands to Quarantine.
-func (s *Service) Accept(ctx context.Context, it Item) error {
+func (s *Service) Accept(ctx context.Context, it Item) error { return s.accept(ctx, it, time.Now()) }
+
+func (s *Service) accept(ctx context.Context, it Item, at time.Time) error {
 	if err := it.validate(); err != nil {
 		return err
 	}
@@ -112,7 +119,7 @@ func (s *Service) Accept(ctx context.Context, it Item) error {
 			return err
 		}
 	}
-	_, err = s.store.ApplyInsight(ctx, it, parsed, time.Now())
+	_, err = s.store.ApplyInsight(ctx, it, parsed, at)
 	return err
 }
 
@@ -136,6 +143,56 @@ func (s *Service) Quarantine(ctx context.Context, p Poison) error {
 	return err
 }
 
+// Requeue takes a message out of quarantine, as decode reads it now. It counts
+// as received when it came. One that still can't be taken stays, and the answer
+// is the *InvalidError; ErrNotFound where there is no such item.
+func (s *Service) Requeue(ctx context.Context, cluster fleet.AgentName, id ItemID, decode func([]byte) (Item, error)) error {
+	q, err := s.store.QuarantinedItem(ctx, cluster, id)
+	if err != nil {
+		return err
+	}
+	r, err := s.store.Document(string(q.Digest))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	message, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	it, err := decode(message)
+	if err == nil {
+		it.ID, it.Cluster = id, cluster
+		err = it.validate()
+	}
+	// In this order nothing is lost if the hub dies in between: what was taken
+	// already is taken again, with the same outcome.
+	if forgot := s.store.ForgetReceipt(ctx, cluster, id); forgot != nil {
+		return forgot
+	}
+	if err == nil {
+		err = s.accept(ctx, it, q.Received)
+	}
+	var invalid *InvalidError
+	if errors.As(err, &invalid) {
+		q.Reason = invalid.Reason
+		if _, kept := s.store.QuarantineInsight(ctx, q); kept != nil {
+			return kept
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	s.log.Info("insight taken out of quarantine", "agent", cluster, "item", id)
+	return s.store.Unquarantine(ctx, cluster, id)
+}
+
+// Discard forgets a message in quarantine; ErrNotFound where there is none.
+func (s *Service) Discard(ctx context.Context, cluster fleet.AgentName, id ItemID) error {
+	return s.store.Unquarantine(ctx, cluster, id)
+}
+
 // keep stores the document as it is inflated and reads it again from there,
 // so that it is never in memory as a whole.
 func (s *Service) keep(doc Document) (*Parsed, error) {
@@ -155,7 +212,7 @@ func (s *Service) keep(doc Document) (*Parsed, error) {
 	p := &Parsed{Digest: Digest(digest), Size: size}
 	switch doc.Kind {
 	case KindSBOM:
-		p.SBOM, err = ParseCycloneDX(r, s.limits.Components)
+		p.SBOM, err = ParseSBOM(r, s.limits.Components)
 	case KindImage:
 		p.Image, err = ParseImageInspect(r)
 	default:

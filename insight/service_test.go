@@ -232,6 +232,45 @@ func TestService_Quarantine(t *testing.T) {
 	}
 }
 
+func TestService_Requeue(t *testing.T) {
+	svc, db := open(t, t.TempDir(), insight.Limits{})
+	poison := insight.Poison{Item: "1", Cluster: "edge", Reason: "a field that the hub didn't know then", Message: []byte("message")}
+	if err := svc.Quarantine(t.Context(), poison); err != nil {
+		t.Fatal(err)
+	}
+	later := strings.Replace(smallBOM, "3.0.1", "3.0.2", 4)
+	if err := svc.Accept(t.Context(), sbom(t, "2", "b2", later)); err != nil {
+		t.Fatal(err)
+	}
+	var invalid *insight.InvalidError
+	err := svc.Requeue(t.Context(), "edge", "1", func([]byte) (insight.Item, error) { return insight.Item{}, insight.Invalidf("still no good") })
+	if !errors.As(err, &invalid) {
+		t.Errorf("what still can't be taken: %v", err)
+	}
+	if got, err := db.Quarantined(t.Context(), insight.Query{}); err != nil || len(got) != 1 || got[0].Reason != "still no good" {
+		t.Fatalf("quarantine holds %+v, %v", got, err)
+	}
+	known := func(message []byte) (insight.Item, error) {
+		if string(message) != "message" {
+			t.Errorf("the message is %q", message)
+		}
+		return sbom(t, "", "b1", smallBOM), nil
+	}
+	if err := svc.Requeue(t.Context(), "edge", "1", known); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := db.Quarantined(t.Context(), insight.Query{}); err != nil || len(got) != 0 {
+		t.Errorf("quarantine holds %+v, %v", got, err)
+	}
+	docs, err := db.InsightDocuments(t.Context(), insight.Query{History: true})
+	if err != nil || len(docs) != 2 || docs[0].Build != "b2" || !docs[0].Current || docs[1].Current {
+		t.Errorf("the one that came later isn't the current one: %+v, %v", docs, err)
+	}
+	if err := svc.Requeue(t.Context(), "edge", "1", known); !errors.Is(err, insight.ErrNotFound) {
+		t.Errorf("again: %v, want ErrNotFound", err)
+	}
+}
+
 // A hub that dies after the document is on its disk and before the commit
 // has acknowledged nothing; the repeat stores it once.
 func TestService_Accept_afterACrashBeforeTheCommit(t *testing.T) {

@@ -74,13 +74,50 @@ func (s *Store) QuarantineInsight(ctx context.Context, q insight.QuarantineRecor
 		}
 		_, err = tx.Exec(ctx, `
 			INSERT INTO insight_quarantine (cluster, item, reason, digest, size, received)
-			VALUES (?, ?, ?, ?, ?, ?)`, q.Cluster, q.Item, q.Reason, q.Digest, q.Size, micros(q.Received))
+			VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT (cluster, item) DO UPDATE SET reason = excluded.reason`,
+			q.Cluster, q.Item, q.Reason, q.Digest, q.Size, micros(q.Received))
 		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("quarantine insight %s of %s: %w", q.Item, q.Cluster, err)
 	}
 	return fresh, nil
+}
+
+// QuarantinedItem implements insight.Store.
+func (s *Store) QuarantinedItem(ctx context.Context, cluster fleet.AgentName, item insight.ItemID) (q insight.QuarantineRecord, err error) {
+	var received int64
+	err = s.view(ctx, func(tx *Tx) error {
+		return tx.QueryRow(ctx, `SELECT cluster, item, reason, digest, size, received FROM insight_quarantine WHERE cluster = ? AND item = ?`, cluster, item).
+			Scan(&q.Cluster, &q.Item, &q.Reason, &q.Digest, &q.Size, &received)
+	})
+	q.Received = fromMicros(received)
+	if errors.Is(err, sql.ErrNoRows) {
+		return q, insight.ErrNotFound
+	}
+	return q, err
+}
+
+// ForgetReceipt implements insight.Store.
+func (s *Store) ForgetReceipt(ctx context.Context, cluster fleet.AgentName, item insight.ItemID) error {
+	return s.update(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, `DELETE FROM insight_receipts WHERE cluster = ? AND item = ?`, cluster, item)
+		return err
+	})
+}
+
+// Unquarantine implements insight.Store.
+func (s *Store) Unquarantine(ctx context.Context, cluster fleet.AgentName, item insight.ItemID) error {
+	var n int64
+	err := s.update(ctx, func(tx *Tx) (err error) {
+		n, err = affected(tx.Exec(ctx, `DELETE FROM insight_quarantine WHERE cluster = ? AND item = ?`, cluster, item))
+		return err
+	})
+	if err == nil && n == 0 {
+		err = insight.ErrNotFound
+	}
+	return err
 }
 
 func receipt(ctx context.Context, tx *Tx, cluster fleet.AgentName, item insight.ItemID, at time.Time) (fresh bool, err error) {
@@ -189,18 +226,28 @@ func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc in
 	}
 	env := it.Environment
 	where := env.Place()
-	if _, err := tx.Exec(ctx, `
-		UPDATE insight_inventory SET is_current = 0
-		WHERE cluster = ? AND place = ? AND service = ? AND kind = ? AND is_current = 1`,
-		it.Cluster, where, doc.Service, doc.Kind); err != nil {
+	// One that was in quarantine may come after later ones.
+	var later int
+	if err := tx.QueryRow(ctx, `
+		SELECT COUNT(*) FROM insight_inventory
+		WHERE cluster = ? AND place = ? AND service = ? AND kind = ? AND is_current = 1 AND received > ?`,
+		it.Cluster, where, doc.Service, doc.Kind, micros(at)).Scan(&later); err != nil {
 		return nil, err
+	}
+	if later == 0 {
+		if _, err := tx.Exec(ctx, `
+			UPDATE insight_inventory SET is_current = 0
+			WHERE cluster = ? AND place = ? AND service = ? AND kind = ? AND is_current = 1`,
+			it.Cluster, where, doc.Service, doc.Kind); err != nil {
+			return nil, err
+		}
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO insight_inventory (cluster, item, document_id, kind, place, namespace,
 			project, environment, service, build, is_current, received)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?)`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		it.Cluster, it.ID, id, doc.Kind, where, env.Namespace,
-		env.Project, env.Name, doc.Service, doc.Build, micros(at))
+		env.Project, env.Name, doc.Service, doc.Build, bit(later == 0), micros(at))
 	return learned, err
 }
 
@@ -438,6 +485,7 @@ func inventory(q insight.Query) (f filter) {
 func (s *Store) InsightDocuments(ctx context.Context, q insight.Query) (out []insight.DocumentRecord, err error) {
 	f := inventory(q)
 	equal(&f, "v.kind", q.Kind)
+	equal(&f, "v.build", q.Build)
 	equal(&f, "d.digest", q.Digest)
 	if !q.History {
 		f.with("v.is_current = ?", 1)
@@ -457,12 +505,14 @@ func (s *Store) InsightDocuments(ctx context.Context, q insight.Query) (out []in
 	return out, nil
 }
 
-func scanDocument(r *sql.Rows) (d insight.DocumentRecord, err error) {
+func scanDocument(r *sql.Rows, more ...any) (d insight.DocumentRecord, err error) {
 	var received int64
 	var summary string
 	var sum documentSummary
-	if err := r.Scan(&d.Item, &d.Cluster, &d.Environment.Namespace, &d.Environment.Project, &d.Environment.Name,
-		&d.Kind, &d.Service, &d.Build, &d.Current, &received, &d.Digest, &d.Size, &d.Components, &summary); err != nil {
+	if err := r.Scan(append([]any{
+		&d.Item, &d.Cluster, &d.Environment.Namespace, &d.Environment.Project, &d.Environment.Name,
+		&d.Kind, &d.Service, &d.Build, &d.Current, &received, &d.Digest, &d.Size, &d.Components, &summary,
+	}, more...)...); err != nil {
 		return d, err
 	}
 	d.Received = fromMicros(received)
