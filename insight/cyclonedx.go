@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -14,26 +13,8 @@ import (
 )
 
 // specVersions are the CycloneDX versions whose JSON has the members that
-// ParseCycloneDX reads in the same place.
+// ParseSBOM reads in the same place.
 var specVersions = []string{"1.2", "1.3", "1.4", "1.5", "1.6", "1.7"}
-
-// ParseCycloneDX reads a CycloneDX document in JSON, one component at a time,
-// and returns what it says of itself and at most limit components, those
-// nested in others beside them. A document that isn't one is an
-// *InvalidError that names the place.
-func ParseCycloneDX(r io.Reader, limit int) (*SBOM, error) {
-	p := &bomParser{dec: json.NewDecoder(r), limit: limit, seen: map[string]bool{}}
-	if err := p.document(); err != nil {
-		return nil, documentError("sbom", err)
-	}
-	switch {
-	case p.format != "CycloneDX":
-		return nil, Invalidf("sbom: bomFormat: is %q, must be \"CycloneDX\"", p.format)
-	case !slices.Contains(specVersions, p.sbom.SpecVersion):
-		return nil, Invalidf("sbom: specVersion: is %q, must be one of %q", p.sbom.SpecVersion, specVersions)
-	}
-	return &p.sbom, nil
-}
 
 // bomComponent has the members of CycloneDX's component that we keep.
 type bomComponent struct {
@@ -46,11 +27,13 @@ type bomComponent struct {
 }
 
 type bomParser struct {
+	in     *valueReader
 	dec    *json.Decoder
 	limit  int
-	format string
+	format string // CycloneDX or SPDX
 	sbom   SBOM
-	seen   map[string]bool
+	count  int
+	seen   map[string]bool // by their keys; nil where none are to be kept
 }
 
 func (p *bomParser) document() error {
@@ -92,15 +75,17 @@ func (p *bomParser) member(name string) error {
 		p.sbom.ImageDigest = imageDigest(m.Component)
 		return err
 	case "components":
-		return p.components()
+		return p.list(name, func(at string) error {
+			var c bomComponent
+			if err := p.value(at, &c); err != nil {
+				return err
+			}
+			return p.add(at, c)
+		})
 	case "vulnerabilities":
-		var all []json.RawMessage
-		err := p.value(name, &all)
-		p.sbom.Analysed = len(all) > 0
-		return err
+		return p.list(name, func(string) error { p.sbom.Analysed = true; return p.skip() })
 	default:
-		var skipped json.RawMessage
-		return p.value(name, &skipped)
+		return p.other(name)
 	}
 }
 
@@ -120,35 +105,20 @@ func imageDigest(c bomComponent) string {
 	return ""
 }
 
-func (p *bomParser) components() error {
-	if err := p.open('[', "components"); err != nil {
-		return err
-	}
-	for i := 0; p.dec.More(); i++ {
-		at := "components[" + strconv.Itoa(i) + "]"
-		var c bomComponent
-		if err := p.value(at, &c); err != nil {
-			return err
-		}
-		if err := p.add(at, c); err != nil {
-			return err
-		}
-	}
-	_, err := p.dec.Token()
-	return err
-}
-
 func (p *bomParser) add(at string, c bomComponent) error {
 	if c.Name == "" {
 		return Invalidf("%s.name: is missing", at)
 	}
 	kept := Component{PURL: CanonicalPURL(c.PURL), Type: storable(c.Type), Group: storable(c.Group), Name: storable(c.Name), Version: storable(c.Version)}
-	if key := kept.Key(); !p.seen[key] {
-		if len(p.seen) == p.limit {
+	if key := kept.Key(); p.seen == nil || !p.seen[key] {
+		if p.count == p.limit {
 			return Invalidf("%s: more than %d components", at, p.limit)
 		}
-		p.seen[key] = true
-		p.sbom.Components = append(p.sbom.Components, kept)
+		p.count++
+		if p.seen != nil {
+			p.seen[key] = true
+			p.sbom.Components = append(p.sbom.Components, kept)
+		}
 	}
 	for i, nested := range c.Components {
 		if err := p.add(at+".components["+strconv.Itoa(i)+"]", nested); err != nil {
@@ -174,6 +144,7 @@ func (p *bomParser) open(want json.Delim, what string) error {
 
 // value decodes the next value; a wrong type in it is named with its place.
 func (p *bomParser) value(at string, v any) error {
+	p.in.reset()
 	err := p.dec.Decode(v)
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
