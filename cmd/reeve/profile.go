@@ -11,8 +11,8 @@ import (
 )
 
 func newProfile() *cobra.Command {
-	cmd := &cobra.Command{Use: "profile", Short: "Check, list and pack profiles"}
-	cmd.AddCommand(newProfileCheck(), newProfileList(), newProfileArchive())
+	cmd := &cobra.Command{Use: "profile", Short: "Check, list, pack and upload profiles"}
+	cmd.AddCommand(newProfileCheck(), newProfileList(), newProfileArchive(), newProfileUpload())
 	return cmd
 }
 

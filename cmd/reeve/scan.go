@@ -37,9 +37,10 @@ const (
 
 func newScan() *cobra.Command {
 	s := scanCommand{}
+	remote := remoteScan{}
 	cmd := &cobra.Command{
 		Use:   "scan TARGET",
-		Short: "Hold a target against a profile, with no hub",
+		Short: "Hold a target against a profile, here or through a hub",
 		Long: `Holds a target against an InSpec profile and reports what it finds.
 
 TARGET is one of
@@ -53,14 +54,30 @@ TARGET is one of
 
 The profile is the name of a shipped one, a folder or an archive.
 
+With --hub the hub has an agent make the scan: TARGET is then also pod/NAME, or
+all containers of a workload (deployment/NAME, statefulset/NAME, daemonset/NAME,
+job/NAME …), of the pods that --selector chooses, or, as all, of a namespace or
+the whole fleet. Profile and threshold are names that the hub has: see reeve
+profile upload and reeve threshold upload.
+
 Exit code: with a threshold 0 if it is met and 1 if not; without one 0 if every
 control passed, 100 if one failed or couldn't be judged, 101 if some were only
 skipped; 2 if the scan couldn't be made.`,
 		Example: `  reeve scan dir:/ --profile container-baseline
   reeve scan k8s-container://default/web-app/web --profile ./profile --threshold moderate
-  reeve scan 'shell:docker exec -i web sh' --profile container-baseline --reporter cli json:out.json`,
-		Args: cobra.MinimumNArgs(1),
+  reeve scan 'shell:docker exec -i web sh' --profile container-baseline --reporter cli json:out.json
+  reeve scan --hub https://hub:8443 pod/web-app -n default -c web --profile container-baseline
+  reeve scan --hub https://hub:8443 -l app=web -n shop --profile container-baseline --threshold moderate`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if remote.asked(cmd.Flags(), args) {
+				return nil
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if remote.asked(cmd.Flags(), args) {
+				return s.through(cmd, &remote, args)
+			}
 			// --reporter cli json:FILE, as InSpec takes it: what follows the
 			// flag's own value arrives as arguments.
 			s.reporters = append(s.reporters, args[1:]...)
@@ -85,6 +102,7 @@ skipped; 2 if the scan couldn't be made.`,
 	flags.StringVar(&s.context, "context", "", "`name` of the kubeconfig's context")
 	flags.StringVar(&s.method, "method", "auto", "`way` into a container of a cluster: exec of its shell, an ephemeral container, a sidecar that is there, or auto: the first that works")
 	flags.StringVar(&s.scanner, "scanner-image", "", "`image` of reeve-scanner, which ephemeral containers are made of")
+	remote.flags(cmd)
 	if err := cmd.MarkFlagRequired("profile"); err != nil {
 		panic(err) // the flag is defined above
 	}
@@ -92,7 +110,7 @@ skipped; 2 if the scan couldn't be made.`,
 	complete(cmd, "method", kube.Methods...)
 	suggest(cmd, "profile", profiles.Names...)
 	suggestThresholds(cmd)
-	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"local:", "dir:/", "chroot:/", "archive:", "image:", "shell:", "k8s-container://"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
+	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"pod/", "deployment/", "all", "local:", "dir:/", "chroot:/", "archive:", "image:", "shell:", "k8s-container://"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
 	return cmd
 }
 
@@ -169,6 +187,32 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 		return &exitError{code: exitControlSkipped}
 	}
 	return nil
+}
+
+// through has a hub make the scan.
+func (s *scanCommand) through(cmd *cobra.Command, r *remoteScan, args []string) (err error) {
+	for _, flag := range []string{"controls", "tags", "waiver-file", "attestation-file", "engine", "jobs", "stats", "kubeconfig", "context", "scanner-image"} {
+		if cmd.Flags().Changed(flag) {
+			return fmt.Errorf("--%s is for scans that are made here, without --hub", flag)
+		}
+	}
+	target := ""
+	if len(args) > 0 {
+		target, s.reporters = args[0], append(s.reporters, args[1:]...)
+	}
+	if len(s.reporters) > 0 {
+		if r.reporters, err = parseReporters(s.reporters, s.account); err != nil {
+			return err
+		}
+	}
+	if r.inputs, err = readInputs(s.inputs, s.inputFiles); err != nil {
+		return err
+	}
+	r.profile, r.threshold = s.profile, s.threshold
+	if cmd.Flags().Changed("method") {
+		r.method = s.method
+	}
+	return r.run(cmd.Context(), target, cmd.OutOrStdout(), cmd.ErrOrStderr())
 }
 
 // native runs the profile on Reeve's own engine.

@@ -12,7 +12,7 @@ import (
 
 func newThreshold() *cobra.Command {
 	cmd := &cobra.Command{Use: "threshold", Short: "Judge results by a threshold"}
-	cmd.AddCommand(newThresholdCheck(), newThresholdGenerate())
+	cmd.AddCommand(newThresholdCheck(), newThresholdGenerate(), newThresholdUpload())
 	return cmd
 }
 
