@@ -165,6 +165,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		group.Go(func() error { return a.worker.Run(work) })
 		group.Go(func() error { a.targets.sweep(work); return nil })
 		group.Go(func() error { return a.watchDeployments(work) })
+		group.Go(func() error { return a.controlResources(work, identity) })
 		group.Go(func() error { return a.events.Drain(work, a.hubEvents().Send) })
 		group.Go(func() error { identity.RenewLoop(work, a.component("pki"), a.renew); return nil })
 		return nil

@@ -97,6 +97,8 @@ type ScanConfig struct {
 	// RBAC is perScan, for a service account of its own for each scan of a
 	// container, or none: it is scanned with the agent's rights.
 	RBAC string `yaml:"rbac"`
+	// Resources has the objects of the group reeve.dev carried out.
+	Resources bool `yaml:"resources"`
 	// Ephemeral is what ephemeral containers are made of.
 	Ephemeral EphemeralConfig `yaml:"ephemeral"`
 }

@@ -352,8 +352,9 @@ func scanOutcome(s scan.Scan, v scan.Verdict) fleet.Outcome {
 // linkMux is what a registered agent may ask for.
 func linkMux(scans, insights, events http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/scans/", scans)
-	mux.Handle("/v1/profiles/", scans)
+	for _, path := range []string{"/v1/scans", "/v1/scans/", "/v1/profiles", "/v1/profiles/"} {
+		mux.Handle(path, scans)
+	}
 	whole := http.NewServeMux()
 	whole.Handle(insightlink.Path, insights)
 	whole.Handle(eventlink.EventsPath, events)

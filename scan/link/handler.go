@@ -25,10 +25,13 @@ type Queue interface {
 	Fail(ctx context.Context, peer fleet.Peer, id scan.ID, attempt int, reason string, transient bool) error
 	Expand(ctx context.Context, peer fleet.Peer, id scan.ID, attempt int, found []scan.Target) error
 	Profile(ctx context.Context, peer fleet.Peer, digest string) (io.ReadCloser, error)
+	Ask(ctx context.Context, peer fleet.Peer, r scan.Request) (scan.Scan, error)
+	Asked(ctx context.Context, peer fleet.Peer, id scan.ID) (scan.Scan, error)
+	TakeProfile(ctx context.Context, peer fleet.Peer, archive io.Reader) (ref string, err error)
 }
 
-// Handler serves q under /v1/scans/ and /v1/profiles/ inside a link, whose
-// peer is in the requests' context.
+// Handler serves q under /v1/scans and /v1/profiles inside a link, whose peer
+// is in the requests' context.
 func Handler(q Queue, logger *slog.Logger) http.Handler {
 	h := &handler{q: q, log: logger}
 	mux := http.NewServeMux()
@@ -38,6 +41,9 @@ func Handler(q Queue, logger *slog.Logger) http.Handler {
 	mux.HandleFunc("POST /v1/scans/{id}/failure", h.serve(h.failure))
 	mux.HandleFunc("POST /v1/scans/{id}/targets", h.serve(h.targets))
 	mux.HandleFunc("GET /v1/profiles/{digest}", h.serve(h.profile))
+	mux.HandleFunc("POST /v1/scans", h.serve(h.ask))
+	mux.HandleFunc("GET /v1/scans/{id}", h.serve(h.asked))
+	mux.HandleFunc("POST /v1/profiles", h.serve(h.takeProfile))
 	return mux
 }
 
@@ -68,6 +74,10 @@ func (h *handler) fail(ctx context.Context, w http.ResponseWriter, path string, 
 			reply(w, c.status, refusal{Code: c.code, Error: err.Error()})
 			return
 		}
+	}
+	if invalidRequest(err) {
+		reply(w, http.StatusUnprocessableEntity, refusal{Code: codeInvalid, Error: err.Error()})
+		return
 	}
 	var bad badRequest
 	if errors.As(err, &bad) {

@@ -10,12 +10,19 @@
 //	POST /v1/scans/{id}/targets    {attempt, targets}         → 204
 //	GET  /v1/profiles/{digest}                                → 200 archive
 //
+// and, for what somebody in the agent's cluster asks for:
+//
+//	POST /v1/scans                 {key, target, profile, …}  → 200 scan
+//	GET  /v1/scans/{id}                                       → 200 scan
+//	POST /v1/profiles              archive                    → 200 {ref}
+//
 // A refusal is {code, error}; the codes are not-found (404), finished and
-// stale (409) and refused (422). Anything else means: try again later.
+// stale (409), refused and invalid (422). Anything else means: try again later.
 package link
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"reeve.dev/reeve/scan"
@@ -77,6 +84,11 @@ type targetsMessage struct {
 	Targets []targetMessage `json:"targets"`
 }
 
+// ErrInvalid says that what was asked for can't be.
+var ErrInvalid = errors.New("the request is invalid")
+
+const codeInvalid = "invalid"
+
 type refusal struct {
 	Code  string `json:"code"`
 	Error string `json:"error"`
@@ -92,4 +104,5 @@ var codes = []struct {
 	{"finished", 409, scan.ErrFinished},
 	{"stale", 409, scan.ErrStale},
 	{"refused", 422, scan.ErrBadResult},
+	{codeInvalid, 422, ErrInvalid},
 }

@@ -578,7 +578,7 @@ func TestHandler_refuses(t *testing.T) {
 		"too long a message":     {"/v1/scans/lease", `{"kinds":["` + strings.Repeat("x", 2<<20), true, 400},
 		"no id":                  {"/v1/scans/x/progress", `{}`, true, 400},
 		"no attempt":             {"/v1/scans/" + id + "/result", `{}`, true, 400},
-		"another path":           {"/v1/scans/" + id, `{}`, true, 404},
+		"another path":           {"/v1/scans/" + id + "/nothing", `{}`, true, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, test.path, strings.NewReader(test.body))
@@ -654,6 +654,10 @@ type anyQueue struct{ link.Queue }
 
 func (anyQueue) Lease(context.Context, fleet.Peer, []string, []scan.ID) (*scan.Job, error) {
 	return nil, nil
+}
+
+func (anyQueue) Ask(context.Context, fleet.Peer, scan.Request) (scan.Scan, error) {
+	return scan.Scan{}, nil
 }
 
 func (anyQueue) Progress(context.Context, fleet.Peer, scan.ID, int, scan.Progress) error { return nil }

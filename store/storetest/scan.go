@@ -199,7 +199,7 @@ func keepsWhole(t *testing.T, s *store.Store) {
 	c.Request.Threshold = "strict"
 	c.Request.Inputs = map[string]any{"n": int64(1), "f": 1.5, "list": []any{"a", int64(2)}}
 	c.Request.Callback = &scan.Callback{URL: "https://ci.example/1", Type: "basic", Username: "u", Password: "p"}
-	c.Request.RequestedBy, c.Request.Priority = "token ci", scan.Low
+	c.Request.RequestedBy, c.Request.Priority, c.Request.Method = "token ci", scan.Low, scan.Ephemeral
 	c.ProfileVersion, c.Progress.Total, c.ThresholdDigest = "1.2.3", 17, "sha256:threshold"
 	create(t, s, c)
 	if d := cmp.Diff(c, get(t, s, c.ID)); d != "" {
@@ -211,9 +211,12 @@ func keepsWhole(t *testing.T, s *store.Store) {
 	if d := cmp.Diff(c, leased); d != "" {
 		t.Errorf("leased (-want +got):\n%s", d)
 	}
-	if err := s.FinishScan(t.Context(), completed(c.ID, 1), epoch.Add(2*time.Second)); err != nil {
+	f := completed(c.ID, 1)
+	f.Verdict.Entry = hdf.Entry{Method: "ephemeral", Reason: "it was asked for"}
+	if err := s.FinishScan(t.Context(), f, epoch.Add(2*time.Second)); err != nil {
 		t.Fatal(err)
 	}
+	c.Entry = f.Verdict.Entry
 	c.Status, c.Outcome, c.Finished, c.Lease.Expires = scan.Completed, scan.Failed, epoch.Add(2*time.Second), time.Time{}
 	c.Progress, c.Counts, c.Findings = scan.Progress{Done: 4, Total: 4}, hdf.Counts{Passed: 3, Failed: 1}, []string{"too bad"}
 	c.ResultDigest, c.ResultSize = "sha256:result", 10

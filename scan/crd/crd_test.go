@@ -1,0 +1,178 @@
+package crd
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+func TestPack(t *testing.T) {
+	cm := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "mine"},
+		Data: map[string]string{
+			"web.rb": "control 'a'", "controls__more.rb": "control 'b'", "libraries__x.rb": "class X", "files__a.json": "{}",
+			"inspec.yml": "name: whatever\nversion: 9.9.9\nsupports: [{platform: linux}]\n",
+		},
+	}
+	archive, err := Pack(cm, "agent_edge_")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Pack(cm, "agent_edge_")
+	if err != nil || !bytes.Equal(archive, again) {
+		t.Errorf("the same content makes another archive, or none: %v", err)
+	}
+	zip, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for r := tar.NewReader(zip); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[h.Name] = string(text)
+	}
+	var meta map[string]any
+	if err := yaml.Unmarshal([]byte(files["inspec.yml"]), &meta); err != nil {
+		t.Fatal(err)
+	}
+	version, _ := meta["version"].(string)
+	delete(files, "inspec.yml")
+	if diff := cmp.Diff(map[string]string{"controls/web.rb": "control 'a'", "controls/more.rb": "control 'b'", "libraries/x.rb": "class X", "files/a.json": "{}"}, files); diff != "" {
+		t.Error(diff)
+	}
+	if meta["name"] != "agent_edge_shop_mine" || !strings.HasPrefix(version, "1.0.0+") || meta["supports"] == nil {
+		t.Errorf("inspec.yml %v", meta)
+	}
+	cm.Data["web.rb"] = "control 'c'"
+	if other, err := Pack(cm, "agent_edge_"); err != nil || bytes.Equal(archive, other) {
+		t.Errorf("another content: %v", err)
+	}
+	for name, data := range map[string]map[string]string{"no controls": {"inspec.yml": "title: x"}, "no YAML": {"a.rb": "", "inspec.yml": "{"}} {
+		cm.Data = data
+		if _, err := Pack(cm, ""); err == nil {
+			t.Errorf("%s: packed", name)
+		}
+	}
+}
+
+func TestScanStatus_show(t *testing.T) {
+	at := time.Date(2026, 11, 22, 12, 0, 0, 5, time.UTC)
+	stamp := &metav1.Time{Time: at.Truncate(time.Second)}
+	var st ScanStatus
+	conditions := func() map[string]string {
+		out := map[string]string{}
+		for _, c := range st.Conditions {
+			out[c.Type] = string(c.Status) + " " + c.Reason
+		}
+		return out
+	}
+	st.show(State{ID: "1", Status: "queued", Reason: "the agent is busy"}, 1)
+	if diff := cmp.Diff(map[string]string{"Accepted": "True Asked", "Finished": "False Queued"}, conditions()); diff != "" {
+		t.Error(diff)
+	}
+	st.show(State{ID: "1", Status: "completed", Outcome: "failed", Method: "exec", Controls: Controls{Passed: 3, Failed: 2}, Findings: []string{"too few"}, Started: at, Finished: at, Final: true}, 1)
+	want := ScanStatus{
+		ObservedGeneration: 1, ScanID: "1", Phase: "Completed", Outcome: "failed", Method: "exec",
+		Controls: &Controls{Passed: 3, Failed: 2}, Findings: []string{"too few"}, StartedAt: stamp, FinishedAt: stamp,
+	}
+	if diff := cmp.Diff(want, st, cmpopts.IgnoreFields(ScanStatus{}, "Conditions")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]string{"Accepted": "True Asked", "Finished": "True Completed", "Passed": "False Failed"}, conditions()); diff != "" {
+		t.Error(diff)
+	}
+	st = ScanStatus{}
+	st.show(State{Status: "error", Reason: "no such profile", Final: true}, 1)
+	if diff := cmp.Diff(map[string]string{"Accepted": "False Refused", "Finished": "True Error"}, conditions()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestDefinitions holds the definitions in deploy/crds against the Go types: the
+// API server drops what a definition doesn't have.
+func TestDefinitions(t *testing.T) {
+	for file, kind := range map[string]any{"scans.yaml": Scan{}, "scanpolicies.yaml": ScanPolicy{}} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "crds", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var definition struct {
+			Spec struct {
+				Versions []struct {
+					Name   string
+					Schema struct {
+						OpenAPIV3Schema struct {
+							Properties map[string]struct{ Properties map[string]any }
+						}
+					}
+				}
+			}
+		}
+		if err := yaml.Unmarshal(text, &definition); err != nil {
+			t.Fatal(err)
+		}
+		version := definition.Spec.Versions[0]
+		if version.Name != GroupVersion.Version {
+			t.Errorf("%s: version %s", file, version.Name)
+		}
+		for part, schema := range version.Schema.OpenAPIV3Schema.Properties {
+			want, got := map[string]bool{}, map[string]bool{}
+			field, _ := reflect.TypeOf(kind).FieldByName(strings.ToUpper(part[:1]) + part[1:])
+			members(field.Type, want)
+			for name := range schema.Properties {
+				got[name] = true
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: %s of the type (-) and the definition (+): %s", file, part, diff)
+			}
+		}
+	}
+}
+
+func members(t reflect.Type, into map[string]bool) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" {
+			members(f.Type, into)
+			continue
+		}
+		into[name] = true
+	}
+}
+
+func TestScan_JSON(t *testing.T) {
+	const text = `{"metadata":{"name":"a"},"spec":{"target":{"pod":"p","container":"c"},"profile":{"name":"base"},"inputs":{"n":1}}}`
+	var s Scan
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.Marshal(s.DeepCopyObject())
+	if err != nil || string(out) != text {
+		t.Errorf("%s, %v", out, err)
+	}
+}

@@ -1,0 +1,67 @@
+package scan
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// MaxAgentProfile bounds the archive of a profile that an agent hands in; a
+// ConfigMap has a MiB at most.
+const MaxAgentProfile = 2 << 20
+
+// Ask is Create for what somebody in an agent's cluster wants of it: a container
+// there, by no callback and before nobody else. RequestedBy says who, and the
+// key's name is the agent's own.
+func (q *Queue) Ask(ctx context.Context, peer fleet.Peer, r Request) (Scan, error) {
+	r.Target.Agent, r.Callback, r.Permit = peer.Agent, nil, nil
+	switch {
+	case r.Target.Kind() != KindContainer:
+		return Scan{}, invalid("target", "must be a container of the cluster")
+	case r.Priority == High:
+		return Scan{}, invalid("options.priority", "high is for the hub's operators")
+	}
+	r.RequestedBy = "agent:" + string(peer.Agent) + " " + cut(r.RequestedBy)
+	r.Key.Caller = "agent:" + string(peer.Agent)
+	return q.Create(ctx, r)
+}
+
+// Asked returns a scan of the peer's cluster, or ErrNotFound.
+func (q *Queue) Asked(ctx context.Context, peer fleet.Peer, id ID) (Scan, error) {
+	s, err := q.Get(ctx, id)
+	if err == nil && s.Request.Target.Agent != peer.Agent {
+		return Scan{}, fmt.Errorf("scan %s: %w", id, ErrNotFound)
+	}
+	return s, err
+}
+
+// AgentProfiles is what the names of an agent's own profiles begin with, so that
+// they are never mistaken for others.
+func AgentProfiles(agent fleet.AgentName) string { return "agent_" + string(agent) + "_" }
+
+// TakeProfile stores a profile of the peer's own, and answers its reference.
+func (q *Queue) TakeProfile(ctx context.Context, peer fleet.Peer, archive io.Reader) (ref string, err error) {
+	text, err := io.ReadAll(io.LimitReader(archive, MaxAgentProfile+1))
+	if err != nil {
+		return "", err
+	}
+	if len(text) > MaxAgentProfile {
+		return "", invalid("", "the profile has more than %d bytes", MaxAgentProfile)
+	}
+	c := q.cfg.Catalogue
+	p, err := c.cfg.ReadProfile(ctx, bytes.NewReader(text))
+	if err != nil {
+		return "", invalid("", "%s", cut(err.Error()))
+	}
+	if prefix := AgentProfiles(peer.Agent); !strings.HasPrefix(p.Name, prefix) {
+		return "", invalid("", "inspec.yml: the name %q must begin with %s", p.Name, prefix)
+	}
+	if p, _, err = c.Upload(ctx, bytes.NewReader(text), "agent:"+string(peer.Agent)); err != nil {
+		return "", err
+	}
+	return p.Name + "@" + p.Version, nil
+}
