@@ -81,7 +81,7 @@ func (a *Agent) openInsights() (err error) {
 	if err != nil {
 		return err
 	}
-	a.collect, err = ingest.Handler(ingest.Config{Secret: key, Spool: a.insights, Logger: a.component("ingest")})
+	a.collect, err = ingest.Handler(ingest.Config{Secret: key, Spool: a.insights, NoHub: a.cfg.hubless(), Logger: a.component("ingest")})
 	return err
 }
 

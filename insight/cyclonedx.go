@@ -52,8 +52,11 @@ func (p *bomParser) document() error {
 	if _, err := p.dec.Token(); err != nil {
 		return err
 	}
-	if _, err := p.dec.Token(); !errors.Is(err, io.EOF) {
+	switch _, err := p.dec.Token(); {
+	case err == nil:
 		return Invalidf("something follows the document's end")
+	case !errors.Is(err, io.EOF):
+		return err
 	}
 	return nil
 }

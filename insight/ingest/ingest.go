@@ -2,10 +2,11 @@
 // HTTP, as Lagoon's insights-remote takes them on port 8888, answer for
 // answer. A 200 means that the message is in the spool, on the disk.
 //
-// Besides, POST /sboms?service=NAME[&build=NAME] takes a CycloneDX document
-// and POST /images?… an image inspect, plain or gzipped, of the namespace
-// that the token names. They pass through in constant memory and are judged
-// at the hub.
+// Besides, POST /sboms?service=NAME[&build=NAME] takes an SBOM (CycloneDX in
+// JSON or XML, SPDX in JSON) and POST /images?… an image inspect, plain or
+// gzipped, of the namespace that the token names. They pass through in constant
+// memory and are judged on the way: one that is damaged, or isn't what it should
+// be, is a 400 that names the place.
 //
 // Where insights-remote answers badly we differ: a missing token is a 401 and
 // not an empty 500; "Bearer " before the token is accepted; a body has a
@@ -52,7 +53,9 @@ type Config struct {
 	Spool       Spool
 	MaxBody     int64
 	MaxDocument int64
-	Logger      *slog.Logger
+	// NoHub tells that there is only Lagoon's broker, which takes fewer formats.
+	NoHub  bool
+	Logger *slog.Logger
 }
 
 // Handler serves /facts, /problems, /sboms and /images.
@@ -74,8 +77,8 @@ func Handler(cfg Config) (http.Handler, error) {
 	mux.HandleFunc("DELETE /facts/{source}/{service}", h.with(cfg.MaxBody, direct(deletion(lagoon.TypeDeleteFacts))))
 	mux.HandleFunc("DELETE /problems/{source}", h.with(cfg.MaxBody, direct(deletion(lagoon.TypeDeleteProblems))))
 	mux.HandleFunc("DELETE /problems/{source}/{service}", h.with(cfg.MaxBody, direct(deletion(lagoon.TypeDeleteProblems))))
-	mux.HandleFunc("POST /sboms", h.with(cfg.MaxDocument, document(lagoon.TypeSBOM, "sbom-gz", ".cyclonedx.json.gz")))
-	mux.HandleFunc("POST /images", h.with(cfg.MaxDocument, document(lagoon.TypeInspect, "image-gz", ".image-inspect.json.gz")))
+	mux.HandleFunc("POST /sboms", h.with(cfg.MaxDocument, h.document(lagoon.TypeSBOM, "sbom-gz", sboms)))
+	mux.HandleFunc("POST /images", h.with(cfg.MaxDocument, h.document(lagoon.TypeInspect, "image-gz", images)))
 	return mux, nil
 }
 
@@ -90,19 +93,24 @@ type answer struct {
 
 func (a *answer) Error() string { return a.message }
 
-// maker makes the message of a request by the bearer of a token: what writes
-// it.
-type maker func(*http.Request, lagoon.Namespace) (write func(io.Writer) error, err error)
+// message is what is spooled of a request: its kind there, and what writes it.
+type message struct {
+	kind  string
+	write func(io.Writer) error
+}
+
+// maker makes the message of a request by the bearer of a token.
+type maker func(*http.Request, lagoon.Namespace) (message, error)
 
 // direct is a maker of a message that is small.
-func direct(message func(*http.Request, lagoon.Namespace) (any, error)) maker {
-	return func(r *http.Request, ns lagoon.Namespace) (func(io.Writer) error, error) {
-		m, err := message(r, ns)
+func direct(content func(*http.Request, lagoon.Namespace) (any, error)) maker {
+	return func(r *http.Request, ns lagoon.Namespace) (message, error) {
+		m, err := content(r, ns)
 		if err != nil {
-			return nil, err
+			return message{}, err
 		}
 		b, err := json.Marshal(m)
-		return func(w io.Writer) error { _, err := w.Write(b); return err }, err
+		return message{insight.SpoolKind, func(w io.Writer) error { _, err := w.Write(b); return err }}, err
 	}
 }
 
@@ -137,14 +145,14 @@ func (h *handler) serve(r *http.Request, make maker) error {
 	if err != nil {
 		return &answer{http.StatusUnauthorized, "unauthorized", err.Error()}
 	}
-	write, err := make(r, ns)
+	m, err := make(r, ns)
 	if err != nil {
 		return err
 	}
-	switch err := h.put(r.Context(), write); {
+	switch err := h.put(r.Context(), m); {
 	case errors.Is(err, spool.ErrFull):
 		h.cfg.Logger.Warn("insight refused, the spool is full", "namespace", ns.Name, "error", err)
-		return &answer{http.StatusServiceUnavailable, "Unable to store incoming data", "the agent's spool is full, since the hub doesn't take what it holds; try again later"}
+		return &answer{http.StatusServiceUnavailable, "Unable to store incoming data", "the agent's spool is full, since what it holds isn't taken from it; try again later"}
 	case errors.Is(err, spool.ErrTooLarge):
 		return &answer{http.StatusRequestEntityTooLarge, "Unable to store incoming data", "larger than the agent's whole spool"}
 	default:
@@ -154,7 +162,7 @@ func (h *handler) serve(r *http.Request, make maker) error {
 
 // put spools a message while it is written. The body is read by the handler's
 // own goroutine, since nobody may read it once the handler has returned.
-func (h *handler) put(ctx context.Context, write func(io.Writer) error) error {
+func (h *handler) put(ctx context.Context, m message) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return err
@@ -162,11 +170,11 @@ func (h *handler) put(ctx context.Context, write func(io.Writer) error) error {
 	pr, pw := io.Pipe()
 	stored := make(chan error, 1)
 	go func() {
-		err := h.cfg.Spool.Put(ctx, id.String(), insight.SpoolKind, pr)
+		err := h.cfg.Spool.Put(ctx, id.String(), m.kind, pr)
 		pr.CloseWithError(errStopped) // unblocks write where the spool has had enough
 		stored <- err
 	}()
-	pw.CloseWithError(write(pw))
+	pw.CloseWithError(m.write(pw))
 	return <-stored
 }
 
