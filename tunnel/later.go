@@ -15,7 +15,7 @@ type streamKey struct{}
 
 // Later answers a request in f, which goes on after the handler has returned.
 // It is for an answer that may be long in coming: a handler that waits holds
-// two goroutines and its server's buffers, about 25 KiB, and f a goroutine.
+// two goroutines and its server's buffers, about 20 KiB, and f a goroutine.
 //
 // The handler must have read the body, written nothing and return at once.
 // The context of f has no values; it is done when the answer is of no use any

@@ -78,13 +78,13 @@ func Open(dir string) (*Folder, error) {
 		return nil, err
 	}
 	f := &Folder{dir: dir, syncing: make(chan struct{}, syncs)}
-	return f, f.removeHalfWritten(time.Now().Add(-time.Hour))
+	return f, removeHalfWritten(dir, time.Now().Add(-time.Hour))
 }
 
 // removeHalfWritten removes the temporary files that nobody has written to
 // since before.
-func (f *Folder) removeHalfWritten(before time.Time) error {
-	left, err := filepath.Glob(filepath.Join(f.dir, "tmp-*"))
+func removeHalfWritten(dir string, before time.Time) error {
+	left, err := filepath.Glob(filepath.Join(dir, "tmp-*"))
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (f *Folder) Has(d Digest) (bool, error) {
 // further back than any transaction takes that names a document just put.
 // What was left half written before that time goes too.
 func (f *Folder) Sweep(before time.Time, keep func(Digest) (bool, error)) (int, error) {
-	if err := f.removeHalfWritten(before); err != nil {
+	if err := removeHalfWritten(f.dir, before); err != nil {
 		return 0, err
 	}
 	entries, err := os.ReadDir(f.dir)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"reeve.dev/reeve/store/blob"
+	"reeve.dev/reeve/store/blob/blobtest"
 )
 
 const (
@@ -89,7 +90,27 @@ func TestFolder_Put_leavesNothingOnError(t *testing.T) {
 }
 
 func TestOpen_removesWhatACrashLeft(t *testing.T) {
-	_, dir := open(t)
+	t.Run("folder", func(t *testing.T) {
+		removesWhatACrashLeft(t, func(dir string) {
+			if _, err := blob.Open(dir); err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+	t.Run("bucket", func(t *testing.T) {
+		removesWhatACrashLeft(t, func(dir string) {
+			b, err := blob.OpenBucket(t.Context(), blobtest.Start(t).URL, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Close()
+		})
+	})
+}
+
+func removesWhatACrashLeft(t *testing.T, open func(dir string)) {
+	t.Helper()
+	dir := t.TempDir()
 	old, young := filepath.Join(dir, "tmp-1"), filepath.Join(dir, "tmp-2")
 	for _, path := range []string{old, young} {
 		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
@@ -100,9 +121,7 @@ func TestOpen_removesWhatACrashLeft(t *testing.T) {
 	if err := os.Chtimes(old, past, past); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := blob.Open(dir); err != nil {
-		t.Fatal(err)
-	}
+	open(dir)
 	if got := files(t, dir); len(got) != 1 || got[0] != "tmp-2" {
 		t.Errorf("left: %q; want the young one, which another process may be writing", got)
 	}

@@ -49,9 +49,13 @@ func ValidateBucketURL(rawURL string) error {
 
 // OpenBucket opens the bucket that an s3:// URL names, as gocloud.dev's s3blob
 // has it, and makes sure that it may be used. What is put is collected in
-// scratch first, a folder of the caller's own.
+// scratch first, a folder of the caller's own, and what an earlier process left
+// there half written is removed.
 func OpenBucket(ctx context.Context, rawURL, scratch string) (*Bucket, error) {
 	if err := ValidateBucketURL(rawURL); err != nil {
+		return nil, err
+	}
+	if err := removeHalfWritten(scratch, time.Now().Add(-time.Hour)); err != nil {
 		return nil, err
 	}
 	b, err := blob.OpenBucket(ctx, rawURL)
