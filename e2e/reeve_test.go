@@ -55,6 +55,7 @@ func TestReeve(t *testing.T) {
 		{"revoked", w.revoked},
 		{"scale", w.scale},
 		{"the watch lasts", w.watchLasts},
+		{"pipelines", w.pipelines},
 	} {
 		if !t.Run(step.name, step.run) {
 			t.Fatal("the next steps need this one")

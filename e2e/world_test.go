@@ -105,6 +105,7 @@ caDir: %[1]s/ca
 listen: {api: "127.0.0.1:%[2]s", services: "127.0.0.1:%[3]s", metrics: "127.0.0.1:0"}
 sinks: [{name: e2e, type: rpc, endpoint: %[4]q, caFile: %[5]q}]
 scan: {leaseFor: 3s}
+remediation: [{hook: note, namespaces: [shop]}]
 %[6]s`, w.dir, api, services, w.sink.addr, w.sink.ca, accessRules))
 	w.write("insights-secret", "not so secret")
 	w.write("agent.yaml", fmt.Sprintf(`
@@ -116,6 +117,7 @@ services:
 - {type: kubernetes, name: cluster, kubeConfig: %[3]s}
 - {type: x-web, name: web, url: "http://%[4]s", annotations: {uiUrl: "https://web.example"}, credentials: {type: bearer, tokenEnv: WEB_TOKEN}}
 insights: {listen: "127.0.0.1:%[5]s", tokenSecretFile: %[1]s/insights-secret, configMaps: true, tokens: true}
+remediation: {hooks: [{name: note, namespaces: [shop], object: pod, annotate: {reeve.dev/compliance: "{outcome}"}, label: {reeve.dev/deny: "true"}}]}
 metrics: ""
 `, w.dir, w.api, w.k.Kubeconfig, w.web.Addr(), ingest))
 }

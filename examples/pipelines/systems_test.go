@@ -510,6 +510,9 @@ func (m manifest) job(t *testing.T, w *world, name, form string, fill func(strin
 		if c.Image != image {
 			t.Fatalf("%s: image %s", name, c.Image)
 		}
+		if want := fmt.Sprintf("k8s-container://%s/%s/%s", w.Vars["TARGET_NAMESPACE"], w.Vars["TARGET_POD"], w.Vars["TARGET_CONTAINER"]); args[1] != want {
+			t.Fatalf("%s: target %s, want %s", name, args[1], want)
+		}
 		out.env["SCAN_ARGS"] = strings.Join(args, "\n")
 		// The target and threshold of the world in place of those of a pod.
 		args = []string{"sh", "-c", `
@@ -519,7 +522,7 @@ func (m manifest) job(t *testing.T, w *world, name, form string, fill func(strin
 			set -f; IFS='
 '
 			set -- $SCAN_ARGS
-			target=${TARGET:-$2}; shift 2
+			target=${TARGET:-k8s-container://$TARGET_NAMESPACE/$TARGET_POD/$TARGET_CONTAINER}; shift 2
 			"$REEVE" scan "$target" "$@" --threshold "${THRESHOLD:-moderate}"`}
 	}
 	out.steps = []step{{args: args}}
@@ -607,6 +610,9 @@ var cronLine = regexp.MustCompile(`(?m)^\d+ \d+ \* \* \* (.*ci/reeve-(\w+)\.sh)$
 func cron(t *testing.T, w *world) (jobs []job) {
 	var env strings.Builder
 	for k, v := range w.Vars {
+		if strings.HasPrefix(k, "TARGET_") {
+			continue // the world's to say
+		}
 		fmt.Fprintf(&env, "%s='%s'\n", k, v)
 	}
 	for _, m := range cronLine.FindAllStringSubmatch(read(t, "cron/crontab"), -1) {

@@ -4,7 +4,7 @@
 # It needs curl and jq, and no way into the cluster.
 #
 #   REEVE_HUB            https://HOST:8443
-#   REEVE_TOKEN          an API token with the role scanner: `reeve token create`
+#   REEVE_TOKEN          `reeve token create --kind api --name ci --role scanner`
 #   REEVE_CA             file with the hub's CA; without it the system's
 #   REEVE_AGENT          the agent; may be left out while there is only one
 #   BUILD_KEY            names this build, so that a step that is repeated gets the
