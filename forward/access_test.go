@@ -298,7 +298,14 @@ func TestHub_answerWithin(t *testing.T) {
 	if resp.StatusCode != 504 || !strings.Contains(body, "within the 200ms that quick allows") {
 		t.Errorf("%s %s", resp.Status, body)
 	}
-	if resp, body := do(t, b.client, request(t, "GET", b.URL, nil)); resp.StatusCode != 200 || body != "first second" {
+	resp, body = do(t, b.client, request(t, "GET", b.URL, nil))
+	for range 20 {
+		if resp.StatusCode != 504 { // which it may be on a machine that is busy
+			break
+		}
+		resp, body = do(t, b.client, request(t, "GET", b.URL, nil))
+	}
+	if resp.StatusCode != 200 || body != "first second" {
 		t.Errorf("%s %s", resp.Status, body)
 	}
 }

@@ -67,14 +67,19 @@ func kubelet(w http.ResponseWriter, r *http.Request) {
 	<-conn.CloseChan()
 }
 
-// session shows the size that comes, and what is typed.
+// session shows the size that comes, and what is typed, in whatever order they
+// arrive.
 func session(in io.Reader, out, _, status io.Writer, resize io.Reader) {
+	typed := make(chan []byte, 1)
+	go func() {
+		p := make([]byte, 100)
+		n, _ := in.Read(p)
+		typed <- p[:n]
+	}()
 	size := make([]byte, 100)
 	n, _ := resize.Read(size)
 	fmt.Fprintf(out, "%s\r\n", bytes.TrimSpace(size[:n]))
-	typed := make([]byte, 100)
-	n, _ = in.Read(typed)
-	out.Write(typed[:n])
+	out.Write(<-typed)
 	io.WriteString(status, `{"metadata":{},"status":"Success"}`)
 	for _, w := range []io.Writer{out, status} {
 		if c, ok := w.(io.Closer); ok {
