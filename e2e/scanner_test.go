@@ -46,6 +46,7 @@ func TestScanner(t *testing.T) {
 		{"a namespace that allows nothing", s.restricted},
 		{"nothing is asked that needn't be", s.audited},
 		{"a new image", s.newImage},
+		{"objects of the cluster", s.objects},
 		{"killed at each step", s.killed},
 	} {
 		if !t.Run(step.name, step.run) {
@@ -126,6 +127,9 @@ func newScanner(t *testing.T, w *world) *scanner {
 	if err := w.k.Apply(w.ctx, string(rbac)+"---"+scannerPods); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := w.k.Kubectl(w.ctx, "", "apply", "-f", "../deploy/crds"); err != nil {
+		t.Fatal(err)
+	}
 	for _, pod := range []string{"shop/plain", "shop/shared", "strict/bare"} {
 		ns, name, _ := strings.Cut(pod, "/")
 		if _, err := w.k.Kubectl(w.ctx, "", "wait", "-n", ns, "--for=condition=Ready", "pod/"+name, "--timeout=60s"); err != nil {
@@ -148,7 +152,7 @@ current-context: e2e
 dataDir: %[1]s/scanner
 hub: {url: %[2]q}
 kubeconfig: %[1]s/scanner.kubeconfig
-scan: {ephemeral: {image: %[3]q, pullPolicy: Never}}
+scan: {ephemeral: {image: %[3]q, pullPolicy: Never}, resources: true}
 events: {deployed: true}
 metrics: ""
 `, w.dir, w.api, scannerImage))
@@ -359,6 +363,9 @@ func (s *scanner) audited(t *testing.T) {
 		if o.Resource == "" {
 			what = e.Verb + " " + e.URI
 		}
+		if o.Namespace == "" && slices.Contains([]string{"pods", "scans", "scanpolicies"}, o.Resource) && (e.Verb == "list" || e.Verb == "watch") {
+			continue // events.deployed and scan.resources
+		}
 		switch user := strings.TrimPrefix(e.User.Username, "system:serviceaccount:"); {
 		case user == "reeve:reeve-agent":
 			asked["agent"][what] = true
@@ -538,6 +545,134 @@ func (s *scanner) newImage(t *testing.T) {
 	if all := scans(); len(all) != 2 {
 		t.Errorf("%d scans of two images: %+v", len(all), all)
 	}
+}
+
+// objects: a Scan is carried out once and shows how it stands; a ScanPolicy
+// leads to scans; what is wrong with either is refused, or said in its status.
+func (s *scanner) objects(t *testing.T) {
+	apply := func(manifest string) error { return s.w.k.Apply(s.w.ctx, manifest) }
+	for name, bad := range map[string]string{
+		"two profiles":     `{pod: plain, container: web}, profile: {name: a, configMap: b}}`,
+		"no profile":       `{pod: plain, container: web}, profile: {}}`,
+		"no container":     `{pod: plain}, profile: {name: a}}`,
+		"another method":   `{pod: plain, container: web}, profile: {name: a}, method: telepathy}`,
+		"too long a while": `{pod: plain, container: web}, profile: {name: a}, timeoutSeconds: 86400}`,
+	} {
+		if err := apply("{apiVersion: reeve.dev/v1alpha1, kind: Scan, metadata: {name: bad, namespace: shop}, spec: {target: " + bad + "}"); err == nil {
+			t.Errorf("%s: was taken", name)
+		}
+	}
+	if err := apply("{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: bad, namespace: shop}, spec: {profile: {name: a}}}"); err == nil || !strings.Contains(err.Error(), "say when") {
+		t.Errorf("a policy that says not when: %v", err)
+	}
+	if err := apply(`
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: own, namespace: shop}
+data:
+  users.rb: |
+    control 'users' do
+      describe file('/etc/passwd') do
+        its('content') { should match(/toor/) }
+      end
+    end
+---
+{apiVersion: reeve.dev/v1alpha1, kind: Scan, metadata: {name: by-name, namespace: shop}, spec: {target: {pod: plain, container: bare}, profile: {name: container-baseline}, threshold: moderate}}
+---
+{apiVersion: reeve.dev/v1alpha1, kind: Scan, metadata: {name: by-map, namespace: shop}, spec: {target: {pod: plain, container: web}, profile: {configMap: own}, method: exec}}
+---
+{apiVersion: reeve.dev/v1alpha1, kind: Scan, metadata: {name: unknown, namespace: shop}, spec: {target: {pod: plain, container: web}, profile: {name: nope}}}
+---
+{apiVersion: reeve.dev/v1alpha1, kind: Scan, metadata: {name: no-map, namespace: shop}, spec: {target: {pod: plain, container: web}, profile: {configMap: nope}}}
+`); err != nil {
+		t.Fatal(err)
+	}
+	type status struct {
+		Phase, Outcome, Reason, Method, ScanID string
+		Controls                               struct{ Passed, Failed int }
+		Conditions                             []struct{ Type, Status, Message string }
+	}
+	shown := func(kind, name string) (st status, conditions string, err error) {
+		var o struct{ Status status }
+		err = s.w.k.JSON(s.w.ctx, &o, "get", kind, name, "-n", namespace)
+		var words []string
+		for _, c := range o.Status.Conditions {
+			words = append(words, c.Type+"="+c.Status)
+		}
+		slices.Sort(words)
+		return o.Status, strings.Join(words, " "), err
+	}
+	for name, want := range map[string]struct{ phase, outcome, method, conditions, reason string }{
+		"by-name": {"Completed", "failed", "ephemeral", "Accepted=True Finished=True Passed=False", ""},
+		"by-map":  {"Completed", "passed", "exec", "Accepted=True Finished=True Passed=True", ""},
+		"unknown": {"Error", "", "", "Accepted=False Finished=True", "nope"},
+		"no-map":  {"Error", "", "", "Accepted=False Finished=True", "nope"},
+	} {
+		s.w.await(t, "Scan "+name+" is over", func() (bool, error) {
+			st, _, err := shown("scan", name)
+			return st.Phase == "Completed" || st.Phase == "Error", err
+		})
+		st, conditions, err := shown("scan", name)
+		if err != nil || st.Phase != want.phase || st.Outcome != want.outcome || st.Method != want.method || conditions != want.conditions || !strings.Contains(st.Reason, want.reason) {
+			t.Errorf("%s: %+v %q, %v", name, st, conditions, err)
+		}
+	}
+	if err := apply("{apiVersion: reeve.dev/v1alpha1, kind: Scan, metadata: {name: by-map, namespace: shop}, spec: {target: {pod: plain, container: web}, profile: {name: other}, method: exec}}"); err == nil || !strings.Contains(err.Error(), "can't be changed") {
+		t.Errorf("a Scan was changed: %v", err)
+	}
+	out, err := s.w.k.Kubectl(s.w.ctx, "", "get", "scans.reeve.dev", "-n", namespace)
+	if err != nil || !strings.Contains(out, "by-name   plain   Completed   failed") {
+		t.Errorf("kubectl get scans: %v\n%s", err, out)
+	}
+
+	before := s.count(t, "")
+	if err := apply(`
+{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: new, namespace: shop}, spec: {selector: {matchLabels: {app: late}}, profile: {configMap: own}, onDeploy: true}}
+---
+{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: nightly, namespace: shop}, spec: {profile: {name: container-baseline}, schedule: "0 3 * * *", timeZone: Europe/Vienna, jitterSeconds: 60}}
+---
+{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: wrong, namespace: shop}, spec: {profile: {name: container-baseline}, schedule: "never"}}
+`); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"new": "Accepted=True", "nightly": "Accepted=True", "wrong": "Accepted=False"} {
+		s.w.await(t, "ScanPolicy "+name+" is judged", func() (bool, error) {
+			_, conditions, err := shown("scanpolicy", name)
+			return conditions == want, err
+		})
+	}
+	if err := apply(`
+apiVersion: v1
+kind: Pod
+metadata: {name: late, namespace: shop, labels: {app: late}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: web, image: "reeve.test/web:1", imagePullPolicy: Never}
+`); err != nil {
+		t.Fatal(err)
+	}
+	s.w.await(t, "the scan of the policy", func() (bool, error) { return s.count(t, "late") == 1, nil })
+	if n := s.count(t, ""); n != before+1 {
+		t.Errorf("%d scans came of one pod", n-before)
+	}
+}
+
+// count is how many scans of the namespace there are, or of one of its pods.
+func (s *scanner) count(t *testing.T, pod string) (n int) {
+	t.Helper()
+	var page struct {
+		Items []struct{ Target struct{ Pod string } }
+	}
+	if _, err := s.w.call(http.MethodGet, "/scans?limit=500&namespace="+namespace, nil, &page); err != nil {
+		t.Fatal(err)
+	}
+	for _, item := range page.Items {
+		if pod == "" || item.Target.Pod == pod {
+			n++
+		}
+	}
+	return n
 }
 
 // gate is a way to the API server on which something can be done at a moment.
