@@ -43,7 +43,12 @@ func (r *request) get(path string, query url.Values, v any) error {
 }
 
 func (r *request) read(path string, query url.Values, decode func(io.Reader) error) error {
-	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, "/api/v1"+path, nil)
+	return r.readAt("/api/v1"+path, query, decode)
+}
+
+// readAt is read of any path that the API serves.
+func (r *request) readAt(path string, query url.Values, decode func(io.Reader) error) error {
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}

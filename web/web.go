@@ -57,7 +57,7 @@ type Config struct {
 }
 
 // Handler serves the page at /. Everything is for callers that the API knows,
-// but for the script, the style and how to log in.
+// but for the script, the style, the API's description and how to log in.
 func Handler(cfg Config) http.Handler {
 	h := &handler{cfg: cfg, views: map[string]*template.Template{}, assets: map[string]string{}}
 	mux := http.NewServeMux()
@@ -68,6 +68,7 @@ func Handler(cfg Config) http.Handler {
 	mux.Handle("GET /scans/{id}", h.view(h.scan))
 	mux.Handle("GET /insights", h.view(h.insights))
 	mux.Handle("GET /alerts", h.view(h.alerts))
+	mux.Handle("GET /docs", h.docs())
 	mux.Handle("/", h.view(func(*request) (*page, error) {
 		return nil, &problem{Status: http.StatusNotFound, Title: "Not Found", Detail: "There is no such page."}
 	}))
@@ -150,20 +151,25 @@ func (h *handler) view(build func(*request) (*page, error)) http.Handler {
 		if err != nil {
 			p = h.failed(req, err)
 		}
-		p.Caller, p.Version, p.Path = caller, h.cfg.Version, r.URL.Path
-		var text bytes.Buffer
-		if err := h.views[p.View].Execute(&text, p); err != nil {
-			h.cfg.Logger.ErrorContext(r.Context(), "make a page", "view", p.View, "error", err)
-			http.Error(w, "The hub couldn't make this page; its log says why.", http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-		if p.Status != 0 {
-			w.WriteHeader(p.Status)
-		}
-		w.Write(text.Bytes())
+		h.show(w, r, p, caller)
 	})
+}
+
+// show answers with a page.
+func (h *handler) show(w http.ResponseWriter, r *http.Request, p *page, caller *api.Caller) {
+	p.Caller, p.Version, p.Path = caller, h.cfg.Version, r.URL.Path
+	var text bytes.Buffer
+	if err := h.views[p.View].Execute(&text, p); err != nil {
+		h.cfg.Logger.ErrorContext(r.Context(), "make a page", "view", p.View, "error", err)
+		http.Error(w, "The hub couldn't make this page; its log says why.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if p.Status != 0 {
+		w.WriteHeader(p.Status)
+	}
+	w.Write(text.Bytes())
 }
 
 // failed is the page that says what went wrong and what to do.
