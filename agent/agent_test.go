@@ -79,7 +79,7 @@ func TestAgent_Run_withoutAHub(t *testing.T) {
 			t.Errorf("%s: %s, want %d", path, resp.Status, want)
 		}
 	}
-	jwt, err := lagoon.NewToken([]byte(secret), lagoon.Namespace{Name: "shop", EnvironmentID: "7", ProjectName: "shop", EnvironmentName: "main"})
+	jwt, err := lagoon.NewToken([]byte(secret), lagoon.Namespace{Name: "shop", EnvironmentID: "7", ProjectName: "shop", EnvironmentName: "main"}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/metadata"
@@ -33,23 +35,58 @@ func (a *Agent) watchCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("insights: %w", err)
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	var work []func(context.Context) error
 	if cfg.ConfigMaps {
-		watcher := insightkube.NewWatcher(insightkube.Config{
-			Client: client, Metadata: meta, Spool: a.insights, BurnAfterReading: cfg.BurnAfterReading, Logger: a.component("configmaps"),
-		})
-		group.Go(func() error { return watcher.Run(ctx) })
+		burnAt, err := cfg.burnAt()
+		if err != nil {
+			return err
+		}
+		work = append(work, insightkube.NewWatcher(insightkube.Config{
+			Client: client, Metadata: meta, Spool: a.insights, BurnAfterReading: cfg.BurnAfterReading, BurnAt: burnAt,
+			DeferFor: cfg.DeferFor, MaxRetries: cfg.MaxRetries, Concurrent: cfg.Concurrent,
+			ToCore: insightkube.ToCore{All: cfg.BrokerAll, Only: a.cfg.hubless()}, Logger: a.component("configmaps"),
+		}).Run)
 	}
 	if cfg.Tokens {
 		key, err := cfg.secret()
 		if err != nil {
 			return err
 		}
-		maker, err := insightkube.NewTokenMaker(insightkube.TokenConfig{Client: client, Metadata: meta, Secret: key, Logger: a.component("tokens")})
+		maker, err := insightkube.NewTokenMaker(insightkube.TokenConfig{
+			Client: client, Metadata: meta, Secret: key, TargetLabel: cfg.TokenLabel, Life: cfg.TokenLife, Logger: a.component("tokens"),
+		})
 		if err != nil {
 			return err
 		}
-		group.Go(func() error { return maker.Run(ctx) })
+		work = append(work, maker.Run)
 	}
-	return group.Wait()
+	together := func(ctx context.Context) error {
+		group, ctx := errgroup.WithContext(ctx)
+		for _, run := range work {
+			group.Go(func() error { return run(ctx) })
+		}
+		return group.Wait()
+	}
+	if cfg.Leader.Lease == "" {
+		return together(ctx)
+	}
+	leases, err := insightkube.NewLeases(config)
+	if err != nil {
+		return fmt.Errorf("insights.leader: %w", err)
+	}
+	leader := insightkube.Leader{
+		Leases: leases, Namespace: cfg.Leader.namespace(), Name: cfg.Leader.Lease, Identity: string(a.instance), Logger: a.component("leader"),
+	}
+	return leader.Run(ctx, together)
+}
+
+// namespace is the pod's unless it is given, and default outside a cluster.
+func (c LeaderConfig) namespace() string {
+	if c.Namespace != "" {
+		return c.Namespace
+	}
+	if text, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace"); err == nil {
+		return strings.TrimSpace(string(text))
+	}
+	return "default"
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -136,8 +137,28 @@ type InsightConfig struct {
 	ConfigMaps bool `yaml:"configMaps"`
 	// Tokens gives each Lagoon namespace a Secret with its token.
 	Tokens bool `yaml:"tokens"`
-	// BurnAfterReading deletes a ConfigMap once it is safe on the disk.
-	BurnAfterReading bool `yaml:"burnAfterReading"`
+	// OldTokenSecretFile and OldTokenSecretEnv name a secret by which tokens are
+	// still taken, but made no more.
+	OldTokenSecretFile string `yaml:"oldTokenSecretFile"`
+	OldTokenSecretEnv  string `yaml:"oldTokenSecretEnv"`
+	// TokenLife is how long a token is good; it is renewed in its Secret when a
+	// third of that is left. 0: for ever.
+	TokenLife time.Duration `yaml:"tokenLife"`
+	// TokenLabel narrows the namespaces that get a token to those that have it.
+	TokenLabel string `yaml:"tokenLabel"`
+	// BurnAfterReading deletes a ConfigMap once it is safe on the disk: at once,
+	// or at the next time of BurnSchedule, a cron line.
+	BurnAfterReading bool   `yaml:"burnAfterReading"`
+	BurnSchedule     string `yaml:"burnSchedule"`
+	// DeferFor is how long a ConfigMap waits that couldn't be taken, MaxRetries
+	// after how many tries it is given up (0: never), and Concurrent how many
+	// are looked at at once.
+	DeferFor   time.Duration `yaml:"deferFor"`
+	MaxRetries int           `yaml:"maxRetries"`
+	Concurrent int           `yaml:"concurrent"`
+	// Leader lets one of several agents of a cluster take the ConfigMaps and
+	// keep the tokens.
+	Leader LeaderConfig `yaml:"leader"`
 	// TLS is the certificate that listen has; none for plain HTTP.
 	TLS TLSConfig `yaml:"tls"`
 	// Broker is Lagoon's, to which everything goes as well as to the hub; or
@@ -148,6 +169,13 @@ type InsightConfig struct {
 	BrokerAll bool `yaml:"brokerAll"`
 	// Spool bounds what waits on the disk.
 	Spool SpoolConfig `yaml:"spool"`
+}
+
+// LeaderConfig names the Lease by which a leader is elected; none without a
+// name. Namespace is the pod's unless it is given.
+type LeaderConfig struct {
+	Lease     string `yaml:"lease"`
+	Namespace string `yaml:"namespace"`
 }
 
 // TLSConfig names a certificate and its key, which are read again when they

@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/robfig/cron/v3"
 
 	"reeve.dev/reeve/insight/amqp"
 	"reeve.dev/reeve/insight/ingest"
+	insightkube "reeve.dev/reeve/insight/kube"
 	"reeve.dev/reeve/insight/lagoon"
 	insightlink "reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/internal/spool"
@@ -81,7 +83,11 @@ func (a *Agent) openInsights() (err error) {
 	if err != nil {
 		return err
 	}
-	a.collect, err = ingest.Handler(ingest.Config{Secret: key, Spool: a.insights, NoHub: a.cfg.hubless(), Logger: a.component("ingest")})
+	old, err := cfg.oldSecrets()
+	if err != nil {
+		return err
+	}
+	a.collect, err = ingest.Handler(ingest.Config{Secret: key, OldSecrets: old, Spool: a.insights, NoHub: a.cfg.hubless(), Logger: a.component("ingest")})
 	return err
 }
 
@@ -119,6 +125,12 @@ func (c InsightConfig) validate() (errs []error) {
 			errs = append(errs, fmt.Errorf("insights.broker.%w", err))
 		}
 	}
+	if _, err := c.burnAt(); err != nil {
+		errs = append(errs, fmt.Errorf("insights.burnSchedule %q: %w", c.BurnSchedule, err))
+	}
+	if c.DeferFor < 0 || c.MaxRetries < 0 || c.Concurrent < 0 || c.TokenLife < 0 {
+		errs = append(errs, errors.New("insights.deferFor, maxRetries, concurrent and tokenLife: they can't be below 0"))
+	}
 	if c.Spool.MaxItems < 0 || c.Spool.MaxBytes < 0 {
 		errs = append(errs, errors.New("insights.spool.maxItems and maxBytes: they must be above 0"))
 	}
@@ -132,6 +144,42 @@ func (c InsightConfig) secret() ([]byte, error) {
 		return nil, fmt.Errorf("insights.tokenSecretFile: %w", err)
 	}
 	return []byte(key), nil
+}
+
+// oldSecrets are those by which tokens are still taken.
+func (c InsightConfig) oldSecrets() ([][]byte, error) {
+	key, err := secret(c.OldTokenSecretFile, c.OldTokenSecretEnv)
+	if err != nil {
+		return nil, fmt.Errorf("insights.oldTokenSecretFile: %w", err)
+	}
+	if key == "" {
+		return nil, nil
+	}
+	return [][]byte{[]byte(key)}, nil
+}
+
+// burnAt has the times at which ConfigMaps are burned; nil for at once.
+func (c InsightConfig) burnAt() (insightkube.Schedule, error) {
+	if c.BurnSchedule == "" {
+		return nil, nil
+	}
+	return cron.ParseStandard(c.BurnSchedule)
+}
+
+// GenerateToken makes the token of a namespace, as the agent does.
+func (c Config) GenerateToken(ns lagoon.Namespace) (string, error) {
+	key, err := c.Insights.secret()
+	if err != nil {
+		return "", err
+	}
+	if len(key) == 0 {
+		return "", errors.New("the secret that tokens are signed with is empty: fill what insights.tokenSecretFile or insights.tokenSecretEnv names")
+	}
+	var end time.Time
+	if c.Insights.TokenLife > 0 {
+		end = time.Now().Add(c.Insights.TokenLife)
+	}
+	return lagoon.NewToken(key, ns, end)
 }
 
 // keyPairFor is how long a certificate is used before its files are read again.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	rabbit "github.com/rabbitmq/amqp091-go"
@@ -41,7 +42,7 @@ func TestBroker(t *testing.T) {
 			t.Errorf("the agent ended with %v", err)
 		}
 	})
-	token, err := lagoon.NewToken([]byte("secret"), lagoon.Namespace{Name: "testNS", EnvironmentID: "777", ProjectName: "Test", EnvironmentName: "Dev"})
+	token, err := lagoon.NewToken([]byte("secret"), lagoon.Namespace{Name: "testNS", EnvironmentID: "777", ProjectName: "Test", EnvironmentName: "Dev"}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

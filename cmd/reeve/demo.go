@@ -344,7 +344,7 @@ func (d *demo) forward(ctx context.Context) error {
 // collect hands facts and an SBOM to the agent, as a workload does, and waits
 // until the hub has them.
 func (d *demo) collect(ctx context.Context) error {
-	token, err := lagoon.NewToken(d.secret, lagoon.Namespace{Name: "demo", EnvironmentID: "1", ProjectName: demoProject, EnvironmentName: "demo"})
+	token, err := lagoon.NewToken(d.secret, lagoon.Namespace{Name: "demo", EnvironmentID: "1", ProjectName: demoProject, EnvironmentName: "demo"}, time.Time{})
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,9 @@ type Spool interface {
 // Config is what the handler works with. Secret and Spool are required.
 type Config struct {
 	// Secret is what the tokens of the namespaces are signed with.
-	Secret      []byte
+	Secret []byte
+	// OldSecrets are further ones by which tokens are still taken.
+	OldSecrets  [][]byte
 	Spool       Spool
 	MaxBody     int64
 	MaxDocument int64
@@ -141,7 +143,7 @@ func (h *handler) with(limit int64, make maker) http.HandlerFunc {
 }
 
 func (h *handler) serve(r *http.Request, make maker) error {
-	ns, err := lagoon.ParseToken(h.cfg.Secret, r.Header.Get("Authorization"))
+	ns, err := lagoon.ParseToken(r.Header.Get("Authorization"), append([][]byte{h.cfg.Secret}, h.cfg.OldSecrets...)...)
 	if err != nil {
 		return &answer{http.StatusUnauthorized, "unauthorized", err.Error()}
 	}

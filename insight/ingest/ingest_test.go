@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -23,7 +24,7 @@ const secret = "secret"
 
 func token(t *testing.T, secret, id string) string {
 	t.Helper()
-	s, err := lagoon.NewToken([]byte(secret), lagoon.Namespace{Name: "testNS", EnvironmentID: id, ProjectName: "Test", EnvironmentName: "Dev"})
+	s, err := lagoon.NewToken([]byte(secret), lagoon.Namespace{Name: "testNS", EnvironmentID: id, ProjectName: "Test", EnvironmentName: "Dev"}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

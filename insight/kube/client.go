@@ -22,6 +22,8 @@ type Client interface {
 	// Secrets lists those that a label selects.
 	Secrets(ctx context.Context, namespace, selector string) ([]corev1.Secret, error)
 	CreateSecret(ctx context.Context, namespace string, secret *corev1.Secret) error
+	// PatchSecret applies a JSON merge patch.
+	PatchSecret(ctx context.Context, namespace, name string, patch []byte) error
 	DeleteSecret(ctx context.Context, namespace, name string, only metav1.Preconditions) error
 }
 
@@ -61,6 +63,10 @@ func (c client) Secrets(ctx context.Context, namespace, selector string) ([]core
 
 func (c client) CreateSecret(ctx context.Context, namespace string, secret *corev1.Secret) error {
 	return c.rest.Post().Namespace(namespace).Resource("secrets").Body(secret).Do(ctx).Error()
+}
+
+func (c client) PatchSecret(ctx context.Context, namespace, name string, patch []byte) error {
+	return c.rest.Patch(types.MergePatchType).Namespace(namespace).Resource("secrets").Name(name).Body(patch).Do(ctx).Error()
 }
 
 func (c client) DeleteSecret(ctx context.Context, namespace, name string, only metav1.Preconditions) error {

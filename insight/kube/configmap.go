@@ -37,10 +37,32 @@ type Config struct {
 	// Namespace narrows the watch to one namespace; empty means all.
 	Namespace string
 	Spool     Spool
-	// BurnAfterReading deletes the ConfigMaps that were taken.
+	// BurnAfterReading deletes the ConfigMaps that were taken, at once or at the
+	// next of the times of BurnAt.
 	BurnAfterReading bool
+	BurnAt           Schedule
 	DeferFor         time.Duration
-	Logger           *slog.Logger
+	// MaxRetries is how often a ConfigMap is tried again; 0 is for ever.
+	MaxRetries int
+	// Concurrent is how many ConfigMaps are looked at at once; 0 is one.
+	Concurrent int
+	// ToCore says which ConfigMaps go to Lagoon's broker.
+	ToCore ToCore
+	Logger *slog.Logger
+}
+
+// Schedule has times, such as a cron line's.
+type Schedule interface{ Next(time.Time) time.Time }
+
+// ToCore says which ConfigMaps go to Lagoon's broker. The zero value is for an
+// agent that has both a broker and a hub: those that are annotated
+// core.insights.lagoon.sh/enabled go to both, others to the hub.
+type ToCore struct {
+	// All are sent, whatever their annotations.
+	All bool
+	// Only tells that there is no hub: what isn't sent to the broker is nobody's,
+	// and counts as taken, as insights-remote has it.
+	Only bool
 }
 
 // Watcher takes the insights of labelled ConfigMaps.
@@ -61,7 +83,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		name:     "configmaps",
 		resource: corev1.SchemeGroupVersion.WithResource("configmaps"),
 		client:   w.cfg.Metadata, namespace: w.cfg.Namespace, selector: lagoon.LabelInsightsType,
-		keep: []string{lagoon.AnnotationProcessed},
+		keep: []string{lagoon.AnnotationProcessed}, workers: max(w.cfg.Concurrent, 1),
 		sync: w.sync, log: w.cfg.Logger,
 	}
 	return c.run(ctx)
@@ -73,8 +95,8 @@ func (w *Watcher) sync(ctx context.Context, m *metav1.PartialObjectMetadata) (ti
 	if m.DeletionTimestamp != nil {
 		return 0, nil
 	}
-	if _, taken := m.Annotations[lagoon.AnnotationProcessed]; taken {
-		return 0, w.burn(ctx, m)
+	if at, taken := m.Annotations[lagoon.AnnotationProcessed]; taken {
+		return w.burn(ctx, m, at)
 	}
 	if _, given := m.Labels[lagoon.LabelMaxRetry]; given {
 		return 0, nil
@@ -91,17 +113,23 @@ func (w *Watcher) sync(ctx context.Context, m *metav1.PartialObjectMetadata) (ti
 	return 0, w.take(ctx, m)
 }
 
-func (w *Watcher) burn(ctx context.Context, m *metav1.PartialObjectMetadata) error {
+// burn deletes a ConfigMap that was taken at a time, if it is due.
+func (w *Watcher) burn(ctx context.Context, m *metav1.PartialObjectMetadata, taken string) (time.Duration, error) {
 	if !w.cfg.BurnAfterReading {
-		return nil
+		return 0, nil
+	}
+	if at, err := time.Parse(time.RFC3339, taken); err == nil && w.cfg.BurnAt != nil {
+		if d := time.Until(w.cfg.BurnAt.Next(at.Local())); d > 0 {
+			return d, nil
+		}
 	}
 	err := w.cfg.Client.DeleteConfigMap(ctx, m.Namespace, m.Name,
 		// Exactly what was taken: one that has been replaced is another one.
 		metav1.Preconditions{UID: &m.UID, ResourceVersion: &m.ResourceVersion})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // its change is on its way to the cache
+		return 0, nil // its change is on its way to the cache
 	}
-	return err
+	return 0, err
 }
 
 // resume removes the label of a ConfigMap that has waited long enough. A
@@ -133,18 +161,41 @@ func (w *Watcher) take(ctx context.Context, m *metav1.PartialObjectMetadata) err
 	if err != nil {
 		return err
 	}
+	if err := w.spool(ctx, cm, ns); err != nil {
+		return w.deferWrite(ctx, cm, err)
+	}
+	now, success, retries := time.Now().UTC().Format(time.RFC3339), "success", strconv.Itoa(retriesOf(cm))
+	return w.patch(ctx, cm.Namespace, cm.Name, cm.ResourceVersion, patch{
+		Annotations: map[string]*string{
+			lagoon.AnnotationProcessed: &now, lagoon.AnnotationRetries: &retries,
+			lagoon.AnnotationCoreStatus: &success, lagoon.AnnotationCoreError: nil,
+		},
+	})
+}
+
+// spool hands over the message of a ConfigMap, if it is for anybody.
+func (w *Watcher) spool(ctx context.Context, cm *corev1.ConfigMap, ns *corev1.Namespace) error {
+	kind := insight.SpoolKind
+	if cm.Annotations[lagoon.AnnotationCoreEnabled] != "true" && !w.cfg.ToCore.All {
+		if w.cfg.ToCore.Only {
+			w.cfg.Logger.Info("ConfigMap not sent: it isn't annotated", "namespace", cm.Namespace, "configmap", cm.Name, "annotation", lagoon.AnnotationCoreEnabled)
+			return nil
+		}
+		kind = lagoon.SpoolHub
+	}
 	message, err := json.Marshal(messageOf(cm, ns))
 	if err != nil {
 		return err
 	}
 	id := "configmap/" + string(cm.UID) + "/" + cm.ResourceVersion
-	if err := w.cfg.Spool.Put(ctx, id, insight.SpoolKind, bytes.NewReader(message)); err != nil {
-		return w.deferWrite(ctx, cm, err)
-	}
-	now := time.Now().UTC().Format(time.RFC3339)
-	return w.patch(ctx, cm.Namespace, cm.Name, cm.ResourceVersion, patch{
-		Annotations: map[string]*string{lagoon.AnnotationProcessed: &now},
-	})
+	return w.cfg.Spool.Put(ctx, id, kind, bytes.NewReader(message))
+}
+
+// retriesOf is how often a ConfigMap was tried in vain; what isn't a number
+// counts as 0.
+func retriesOf(cm *corev1.ConfigMap) int {
+	n, _ := strconv.Atoi(cm.Annotations[lagoon.AnnotationRetries])
+	return n
 }
 
 func messageOf(cm *corev1.ConfigMap, ns *corev1.Namespace) lagoon.ConfigMap {
@@ -161,23 +212,32 @@ func messageOf(cm *corev1.ConfigMap, ns *corev1.Namespace) lagoon.ConfigMap {
 	}
 }
 
-// deferWrite labels a ConfigMap that the spool didn't take. It is never given
-// up: a hub may be away for longer than any number of retries.
+// deferWrite labels a ConfigMap that the spool didn't take. Unless MaxRetries
+// says otherwise it is never given up: a hub or a broker may be away for longer
+// than any number of retries.
 func (w *Watcher) deferWrite(ctx context.Context, cm *corev1.ConfigMap, why error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(why, spool.ErrTooLarge) {
-		w.cfg.Logger.Error("ConfigMap is larger than the spool; raise the spool's limit", "namespace", cm.Namespace, "configmap", cm.Name, "error", why)
-	} else {
-		w.cfg.Logger.Warn("ConfigMap not taken, will retry", "namespace", cm.Namespace, "configmap", cm.Name, "in", w.cfg.DeferFor, "error", why)
-	}
-	retries, _ := strconv.Atoi(cm.Annotations[lagoon.AnnotationRetries]) // what isn't a number counts as 0
-	count := strconv.Itoa(retries + 1)
+	log := w.cfg.Logger.With("namespace", cm.Namespace, "configmap", cm.Name)
+	retries := retriesOf(cm) + 1
+	count, failure, text := strconv.Itoa(retries), "failure", why.Error()
 	until := strconv.FormatInt(time.Now().Add(w.cfg.DeferFor).Unix(), 10)
+	labels := map[string]*string{lagoon.LabelWriteDeferred: &until}
+	switch {
+	case w.cfg.MaxRetries > 0 && retries > w.cfg.MaxRetries:
+		labels[lagoon.LabelMaxRetry] = new(lagoon.MaxRetryExceeded)
+		log.Error("ConfigMap given up; take its label off to have it tried again", "label", lagoon.LabelMaxRetry, "retries", w.cfg.MaxRetries, "error", why)
+	case errors.Is(why, spool.ErrTooLarge):
+		log.Error("ConfigMap is larger than the spool; raise the spool's limit", "error", why)
+	default:
+		log.Warn("ConfigMap not taken, will retry", "in", w.cfg.DeferFor, "error", why)
+	}
 	return w.patch(ctx, cm.Namespace, cm.Name, cm.ResourceVersion, patch{
-		Labels:      map[string]*string{lagoon.LabelWriteDeferred: &until},
-		Annotations: map[string]*string{lagoon.AnnotationRetries: &count},
+		Labels: labels,
+		Annotations: map[string]*string{
+			lagoon.AnnotationRetries: &count, lagoon.AnnotationCoreStatus: &failure, lagoon.AnnotationCoreError: &text,
+		},
 	})
 }
 

@@ -28,7 +28,7 @@ const (
 )
 
 // controller calls sync for each object of a kind that a label selects, when
-// it appears and when it changes, one at a time.
+// it appears and when it changes, as many at a time as there are workers.
 type controller struct {
 	name      string
 	resource  schema.GroupVersionResource
@@ -37,9 +37,10 @@ type controller struct {
 	selector  string
 	// keep names the annotations that sync wants; the others, which may be
 	// as large as the object, don't stay in memory.
-	keep []string
-	sync func(context.Context, *metav1.PartialObjectMetadata) (again time.Duration, err error)
-	log  *slog.Logger
+	keep    []string
+	workers int // 0 is one
+	sync    func(context.Context, *metav1.PartialObjectMetadata) (again time.Duration, err error)
+	log     *slog.Logger
 }
 
 func (c *controller) run(ctx context.Context) error {
@@ -68,10 +69,12 @@ func (c *controller) run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { informer.RunWithContext(ctx) })
-	wg.Go(func() {
-		for c.next(ctx, queue, informer.GetStore()) {
-		}
-	})
+	for range max(c.workers, 1) {
+		wg.Go(func() {
+			for c.next(ctx, queue, informer.GetStore()) {
+			}
+		})
+	}
 	<-ctx.Done()
 	queue.ShutDown()
 	wg.Wait()

@@ -6,7 +6,7 @@
 //	labelled lagoon.sh/insightsType, nothing else       to be taken
 //	… annotated lagoon.sh/insightsProcessed             taken; deleted where BurnAfterReading is set
 //	… labelled lagoon.sh/insightsWriteDeferred          couldn't be taken; not before the time it names
-//	… labelled insights.lagoon.sh/max-retry-exceeded    given up, by someone else; we never do
+//	… labelled insights.lagoon.sh/max-retry-exceeded    given up, by someone else or where MaxRetries is set
 //
 // A ConfigMap is annotated after the spool has it on the disk, and only at
 // the version that was read: one that its producer replaced meanwhile is
@@ -21,5 +21,7 @@
 // # Rights
 //
 // configmaps: list, watch, get, patch (and delete, to burn); namespaces: get;
-// for tokens also namespaces: list, watch; secrets: list, create, delete.
+// for tokens also namespaces: list, watch; secrets: list, create, delete, and
+// patch where tokens end; for the election of a leader leases: get, create,
+// update in the agent's own namespace.
 package kube

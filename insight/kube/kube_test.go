@@ -310,7 +310,7 @@ func TestTokenMaker(t *testing.T) {
 			if diff := cmp.Diff(map[string]string{lagoon.LabelToken: "true", lagoon.LabelDynamicSecret: "insights-token"}, s.Labels, cmpopts.EquateEmpty()); diff != "" {
 				t.Error(diff)
 			}
-			ns, err = lagoon.ParseToken([]byte("secret"), string(s.Data[lagoon.TokenKey]))
+			ns, err = lagoon.ParseToken(string(s.Data[lagoon.TokenKey]), []byte("secret"))
 			return err == nil
 		})
 		return ns

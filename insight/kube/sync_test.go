@@ -25,18 +25,22 @@ import (
 // to do at a chosen moment; kube_test.go has the rest.
 
 type ids struct {
-	got []string
-	err error
+	got, kinds []string
+	err        error
 }
 
-func (s *ids) Put(_ context.Context, id, _ string, r io.Reader) error {
+func (s *ids) Put(_ context.Context, id, kind string, r io.Reader) error {
 	if s.err != nil {
 		return s.err
 	}
 	_, err := io.Copy(io.Discard, r)
-	s.got = append(s.got, id)
+	s.got, s.kinds = append(s.got, id), append(s.kinds, kind)
 	return err
 }
+
+type everyHour struct{}
+
+func (everyHour) Next(t time.Time) time.Time { return t.Truncate(time.Hour).Add(time.Hour) }
 
 func configMap(change func(*corev1.ConfigMap)) *corev1.ConfigMap {
 	cm := &corev1.ConfigMap{
@@ -70,6 +74,25 @@ func (c fakeClient) DeleteConfigMap(ctx context.Context, namespace, name string,
 
 func (c fakeClient) Namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
 	return c.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+}
+
+func (c fakeClient) Secrets(ctx context.Context, namespace, selector string) ([]corev1.Secret, error) {
+	list, err := c.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	return list.Items, err
+}
+
+func (c fakeClient) CreateSecret(ctx context.Context, namespace string, secret *corev1.Secret) error {
+	_, err := c.CoreV1().Secrets(namespace).Create(ctx, secret, metav1.CreateOptions{})
+	return err
+}
+
+func (c fakeClient) PatchSecret(ctx context.Context, namespace, name string, patch []byte) error {
+	_, err := c.CoreV1().Secrets(namespace).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
+}
+
+func (c fakeClient) DeleteSecret(ctx context.Context, namespace, name string, only metav1.Preconditions) error {
+	return c.CoreV1().Secrets(namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &only})
 }
 
 func syncOnce(t *testing.T, cm *corev1.ConfigMap, s *ids, burn bool, reactors ...clienttesting.SimpleReactor) (*fake.Clientset, time.Duration, error) {
@@ -146,6 +169,78 @@ func TestWatcher_sync(t *testing.T) {
 			}
 		})
 	}
+	t.Run("burned at the next time that a schedule has", func(t *testing.T) {
+		client, _, _ := syncOnce(t, configMap(func(*corev1.ConfigMap) {}), &ids{}, false)
+		w := NewWatcher(Config{
+			Client: fakeClient{Clientset: client}, Spool: &ids{}, BurnAfterReading: true, BurnAt: everyHour{}, Logger: slog.New(slog.DiscardHandler),
+		})
+		now := configMap(func(cm *corev1.ConfigMap) {
+			cm.Annotations[lagoon.AnnotationProcessed] = time.Now().UTC().Format(time.RFC3339)
+		})
+		again, err := w.sync(t.Context(), &metav1.PartialObjectMetadata{ObjectMeta: now.ObjectMeta})
+		if err != nil || again <= 0 || again > time.Hour {
+			t.Errorf("looks again in %s, %v", again, err)
+		}
+		before := configMap(taken)
+		if _, err := w.sync(t.Context(), &metav1.PartialObjectMetadata{ObjectMeta: before.ObjectMeta}); err != nil {
+			t.Error(err)
+		}
+		if got := writes(client); len(got) != 2 || got[1] != "delete u 7" {
+			t.Errorf("writes %q", got)
+		}
+	})
+	t.Run("which go to Lagoon core", func(t *testing.T) {
+		enabled := func(cm *corev1.ConfigMap) { cm.Annotations[lagoon.AnnotationCoreEnabled] = "true" }
+		plain := func(*corev1.ConfigMap) {}
+		for _, tc := range []struct {
+			change func(*corev1.ConfigMap)
+			core   ToCore
+			kinds  []string
+		}{
+			{enabled, ToCore{}, []string{"insight"}},
+			{plain, ToCore{}, []string{"insight-hub"}},
+			{plain, ToCore{All: true}, []string{"insight"}},
+			{plain, ToCore{Only: true}, nil},
+			{enabled, ToCore{Only: true}, []string{"insight"}},
+		} {
+			cm := configMap(tc.change)
+			client := fake.NewClientset(cm.DeepCopy(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}})
+			s := &ids{}
+			w := NewWatcher(Config{Client: fakeClient{Clientset: client}, Spool: s, ToCore: tc.core, Logger: slog.New(slog.DiscardHandler)})
+			if _, err := w.sync(t.Context(), &metav1.PartialObjectMetadata{ObjectMeta: cm.ObjectMeta}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.kinds, s.kinds); diff != "" {
+				t.Errorf("%+v: %s", tc.core, diff)
+			}
+			now, err := client.CoreV1().ConfigMaps("ns").Get(t.Context(), "one", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if now.Annotations[lagoon.AnnotationCoreStatus] != "success" || now.Annotations[lagoon.AnnotationProcessed] == "" || now.Annotations[lagoon.AnnotationRetries] != "0" {
+				t.Errorf("annotations %v", now.Annotations)
+			}
+		}
+	})
+	t.Run("given up where that is asked for", func(t *testing.T) {
+		cm := configMap(func(cm *corev1.ConfigMap) { cm.Annotations[lagoon.AnnotationRetries] = "3" })
+		client := fake.NewClientset(cm.DeepCopy(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}})
+		w := NewWatcher(Config{Client: fakeClient{Clientset: client}, Spool: &ids{err: errors.New("disk")}, MaxRetries: 3, Logger: slog.New(slog.DiscardHandler)})
+		if _, err := w.sync(t.Context(), &metav1.PartialObjectMetadata{ObjectMeta: cm.ObjectMeta}); err != nil {
+			t.Fatal(err)
+		}
+		now, err := client.CoreV1().ConfigMaps("ns").Get(t.Context(), "one", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{lagoon.AnnotationRetries: "4", lagoon.AnnotationCoreStatus: "failure", lagoon.AnnotationCoreError: "disk"}
+		if diff := cmp.Diff(want, now.Annotations); diff != "" {
+			t.Error(diff)
+		}
+		if got := now.Labels[lagoon.LabelMaxRetry]; got != "MAX_RETRY_EXCEEDED" {
+			t.Errorf("label %q", got)
+		}
+	})
 	t.Run("replaced between the spool and the annotation", func(t *testing.T) {
 		s := &ids{}
 		_, _, err := syncOnce(t, configMap(func(*corev1.ConfigMap) {}), s, false, refuse("patch", conflict))
@@ -188,6 +283,74 @@ func TestWatcher_sync(t *testing.T) {
 			t.Error("annotated as taken")
 		}
 	})
+}
+
+// A Secret's token is renewed in its place before it ends, and one of another
+// secret is replaced; a token that never ends stays as it is.
+func TestTokenMaker_sync(t *testing.T) {
+	ns := lagoon.Namespace{Name: "ns", EnvironmentID: "3", ProjectName: "shop", EnvironmentName: "main"}
+	meta := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "ns", Labels: map[string]string{
+		lagoon.LabelEnvironmentID: "3", lagoon.LabelProject: "shop", lagoon.LabelEnvironment: "main",
+	}}}
+	token := func(secret string, end time.Time) string {
+		token, err := lagoon.NewToken([]byte(secret), ns, end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	const day = 24 * time.Hour
+	hence := func(d time.Duration) time.Time { return time.Now().Add(d) }
+	for name, tc := range map[string]struct {
+		there string
+		life  time.Duration
+		kept  bool
+		ends  time.Duration // 0 is never
+	}{
+		"none":                         {"", 0, false, 0},
+		"none, and they end":           {"", day, false, day},
+		"one that never ends":          {token("secret", time.Time{}), 0, true, 0},
+		"one that never ends, but may": {token("secret", time.Time{}), day, false, day},
+		"one with half its life":       {token("secret", hence(day/2)), day, true, day / 2},
+		"one near its end":             {token("secret", hence(day/4)), day, false, day},
+		"one that ends too late":       {token("secret", hence(9*day)), day, false, day},
+		"one that ends and needn't":    {token("secret", hence(day)), 0, false, 0},
+		"one that has ended":           {token("secret", hence(-day)), day, false, day},
+		"one of another secret":        {token("old", time.Time{}), 0, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := fake.NewClientset()
+			if tc.there != "" {
+				client = fake.NewClientset(&corev1.Secret{
+					ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: lagoon.TokenSecret, Labels: map[string]string{lagoon.LabelToken: "true"}},
+					Data:       map[string][]byte{lagoon.TokenKey: []byte(tc.there)},
+				})
+			}
+			m := &TokenMaker{TokenConfig{Client: fakeClient{Clientset: client}, Secret: []byte("secret"), Life: tc.life, Logger: slog.New(slog.DiscardHandler)}}
+			again, err := m.sync(t.Context(), meta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := client.CoreV1().Secrets("ns").Get(t.Context(), lagoon.TokenSecret, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := string(s.Data[lagoon.TokenKey])
+			if kept := got == tc.there; kept != tc.kept {
+				t.Errorf("kept: %t", kept)
+			}
+			if parsed, err := lagoon.ParseToken(got, []byte("secret")); err != nil || parsed != ns {
+				t.Errorf("%+v, %v", parsed, err)
+			}
+			end := lagoon.TokenEnd(got)
+			if end.IsZero() != (tc.ends == 0) || tc.ends != 0 && time.Until(end).Round(time.Minute) != tc.ends {
+				t.Errorf("ends %s, want in %s", end, tc.ends)
+			}
+			if (again > 0) != (tc.life > 0) || again > tc.life*2/3 {
+				t.Errorf("looks again in %s", again)
+			}
+		})
+	}
 }
 
 func TestController_trim(t *testing.T) {

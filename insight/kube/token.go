@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,7 +26,10 @@ type TokenConfig struct {
 	// TargetLabel narrows the namespaces to those that have it; empty means
 	// all Lagoon environments.
 	TargetLabel string
-	Logger      *slog.Logger
+	// Life is how long a token is good; it is replaced when a third of that is
+	// left. 0 is for ever.
+	Life   time.Duration
+	Logger *slog.Logger
 }
 
 // TokenMaker keeps a Secret insights-token with a valid token in every
@@ -70,28 +74,64 @@ func (t *TokenMaker) sync(ctx context.Context, m *metav1.PartialObjectMetadata) 
 	if err != nil {
 		return 0, fmt.Errorf("list secrets: %w", err)
 	}
-	valid := false
 	for i := range found {
-		s := &found[i]
-		ns, err := lagoon.ParseToken(t.cfg.Secret, string(s.Data[lagoon.TokenKey]))
+		secret := &found[i]
+		token := string(secret.Data[lagoon.TokenKey])
+		ns, err := lagoon.ParseToken(token, t.cfg.Secret)
 		if err == nil && ns == want {
-			valid = true
-			continue
+			return t.keep(ctx, secret, want, lagoon.TokenEnd(token))
 		}
-		t.cfg.Logger.Info("insights token replaced", "namespace", m.Name, "secret", s.Name, "error", err)
-		err = t.cfg.Client.DeleteSecret(ctx, m.Name, s.Name, metav1.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion})
+		t.cfg.Logger.Info("insights token replaced", "namespace", m.Name, "secret", secret.Name, "error", err)
+		err = t.cfg.Client.DeleteSecret(ctx, m.Name, secret.Name, metav1.Preconditions{UID: &secret.UID, ResourceVersion: &secret.ResourceVersion})
 		if err != nil && !apierrors.IsNotFound(err) {
-			return 0, fmt.Errorf("delete secret %s: %w", s.Name, err)
+			return 0, fmt.Errorf("delete secret %s: %w", secret.Name, err)
 		}
 	}
-	if valid {
+	if err := t.create(ctx, want); err != nil {
+		return 0, err
+	}
+	return t.cfg.Life * 2 / 3, nil
+}
+
+// keep has a Secret whose token is good until end renewed in time, in its
+// place: pods that mount it see the new one within a minute.
+func (t *TokenMaker) keep(ctx context.Context, secret *corev1.Secret, ns lagoon.Namespace, end time.Time) (time.Duration, error) {
+	if t.cfg.Life == 0 && end.IsZero() {
 		return 0, nil
 	}
-	return 0, t.create(ctx, want)
+	// A token of another configuration ends later than any of ours, or never.
+	left := time.Until(end)
+	if t.cfg.Life > 0 && left > t.cfg.Life/3 && left <= t.cfg.Life {
+		return left - t.cfg.Life/3, nil
+	}
+	token, err := t.token(ns)
+	if err != nil {
+		return 0, err
+	}
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]string{"resourceVersion": secret.ResourceVersion},
+		"data":     map[string][]byte{lagoon.TokenKey: []byte(token)},
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := t.cfg.Client.PatchSecret(ctx, ns.Name, secret.Name, body); err != nil {
+		return 0, fmt.Errorf("renew secret %s: %w", secret.Name, err)
+	}
+	t.cfg.Logger.Info("insights token renewed", "namespace", ns.Name, "secret", secret.Name)
+	return t.cfg.Life * 2 / 3, nil
+}
+
+func (t *TokenMaker) token(ns lagoon.Namespace) (string, error) {
+	var end time.Time
+	if t.cfg.Life > 0 {
+		end = time.Now().Add(t.cfg.Life)
+	}
+	return lagoon.NewToken(t.cfg.Secret, ns, end)
 }
 
 func (t *TokenMaker) create(ctx context.Context, ns lagoon.Namespace) error {
-	token, err := lagoon.NewToken(t.cfg.Secret, ns)
+	token, err := t.token(ns)
 	if err != nil {
 		return err
 	}

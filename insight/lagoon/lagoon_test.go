@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
@@ -23,12 +24,31 @@ const golden = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJFbnZpcm9ubWVudElkIjoiNzc
 var testNS = lagoon.Namespace{Name: "testNS", EnvironmentID: "777", ProjectName: "Test", EnvironmentName: "Test"}
 
 func TestNewToken(t *testing.T) {
-	got, err := lagoon.NewToken([]byte("secret"), testNS)
+	got, err := lagoon.NewToken([]byte("secret"), testNS, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got != golden {
 		t.Errorf("got  %s\nwant %s", got, golden)
+	}
+}
+
+func TestTokenEnd(t *testing.T) {
+	end := time.Unix(1_900_000_000, 0)
+	for _, want := range []time.Time{{}, end} {
+		token, err := lagoon.NewToken([]byte("secret"), testNS, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := lagoon.TokenEnd(token); !got.Equal(want) {
+			t.Errorf("ends %s, want %s", got, want)
+		}
+		if got, err := lagoon.ParseToken(token, []byte("secret")); err != nil || got != testNS {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if got := lagoon.TokenEnd("nonsense"); !got.IsZero() {
+		t.Errorf("nonsense ends %s", got)
 	}
 }
 
@@ -54,7 +74,7 @@ func TestParseToken(t *testing.T) {
 		"not yet ending": sign(jwt.SigningMethodHS256, []byte("secret"), whole(jwt.MapClaims{"exp": 4102444800})),
 	} {
 		t.Run("takes "+name, func(t *testing.T) {
-			got, err := lagoon.ParseToken([]byte("secret"), header)
+			got, err := lagoon.ParseToken(header, []byte("new"), []byte("secret"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,7 +95,7 @@ func TestParseToken(t *testing.T) {
 		"two parts of one": {"Bearer", "isn't a JWT"},
 	} {
 		t.Run("refuses "+name, func(t *testing.T) {
-			_, err := lagoon.ParseToken([]byte("secret"), tc.header)
+			_, err := lagoon.ParseToken(tc.header, []byte("secret"))
 			if !errors.Is(err, lagoon.ErrToken) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want ErrToken with %q", err, tc.want)
 			}

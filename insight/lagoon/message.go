@@ -24,6 +24,10 @@ const (
 	AnnotationProcessed = "lagoon.sh/insightsProcessed" // RFC 3339, when it was taken
 	AnnotationRetries   = "insights.lagoon.sh/retries"
 
+	AnnotationCoreEnabled = "core.insights.lagoon.sh/enabled" // "true": send it to Lagoon core
+	AnnotationCoreStatus  = "core.insights.lagoon.sh/status"  // success or failure
+	AnnotationCoreError   = AnnotationCoreStatus + "-error"
+
 	LabelProject       = "lagoon.sh/project"
 	LabelEnvironment   = "lagoon.sh/environment"
 	LabelEnvironmentID = "lagoon.sh/environmentId"
@@ -35,6 +39,9 @@ const (
 	TokenSecret        = "insights-token"
 	TokenKey           = "INSIGHTS_TOKEN"
 )
+
+// MaxRetryExceeded is what LabelMaxRetry says.
+const MaxRetryExceeded = "MAX_RETRY_EXCEEDED"
 
 // The types of messages.
 const (

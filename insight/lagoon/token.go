@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -20,20 +21,53 @@ type Namespace struct {
 	EnvironmentName string
 }
 
-// NewToken makes the token of a namespace: a JWT, HS256, that doesn't expire.
-func NewToken(secret []byte, ns Namespace) (string, error) {
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+// NewToken makes the token of a namespace: a JWT, HS256, that ends at end, or
+// never if that is zero.
+func NewToken(secret []byte, ns Namespace, end time.Time) (string, error) {
+	claims := jwt.MapClaims{
 		"Namespace":       ns.Name,
 		"EnvironmentId":   ns.EnvironmentID,
 		"ProjectName":     ns.ProjectName,
 		"EnvironmentName": ns.EnvironmentName,
-	}).SignedString(secret)
+	}
+	if !end.IsZero() {
+		claims["exp"] = end.Unix()
+	}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
+}
+
+// TokenEnd is when a token ends; zero for one that doesn't, and for what isn't
+// one.
+func TokenEnd(token string) time.Time {
+	claims := jwt.MapClaims{}
+	if _, _, err := jwt.NewParser().ParseUnverified(token, claims); err != nil {
+		return time.Time{}
+	}
+	end, err := claims.GetExpirationTime()
+	if err != nil || end == nil {
+		return time.Time{}
+	}
+	return end.Time
 }
 
 // ParseToken verifies the value of an Authorization header, with "Bearer "
-// before the token or without. Every error is an ErrToken, and none holds
-// the token.
-func ParseToken(secret []byte, header string) (Namespace, error) {
+// before the token or without, by any of the secrets. Every error is an
+// ErrToken, and none holds the token.
+func ParseToken(header string, secrets ...[]byte) (Namespace, error) {
+	var first error
+	for _, secret := range secrets {
+		ns, err := parseToken(secret, header)
+		if err == nil {
+			return ns, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return Namespace{}, first
+}
+
+func parseToken(secret []byte, header string) (Namespace, error) {
 	token := strings.TrimSpace(header)
 	if len(token) > 7 && strings.EqualFold(token[:7], "bearer ") {
 		token = strings.TrimSpace(token[7:])
