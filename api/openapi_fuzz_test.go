@@ -168,6 +168,13 @@ func TestOpenAPI_noServerErrors(t *testing.T) {
 		t.Fatal(a.text)
 	}
 	_, admin := w.token(t, pki.Admin, time.Time{})
+	part, limitedText, err := pki.NewToken(pki.API, "part", pki.Rights{limited(pki.Admin, "shop")}, 0)
+	if err == nil {
+		err = w.store.CreateToken(t.Context(), part)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := w.client(t, nil)
 	answers := map[int]int{}
 	for _, path := range slices.Sorted(maps.Keys(r.doc.Paths)) {
@@ -176,6 +183,9 @@ func TestOpenAPI_noServerErrors(t *testing.T) {
 			for range 60 {
 				req := r.request(t, w.url, path, method, op)
 				req.Header.Set("Authorization", "Bearer "+admin)
+				if r.IntN(4) == 0 {
+					req.Header.Set("Authorization", "Bearer "+limitedText)
+				}
 				resp, err := c.Do(req)
 				if err != nil {
 					t.Fatalf("%s %s: %v", req.Method, req.URL, err)
@@ -198,7 +208,7 @@ func TestOpenAPI_noServerErrors(t *testing.T) {
 		}
 	}
 	t.Logf("answers by status: %v", answers)
-	if answers[http.StatusOK] == 0 || answers[http.StatusCreated] == 0 || answers[http.StatusAccepted] == 0 || answers[http.StatusUnprocessableEntity] == 0 {
+	if answers[http.StatusOK] == 0 || answers[http.StatusCreated] == 0 || answers[http.StatusAccepted] == 0 || answers[http.StatusUnprocessableEntity] == 0 || answers[http.StatusForbidden] == 0 {
 		t.Errorf("too few kinds of answers to show anything: %v", answers)
 	}
 	if strings.Contains(w.log.String(), "level=ERROR") {
