@@ -39,13 +39,15 @@ type Config struct {
 	// Issuer vouches for more callers; nil: none does.
 	Issuer Issuer
 	// Services are the hub's own, those of fleet.HubAgent.
-	Services  []fleet.Service
-	Peers     *pki.Peers
-	Insights  Insights
-	Events    *event.Service
-	Schedules *scan.Schedules
-	Outbox    alert.Outbox
-	Callbacks webhook.Config
+	Services []fleet.Service
+	Peers    *pki.Peers
+	Insights Insights
+	// Quarantine is of messages of agents.
+	Quarantine Quarantine
+	Events     *event.Service
+	Schedules  *scan.Schedules
+	Outbox     alert.Outbox
+	Callbacks  webhook.Config
 	// PublicURL is where callers reach this API, ServicesURL where they
 	// reach forwarded services; neither ends in a slash.
 	PublicURL, ServicesURL string
@@ -103,6 +105,10 @@ func New(cfg Config) *API {
 	a.revocations()
 	a.birger()
 	a.insights()
+	a.running()
+	a.vulnerabilities()
+	a.differences()
+	a.quarantine()
 	a.alerts()
 	a.auditLog()
 	a.sessions()
@@ -181,11 +187,14 @@ func within(op huma.Operation) huma.Operation {
 func (a *API) problem(ctx context.Context, op string, err error) error {
 	var (
 		invalid *scan.InvalidError
+		unread  *insight.InvalidError
 		status  huma.StatusError
 	)
 	switch {
 	case errors.As(err, &status):
 		return err
+	case errors.As(err, &unread):
+		return invalidMember("", unread.Reason)
 	case errors.Is(err, audit.ErrNoRecording):
 		return huma.Error404NotFound(err.Error())
 	case errors.As(err, &invalid):

@@ -27,6 +27,7 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/lagoon"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/scan/scantest"
@@ -44,6 +45,13 @@ func (m members) Members(ctx context.Context) ([]api.Member, error) {
 		out = append(out, api.Member{Registration: a.Registration, FirstSeen: a.FirstSeen, LastSeen: a.LastSeen})
 	}
 	return out, err
+}
+
+// quarantine reads messages as agents send them.
+type quarantine struct{ *insight.Service }
+
+func (q quarantine) Requeue(ctx context.Context, agent fleet.AgentName, item insight.ItemID) error {
+	return q.Service.Requeue(ctx, agent, item, lagoon.Decode)
 }
 
 // world is an API on a real store, behind TLS.
@@ -108,7 +116,7 @@ func newWorldWith(t *testing.T, change func(*api.Config), agents ...fleet.AgentN
 		Events: event.New(event.Config{
 			Store: w.store, Routes: []event.Route{{Name: "shop", Scan: event.Scan{Profile: "p"}}}, MaxPending: 100, Logger: logger,
 		}),
-		Insights: w.store, Outbox: w.store, Records: w.store, Recordings: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
+		Insights: w.store, Quarantine: quarantine{insight.NewService(w.store, insight.Limits{}, logger)}, Outbox: w.store, Records: w.store, Recordings: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
 	}
 	change(&cfg)
 	w.API = api.New(cfg)

@@ -11,6 +11,7 @@ import (
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/osv"
 	"reeve.dev/reeve/pki"
 )
 
@@ -23,6 +24,24 @@ type Insights interface {
 	// InsightDocument answers insight.ErrNotFound for what it doesn't hold.
 	InsightDocument(ctx context.Context, digest string) (io.ReadCloser, error)
 	Quarantined(ctx context.Context, q insight.Query) ([]insight.QuarantineRecord, error)
+	DocumentComponents(ctx context.Context, digests []insight.Digest) ([]insight.Component, []insight.Problem, error)
+	Successions(ctx context.Context, q insight.Query) ([]insight.Succession, error)
+	Workloads(ctx context.Context, q insight.Query, unknown bool) ([]insight.WorkloadRecord, error)
+	Inventories(ctx context.Context, q insight.Query) ([]insight.InventoryRecord, error)
+	WhoRuns(ctx context.Context, q insight.Query, choose func(insight.Component) bool) ([]insight.RunRecord, error)
+	osv.Store
+	Statements(ctx context.Context, q insight.Query) ([]insight.StatementRecord, error)
+	PutStatements(ctx context.Context, document insight.Digest, statements []insight.Statement, at time.Time) error
+	// RemoveStatements answers insight.ErrNotFound where there are none.
+	RemoveStatements(ctx context.Context, document insight.Digest) error
+}
+
+// Quarantine is where messages lie that couldn't be taken. Its methods answer
+// insight.ErrNotFound for one that isn't there.
+type Quarantine interface {
+	// Requeue answers an *insight.InvalidError for what still can't be taken.
+	Requeue(ctx context.Context, agent fleet.AgentName, item insight.ItemID) error
+	Discard(ctx context.Context, agent fleet.AgentName, item insight.ItemID) error
 }
 
 // Place is where an insight holds; part of every record, and exported so that
@@ -64,6 +83,8 @@ type (
 		Links             string    `json:"links,omitempty"`
 		Data              string    `json:"data,omitempty"`
 		Received          time.Time `json:"received"`
+		// Statement is VEX's.
+		Statement *Statement `json:"statement,omitempty" doc:"The latest that was said of it (VEX)"`
 	}
 	Component struct {
 		Place
@@ -102,11 +123,16 @@ func fromFact(f insight.FactRecord) Fact {
 }
 
 func fromProblem(p insight.ProblemRecord) Problem {
-	return Problem{
+	out := Problem{
 		Place: newPlace(p.Cluster, p.Environment, p.Service), Source: p.Source, Identifier: p.Identifier,
 		Severity: p.Severity, SeverityScore: p.SeverityScore, AssociatedPackage: p.AssociatedPackage,
 		Version: p.Version, FixedVersion: p.FixedVersion, Description: p.Description, Links: p.Links, Data: p.Data, Received: p.Received,
 	}
+	if p.Said != nil {
+		said := fromStatement(*p.Said)
+		out.Statement = &said
+	}
+	return out
 }
 
 func fromComponent(c insight.ComponentRecord) Component {
@@ -192,23 +218,28 @@ func (a *API) insights() {
 		})
 	type chooseProblems struct {
 		DirectPage
-		Identifier string `query:"identifier" doc:"Such as CVE-2024-3094"`
+		Identifier string    `query:"identifier" doc:"Such as CVE-2024-3094"`
+		Namespace  string    `query:"namespace" doc:"Only what the hub found in its SBOMs (source osv)"`
+		Since      time.Time `query:"since" doc:"Only what wasn't known before"`
+		Cleared    bool      `query:"cleared" doc:"Also what a statement (VEX) says is no problem"`
 	}
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/insights/problems", "list-problems", "List problems")),
 		func(ctx context.Context, in *chooseProblems) (*page[Problem], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
 				q.EnvironmentID, q.Source, q.Q = in.EnvironmentID, in.Source, in.Identifier
+				q.Namespace, q.Since, q.Cleared = in.Namespace, in.Since, in.Cleared
 			}, a.cfg.Insights.Problems, fromProblem)
 		})
 	type chooseSBOMs struct {
 		DocumentsPage
-		History bool `query:"history" doc:"Also those that a later one replaced"`
+		Build   string `query:"build" doc:"Of this build alone"`
+		History bool   `query:"history" doc:"Also those that a later one replaced"`
 	}
 	documents := func(path, id, summary string, kind insight.Kind) {
 		huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, path, id, summary)),
 			func(ctx context.Context, in *chooseSBOMs) (*page[Document], error) {
 				return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
-					q.Namespace, q.History, q.Kind = in.Namespace, in.History, kind
+					q.Namespace, q.History, q.Kind, q.Build = in.Namespace, in.History || in.Build != "", kind, in.Build
 				}, a.cfg.Insights.InsightDocuments, fromDocument)
 			})
 	}

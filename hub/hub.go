@@ -25,7 +25,6 @@ import (
 	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
-	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/amqp"
 	insightlink "reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/pki"
@@ -200,11 +199,11 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
 	h.openEvents(cfg.Events, catalogue)
-	insights := insight.NewService(h.store, insight.Limits{}, logger.With("component", "insights"))
+	insights := h.insights(logger.With("component", "insights"))
 	h.broker = openBroker(cfg.Insights, insights, logger.With("component", "broker"))
 	h.links.services = linkMux(
 		scanlink.Handler(h.queue, logger.With("component", "scans")),
-		insightlink.Handler(insights, logger.With("component", "insights")),
+		h.fromAgents(insights, logger.With("component", "insights")),
 		eventlink.Handler(policies{h.events, h.schedule}, logger.With("component", "events")),
 	)
 	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services"), Tracer: cfg.Tracer})
@@ -218,7 +217,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.api = api.New(api.Config{
 		Issuer: issuer,
 		Scans:  h.queue, Catalogue: catalogue, Events: h.events, Schedules: h.schedule, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
-		Insights: h.store, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
+		Insights: h.store, Quarantine: quarantine{insights}, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
 		Services: own.Services(), Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})
 
@@ -357,10 +356,12 @@ func linkMux(scans, insights, events http.Handler) http.Handler {
 	}
 	whole := http.NewServeMux()
 	whole.Handle(insightlink.Path, insights)
+	whole.Handle(insightlink.InventoryPath, insights)
 	whole.Handle(eventlink.EventsPath, events)
 	whole.Handle(eventlink.PoliciesPath, events)
 	messages := newMessages(whole)
 	mux.Handle(insightlink.Path, messages)
+	mux.Handle(insightlink.InventoryPath, messages)
 	mux.Handle(eventlink.EventsPath, messages)
 	mux.Handle(eventlink.PoliciesPath, messages)
 	return mux
@@ -482,6 +483,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	worker("scans", h.queue.Run)
 	worker("alerts", h.alert.Run)
+	worker("vulnerabilities", h.match)
 	worker("events", h.events.Run)
 	worker("schedules", h.schedule.Run)
 	if h.broker != nil {

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/amqp"
+	"reeve.dev/reeve/insight/lagoon"
 	insightlink "reeve.dev/reeve/insight/link"
+	"reeve.dev/reeve/insight/osv"
+	"reeve.dev/reeve/insight/vex"
 )
 
 // InsightConfig says where insights come from beside the agents.
@@ -32,6 +36,35 @@ func (c InsightConfig) validate() (errs []error) {
 		errs = append(errs, fmt.Errorf("brokerCluster: %w", err))
 	}
 	return errs
+}
+
+// insights makes the service of what agents collect.
+func (h *Hub) insights(log *slog.Logger) *insight.Service {
+	s := insight.NewService(h.store, insight.Limits{}, log)
+	s.ReadStatements(vex.Parse)
+	return s
+}
+
+// fromAgents is what agents send of what they collect.
+func (h *Hub) fromAgents(s *insight.Service, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(insightlink.Path, insightlink.Handler(s, log))
+	mux.Handle(insightlink.InventoryPath, insightlink.InventoryHandler(h.store, log))
+	return mux
+}
+
+// quarantine reads messages as agents send them.
+type quarantine struct{ *insight.Service }
+
+func (q quarantine) Requeue(ctx context.Context, agent fleet.AgentName, item insight.ItemID) error {
+	return q.Service.Requeue(ctx, agent, item, lagoon.Decode)
+}
+
+// match finds vulnerabilities until ctx ends.
+func (h *Hub) match(ctx context.Context) error {
+	m := osv.Matcher{Store: h.store, Logger: h.log.With("component", "vulnerabilities")}
+	m.Run(ctx)
+	return nil
 }
 
 // openBroker makes the consumer of Lagoon's queue; nil where there is none.

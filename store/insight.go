@@ -414,7 +414,7 @@ func (s *Store) Facts(ctx context.Context, q insight.Query) (out []insight.FactR
 func (s *Store) Problems(ctx context.Context, q insight.Query) (out []insight.ProblemRecord, err error) {
 	err = s.view(ctx, func(tx *Tx) error {
 		told := 0
-		if q.Source != insight.SourceOSV {
+		if q.Source != insight.SourceOSV && q.Namespace == "" { // what was told is in no namespace
 			if out, told, err = toldProblems(ctx, tx, q); err != nil {
 				return err
 			}

@@ -47,7 +47,9 @@ func newGet() *cobra.Command {
 		}),
 		newHistory(),
 		newInsights(),
-		newList(list[api.Document]{use: "sboms", short: "List the SBOMs", path: "/insights/sboms", rows: documentRows, paged: true, filters: insightFilters}),
+		newList(list[api.Document]{use: "sboms", short: "List the SBOMs", path: "/insights/sboms", rows: documentRows, paged: true, filters: append([]filter{
+			ofNamespace, {name: "history", usage: "`true`: also those that a later one replaced", values: []string{"true"}}, {name: "build", usage: "only those of the build with this `name`"},
+		}, insightFilters...)}),
 		newList(list[api.Document]{use: "images", short: "List the image inspects", path: "/insights/images", rows: documentRows, paged: true, filters: insightFilters}),
 		newList(list[api.Component]{
 			use: "components", short: "Find packages in the current SBOMs", path: "/components", rows: componentRows, paged: true,
@@ -56,8 +58,25 @@ func newGet() *cobra.Command {
 		newList(list[api.Fact]{use: "facts", short: "List the facts", path: "/insights/facts", rows: factRows, paged: true, filters: insightFilters}),
 		newList(list[api.Problem]{
 			use: "problems", short: "List the problems", path: "/insights/problems", rows: problemRows, paged: true,
-			filters: append([]filter{{name: "identifier", usage: "only this `id`, such as CVE-2024-3094"}}, insightFilters...),
+			filters: append([]filter{
+				{name: "identifier", usage: "only this `id`, such as CVE-2024-3094"},
+				ofNamespace, since("only what wasn't known before this `time`"),
+				{name: "cleared", usage: "`true`: also what a statement (VEX) says is no problem", values: []string{"true"}},
+			}, insightFilters...),
 		}),
+		newList(list[api.Workload]{
+			use: "workloads", short: "List what runs in the clusters", path: "/workloads", rows: workloadRows, paged: true,
+			filters: []filter{
+				ofAgent, ofNamespace,
+				{name: "service", usage: "only those of the service with this `name`"},
+				since("only what didn't run before this `time`"),
+				{name: "sbom", usage: "`missing`: only images without an SBOM", values: []string{"any", "missing"}},
+			},
+		}),
+		newList(list[api.Inventory]{use: "inventories", short: "List how each agent last reported what runs, and what waits at it", path: "/inventories", rows: inventoryRows, paged: true, filters: []filter{ofAgent}}),
+		newList(list[api.Quarantined]{use: "quarantine", short: "List what agents sent that couldn't be taken, and why", path: "/insights/quarantine", rows: quarantineRows, paged: true, filters: []filter{ofAgent}}),
+		newList(list[api.Statement]{use: "vex", short: "List what was said of vulnerabilities", path: "/vex", rows: statementRows, paged: true, filters: []filter{{name: "vulnerability", usage: "only on this `id`"}}}),
+		newWhatsNew(),
 		newList(alertList("alerts")),
 		newList(list[api.Sink]{use: "sinks", short: "Show how the outbox of each sink stands", path: "/sinks", rows: sinkRows}),
 		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", path: "/profiles", rows: profileRows, arg: "NAME"}),
@@ -83,10 +102,13 @@ type list[T any] struct {
 type filter struct {
 	name, short, usage string
 	values             []string
+	// read turns what was typed into the parameter; nil takes it as it is.
+	read func(string) (string, error)
 }
 
 var (
 	ofAgent        = filter{name: "agent", usage: "only those of the agent with this `name`"}
+	ofNamespace    = filter{name: "namespace", usage: "only those of the namespace with this `name`"}
 	ofProfile      = filter{name: "profile", usage: "only those by the profile with this `name`"}
 	insightFilters = []filter{
 		ofAgent,
@@ -129,11 +151,9 @@ func newList[T any](l list[T]) *cobra.Command {
 			if len(args) == 1 {
 				return l.one(cmd, c, &out, args[0])
 			}
-			params := url.Values{}
-			for name, value := range query {
-				if *value != "" {
-					params.Set(name, *value)
-				}
+			params, err := parameters(l.filters, query)
+			if err != nil {
+				return err
 			}
 			raw, more, err := c.list(cmd.Context(), l.path, params, l.paged, limit)
 			if err != nil {
@@ -172,6 +192,25 @@ func newList[T any](l list[T]) *cobra.Command {
 		cmd.Flags().IntVar(&limit, "limit", 100, "`number` of items at most; 0 for all")
 	}
 	return cmd
+}
+
+// parameters are those of filters, by what was typed.
+func parameters(filters []filter, typed map[string]*string) (url.Values, error) {
+	params := url.Values{}
+	for _, f := range filters {
+		value := *typed[f.name]
+		if value == "" {
+			continue
+		}
+		if f.read != nil {
+			var err error
+			if value, err = f.read(value); err != nil {
+				return nil, fmt.Errorf("--%s: %w", f.name, err)
+			}
+		}
+		params.Set(f.name, value)
+	}
+	return params, nil
 }
 
 // one prints the item that an argument names.
@@ -399,9 +438,9 @@ func scanRows(w io.Writer, list []api.Scan) error {
 func total(n hdf.Counts) int { return n.Passed + n.Failed + n.Skipped + n.Error }
 
 func documentRows(w io.Writer, list []api.Document) error {
-	row(w, "DIGEST", "AGENT", "NAMESPACE", "PROJECT", "ENVIRONMENT", "SERVICE", "COMPONENTS", "RECEIVED")
+	row(w, "DIGEST", "AGENT", "NAMESPACE", "PROJECT", "ENVIRONMENT", "SERVICE", "BUILD", "COMPONENTS", "RECEIVED")
 	for _, d := range list {
-		row(w, d.Digest, d.Agent, orDash(d.Namespace), orDash(d.Project), orDash(d.Environment), orDash(d.Service), d.Components, ago(d.Received))
+		row(w, d.Digest, d.Agent, orDash(d.Namespace), orDash(d.Project), orDash(d.Environment), orDash(d.Service), orDash(d.Build), d.Components, ago(d.Received))
 	}
 	return nil
 }
@@ -425,7 +464,7 @@ func factRows(w io.Writer, list []api.Fact) error {
 func problemRows(w io.Writer, list []api.Problem) error {
 	row(w, "AGENT", "PROJECT", "ENVIRONMENT", "IDENTIFIER", "SEVERITY", "PACKAGE", "FIXED IN", "RECEIVED")
 	for _, p := range list {
-		row(w, p.Agent, orDash(p.Project), orDash(p.Environment), p.Identifier, orDash(p.Severity), orDash(p.AssociatedPackage), orDash(p.FixedVersion), ago(p.Received))
+		row(w, p.Agent, orDash(cmp.Or(p.Project, p.Namespace)), orDash(p.Environment), p.Identifier, orDash(p.Severity), orDash(p.AssociatedPackage), orDash(p.FixedVersion), ago(p.Received))
 	}
 	return nil
 }

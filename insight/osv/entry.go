@@ -273,3 +273,28 @@ func atLeast(v semantic.Version, other string) bool {
 	n, err := v.CompareStr(other)
 	return err == nil && n >= 0
 }
+
+// Between reports whether a component's version is from or later, and before
+// below, as its ecosystem orders them; an empty bound is none. A version that
+// can't be compared is between nothing.
+func Between(c insight.Component, from, below string) bool {
+	if from == "" && below == "" {
+		return true
+	}
+	p := insight.PackageOf(c.PURL)
+	if p.Ecosystem == "" {
+		p.Ecosystem, p.Version = "Debian", c.Version // whose order fits most others, too
+	}
+	v, err := semantic.Parse(p.Version, p.Ecosystem)
+	if err != nil {
+		return false
+	}
+	if from != "" && !atLeast(v, from) {
+		return false
+	}
+	if below == "" {
+		return true
+	}
+	n, err := v.CompareStr(below)
+	return err == nil && n < 0
+}

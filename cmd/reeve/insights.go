@@ -1,0 +1,510 @@
+package main
+
+import (
+	"archive/zip"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"reeve.dev/reeve/api"
+)
+
+// since is the filter of a time, as readTime has it.
+func since(usage string) filter {
+	return filter{name: "since", usage: usage + ": 2026-01-31, 12h, 3d or a weekday", read: func(typed string) (string, error) {
+		t, err := readTime(typed, time.Now())
+		return t.Format(time.RFC3339), err
+	}}
+}
+
+// readTime reads a time as people write it: RFC 3339, a date, how long ago (m,
+// h, d), or a weekday, which is the last one before now; dates and days are of
+// now's time zone.
+func readTime(typed string, now time.Time) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, typed); err == nil {
+		return t, nil
+	}
+	if t, err := time.ParseInLocation(time.DateOnly, typed, now.Location()); err == nil {
+		return t, nil
+	}
+	if days, ok := strings.CutSuffix(typed, "d"); ok {
+		if n, err := strconv.Atoi(days); err == nil && n >= 0 {
+			return now.AddDate(0, 0, -n), nil
+		}
+	}
+	if d, err := time.ParseDuration(typed); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	for day := range 7 {
+		t := now.AddDate(0, 0, -day)
+		if name := t.Weekday().String(); len(typed) >= 3 && strings.HasPrefix(strings.ToLower(name), strings.ToLower(typed)) {
+			return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, now.Location()), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q: write a time (2026-01-31T12:00:00Z), a date, how long ago (12h, 3d) or a weekday", typed)
+}
+
+func newWhoRuns() *cobra.Command {
+	var hub hubFlags
+	var out output
+	var limit int
+	filters := append([]filter{
+		{name: "from", usage: "only this `version` and later ones"},
+		{name: "below", usage: "only versions before this `version`"},
+		ofNamespace, since("only where it wasn't before this `time`"),
+	}, insightFilters...)
+	query := map[string]*string{}
+	cmd := &cobra.Command{
+		Use:   "who-runs PURL|NAME|CVE",
+		Short: "Find the workloads that run a component, or have a vulnerability",
+		Long: `Finds the workloads that run a component, by its purl with or without a
+version, or by its name; or those that have a vulnerability, by its identifier.
+
+A row without a workload is of a service whose SBOM the hub has, but of which
+its agent reports nothing that runs (insights.inventory in the agent's
+configuration).`,
+		Example: `  reeve who-runs pkg:maven/org.apache.logging.log4j/log4j-core --below 2.17
+  reeve who-runs openssl --agent prod
+  reeve who-runs CVE-2021-44228 --since tuesday`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			params, err := parameters(filters, query)
+			if err != nil {
+				return err
+			}
+			params.Set("of", args[0])
+			return printPages(cmd, &hub, &out, "/who-runs", params, limit, whereRows)
+		},
+	}
+	hub.flags(cmd)
+	out.flag(cmd)
+	for _, f := range filters {
+		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
+	}
+	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of places at most; 0 for all")
+	return cmd
+}
+
+// printPages prints a list of the hub's.
+func printPages[T any](cmd *cobra.Command, hub *hubFlags, out *output, path string, params url.Values, limit int, rows func(io.Writer, []T) error) error {
+	c, err := hub.client()
+	if err != nil {
+		return err
+	}
+	raw, more, err := c.list(cmd.Context(), path, params, true, limit)
+	if err != nil {
+		return err
+	}
+	items, err := decodeItems[T](raw)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(raw)
+	if err != nil {
+		return err
+	}
+	if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return rows(w, items) }); err != nil {
+		return err
+	}
+	if more {
+		fmt.Fprintln(cmd.ErrOrStderr(), "there are more; --limit 0 lists all")
+	}
+	return nil
+}
+
+func newWhatsNew() *cobra.Command {
+	var hub hubFlags
+	var out output
+	var limit int
+	filters := append([]filter{since("since this `time`"), ofNamespace}, insightFilters...)
+	query := map[string]*string{}
+	cmd := &cobra.Command{
+		Use:   "new --since TIME",
+		Short: "List what changed in the services' SBOMs",
+		Example: `  reeve get new --since tuesday
+  reeve get workloads --since tuesday
+  reeve get problems --since tuesday`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			params, err := parameters(filters, query)
+			if err != nil {
+				return err
+			}
+			return printPages(cmd, &hub, &out, "/insights/new", params, limit, newBuildRows)
+		},
+	}
+	hub.flags(cmd)
+	out.flag(cmd)
+	for _, f := range filters {
+		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
+	}
+	cmd.MarkFlagRequired("since")
+	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of services at most; 0 for all")
+	return cmd
+}
+
+func newInsight() *cobra.Command {
+	cmd := &cobra.Command{Use: "insights", Short: "Compare what runs, and see to messages that couldn't be taken"}
+	cmd.AddCommand(newInsightsDiff(), newQuarantineAct("requeue", "Take a message out of quarantine, as this version of the hub reads it"),
+		newQuarantineAct("discard", "Forget a message in quarantine"))
+	return cmd
+}
+
+func newInsightsDiff() *cobra.Command {
+	var hub hubFlags
+	var out output
+	cmd := &cobra.Command{
+		Use:   "diff FROM TO",
+		Short: "Show what differs between two builds or two environments",
+		Long: `Shows which components, facts and problems differ between two SBOMs: each by its
+digest, or as AGENT/NAMESPACE[/SERVICE][@BUILD]. Without a build that is what is
+current; facts are compared between whole environments.`,
+		Example: `  reeve insights diff prod/shop-main@build-17 prod/shop-main@build-18
+  reeve insights diff test/shop-dev prod/shop-main`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			data, err := c.do(cmd.Context(), http.MethodGet, "/insights/diff?"+url.Values{"from": {args[0]}, "to": {args[1]}}.Encode(), nil)
+			if err != nil {
+				return err
+			}
+			var d api.Difference
+			if err := json.Unmarshal(data, &d); err != nil {
+				return fmt.Errorf("the hub's answer: %w", err)
+			}
+			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return differenceRows(w, d) })
+		},
+	}
+	hub.flags(cmd)
+	out.flag(cmd)
+	return cmd
+}
+
+func newQuarantineAct(act, short string) *cobra.Command {
+	var hub hubFlags
+	cmd := &cobra.Command{
+		Use:     act + " AGENT ITEM…",
+		Short:   short,
+		Example: "  reeve get quarantine\n  reeve insights " + act + " prod 01a2008e-2017-7681-a3b9-64c9b5507265",
+		Args:    cobra.MinimumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			var errs []error
+			for _, item := range args[1:] {
+				if _, err := c.do(cmd.Context(), http.MethodPost, "/insights/quarantine/"+act, map[string]string{"agent": args[0], "item": item}); err != nil {
+					errs = append(errs, fmt.Errorf("%s: %w", item, err))
+				}
+			}
+			return errors.Join(errs...)
+		},
+	}
+	hub.flags(cmd)
+	return cmd
+}
+
+func newOSV() *cobra.Command {
+	cmd := &cobra.Command{Use: "osv", Short: "Import vulnerabilities"}
+	var hub hubFlags
+	load := &cobra.Command{
+		Use:   "import ZIP|DIR…",
+		Short: "Import OSV databases, as osv.dev exports them",
+		Long: `Imports vulnerabilities into the hub from zip files of OSV entries, or from
+folders with such zip files or with the entries themselves. Nothing is downloaded:
+https://osv-vulnerabilities.storage.googleapis.com/ECOSYSTEM/all.zip are the
+exports of osv.dev.
+
+Entries that the hub has already, in the same state, cost next to nothing; what is
+new or other is matched with the SBOMs soon after.`,
+		Example: "  reeve osv import npm-all.zip debian-all.zip\n  reeve osv import /srv/osv",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			files, err := databases(args)
+			if err != nil {
+				return err
+			}
+			for _, f := range files {
+				if err := importDatabase(cmd.Context(), c, f, cmd.OutOrStdout(), cmd.ErrOrStderr()); err != nil {
+					return fmt.Errorf("%s: %w", f.name, err)
+				}
+			}
+			return nil
+		},
+	}
+	hub.flags(load)
+	cmd.AddCommand(load)
+	return cmd
+}
+
+// database is a zip file, or what makes one.
+type database struct {
+	name string
+	open func() (io.ReadCloser, error)
+}
+
+// databases finds those that arguments name.
+func databases(args []string) (out []database, err error) {
+	for _, arg := range args {
+		info, err := os.Stat(arg)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			out = append(out, database{arg, func() (io.ReadCloser, error) { return os.Open(arg) }})
+			continue
+		}
+		var zips []string
+		loose := false
+		err = filepath.WalkDir(arg, func(path string, e os.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case e.Type().IsRegular() && strings.HasSuffix(path, ".zip"):
+				zips = append(zips, path)
+			case e.Type().IsRegular() && strings.HasSuffix(path, ".json"):
+				loose = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, z := range zips {
+			out = append(out, database{z, func() (io.ReadCloser, error) { return os.Open(z) }})
+		}
+		if loose {
+			out = append(out, database{arg, func() (io.ReadCloser, error) { return pack(arg), nil }})
+		}
+		if len(zips) == 0 && !loose {
+			return nil, fmt.Errorf("%s: has no zip files and no OSV entries (.json)", arg)
+		}
+	}
+	return out, nil
+}
+
+// pack makes a zip file of the entries in a folder, as it is read.
+func pack(dir string) io.ReadCloser {
+	r, w := io.Pipe()
+	go func() {
+		z := zip.NewWriter(w)
+		err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+			if err != nil || !e.Type().IsRegular() || !strings.HasSuffix(path, ".json") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			name, err := filepath.Rel(dir, path)
+			if err != nil {
+				return err
+			}
+			to, err := z.Create(filepath.ToSlash(name))
+			if err == nil {
+				_, err = to.Write(text)
+			}
+			return err
+		})
+		w.CloseWithError(cmp.Or(err, z.Close()))
+	}()
+	return r
+}
+
+func importDatabase(ctx context.Context, c *client, f database, out, errs io.Writer) error {
+	body, err := f.open()
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	resp, err := c.sendBody(ctx, http.MethodPost, "/osv", "application/zip", body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var got api.Imported
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&got); err != nil {
+		return fmt.Errorf("the hub's answer: %w", err)
+	}
+	for _, reason := range got.Reasons {
+		fmt.Fprintf(errs, "%s: left out: %s\n", f.name, reason)
+	}
+	if more := got.Invalid - len(got.Reasons); more > 0 {
+		fmt.Fprintf(errs, "%s: left out: %d more\n", f.name, more)
+	}
+	_, err = fmt.Fprintf(out, "%s: %d entries, %d of them new or changed\n", f.name, got.Entries, got.Changed)
+	return err
+}
+
+func newVEX() *cobra.Command {
+	cmd := &cobra.Command{Use: "vex", Short: "Say how products stand to vulnerabilities"}
+	var hub hubFlags
+	load := &cobra.Command{
+		Use:   "import FILE…",
+		Short: "Have the hub heed VEX documents, OpenVEX or CycloneDX",
+		Long: `Has the hub heed statements on vulnerabilities: what one says isn't affected, or
+is fixed, is no problem any more. Of several statements on a component the latest
+holds. The same document again replaces itself.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			for _, name := range args {
+				if err := importStatements(cmd, c, name); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+			}
+			return nil
+		},
+	}
+	hub.flags(load)
+	var hub2 hubFlags
+	remove := &cobra.Command{
+		Use:   "remove DIGEST…",
+		Short: "Forget the statements of documents",
+		Args:  cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub2.client()
+			if err != nil {
+				return err
+			}
+			for _, digest := range args {
+				if _, err := c.do(cmd.Context(), http.MethodDelete, "/vex/"+url.PathEscape(digest), nil); err != nil {
+					return fmt.Errorf("%s: %w", digest, err)
+				}
+			}
+			return nil
+		},
+	}
+	hub2.flags(remove)
+	cmd.AddCommand(load, remove)
+	return cmd
+}
+
+func importStatements(cmd *cobra.Command, c *client, name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	resp, err := c.sendBody(cmd.Context(), http.MethodPost, "/vex", "application/json", file)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var got api.Statements
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&got); err != nil {
+		return fmt.Errorf("the hub's answer: %w", err)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s as %s\n", name, count(got.Statements, "statement"), got.Document)
+	return err
+}
+
+func whereRows(w io.Writer, list []api.Run) error {
+	row(w, "COMPONENT", "VERSION", "AGENT", "NAMESPACE", "SERVICE", "WORKLOAD", "CONTAINER", "PODS", "IMAGE", "SINCE")
+	for _, r := range list {
+		workload, pods := "", ""
+		if r.Workload != "" {
+			workload, pods = r.Kind+"/"+r.Workload, strconv.Itoa(r.Pods)
+		}
+		row(w, r.Name, orDash(r.Version), r.Agent, orDash(cmp.Or(r.Namespace, r.Project+"/"+r.Environment)), orDash(r.Service),
+			orDash(workload), orDash(r.Container), orDash(pods), orDash(r.Image), ago(r.Since))
+	}
+	return nil
+}
+
+func workloadRows(w io.Writer, list []api.Workload) error {
+	row(w, "AGENT", "NAMESPACE", "WORKLOAD", "CONTAINER", "PODS", "IMAGE", "DIGEST", "SBOM", "FIRST SEEN")
+	for _, l := range list {
+		row(w, l.Agent, l.Namespace, l.Kind+"/"+l.Name, l.Container, l.Pods, orDash(l.Image), orDash(l.Digest), orDash(string(l.SBOM)), ago(l.FirstSeen))
+	}
+	return nil
+}
+
+func inventoryRows(w io.Writer, list []api.Inventory) error {
+	row(w, "AGENT", "REPORTED", "WORKLOADS", "WITHOUT SBOM", "WAITING", "BYTES", "OLDEST")
+	for _, r := range list {
+		oldest := ""
+		if !r.Backlog.Since.IsZero() {
+			oldest = ago(r.Backlog.Since)
+		}
+		row(w, r.Agent, ago(r.Reported), r.Workloads, r.Unknown, r.Backlog.Items, r.Backlog.Bytes, orDash(oldest))
+	}
+	return nil
+}
+
+func quarantineRows(w io.Writer, list []api.Quarantined) error {
+	row(w, "AGENT", "ITEM", "RECEIVED", "BYTES", "REASON")
+	for _, q := range list {
+		row(w, q.Agent, q.Item, ago(q.Received), q.Size, q.Reason)
+	}
+	return nil
+}
+
+func statementRows(w io.Writer, list []api.Statement) error {
+	row(w, "VULNERABILITY", "STATUS", "SUBJECT", "COMPONENT", "JUSTIFICATION", "AUTHOR", "MADE", "DOCUMENT")
+	for _, s := range list {
+		row(w, s.Vulnerability, s.Status, orDash(s.Subject), orDash(s.Component), orDash(s.Justification), orDash(s.Author), ago(s.Made), s.Document)
+	}
+	return nil
+}
+
+func newBuildRows(w io.Writer, list []api.NewBuild) error {
+	row(w, "AGENT", "NAMESPACE", "SERVICE", "BUILD", "RECEIVED", "CHANGE", "WHAT", "FROM", "TO")
+	for _, b := range list {
+		line := func(change, what, from, to string) {
+			row(w, b.Agent, orDash(cmp.Or(b.Namespace, b.Project+"/"+b.Environment)), b.Service, orDash(b.Build), ago(b.Received), change, what, orDash(from), orDash(to))
+		}
+		if b.Before == "" {
+			line("added", "service", "", "")
+		}
+		for _, c := range b.Components {
+			line(string(c.Change), c.Name, c.From, c.To)
+		}
+		for _, p := range b.Problems {
+			line(string(p.Change), p.Identifier, p.AssociatedPackage, p.Version)
+		}
+	}
+	return nil
+}
+
+func differenceRows(w io.Writer, d api.Difference) error {
+	row(w, "KIND", "CHANGE", "NAME", "FROM", "TO")
+	for _, c := range d.Components {
+		row(w, "component", c.Change, cmp.Or(c.PURL, c.Name), orDash(c.From), orDash(c.To))
+	}
+	for _, f := range d.Facts {
+		row(w, "fact", f.Change, strings.Join(slices.DeleteFunc([]string{f.Source, f.Service, f.Name}, func(s string) bool { return s == "" }), "/"), orDash(f.From), orDash(f.To))
+	}
+	for _, p := range d.Problems {
+		from, to := p.AssociatedPackage+" "+p.Version, ""
+		if p.Change == "added" {
+			from, to = to, from
+		}
+		row(w, "problem", p.Change, p.Identifier, orDash(from), orDash(to))
+	}
+	return nil
+}
