@@ -42,17 +42,15 @@ func (a *Agent) watchDeployments(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("events.deployed: %w", err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		watcher.Run(ctx) // ends with ctx
-	}()
+	done := make(chan error, 1)
+	go func() { done <- watcher.Run(ctx) }()
 	tick := time.NewTicker(rememberEvery)
 	defer tick.Stop()
-	for last := known; ; {
+	for last, ended := known, false; !ended; {
 		select {
 		case <-tick.C:
-		case <-done:
+		case err = <-done:
+			ended = true
 		}
 		if keys := watcher.Running(); !slices.Equal(keys, last) {
 			if err := writeKeys(file, keys); err != nil {
@@ -61,11 +59,11 @@ func (a *Agent) watchDeployments(ctx context.Context) error {
 				last = keys
 			}
 		}
-		if ctx.Err() != nil {
-			<-done
-			return nil
-		}
 	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("events.deployed: %w", err)
 }
 
 // deployed is the event of a deployment. The hub sets the source.

@@ -37,7 +37,9 @@ func (a *Agent) controlResources(ctx context.Context, identity *pki.Enroller) er
 	if err != nil {
 		return fmt.Errorf("scan.resources: %w", err)
 	}
-	controller.Run(ctx) // ends with ctx
+	if err := controller.Run(ctx); ctx.Err() == nil {
+		return fmt.Errorf("scan.resources: %w", err)
+	}
 	return nil
 }
 

@@ -120,18 +120,23 @@ func New(config *rest.Config, cfg Config) (*Controller, error) {
 
 // Run works until ctx is done.
 func (c *Controller) Run(ctx context.Context) error {
-	retry := workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry)
-	scans := workqueue.NewTypedRateLimitingQueue(retry)
+	scans := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry))
 	policies := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry))
-	scanStore, watchScans := c.watch("scans", &Scan{}, func(key string) { scans.Add(key) })
-	policyStore, watchPolicies := c.watch("scanpolicies", &ScanPolicy{}, func(string) { policies.AddAfter("all", settle) })
+	watchScans, err := c.watch("scans", &Scan{}, func(key string) { scans.Add(key) })
+	if err != nil {
+		return err
+	}
+	watchPolicies, err := c.watch("scanpolicies", &ScanPolicy{}, func(string) { policies.AddAfter("all", settle) })
+	if err != nil {
+		return err
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { watchScans.RunWithContext(ctx) })
 	wg.Go(func() { watchPolicies.RunWithContext(ctx) })
 	for range workers {
 		wg.Go(func() {
 			work(ctx, scans, c.cfg.Logger, func(key string) (time.Duration, error) {
-				obj, there, err := scanStore.GetByKey(key)
+				obj, there, err := watchScans.GetStore().GetByKey(key)
 				if err != nil || !there {
 					return 0, err
 				}
@@ -145,7 +150,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		work(ctx, policies, c.cfg.Logger, func(string) (time.Duration, error) {
 			var all []*ScanPolicy
-			for _, obj := range policyStore.List() {
+			for _, obj := range watchPolicies.GetStore().List() {
 				all = append(all, obj.(*ScanPolicy).DeepCopyObject().(*ScanPolicy))
 			}
 			return 0, c.syncPolicies(ctx, all)
@@ -158,17 +163,18 @@ func (c *Controller) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-func (c *Controller) watch(resource string, kind runtime.Object, changed func(key string)) (cache.Store, cache.Controller) {
+func (c *Controller) watch(resource string, kind runtime.Object, changed func(key string)) (cache.SharedIndexInformer, error) {
 	add := func(obj any) {
 		if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err == nil {
 			changed(key)
 		}
 	}
-	return cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.NewListWatchFromClient(c.kube, resource, metav1.NamespaceAll, fields.Everything()),
-		ObjectType:    kind, ResyncPeriod: resync,
-		Handler: cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, obj any) { add(obj) }, DeleteFunc: add},
-	})
+	source := cache.NewListWatchFromClient(c.kube, resource, metav1.NamespaceAll, fields.Everything())
+	informer := cache.NewSharedIndexInformer(source, kind, resync, cache.Indexers{})
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, obj any) { add(obj) }, DeleteFunc: add})
+	return informer, errors.Join(err, informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
+		c.cfg.Logger.WarnContext(ctx, "watch interrupted, will retry", "resource", resource, "error", err)
+	}))
 }
 
 // work syncs what comes to the queue until that is shut down.

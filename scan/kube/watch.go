@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -89,18 +90,23 @@ func (w *Watcher) Run(ctx context.Context) error {
 			return pods(&o).Watch(ctx)
 		},
 	}
-	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: source, ObjectType: &corev1.Pod{}, ResyncPeriod: resync, Transform: w.trim,
-		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(obj any) { w.look(ctx, obj) },
-			UpdateFunc: func(_, obj any) { w.look(ctx, obj) },
-			DeleteFunc: w.forget,
-		},
+	informer := cache.NewSharedIndexInformer(source, &corev1.Pod{}, resync, cache.Indexers{})
+	handled, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { w.look(ctx, obj) },
+		UpdateFunc: func(_, obj any) { w.look(ctx, obj) },
+		DeleteFunc: w.forget,
 	})
+	err = errors.Join(err, informer.SetTransform(w.trim),
+		informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
+			w.log.WarnContext(ctx, "watch interrupted, will retry", "resource", "pods", "error", err)
+		}))
+	if err != nil {
+		return err
+	}
 	var synced sync.WaitGroup
 	defer synced.Wait()
 	synced.Go(func() {
-		if cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		if cache.WaitForCacheSync(ctx.Done(), handled.HasSynced) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.known = map[string]bool{} // what is left of it has gone
