@@ -2,6 +2,8 @@ package event
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -247,4 +249,21 @@ func (e *Event) Marshal() ([]byte, error) {
 		return nil, fmt.Errorf("event %s: %w", e.Name, err)
 	}
 	return ce.MarshalJSON()
+}
+
+// Unreadable makes an event of a message that isn't one, because of err, so
+// that it can be seen. The same message from the same sender is the same one.
+func Unreadable(by string, m Message, err error) Event {
+	sum := sha256.Sum256(m.Body)
+	ce := cloudevents.New()
+	ce.SetSource("/unreadable/" + by)
+	ce.SetID(hex.EncodeToString(sum[:]))
+	ce.SetType("unreadable")
+	ce.SetDataContentType("application/octet-stream")
+	ce.DataEncoded, ce.DataBase64 = m.Body[:min(len(m.Body), MaxEvent/2)], true
+	e := Event{Source: ce.Source(), Name: ce.ID(), Type: ce.Type(), State: Invalid, Reason: err.Error()}
+	if e.Body, err = ce.MarshalJSON(); err != nil {
+		e.Body = []byte("{}")
+	}
+	return e
 }

@@ -91,9 +91,16 @@ func (r Route) Validate() error {
 	return nil
 }
 
+// ownTypes are what the hub itself tells of scans, which may come back by a
+// broker and must lead to none.
+var ownTypes = []string{"scan.completed", "scan.error", "scan.cancelled", "check.completed"}
+
 // matches reports whether the route is for e.
 func (r Route) matches(e *Event) bool {
 	d, m := e.Data, r.Match
+	if slices.Contains(ownTypes, e.Type) {
+		return false
+	}
 	if r.Agent != "" && r.Agent != d.Agent {
 		return false
 	}

@@ -102,7 +102,8 @@ type ReplicaConfig struct {
 	Address string `yaml:"address"`
 }
 
-// SinkConfig is one receiver of alerts. The only type is rpc, an AlertSink.
+// SinkConfig is one receiver of alerts. Its type is rpc, an AlertSink, or
+// cloudevents: to a URL or a broker, which the scheme of the endpoint says.
 type SinkConfig struct {
 	Name     string `yaml:"name"`
 	Type     string `yaml:"type"`
@@ -111,6 +112,12 @@ type SinkConfig struct {
 	CertFile string `yaml:"certFile"`
 	KeyFile  string `yaml:"keyFile"`
 	Path     string `yaml:"path"`
+	// The rest is for cloudevents: TokenFile for https, the others for a
+	// broker; see broker.Config.
+	TokenFile    string `yaml:"tokenFile"`
+	Topic        string `yaml:"topic"`
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"passwordFile"`
 }
 
 func (c SinkConfig) rpc() rpc.Config {
@@ -229,11 +236,8 @@ func (c Config) Validate() error {
 			bad("sinks[%d].name: %q is there twice", i, s.Name)
 		}
 		seen[s.Name] = true
-		if s.Type != "rpc" {
-			bad("sinks[%d].type %q: it must be rpc", i, s.Type)
-		}
-		if err := s.rpc().Validate(); err != nil {
-			bad("sinks[%d]: %w", i, err)
+		if err := s.validate(); err != nil {
+			bad("sinks[%d].%w", i, err)
 		}
 	}
 	if err := c.Access.validate(c.Names); err != nil {

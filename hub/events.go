@@ -7,10 +7,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 	_ "time/tzdata" // schedules have time zones, and images may have none
 
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/cloudevent"
+	"reeve.dev/reeve/alert/rpc"
+	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/event"
+	"reeve.dev/reeve/event/broker"
 	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/scan"
@@ -27,6 +34,8 @@ type EventConfig struct {
 	MaxPending int `yaml:"maxPending"`
 	// KeepFor is how long events can be seen.
 	KeepFor time.Duration `yaml:"keepFor"`
+	// Brokers are where events come from, besides the API and agents.
+	Brokers []BrokerConfig `yaml:"brokers"`
 }
 
 func defaultEvents() EventConfig {
@@ -61,15 +70,105 @@ func (c EventConfig) validate() error {
 	if c.KeepFor < time.Hour {
 		bad("events.keepFor %v: it must be at least 1h", c.KeepFor)
 	}
+	names = map[string]bool{}
+	for i, b := range c.Brokers {
+		if err := b.Validate(); err != nil {
+			bad("events.brokers[%d].%w", i, err)
+		}
+		if b.Name == "" || names[b.Name] {
+			bad("events.brokers[%d].name %q: each needs a name of its own", i, b.Name)
+		}
+		names[b.Name] = true
+	}
 	return errors.Join(errs...)
 }
 
 func (h *Hub) openEvents(cfg EventConfig, catalogue *scan.Catalogue) {
+	h.brokers = cfg.Brokers
 	h.events = event.New(event.Config{
 		Store: h.store, Scanner: eventScanner{h.queue, catalogue}, Routes: cfg.Routes, Debounce: cfg.Debounce,
 		DedupeFor: cfg.DedupeFor, MaxPending: cfg.MaxPending, KeepFor: cfg.KeepFor, Logger: h.log.With("component", "events"),
 	})
 	h.schedule = scan.NewSchedules(h.queue, h.store, h.log.With("component", "schedules"))
+}
+
+// closingSink is a sink that has to be closed.
+type closingSink interface {
+	alert.Sink
+	Close() error
+}
+
+func (h *Hub) openSink(c SinkConfig) (closingSink, error) {
+	if c.Type == "rpc" {
+		return rpc.New(c.rpc())
+	}
+	cfg := cloudevent.Config{Source: h.public, Describe: h.describe}
+	if c.toBroker() {
+		topic := broker.NewTopic(c.broker())
+		cfg.Send, cfg.Close = topic.Send, topic.Close
+		return cloudevent.New(cfg), nil
+	}
+	var err error
+	cfg.Send, cfg.Close, err = cloudevent.HTTP(c.http())
+	return cloudevent.New(cfg), err
+}
+
+// describe tells events of the scan that a run was.
+func (h *Hub) describe(ctx context.Context, run string) (*cloudevent.Scan, error) {
+	s, err := h.store.Scan(ctx, scan.ID(run))
+	if errors.Is(err, scan.ErrNotFound) {
+		return nil, nil
+	}
+	return &cloudevent.Scan{Status: string(s.Status), Told: api.FromScan(s)}, err
+}
+
+func (c SinkConfig) validate() error {
+	switch {
+	case c.Type == "rpc":
+		return c.rpc().Validate()
+	case c.Type != "cloudevents":
+		return fmt.Errorf("type %q: it must be rpc or cloudevents", c.Type)
+	case c.toBroker():
+		return c.broker().Validate()
+	}
+	return c.http().Validate()
+}
+
+func (c SinkConfig) toBroker() bool { return !strings.HasPrefix(c.Endpoint, "http") }
+
+func (c SinkConfig) broker() broker.Config {
+	return broker.Config{URL: c.Endpoint, Topic: c.Topic, Username: c.Username, PasswordFile: c.PasswordFile, CAFile: c.CAFile}
+}
+
+func (c SinkConfig) http() cloudevent.HTTPConfig {
+	return cloudevent.HTTPConfig{URL: c.Endpoint, TokenFile: c.TokenFile, CAFile: c.CAFile}
+}
+
+// eventSinks are those that hear of every scan's end.
+func eventSinks(cfgs []SinkConfig) (names []string) {
+	for _, c := range cfgs {
+		if c.Type == "cloudevents" {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// BrokerConfig is a broker whose events are taken.
+type BrokerConfig struct {
+	Name          string `yaml:"name"`
+	broker.Config `yaml:",inline"`
+}
+
+// takeEvents hands the events of the brokers to the service, until ctx is
+// done.
+func (h *Hub) takeEvents(ctx context.Context) error {
+	var all sync.WaitGroup
+	for _, b := range h.brokers {
+		all.Go(func() { b.Run(ctx, "broker:"+b.Name, h.events, h.log.With("component", "events")) })
+	}
+	all.Wait()
+	return nil
 }
 
 // policies takes what agents send of their own.

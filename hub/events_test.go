@@ -1,16 +1,20 @@
 package hub_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
 
 	"reeve.dev/reeve/event"
+	"reeve.dev/reeve/event/broker"
 	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/hub"
@@ -163,5 +167,92 @@ func TestEventConfig(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v; want an error of %s", err, want)
 		}
+	}
+}
+
+// A sink of CloudEvents hears how each scan ended, also one without a verdict.
+func TestHub_tellsEvents(t *testing.T) {
+	type told struct {
+		ID, Type, Source string
+		Data             struct {
+			Passed bool
+			Scan   struct{ ID, Status, Outcome, Reason string }
+		}
+	}
+	got := make(chan told, 8)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var e told
+		if err := json.NewDecoder(r.Body).Decode(&e); err != nil {
+			t.Error(err)
+		}
+		got <- e
+	}))
+	defer receiver.Close()
+	cfg := config(t)
+	alerts := sink(t, &cfg)
+	cfg.Sinks = append(cfg.Sinks, hub.SinkConfig{Name: "bus", Type: "cloudevents", Endpoint: receiver.URL})
+	h := start(t, cfg)
+	a, _ := h.linked(t)
+	var first, second scanAnswer
+	h.call(t, "POST", "/api/v1/scans", scanRequest(), http.StatusAccepted, &first)
+	job, err := a.scans.Lease(t.Context(), []string{"k8s-container"}, nil)
+	if err != nil || job == nil {
+		t.Fatalf("leased %+v, %v", job, err)
+	}
+	if err := a.scans.SendResults(t.Context(), job.ID, job.Attempt, results(t, hdf.Passed)); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-got; e.Type != "scan.completed" || !e.Data.Passed || e.Data.Scan.ID != first.ID || e.Data.Scan.Outcome != "passed" || e.Source != h.URL() || e.ID == "" {
+		t.Errorf("told %+v", e)
+	}
+	<-alerts
+	h.call(t, "POST", "/api/v1/scans", scanRequest(), http.StatusAccepted, &second)
+	h.call(t, "POST", "/api/v1/scans/"+second.ID+"/cancel", nil, http.StatusOK, nil)
+	if e := <-got; e.Type != "scan.cancelled" || e.Data.Passed || e.Data.Scan.ID != second.ID || !strings.Contains(e.Data.Scan.Reason, "cancelled by") {
+		t.Errorf("told %+v", e)
+	}
+	var list struct{ Items []struct{ Sink string } }
+	h.call(t, "GET", "/api/v1/alerts?run="+second.ID, nil, http.StatusOK, &list)
+	if len(list.Items) != 1 || list.Items[0].Sink != "bus" {
+		t.Errorf("alerts of a scan without a verdict: %+v", list)
+	}
+}
+
+// What a broker has leads to a scan.
+func TestHub_broker(t *testing.T) {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	defer func() { s.Shutdown(); s.WaitForShutdown() }()
+	if !s.ReadyForConnections(time.Minute) {
+		t.Fatal("NATS isn't ready")
+	}
+	cfg := config(t)
+	cfg.Events.Debounce = 0
+	cfg.Events.Routes = []event.Route{{Name: "all", Scan: event.Scan{Profile: "p"}}}
+	cfg.Events.Brokers = []hub.BrokerConfig{{Name: "bus", Config: broker.Config{URL: s.ClientURL(), Topic: "reeve"}}}
+	h := start(t, cfg)
+	a, _ := h.linked(t)
+	topic := broker.NewTopic(cfg.Events.Brokers[0].Config)
+	defer topic.Close()
+	text := []byte(strings.Replace(string(deployed("1", "web")), `"another"`, `"east"`, 1))
+	// NATS keeps nothing for who isn't there yet; the same event is one.
+	for {
+		if err := topic.Send(t.Context(), text); err != nil {
+			t.Fatal(err)
+		}
+		var list struct{ Items []struct{ By string } }
+		h.call(t, "GET", "/api/v1/events", nil, http.StatusOK, &list)
+		if len(list.Items) > 0 {
+			if list.Items[0].By != "broker:bus" {
+				t.Errorf("kept %+v", list)
+			}
+			break
+		}
+	}
+	if job, err := a.scans.Lease(t.Context(), []string{"k8s-container"}, nil); err != nil || job == nil || job.Target.Namespace != "web" {
+		t.Errorf("leased %+v, %v", job, err)
 	}
 }

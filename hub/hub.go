@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"reeve.dev/reeve/alert"
-	"reeve.dev/reeve/alert/rpc"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/event"
@@ -53,6 +52,7 @@ type Hub struct {
 	alert    *alert.Worker
 	events   *event.Service
 	schedule *scan.Schedules
+	brokers  []BrokerConfig
 	broker   *amqp.Consumer // nil: none
 	api      *api.API
 	audit    *auditing
@@ -306,13 +306,14 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config) error {
 	h.onClose(callback.Close)
 	sinks := map[string]alert.Sink{alert.CallbackSink: callback}
 	for _, c := range cfg.Sinks {
-		s, err := rpc.New(c.rpc())
+		s, err := h.openSink(c)
 		if err != nil {
 			return fmt.Errorf("sink %s: %w", c.Name, err)
 		}
 		h.onClose(s.Close)
 		sinks[c.Name] = s
 	}
+	h.store.TellAllEnds(eventSinks(cfg.Sinks))
 	for _, r := range cfg.Remediation {
 		sinks[remedySink+r.Hook] = remedies{hook: r.Hook, agents: h.agents, audit: h.audit.add}
 	}
@@ -485,6 +486,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	worker("alerts", h.alert.Run)
 	worker("vulnerabilities", h.match)
 	worker("events", h.events.Run)
+	worker("brokers", h.takeEvents)
 	worker("schedules", h.schedule.Run)
 	if h.broker != nil {
 		worker("broker", h.broker.Run)

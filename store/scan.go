@@ -481,6 +481,12 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {
 		return err
 	}
+	if f.Status != scan.Completed && c.Selector == nil {
+		o := fleet.Outcome{Subject: c.Request.Target.Subject(), Policy: c.Request.Policy(), Run: string(c.ID), Details: f.Reason, At: now}
+		if err := s.enqueueOutcomes(ctx, tx, []fleet.Outcome{o}, s.allEnds); err != nil {
+			return err
+		}
+	}
 	changed(tx, c)
 	cb := c.Request.Callback
 	// What a selection has found tells for itself.

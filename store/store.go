@@ -82,6 +82,8 @@ type Store struct {
 	log     *slog.Logger
 	known   known
 
+	allEnds []string // see TellAllEnds
+
 	stop      context.CancelFunc // ends listening
 	listening sync.WaitGroup
 
@@ -185,6 +187,10 @@ func (s *Store) Close() error {
 	}
 	return err
 }
+
+// TellAllEnds has sinks told of scans that end without a verdict, too: in error
+// or cancelled. It is called before the store is used.
+func (s *Store) TellAllEnds(sinks []string) { s.allEnds = sinks }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx) }
