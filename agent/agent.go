@@ -142,7 +142,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		group.Go(func() error { return serve(work, a.ingest, a.collect) })
 	}
 	if a.health != nil {
-		group.Go(func() error { return serve(work, a.health, a.healthHandler()) })
+		group.Go(func() error { return serve(work, a.health, a.Health()) })
 	}
 	for _, in := range a.incoming {
 		group.Go(func() error { return a.serveIncoming(work, in) })
@@ -335,7 +335,8 @@ func (a *Agent) hubEvents() *eventlink.Client {
 	return &eventlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}}
 }
 
-func (a *Agent) healthHandler() http.Handler {
+// Health serves /metrics, /healthz and /readyz.
+func (a *Agent) Health() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -146,6 +146,8 @@ type InsightConfig struct {
 	TokenLife time.Duration `yaml:"tokenLife"`
 	// TokenLabel narrows the namespaces that get a token to those that have it.
 	TokenLabel string `yaml:"tokenLabel"`
+	// Inventory reports what runs in the cluster, and how many insights wait.
+	Inventory bool `yaml:"inventory"`
 	// BurnAfterReading deletes a ConfigMap once it is safe on the disk: at once,
 	// or at the next time of BurnSchedule, a cron line.
 	BurnAfterReading bool   `yaml:"burnAfterReading"`
@@ -213,11 +215,19 @@ func Defaults() Config {
 // LoadConfig reads the configuration file at path (none if it is empty) and
 // the environment.
 func LoadConfig(path string) (Config, error) {
-	cfg := Defaults()
-	if err := config.Load(path, "REEVE_AGENT", &cfg); err != nil {
+	cfg, err := ReadConfig(path)
+	if err != nil {
 		return Config{}, err
 	}
 	return cfg, cfg.Validate()
+}
+
+// ReadConfig is LoadConfig for those who only look: it may lack what an agent
+// needs.
+func ReadConfig(path string) (Config, error) {
+	cfg := Defaults()
+	err := config.Load(path, "REEVE_AGENT", &cfg)
+	return cfg, err
 }
 
 // withBirger adds what is in the services file of Birger's agent. notes are

@@ -103,7 +103,7 @@ Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 		commands  []*cobra.Command
 	}{
 		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newConvert(), newCompare(), newProfile(), newThreshold()}},
-		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newCA()}},
+		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newInsightsRemote(), newCA()}},
 		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newWhoRuns(), newInsight(), newOSV(), newVEX(), newAlerts(), newSchedule(), newEvent(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
 		{"", "", []*cobra.Command{newDoctor(), newVersion()}},
 	} {

@@ -79,6 +79,7 @@ docs/configuration.md.`,
 			return a.Run(cmd.Context())
 		},
 	}
+	cmd.AddCommand(newGenerateToken())
 	cmd.Flags().StringVar(&birger, "birger-services", "", "services `file` of a Birger agent, taken as it is beside the configuration")
 	cmd.Flags().StringVar(&path, "config", "", "configuration `file` (YAML)")
 	return cmd
