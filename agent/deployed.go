@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"reeve.dev/reeve/event"
@@ -25,7 +26,7 @@ const rememberEvery = 5 * time.Second
 // so that the next process doesn't tell it again; what it tells twice after a
 // crash has the same id.
 func (a *Agent) watchDeployments(ctx context.Context) error {
-	if !a.cfg.Events.Deployed {
+	if !a.cfg.Events.Deployed && !a.cfg.Insights.Inventory {
 		return nil
 	}
 	config, err := scankube.Config(a.cfg.Kubeconfig, "")
@@ -37,13 +38,23 @@ func (a *Agent) watchDeployments(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("dataDir: %w", err)
 	}
-	tell := func(d scankube.Deployment) error { return a.putEvent(ctx, deployed(d, time.Now())) }
+	tell := func(d scankube.Deployment) error {
+		if !a.cfg.Events.Deployed {
+			return nil
+		}
+		return a.putEvent(ctx, deployed(d, time.Now()))
+	}
 	watcher, err := scankube.NewWatcher(config, known, []string{event.ProfileAnnotation}, tell, a.component("deployed"))
 	if err != nil {
 		return fmt.Errorf("events.deployed: %w", err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- watcher.Run(ctx) }()
+	if a.cfg.Insights.Inventory {
+		var reporting sync.WaitGroup
+		reporting.Go(func() { a.reportInventory(ctx, watcher) })
+		defer reporting.Wait()
+	}
 	tick := time.NewTicker(rememberEvery)
 	defer tick.Stop()
 	for last, ended := known, false; !ended; {

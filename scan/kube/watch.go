@@ -56,6 +56,7 @@ type Watcher struct {
 	pods  map[string][]Deployment
 	count map[string]int  // of pods, by the key
 	known map[string]bool // keys that were told before
+	seen  bool            // every pod was looked at
 }
 
 // NewWatcher returns a watcher whose Run calls tell, one call at a time, for
@@ -110,6 +111,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.known = map[string]bool{} // what is left of it has gone
+			w.seen = true
 		}
 	})
 	informer.RunWithContext(ctx)
@@ -242,6 +244,20 @@ func (w *Watcher) hold(pod string, held []Deployment) {
 	if w.pods[pod] = held; held == nil {
 		delete(w.pods, pod)
 	}
+}
+
+// Inventory are the deployments that run, each once, and the number of its
+// pods. ok is false until every pod was looked at.
+func (w *Watcher) Inventory() (running map[string]Deployment, pods map[string]int, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	running = map[string]Deployment{}
+	for _, held := range w.pods {
+		for _, d := range held {
+			running[d.Key()] = d
+		}
+	}
+	return running, maps.Clone(w.count), w.seen
 }
 
 // Running are the keys of what runs and was told, and of what ran before and

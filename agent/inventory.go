@@ -1,0 +1,79 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"reflect"
+	"slices"
+	"time"
+
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/lagoon"
+	insightlink "reeve.dev/reeve/insight/link"
+	scankube "reeve.dev/reeve/scan/kube"
+	scanlink "reeve.dev/reeve/scan/link"
+)
+
+const (
+	// inventoryEvery is how soon the hub knows of a change.
+	inventoryEvery = 10 * time.Second
+	// inventoryStale is when it is told again that nothing changed.
+	inventoryStale = 5 * time.Minute
+)
+
+// reportInventory tells the hub what runs, until ctx ends. Each report is
+// whole, so one that is lost costs nothing but time.
+func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) {
+	log := a.component("inventory")
+	client := &insightlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}, Logger: log}
+	tick := time.NewTicker(inventoryEvery)
+	defer tick.Stop()
+	var last []insight.Workload
+	var sent time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		running, pods, ok := watcher.Inventory()
+		now := workloads(running, pods)
+		if !ok || reflect.DeepEqual(now, last) && time.Since(sent) < inventoryStale {
+			continue
+		}
+		if len(now) > insight.MaxWorkloads {
+			log.WarnContext(ctx, "more runs than the hub takes; it isn't told of the last by namespace", "workloads", len(now), "limit", insight.MaxWorkloads)
+			now = now[:insight.MaxWorkloads]
+		}
+		waiting := a.insights.Stats()
+		report := insight.Inventory{Workloads: now, Backlog: insight.Backlog{Items: waiting.Items, Bytes: waiting.Bytes, Since: waiting.Oldest}}
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		err := client.SendInventory(call, report)
+		cancel()
+		if err != nil {
+			log.WarnContext(ctx, "the hub doesn't know what runs, will retry", "error", err)
+			continue
+		}
+		last, sent = now, time.Now()
+	}
+}
+
+// workloads are the running deployments in the order of their places.
+func workloads(running map[string]scankube.Deployment, pods map[string]int) []insight.Workload {
+	out := make([]insight.Workload, 0, len(running))
+	for key, d := range running {
+		w := insight.Workload{
+			Namespace: d.Namespace, Kind: d.Kind, Name: d.Workload, Container: d.Container, Image: d.Image, Digest: d.Digest,
+			Service: d.Labels[lagoon.LabelService], Pods: pods[key],
+		}
+		if w.Kind == "" {
+			w.Kind, w.Name = "Pod", d.Pod
+		}
+		out = append(out, w)
+	}
+	slices.SortFunc(out, func(a, b insight.Workload) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Digest, b.Digest))
+	})
+	return out
+}
