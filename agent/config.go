@@ -215,11 +215,19 @@ func Defaults() Config {
 // LoadConfig reads the configuration file at path (none if it is empty) and
 // the environment.
 func LoadConfig(path string) (Config, error) {
-	cfg := Defaults()
-	if err := config.Load(path, "REEVE_AGENT", &cfg); err != nil {
+	cfg, err := ReadConfig(path)
+	if err != nil {
 		return Config{}, err
 	}
 	return cfg, cfg.Validate()
+}
+
+// ReadConfig is LoadConfig for those who only look: it may lack what an agent
+// needs.
+func ReadConfig(path string) (Config, error) {
+	cfg := Defaults()
+	err := config.Load(path, "REEVE_AGENT", &cfg)
+	return cfg, err
 }
 
 // withBirger adds what is in the services file of Birger's agent. notes are
