@@ -22,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"reeve.dev/reeve/insight/kube"
@@ -34,6 +35,7 @@ type cluster struct {
 	kubernetes.Interface
 	client    kube.Client
 	metadata  metadata.Interface
+	config    *rest.Config
 	namespace string
 }
 
@@ -50,7 +52,7 @@ func connect(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	cfg.QPS = -1 // this test polls
-	c := &cluster{Interface: kubernetes.NewForConfigOrDie(cfg), metadata: metadata.NewForConfigOrDie(cfg)}
+	c := &cluster{Interface: kubernetes.NewForConfigOrDie(cfg), metadata: metadata.NewForConfigOrDie(cfg), config: cfg}
 	if c.client, err = kube.NewClient(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -332,5 +334,42 @@ func TestTokenMaker(t *testing.T) {
 	want.EnvironmentID = "4"
 	if diff := cmp.Diff(want, token()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Two agents and a real API server: one of them works, and the other takes
+// over when it ends.
+func TestLeader_cluster(t *testing.T) {
+	c := connect(t)
+	leases, err := kube.NewLeases(c.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := make(chan string)
+	run := func(name string) (stop func()) {
+		l := &kube.Leader{Leases: leases, Namespace: c.namespace, Name: "ac8a682b.lagoon.sh", Identity: name, Logger: slog.New(slog.DiscardHandler)}
+		return start(t, func(ctx context.Context) error {
+			return l.Run(ctx, func(ctx context.Context) error {
+				began <- name
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+		})
+	}
+	stop := run("a")
+	if got := <-began; got != "a" {
+		t.Fatalf("%s began", got)
+	}
+	run("b")
+	stop()
+	if got := <-began; got != "b" {
+		t.Fatalf("%s began", got)
+	}
+	lease, err := c.CoordinationV1().Leases(c.namespace).Get(t.Context(), "ac8a682b.lagoon.sh", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *lease.Spec.HolderIdentity != "b" || *lease.Spec.LeaseTransitions != 2 || *lease.Spec.LeaseDurationSeconds != 15 {
+		t.Errorf("the lease says %+v", lease.Spec)
 	}
 }
