@@ -45,6 +45,7 @@ func TestScanner(t *testing.T) {
 		{"mounts", s.mounts},
 		{"a namespace that allows nothing", s.restricted},
 		{"nothing is asked that needn't be", s.audited},
+		{"with the agent's rights", s.agentsRights},
 		{"a new image", s.newImage},
 		{"objects of the cluster", s.objects},
 		{"killed at each step", s.killed},
@@ -391,6 +392,25 @@ func (s *scanner) audited(t *testing.T) {
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("what may be asked (-) and was (+): %s", diff)
 	}
+}
+
+// agentsRights: with scan.rbac none the agent makes nothing in the cluster.
+func (s *scanner) agentsRights(t *testing.T) {
+	s.agent.kill(syscall.SIGTERM)
+	s.start(t, "REEVE_AGENT_SCAN_RBAC=none")
+	made := s.gate.after("POST /serviceaccounts", func() {})
+	for target, took := range map[string]string{"shop/plain/web": "exec", "shop/plain/bare": "ephemeral"} {
+		if e, _ := s.scan(t, target, "auto", baseline); e.Status != "completed" || e.Entry.Method != took {
+			t.Errorf("%s: %+v", target, e)
+		}
+	}
+	select {
+	case <-made:
+		t.Error("a service account was made")
+	default:
+	}
+	s.agent.kill(syscall.SIGTERM)
+	s.start(t)
 }
 
 // nothingLeft waits until nothing of a scan is in the cluster but the names of
