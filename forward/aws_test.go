@@ -119,6 +119,8 @@ func TestForward_AWS_signatures(t *testing.T) {
 		"another query":       {service: "s3", change: func(r *http.Request) { r.URL.RawQuery += "&a=b" }, status: 401},
 		"another method":      {service: "s3", change: func(r *http.Request) { r.Method = "DELETE" }, status: 401},
 		"another header":      {service: "s3", change: func(r *http.Request) { r.Header.Set("X-Amz-Acl", "public-read-write") }, status: 401},
+		"a header more":       {service: "s3", change: func(r *http.Request) { r.Header.Set("X-Amz-Tagging", "public=yes") }, status: 401},
+		"a header less":       {service: "s3", change: func(r *http.Request) { r.Header.Set("Connection", "X-Amz-Acl") }, status: 401},
 		"another key's name":  {service: "s3", change: renamed("main.", "other."), status: 401},
 		"no key of the hub's": {service: "s3", change: renamed(access, "AKIDEXAMPLE"), status: 401},
 		"no signed host":      {service: "s3", change: renamed(";host;", ";"), status: 401},

@@ -80,6 +80,10 @@ func TestForward_AWS_S3_presigned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plain, err := presign.PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bucket"), Key: aws.String("plain")}, s3.WithPresignExpires(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
 	c := b.Anonymous()
 	t.Cleanup(c.CloseIdleConnections)
 	if resp, body := do(t, c, request(t, "PUT", put.URL, strings.NewReader("handed in"))); resp.StatusCode != 200 {
@@ -88,17 +92,26 @@ func TestForward_AWS_S3_presigned(t *testing.T) {
 	if resp, body := do(t, c, request(t, "GET", get.URL, nil)); resp.StatusCode != 200 || body != "handed in" {
 		t.Errorf("get: %s %s", resp.Status, body)
 	}
-	for name, tt := range map[string]struct{ method, url string }{
-		"another method":    {"DELETE", get.URL},
-		"another key":       {"GET", strings.Replace(get.URL, "a%20key", "other", 1)},
-		"another parameter": {"GET", get.URL + "&versionId=1"},
-		"a longer life":     {"GET", strings.Replace(get.URL, "X-Amz-Expires=3600", "X-Amz-Expires=7200", 1)},
-		"a life for ever":   {"GET", strings.Replace(get.URL, "X-Amz-Expires=3600", "X-Amz-Expires=99999999", 1)},
-		"no life":           {"GET", strings.Replace(get.URL, "X-Amz-Expires=3600", "", 1)},
-		"no signature":      {"GET", get.URL[:strings.Index(get.URL, "X-Amz-Signature")]},
+	for name, tt := range map[string]struct{ method, url, header, value string }{
+		"another method":    {method: "DELETE", url: get.URL},
+		"another key":       {method: "GET", url: strings.Replace(get.URL, "a%20key", "other", 1)},
+		"an empty folder":   {method: "GET", url: strings.Replace(plain.URL, "/plain", "//plain", 1)},
+		"another parameter": {method: "GET", url: get.URL + "&versionId=1"},
+		"a longer life":     {method: "GET", url: strings.Replace(get.URL, "X-Amz-Expires=3600", "X-Amz-Expires=7200", 1)},
+		"a life for ever":   {method: "GET", url: strings.Replace(get.URL, "X-Amz-Expires=3600", "X-Amz-Expires=99999999", 1)},
+		"no life":           {method: "GET", url: strings.Replace(get.URL, "X-Amz-Expires=3600", "", 1)},
+		"no signature":      {method: "GET", url: get.URL[:strings.Index(get.URL, "X-Amz-Signature")]},
+		"another object":    {"PUT", put.URL, "X-Amz-Copy-Source", "/bucket/secret"},
+		"another host":      {"GET", get.URL, "X-Opsmx-Original-Host", "secret.s3.amazonaws.com"},
+		"another service":   {"GET", get.URL, "X-Opsmx-Service-Signing-Name", "iam"},
+		"without its host":  {"GET", get.URL, "Connection", "keep-alive, Host"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if resp, body := do(t, c, request(t, tt.method, tt.url, nil)); resp.StatusCode != 401 {
+			r := request(t, tt.method, tt.url, nil)
+			if tt.header != "" {
+				r.Header.Set(tt.header, tt.value)
+			}
+			if resp, body := do(t, c, r); resp.StatusCode != 401 {
 				t.Errorf("%s %s", resp.Status, body)
 			}
 		})
