@@ -139,8 +139,15 @@ const ProfileAnnotation = "scan-profile"
 // validate says whether the data has what its type needs.
 func (d Data) validate(typ string) *InvalidError {
 	for _, m := range []struct{ name, value string }{
-		{"agent", d.Agent}, {"namespace", d.Namespace}, {"pod", d.Pod}, {"container", d.Container}, {"uri", d.URI},
-		{"image", d.Image}, {"imageDigest", d.ImageDigest}, {"profile", d.Profile}, {"threshold", d.Threshold},
+		{"agent", d.Agent},
+		{"namespace", d.Namespace},
+		{"pod", d.Pod},
+		{"container", d.Container},
+		{"uri", d.URI},
+		{"image", d.Image},
+		{"imageDigest", d.ImageDigest},
+		{"profile", d.Profile},
+		{"threshold", d.Threshold},
 	} {
 		if len(m.value) > maxName {
 			return invalid("data."+m.name, "has more than %d bytes", maxName)

@@ -71,7 +71,6 @@ type world struct {
 	*scanner
 	store *store.Store
 	t     *testing.T
-	ends  func()
 }
 
 func newStore(t *testing.T) *store.Store {
@@ -204,9 +203,23 @@ func TestService(t *testing.T) {
 // Of several events about the same, the last one counts; but none waits for
 // ever.
 func TestService_debounces(t *testing.T) {
-	w := newWorld(t, event.Config{Routes: []event.Route{shop}, Debounce: 20 * time.Millisecond, DedupeFor: time.Hour})
 	const web = `"workload":{"kind":"Deployment","name":"web"}`
-	w.send(deploy("1", "shop", "web-1", "1", web), deploy("2", "shop", "web-2", "2", web), deploy("3", "shop", "web-3", "3", web), deploy("other", "shop", "api-1", "4"))
+	// due adds events that came at since and are due now.
+	due := func(w *world, since time.Time, texts ...string) {
+		t.Helper()
+		events, err := event.Decode(event.Message{ContentType: event.BatchType, Body: []byte("[" + strings.Join(texts, ",") + "]")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range events {
+			events[i].ID, events[i].Since, events[i].Due = event.ID(fmt.Sprint("id-", i)), since, time.Now()
+		}
+		if _, err := w.store.AddEvents(t.Context(), events, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWorld(t, event.Config{Routes: []event.Route{shop}, Debounce: time.Minute, DedupeFor: time.Hour})
+	due(w, time.Now(), deploy("1", "shop", "web-1", "1", web), deploy("2", "shop", "web-2", "2", web), deploy("3", "shop", "web-3", "3", web), deploy("other", "shop", "api-1", "4"))
 	w.run()
 	all := w.want(map[string]event.State{"1": event.Superseded, "2": event.Superseded, "3": event.Scanned, "other": event.Scanned})
 	if want := "event " + string(all["3"].ID); !strings.HasPrefix(all["1"].Reason, want) {
@@ -214,18 +227,8 @@ func TestService_debounces(t *testing.T) {
 	}
 
 	// One that was held as long as may be is acted on though there is a later.
-	w = newWorld(t, event.Config{Routes: []event.Route{shop}, Debounce: time.Millisecond, DedupeFor: time.Hour})
-	old := time.Now().Add(-time.Hour)
-	events, err := event.Decode(event.Message{ContentType: event.BatchType, Body: []byte("[" + deploy("1", "shop", "web-1", "1", web) + "," + deploy("2", "shop", "web-2", "2", web) + "]")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range events {
-		events[i].ID, events[i].Since, events[i].Due = event.ID(fmt.Sprint("id-", i)), old, old
-	}
-	if _, err := w.store.AddEvents(t.Context(), events, 10); err != nil {
-		t.Fatal(err)
-	}
+	w = newWorld(t, event.Config{Routes: []event.Route{shop}, Debounce: time.Minute, DedupeFor: time.Hour})
+	due(w, time.Now().Add(-time.Hour), deploy("1", "shop", "web-1", "1", web), deploy("2", "shop", "web-2", "2", web))
 	w.run()
 	w.want(map[string]event.State{"1": event.Scanned, "2": event.Scanned})
 }
@@ -407,5 +410,34 @@ func TestRoute_Validate(t *testing.T) {
 		if err := r.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want an error of %s", err, want)
 		}
+	}
+}
+
+// BenchmarkAccept is a storm: 10,000 senders with an event each.
+func BenchmarkAccept(b *testing.B) {
+	for n := 0; b.Loop(); n++ {
+		b.StopTimer()
+		db, err := sqlite.Open(b.Context(), filepath.Join(b.TempDir(), "reeve.db"), quiet)
+		if err != nil {
+			b.Fatal(err)
+		}
+		s := event.New(event.Config{Store: db, MaxPending: event.DefaultMaxPending, KeepFor: time.Hour, Logger: quiet})
+		b.StartTimer()
+		var all sync.WaitGroup
+		for i := range 10_000 {
+			all.Go(func() {
+				events, err := event.Decode(event.Message{Body: []byte(deploy(fmt.Sprint(i), "shop", fmt.Sprint("web-", i), "1"))})
+				if err == nil {
+					_, err = s.Accept(b.Context(), "token:ci", events)
+				}
+				if err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		b.StopTimer()
+		db.Close()
+		b.StartTimer()
 	}
 }

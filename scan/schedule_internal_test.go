@@ -109,7 +109,7 @@ func TestSpread(t *testing.T) {
 		if wait < 0 || wait >= s.Over || wait != s.of(agent) {
 			t.Errorf("agent %s: %v", agent, wait)
 		}
-		seen[wait/(time.Minute)] = true
+		seen[wait/time.Minute] = true
 	}
 	if len(seen) < 4 {
 		t.Errorf("agents begin together: %v", seen)

@@ -19,7 +19,9 @@ func newEvent() *cobra.Command {
 		use: "list", short: "List the events, newest first, and what they led to", path: "/events", rows: eventRows, paged: true, arg: "ID",
 		filters: []filter{
 			{name: "state", usage: "only those in this `state`", values: []string{"pending", "scanned", "duplicate", "superseded", "unrouted", "invalid", "error"}},
-			{name: "type", usage: "only those of this `type`"}, {name: "source", usage: "only those from this `source`"}, ofAgent,
+			{name: "type", usage: "only those of this `type`"},
+			{name: "source", usage: "only those from this `source`"},
+			ofAgent,
 		},
 	}), newList(list[api.EventRoute]{use: "routes", short: "List the routes by which events lead to scans", path: "/event-routes", rows: routeRows}))
 	return cmd

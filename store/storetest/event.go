@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ var eventTests = map[string]func(*testing.T, *store.Store){
 	"keeps each once":               keepsEventsOnce,
 	"takes no more than may wait":   limitsEvents,
 	"gives each to one":             claimsEvents,
+	"gives each to one of many":     claimsTogether,
 	"knows the later one":           knowsLater,
 	"remembers the scan of content": remembersContent,
 	"lists and sweeps":              sweepsEvents,
@@ -126,6 +128,46 @@ func claimsEvents(t *testing.T, s *store.Store) {
 	got, err := s.Event(t.Context(), soon.ID)
 	if d := cmp.Diff(end.Decisions, got.Decisions); d != "" || err != nil || got.State != event.Scanned {
 		t.Errorf("settled %s, %v (-want +got):\n%s", got.State, err, d)
+	}
+}
+
+// claimsTogether: however many claim at a time, each event goes to one.
+func claimsTogether(t *testing.T, s *store.Store) {
+	const events = 60
+	for i := range events {
+		addEvents(t, s, newEvent(fmt.Sprint(i), epoch))
+	}
+	var mu sync.Mutex
+	got := map[event.ID]int{}
+	var all sync.WaitGroup
+	for range 6 {
+		all.Go(func() {
+			for range events {
+				c, err := s.ClaimEvents(t.Context(), epoch, epoch.Add(time.Minute), 7)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				for _, e := range c.Events {
+					got[e.ID]++
+				}
+				done := len(got) == events
+				mu.Unlock()
+				if done {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	for id, n := range got {
+		if n != 1 {
+			t.Errorf("event %s was given %d times", id, n)
+		}
+	}
+	if len(got) != events {
+		t.Errorf("%d of %d events were given", len(got), events)
 	}
 }
 
