@@ -114,7 +114,11 @@ func (h *handler) lease(w http.ResponseWriter, r *http.Request, peer fleet.Peer)
 	}
 	path := r.URL.Path
 	tunnel.Later(w, r, func(ctx context.Context, w http.ResponseWriter) {
-		ctx, cancel := context.WithTimeout(ctx, leaseWait)
+		wait := leaseWait
+		if len(m.Holding) > 0 {
+			wait = busyWait
+		}
+		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		job, err := h.q.Lease(ctx, peer, m.Kinds, m.Holding)
 		switch {

@@ -37,8 +37,13 @@ const (
 )
 
 // leaseWait is how long the hub lets an agent wait for a job. It is the
-// carrier that notices when either is gone.
-const leaseWait = 2 * time.Minute
+// carrier that notices when either is gone. An agent that holds scans waits for
+// busyWait: it isn't given those, so one that it hands back, to be tried again,
+// waits until it asks anew.
+const (
+	leaseWait = 2 * time.Minute
+	busyWait  = 15 * time.Second
+)
 
 type leaseRequest struct {
 	Kinds   []string  `json:"kinds"`

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -466,6 +467,25 @@ func (q *queueFunc) Expand(context.Context, fleet.Peer, scan.ID, int, []scan.Tar
 func (q *queueFunc) Fail(_ context.Context, _ fleet.Peer, _ scan.ID, _ int, reason string, _ bool) error {
 	q.failed <- reason
 	return nil
+}
+
+// A scan that an agent hands back isn't for a lease that names it, so such a
+// lease ends before long.
+func TestHandler_lease_ends_sooner_for_an_agent_that_holds_scans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := link.Handler(&queueFunc{}, quiet)
+		for body, most := range map[string]time.Duration{
+			`{"kinds":["dir"]}`: 2 * time.Minute, `{"kinds":["dir"],"holding":["s1"]}`: 15 * time.Second,
+		} {
+			began := time.Now()
+			w := httptest.NewRecorder()
+			r := httptest.NewRequest("POST", "/v1/scans/lease", strings.NewReader(body))
+			h.ServeHTTP(w, r.WithContext(fleet.WithPeer(t.Context(), peer)))
+			if took := time.Since(began); took != most || w.Code != http.StatusNoContent {
+				t.Errorf("%s: %d after %v, want 204 after %v", body, w.Code, took, most)
+			}
+		}
+	})
 }
 
 func compressed(t testing.TB, text string) []byte {
