@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -90,6 +91,25 @@ func TestEvents_badInput(t *testing.T) {
 		if a.status != tc.status || tc.location != "" && (len(a.Errors) != 1 || a.Errors[0].Location != tc.location) {
 			t.Errorf("%s: %d %s; want %d at %s", name, a.status, a.text, tc.status, tc.location)
 		}
+	}
+}
+
+// More than may wait are refused, all of a batch or none, and the sender learns
+// when to come again.
+func TestEvents_full(t *testing.T) {
+	w := newWorld(t, "east")
+	var many []string
+	for i := range 101 {
+		many = append(many, strings.Replace(deployedEvent, `"id":"1"`, fmt.Sprintf(`"id":"%d"`, i), 1))
+	}
+	send := func(n int) answer {
+		return do(t, w.admin, "POST", w.url+"/api/v1/events", "["+strings.Join(many[:n], ",")+"]", "Content-Type", event.BatchType)
+	}
+	if a := send(101); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" {
+		t.Errorf("101 of 100: %d %s", a.status, a.text)
+	}
+	if a := send(100); a.status != http.StatusAccepted || strings.Count(a.text, `"pending"`) != 100 {
+		t.Errorf("100 of 100: %d %.200s", a.status, a.text)
 	}
 }
 
