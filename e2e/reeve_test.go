@@ -37,6 +37,7 @@ func TestReeve(t *testing.T) {
 		name string
 		run  func(*testing.T)
 	}{
+		{"insights-remote", w.remote},
 		{"identity", w.identity},
 		{"link", w.link},
 		{"forward to a web service", w.forwardWeb},
