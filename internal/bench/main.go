@@ -21,6 +21,7 @@ type options struct {
 	agents int           // of scale
 	scans  int           // of queue
 	links  int           // carriers of each
+	sboms  int           // of insights
 }
 
 // subjects are measured in this order.
@@ -35,6 +36,7 @@ var subjects = []struct {
 	{"engine", engine, false},
 	{"scan", scanning, false},
 	{"queue", queueing, true},
+	{"insights", insights, true},
 	{"start", starting, false},
 }
 
@@ -45,7 +47,8 @@ func main() {
 	flag.IntVar(&opt.agents, "agents", 10_000, "agents of -only scale")
 	flag.IntVar(&opt.links, "carriers", 1, "carriers of each agent of -only scale")
 	flag.IntVar(&opt.scans, "scans", 10_000, "scans of -only queue, at 100 a second")
-	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan, queue or start")
+	flag.IntVar(&opt.sboms, "sboms", 10_000, "SBOMs of -only insights, of 600 components each")
+	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan, queue, insights or start")
 	hubDir := flag.String("hub", "", "be the hub of -only scale, in this folder")
 	hubPort := flag.Int("port", 0, "port of -hub")
 	farUp := flag.String("far", "", "be one stream of -only stream on a far path, from hub to agent: true or false")

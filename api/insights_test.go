@@ -1,0 +1,120 @@
+package api_test
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/osv"
+)
+
+// Two builds of a service in one environment, one in another; what runs of
+// them, what is wrong with them, and what people say of that.
+func TestInsights_acrossBuilds(t *testing.T) {
+	w := newWorld(t)
+	const core = "pkg:maven/org.apache.logging.log4j/log4j-core@"
+	at := time.Now().Add(-time.Hour)
+	sbom := func(namespace, build, image string, purls ...string) {
+		t.Helper()
+		doc := `{"bomFormat":"CycloneDX","specVersion":"1.6","metadata":{"component":{"type":"container","name":"web","version":"` + image + `"}},"components":[`
+		for i, p := range purls {
+			if i > 0 {
+				doc += ","
+			}
+			doc += fmt.Sprintf(`{"type":"library","name":"log4j-core","version":%q,"purl":%q}`, p, core+p)
+		}
+		bom, err := insight.ParseSBOM(strings.NewReader(doc+"]}"), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		it := insight.Item{
+			ID: insight.ItemID(namespace + build), Cluster: "edge", Environment: insight.Environment{Namespace: namespace, Project: "shop", Name: namespace},
+			Content: insight.Document{Kind: insight.KindSBOM, Service: "web", Build: build},
+		}
+		at = at.Add(time.Minute)
+		if _, err := w.store.ApplyInsight(t.Context(), it, &insight.Parsed{Digest: insight.Digest("sha256:" + it.ID), SBOM: bom}, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	image := func(n int) string { return fmt.Sprintf("sha256:%064d", n) }
+	sbom("main", "b1", image(1), "2.17.1")
+	between := at.Add(time.Second)
+	sbom("main", "b2", image(2), "2.14.1")
+	sbom("dev", "b1", image(3), "2.17.1")
+	err := w.store.PutInventory(t.Context(), "edge", insight.Inventory{Workloads: []insight.Workload{
+		{Namespace: "main", Kind: "Deployment", Name: "web", Container: "java", Image: "web:2", Digest: image(2), Pods: 3},
+		{Namespace: "main", Kind: "Deployment", Name: "db", Container: "db", Image: "db:1", Digest: image(9), Pods: 1},
+	}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.store.PutOSV(t.Context(), []osv.Entry{{
+		ID: "GHSA-1", Modified: time.Now(), CVE: "CVE-1", Aliases: []string{"CVE-1"}, Severity: "critical", Score: 10,
+		Affected: []osv.Affected{{Ecosystem: "Maven", Package: "Maven/org.apache.logging.log4j:log4j-core", Versions: osv.Versions{Ranges: []osv.Range{{{Introduced: "0"}, {Fixed: "2.15.0"}}}}}},
+	}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	matcher := osv.Matcher{Store: w.store, Logger: slog.New(slog.DiscardHandler)}
+	if err := matcher.Match(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, of := range []string{"log4j-core&below=2.17", "CVE-1", "GHSA-1", url.QueryEscape(core + "2.14.1"), "log4j-core&namespace=main"} {
+		runs := decode[page[api.Run]](t, w.do(t, "GET", "/api/v1/who-runs?of="+of, ""), http.StatusOK).Items
+		if len(runs) != 1 || runs[0].Namespace != "main" || runs[0].Workload != "web" || runs[0].Pods != 3 || runs[0].Version != "2.14.1" {
+			t.Errorf("%s: %+v", of, runs)
+		}
+	}
+	missing := decode[page[api.Workload]](t, w.do(t, "GET", "/api/v1/workloads?sbom=missing", ""), http.StatusOK).Items
+	if len(missing) != 1 || missing[0].Name != "db" {
+		t.Errorf("images without an SBOM: %+v", missing)
+	}
+	inventories := decode[page[api.Inventory]](t, w.do(t, "GET", "/api/v1/inventories", ""), http.StatusOK).Items
+	if len(inventories) != 1 || inventories[0].Workloads != 2 || inventories[0].Unknown != 1 {
+		t.Errorf("inventories: %+v", inventories)
+	}
+
+	for _, refs := range []string{"from=edge/main/web@b1&to=edge/main/web@b2", "from=edge/dev&to=edge/main"} {
+		d := decode[api.Difference](t, w.do(t, "GET", "/api/v1/insights/diff?"+refs, ""), http.StatusOK)
+		wantComponents := []api.ComponentChange{{Change: insight.Updated, PURL: core + "2.14.1", Name: "log4j-core", From: "2.17.1", To: "2.14.1"}}
+		wantProblems := []api.ProblemChange{{Change: insight.Added, Source: "osv", Identifier: "CVE-1", Severity: "CRITICAL", AssociatedPackage: "log4j-core", Version: "2.14.1"}}
+		if diff := cmp.Diff(wantComponents, d.Components) + cmp.Diff(wantProblems, d.Problems); diff != "" {
+			t.Errorf("%s: %s", refs, diff)
+		}
+	}
+	fresh := decode[page[api.NewBuild]](t, w.do(t, "GET", "/api/v1/insights/new?namespace=main&since="+url.QueryEscape(between.Format(time.RFC3339Nano)), ""), http.StatusOK).Items
+	if len(fresh) != 1 || fresh[0].Build != "b2" || len(fresh[0].Components) != 1 || len(fresh[0].Problems) != 1 {
+		t.Errorf("what is new: %+v", fresh)
+	}
+
+	said := decode[api.Statements](t, w.do(t, "POST", "/api/v1/vex", `{"statements":[{"vulnerability":{"name":"CVE-1"},"products":[{"@id":"pkg:oci/web@`+image(2)+`"}],"status":"not_affected"}]}`), http.StatusOK)
+	if problems := decode[page[api.Problem]](t, w.do(t, "GET", "/api/v1/insights/problems", ""), http.StatusOK).Items; len(problems) != 0 {
+		t.Errorf("problems that are none: %+v", problems)
+	}
+	problems := decode[page[api.Problem]](t, w.do(t, "GET", "/api/v1/insights/problems?cleared=true", ""), http.StatusOK).Items
+	if len(problems) != 1 || problems[0].Statement == nil || problems[0].Statement.Document != said.Document {
+		t.Errorf("cleared: %+v", problems)
+	}
+	if a := w.do(t, "DELETE", "/api/v1/vex/"+string(said.Document), ""); a.status != http.StatusNoContent {
+		t.Errorf("forgotten: %d %s", a.status, a.text)
+	}
+
+	service := insight.NewService(w.store, insight.Limits{}, slog.New(slog.DiscardHandler))
+	if err := service.Quarantine(t.Context(), insight.Poison{Item: "p", Cluster: "edge", Reason: "?", Message: []byte(`{"type":"direct.delete.facts","environment":3,"source":"s"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{http.StatusNoContent, http.StatusNotFound} {
+		if a := w.do(t, "POST", "/api/v1/insights/quarantine/requeue", `{"agent":"edge","item":"p"}`); a.status != want {
+			t.Errorf("requeue: %d %s, want %d", a.status, a.text, want)
+		}
+	}
+}
