@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"path"
 	"strings"
 	"time"
 
@@ -21,9 +20,14 @@ import (
 // younger in place, so Has leaves an empty one, touched/HEX, whose age counts
 // as well.
 type Bucket struct {
-	b       *blob.Bucket
-	scratch string
+	b         *blob.Bucket
+	scratch   string
+	uploading chan struct{} // has room for as many as may go on at a time
 }
+
+// uploads bounds the memory that uploads take, each of which holds all of a
+// document up to 16 MiB, or parts of 8 MiB of a larger one.
+const uploads = 8
 
 const (
 	documentsPath = "documents/"
@@ -70,7 +74,7 @@ func OpenBucket(ctx context.Context, rawURL, scratch string) (*Bucket, error) {
 	case !ok:
 		return nil, errors.Join(errors.New("there is no such bucket; make it first"), b.Close())
 	}
-	return &Bucket{b: b, scratch: scratch}, nil
+	return &Bucket{b: b, scratch: scratch, uploading: make(chan struct{}, uploads)}, nil
 }
 
 // Close ends what is under way.
@@ -91,9 +95,11 @@ func (b *Bucket) Put(r io.Reader, limit int64) (Digest, int64, error) {
 	if _, err := tmp.Seek(0, io.SeekStart); err != nil {
 		return "", 0, err
 	}
+	b.uploading <- struct{}{}
+	defer func() { <-b.uploading }()
 	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
 	defer cancel()
-	return d, n, b.b.Upload(ctx, documentKey(d), tmp, &blob.WriterOptions{ContentType: "application/gzip"})
+	return d, n, b.b.Upload(ctx, documentKey(d), tmp, &blob.WriterOptions{ContentType: "application/gzip", MaxConcurrency: 2})
 }
 
 // Get is [Folder.Get].
@@ -140,7 +146,7 @@ func (b *Bucket) Has(d Digest) (bool, error) {
 // Sweep is [Folder.Sweep].
 func (b *Bucket) Sweep(before time.Time, keep func(Digest) (bool, error)) (removed int, err error) {
 	err = b.old(documentsPath, before, func(key string) error {
-		h, ok := strings.CutSuffix(path.Base(key), ".gz")
+		h, ok := strings.CutSuffix(strings.TrimPrefix(key, documentsPath), ".gz")
 		d := Digest(prefix + h)
 		if !ok || d.Validate() != nil {
 			return nil
