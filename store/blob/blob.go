@@ -179,12 +179,13 @@ func (f *Folder) Get(d Digest) (io.ReadCloser, error) {
 
 // unpack reads what pack wrote, and owns it.
 func unpack(file io.ReadCloser, d Digest) (io.ReadCloser, error) {
-	zip, err := gzip.NewReader(file)
-	if err != nil {
+	r := &reader{file: &source{ReadCloser: file}, sum: sha256.New(), want: d}
+	var err error
+	if r.zip, err = gzip.NewReader(r.file); err != nil {
 		file.Close()
-		return nil, fmt.Errorf("%s: %w: %w", d, ErrCorrupt, err)
+		return nil, r.fault(err)
 	}
-	return &reader{file: file, zip: zip, sum: sha256.New(), want: d}, nil
+	return r, nil
 }
 
 // Has reports whether the folder holds a document. One that it does counts
@@ -248,8 +249,22 @@ func (f *Folder) path(d Digest) string {
 	return filepath.Join(f.dir, hexOf(d)+".gz")
 }
 
+// source keeps what kept it from being read, which isn't the document's fault.
+type source struct {
+	io.ReadCloser
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
 type reader struct {
-	file io.Closer
+	file *source
 	zip  *gzip.Reader
 	sum  hash.Hash
 	want Digest
@@ -264,9 +279,16 @@ func (r *reader) Read(p []byte) (int, error) {
 			return n, fmt.Errorf("%s: %w: its content is %s", r.want, ErrCorrupt, got)
 		}
 	case err != nil:
-		return n, fmt.Errorf("%s: %w: %w", r.want, ErrCorrupt, err)
+		return n, r.fault(err)
 	}
 	return n, err
+}
+
+func (r *reader) fault(err error) error {
+	if r.file.err != nil {
+		return fmt.Errorf("%s: %w", r.want, r.file.err)
+	}
+	return fmt.Errorf("%s: %w: %w", r.want, ErrCorrupt, err)
 }
 
 func (r *reader) Close() error { return r.file.Close() }

@@ -73,6 +73,12 @@ func TestFolder_Get_finds_what_is_corrupt(t *testing.T) {
 	if _, err := f.Get(d); !errors.Is(err, blob.ErrCorrupt) {
 		t.Errorf("a cut file: %v", err)
 	}
+	if err := errors.Join(os.Remove(path(d)), os.Mkdir(path(d), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Get(d); err == nil || errors.Is(err, blob.ErrCorrupt) {
+		t.Errorf("what can't be read: %v", err)
+	}
 }
 
 func TestFolder_Put_leavesNothingOnError(t *testing.T) {
