@@ -326,6 +326,14 @@ const placeColumns = `
 	SELECT v.document_id, v.cluster, v.namespace, v.project, v.environment, v.service, v.build, v.received, d.digest
 	FROM insight_inventory v JOIN insight_documents d ON d.id = v.document_id`
 
+func scanPlaced(rows *sql.Rows) (p placed, err error) {
+	var received int64
+	err = rows.Scan(&p.document, &p.Cluster, &p.Environment.Namespace, &p.Environment.Project, &p.Environment.Name,
+		&p.Service, &p.Build, &received, &p.Digest)
+	p.Received = fromMicros(received)
+	return p, err
+}
+
 // places reads the current SBOMs among documents, in order, until take says
 // no.
 func places(ctx context.Context, tx *Tx, q insight.Query, documents []int64, take func(placed) bool) error {
@@ -348,13 +356,10 @@ func places(ctx context.Context, tx *Tx, q insight.Query, documents []int64, tak
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var p placed
-		var received int64
-		if err := rows.Scan(&p.document, &p.Cluster, &p.Environment.Namespace, &p.Environment.Project, &p.Environment.Name,
-			&p.Service, &p.Build, &received, &p.Digest); err != nil {
+		p, err := scanPlaced(rows)
+		if err != nil {
 			return err
 		}
-		p.Received = fromMicros(received)
 		if only[p.document] && !take(p) {
 			break
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -348,32 +349,62 @@ func readFindings(ctx context.Context, tx *Tx, where string, args ...any) (map[i
 // identified is the condition that an entry is called id.
 const identified = `(e.id = ? OR e.cve = ? OR e.id IN (SELECT entry FROM osv_aliases WHERE alias = ?))`
 
+// manyFindings is from how many on it costs less to look at place after place
+// than to find out where they all are.
+const manyFindings = 5000
+
 // foundProblems lists what components of current SBOMs have, place by place,
 // from q.Offset on.
-func foundProblems(ctx context.Context, tx *Tx, q insight.Query, limit int) (out []insight.ProblemRecord, err error) {
-	var f filter
+func foundProblems(ctx context.Context, tx *Tx, q insight.Query, limit int) ([]insight.ProblemRecord, error) {
+	f := filter{where: []string{"1 = 1"}}
 	if q.Q != "" {
 		f.where, f.args = append(f.where, identified), append(f.args, q.Q, q.Q, q.Q)
 	}
 	if !q.Since.IsZero() {
 		f.with("f.found >= ?", micros(q.Since))
 	}
-	where := ""
-	if len(f.where) > 0 {
-		where = " WHERE " + strings.Join(f.where, " AND ")
-	}
-	findings, err := readFindings(ctx, tx, where, f.args...)
-	if err != nil || len(findings) == 0 {
+	where := " WHERE " + strings.Join(f.where, " AND ")
+	var n int
+	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM osv_findings f JOIN osv_entries e ON e.id = f.entry`+where, f.args...).Scan(&n)
+	if err != nil || n == 0 {
 		return nil, err
 	}
-	ids := make([]int64, 0, len(findings))
-	for id := range findings {
-		ids = append(ids, id)
+	l := &problemList{query: q, skip: q.Offset, limit: limit}
+	if n > manyFindings {
+		err = l.walk(ctx, tx, where, f.args)
+	} else {
+		err = l.search(ctx, tx, where, f.args)
 	}
-	slices.Sort(ids)
-	holding, err := holders(ctx, tx, ids)
 	if err != nil {
 		return nil, err
+	}
+	return l.records(ctx, tx)
+}
+
+// problemList gathers a page of findings and their places.
+type problemList struct {
+	query       insight.Query
+	skip, limit int
+	findings    map[int64][]foundProblem // by component
+	told        *said
+	chosen      []chosenProblem
+}
+
+type chosenProblem struct {
+	placed
+	foundProblem
+	said *insight.StatementRecord
+}
+
+// search finds out where the findings are.
+func (l *problemList) search(ctx context.Context, tx *Tx, where string, args []any) (err error) {
+	if l.findings, err = readFindings(ctx, tx, where, args...); err != nil {
+		return err
+	}
+	ids := slices.Sorted(maps.Keys(l.findings))
+	holding, err := holders(ctx, tx, ids)
+	if err != nil {
+		return err
 	}
 	of := map[int64][]int64{} // components, by document
 	for _, id := range ids {
@@ -381,62 +412,108 @@ func foundProblems(ctx context.Context, tx *Tx, q insight.Query, limit int) (out
 			of[d] = append(of[d], id)
 		}
 	}
-	documents := make([]int64, 0, len(of))
-	for d := range of {
-		documents = append(documents, d)
+	documents := slices.Collect(maps.Keys(of))
+	if err := l.hear(ctx, tx, documents); err != nil {
+		return err
 	}
-	told, err := readSaid(ctx, tx, findings)
-	if err != nil {
-		return nil, err
-	}
-	if told != nil {
-		if err := told.readProducts(ctx, tx, documents); err != nil {
-			return nil, err
+	return places(ctx, tx, l.query, documents, func(p placed) bool { return l.add(p, of[p.document]) })
+}
+
+// walk looks at some places at a time, in their order.
+func (l *problemList) walk(ctx context.Context, tx *Tx, where string, args []any) error {
+	const atOnce = 8
+	f := inventory(l.query)
+	equal(&f, "d.digest", l.query.Digest)
+	f.with("v.is_current = ?", 1)
+	f.with("v.kind = ?", insight.KindSBOM)
+	for offset := 0; ; offset += atOnce {
+		rows, err := tx.Query(ctx, placeColumns+" WHERE "+strings.Join(f.where, " AND ")+" ORDER BY v.cluster, v.place, v.service LIMIT ? OFFSET ?",
+			append(slices.Clone(f.args), atOnce, offset)...)
+		if err != nil {
+			return err
 		}
-	}
-	skip := q.Offset
-	type at struct {
-		placed
-		foundProblem
-		said *insight.StatementRecord
-	}
-	var chosen []at
-	err = places(ctx, tx, q, documents, func(p placed) bool {
-		for _, id := range of[p.document] {
-			for _, f := range findings[id] {
-				said := told.on(p.document, f)
-				if said != nil && said.Status.Clears() && !q.Cleared {
-					continue
-				}
-				if skip > 0 {
-					skip--
-					continue
-				}
-				chosen = append(chosen, at{p, f, said})
-				if len(chosen) == limit {
-					return false
-				}
+		var some []placed
+		var documents []int64
+		err = eachRow(rows, func() error {
+			p, err := scanPlaced(rows)
+			some, documents = append(some, p), append(documents, p.document)
+			return err
+		})
+		if err != nil || len(some) == 0 {
+			return err
+		}
+		of := map[int64][]int64{}
+		var in []any
+		err = eachMember(ctx, tx, ` WHERE document_id IN (`+list(documents, &in)+`)`, in, func(d, c int64) { of[d] = append(of[d], c) })
+		if err != nil {
+			return err
+		}
+		ids, err := members(ctx, tx, documents)
+		if err != nil {
+			return err
+		}
+		l.findings = map[int64][]foundProblem{}
+		for part := range slices.Chunk(ids, batch) {
+			these := slices.Clone(args)
+			found, err := readFindings(ctx, tx, where+` AND f.component_id IN (`+list(part, &these)+`)`, these...)
+			if err != nil {
+				return err
+			}
+			maps.Copy(l.findings, found)
+		}
+		if err := l.hear(ctx, tx, documents); err != nil {
+			return err
+		}
+		for _, p := range some {
+			if !l.add(p, of[p.document]) {
+				return nil
 			}
 		}
-		return true
-	})
-	if err != nil {
-		return nil, err
 	}
-	ids = ids[:0]
-	for _, c := range chosen {
-		ids = append(ids, c.component)
+}
+
+// hear reads what was said of the findings in documents.
+func (l *problemList) hear(ctx context.Context, tx *Tx, documents []int64) (err error) {
+	if l.told, err = readSaid(ctx, tx, l.findings); err != nil || l.told == nil {
+		return err
 	}
-	slices.Sort(ids)
-	rows, err := componentsByID(ctx, tx, slices.Compact(ids))
+	return l.told.readProducts(ctx, tx, documents)
+}
+
+// add adds what components have at a place; false when the page is full.
+func (l *problemList) add(p placed, components []int64) bool {
+	for _, id := range components {
+		for _, f := range l.findings[id] {
+			said := l.told.on(p.document, f)
+			if said != nil && said.Status.Clears() && !l.query.Cleared {
+				continue
+			}
+			if l.skip > 0 {
+				l.skip--
+				continue
+			}
+			if l.chosen = append(l.chosen, chosenProblem{p, f, said}); len(l.chosen) == l.limit {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (l *problemList) records(ctx context.Context, tx *Tx) (out []insight.ProblemRecord, err error) {
+	ids := map[int64]bool{}
+	for _, c := range l.chosen {
+		ids[c.component] = true
+	}
+	components, err := componentsByID(ctx, tx, slices.Sorted(maps.Keys(ids)))
 	if err != nil {
 		return nil, err
 	}
 	byID := map[int64]storedComponent{}
-	for _, c := range rows {
+	for _, c := range components {
 		byID[c.id] = c
 	}
-	for _, c := range chosen {
+	for _, c := range l.chosen {
 		r := problemOf(c.placed, byID[c.component], c.foundProblem)
 		r.Said = c.said
 		out = append(out, r)

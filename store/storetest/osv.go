@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -65,4 +66,18 @@ func vulnerabilities(t *testing.T, s *store.Store) {
 	withdrawn.Withdrawn = true
 	put(1, withdrawn)
 	expect("CVE-3 a 1.5.0")
+
+	// Of very many the pages are found in another way.
+	var many []osv.Entry
+	for i := range 5001 {
+		many = append(many, entry(fmt.Sprintf("M%04d", i), "b", "2.0.0", 0))
+	}
+	put(len(many), many...)
+	found, err := s.Problems(t.Context(), insight.Query{Limit: 2, Offset: 5000})
+	if err != nil || len(found) != 2 || found[0].Identifier != "CVE-M4999" || found[1].Identifier != "CVE-M5000" {
+		t.Errorf("the last page: %+v, %v", found, err)
+	}
+	if found, err := s.Problems(t.Context(), insight.Query{Cluster: "far"}); err != nil || len(found) != 0 {
+		t.Errorf("another cluster's: %+v, %v", found, err)
+	}
 }
