@@ -197,8 +197,10 @@ func parseAWS(authorization string) (s awsSignature, err error) {
 	if s.accessKey == "" || len(s.signature) != sha256.Size || !slices.Contains(s.headers, "host") {
 		return s, bad
 	}
-	for _, name := range s.headers {
-		if !httpguts.ValidHeaderFieldName(name) {
+	for i, name := range s.headers {
+		// In order, as AWS has them, each is there only once: what they say is
+		// put together in memory.
+		if !httpguts.ValidHeaderFieldName(name) || i > 0 && name <= s.headers[i-1] {
 			return s, bad
 		}
 	}
