@@ -18,9 +18,19 @@
 // service of its source. An SBOM or image inspect becomes the current one of
 // its cluster, namespace and service; the earlier ones stay as history.
 //
+// # What is known of components
+//
+// A component is kept once, by its purl, however many SBOMs have it, and so are
+// the vulnerabilities that it has (insight/osv). Where it is now are the current
+// SBOMs with it; where it runs are the workloads of the agents' inventories
+// whose image one of the SBOMs is about or, where that isn't said, the service's.
+// A statement (insight/vex) clears a problem where it covers the component and
+// the SBOM; the latest that does holds.
+//
 // # Failure
 //
 // What can't be understood (InvalidError) never will be: it is kept with the
-// reason in quarantine, where it is seen, and holds nothing back. Every other
+// reason in quarantine, where it is seen, and holds nothing back; Requeue takes
+// it in after all, once the hub can. Every other
 // error means that nothing was stored and the sender is to try again.
 package insight

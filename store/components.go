@@ -227,8 +227,8 @@ type known struct {
 	seed [2]maphash.Seed     // set with ids
 }
 
-// knownComponents is some ten megabytes.
-const knownComponents = 200_000
+// knownComponents is some twenty megabytes.
+const knownComponents = 500_000
 
 func (k *known) hash(key string) [2]uint64 {
 	return [2]uint64{maphash.String(k.seed[0], key), maphash.String(k.seed[1], key)}
