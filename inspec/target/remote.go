@@ -61,6 +61,8 @@ const (
 	maxFrame = MaxOutput/3*4 + 4096
 	// readWithin bounds one look at a file, since some wait when they are read.
 	readWithin = 30 * time.Second
+	// silence is how long a server that was asked may answer nothing.
+	silence = 2 * readWithin
 )
 
 // NewRemote makes a target of the streams to a ServeFiles. Nothing is run on
@@ -152,9 +154,10 @@ type wire struct {
 	once  sync.Once
 	ended chan struct{} // closed when nothing more can come
 
-	mu    sync.Mutex // guards what follows
-	last  uint64
-	under map[uint64]*call // nil once the way is lost
+	mu     sync.Mutex // guards what follows
+	last   uint64
+	under  map[uint64]*call // nil once the way is lost
+	silent *time.Timer      // of the batch under way
 }
 
 func (w *wire) do(calls []*call) {
@@ -163,6 +166,10 @@ func (w *wire) do(calls []*call) {
 	asked := wireQuestions{Questions: make([]wireQuestion, len(calls))}
 	w.mu.Lock()
 	lost := w.under == nil
+	// The server is in a pod that may be hostile, and some ask with no end of
+	// their own.
+	w.silent = time.AfterFunc(silence, w.cut)
+	defer w.silent.Stop()
 	for i, c := range calls {
 		w.last++
 		id := w.last
@@ -197,6 +204,9 @@ func (w *wire) settle(id uint64, set func(*call)) {
 	w.mu.Lock()
 	c := w.under[id]
 	delete(w.under, id)
+	if c != nil {
+		w.silent.Reset(silence)
+	}
 	w.mu.Unlock()
 	if c != nil {
 		set(c)
@@ -235,6 +245,12 @@ func (w *wire) end() {
 	}
 }
 
+// cut ends a way on which nothing comes, and a write that nobody takes.
+func (w *wire) cut() {
+	w.end()
+	w.once.Do(func() { w.s.Close() })
+}
+
 func (w *wire) lost() error {
 	return &LostError{URI: w.uri, Reason: "the connection to the scanner beside it ended"}
 }
@@ -269,7 +285,15 @@ func ServeFiles(ctx context.Context, dir string, self int, in io.Reader, out io.
 			return fmt.Errorf("question is malformed: %w", err)
 		}
 		for _, q := range asked.Questions {
-			if err := writeFrame(w, f.wireAnswer(ctx, q)); err != nil {
+			begin := time.Now()
+			err := writeFrame(w, f.wireAnswer(ctx, q))
+			if errors.Is(err, errFrame) {
+				err = writeFrame(w, wireAnswer{ID: q.ID, Error: err.Error()})
+			}
+			if err == nil && time.Since(begin) > time.Second {
+				err = w.Flush() // who asked must not take this for silence
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -316,10 +340,15 @@ func (f *files) wireAnswer(ctx context.Context, q wireQuestion) wireAnswer {
 	return a
 }
 
+var errFrame = errors.New("a message is too long")
+
 func writeFrame(w io.Writer, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
+	}
+	if len(data) > maxFrame {
+		return fmt.Errorf("%w: %d bytes, of %d allowed", errFrame, len(data), maxFrame)
 	}
 	_, err = w.Write(append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(data)), uint32(len(data))), data...))
 	return err
@@ -333,7 +362,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if n > maxFrame {
-		return nil, fmt.Errorf("a message of %d bytes is more than the %d allowed", n, maxFrame)
+		return nil, fmt.Errorf("%w: %d bytes, of %d allowed", errFrame, n, maxFrame)
 	}
 	// Memory grows with what comes, not with what is announced.
 	data, err := io.ReadAll(io.LimitReader(r, int64(n)))

@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -166,4 +169,39 @@ func FuzzRemote(f *testing.F) {
 			t.Errorf("%q: neither answer nor error", data)
 		}
 	})
+}
+
+// TestRemote_Silence shows that a server which takes questions, or doesn't even
+// take them, and answers none of them for long, doesn't keep who asks without
+// an end of his own.
+func TestRemote_Silence(t *testing.T) {
+	for name, serve := range map[string]func(in io.Reader, out io.Writer){
+		"reads nothing": func(io.Reader, io.Writer) {},
+		"answers none":  func(in io.Reader, _ io.Writer) { io.Copy(io.Discard, in) },
+		"answers others": func(in io.Reader, out io.Writer) {
+			go io.Copy(io.Discard, in)
+			for writeFrame(out, wireAnswer{ID: 1 << 60}) == nil {
+				time.Sleep(time.Second)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				inR, inW := io.Pipe()
+				outR, outW := io.Pipe()
+				var serving sync.WaitGroup
+				serving.Go(func() { serve(inR, outW) })
+				defer serving.Wait()
+				remote := NewRemote("k8s-container://a/b/c", Streams{Stdin: inW, Stdout: outR, Close: func() error { inR.Close(); return outR.Close() }})
+				begin := time.Now()
+				var lost *LostError
+				if _, err := remote.Platform(t.Context()); !errors.As(err, &lost) || time.Since(begin) > 2*silence {
+					t.Errorf("after %v: %v", time.Since(begin), err)
+				}
+				if err := remote.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }

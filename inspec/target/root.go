@@ -175,9 +175,22 @@ func (f *files) ReadDir(ctx context.Context, name string) ([]string, error) {
 		return nil, pathError("list", name, plain(err))
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, pathError("list", name, plain(err))
+	var names []string
+	for size := 0; ; {
+		some, err := dir.Readdirnames(1024)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, pathError("list", name, plain(err))
+		}
+		for _, n := range some {
+			size += len(n) + 1
+		}
+		if size > MaxOutput {
+			return nil, &OutputError{What: "list of " + name, Limit: MaxOutput}
+		}
+		names = append(names, some...)
 	}
 	slices.Sort(names)
 	return names, nil
