@@ -149,7 +149,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return a.watchCluster(work) })
 	for way, send := range a.ways {
-		group.Go(func() error { return a.insights.Deliver(work, way, send.most, send.send) })
+		group.Go(func() error {
+			if err := send.connect(work); err != nil {
+				a.log.WarnContext(work, "insights wait in the spool", "way", way, "error", err)
+			}
+			return a.insights.Deliver(work, way, send.most, send.send)
+		})
 	}
 	if a.cfg.hubless() {
 		return wait(ctx, group)

@@ -28,10 +28,12 @@ const (
 	wayBroker = "broker"
 )
 
-// sender delivers what a way is given.
+// sender delivers what a way is given. connect shows at the start whether it
+// can.
 type sender struct {
-	most spool.Batch
-	send func(context.Context, []spool.Item) (int, error)
+	connect func(context.Context) error
+	most    spool.Batch
+	send    func(context.Context, []spool.Item) (int, error)
 }
 
 // hubless reports whether this agent only collects insights, for a broker.
@@ -46,17 +48,20 @@ func (a *Agent) openInsights() (err error) {
 	a.ways = map[string]sender{}
 	if !a.cfg.hubless() {
 		client := &insightlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}, Logger: a.component("insight")}
-		a.ways[wayHub] = sender{send: func(ctx context.Context, items []spool.Item) (int, error) {
-			if err := client.Send(ctx, items[0]); err != nil {
-				return 0, err
-			}
-			return 1, nil
-		}}
+		a.ways[wayHub] = sender{
+			connect: func(context.Context) error { return nil }, // the link does
+			send: func(ctx context.Context, items []spool.Item) (int, error) {
+				if err := client.Send(ctx, items[0]); err != nil {
+					return 0, err
+				}
+				return 1, nil
+			},
+		}
 	}
 	if cfg.Broker.URL != "" {
 		broker := amqp.NewPublisher(cfg.Broker, a.component("broker"))
 		a.closers = append(a.closers, broker.Close)
-		a.ways[wayBroker] = sender{most: amqp.Batch, send: toBroker(broker)}
+		a.ways[wayBroker] = sender{connect: broker.Connect, most: amqp.Batch, send: toBroker(broker)}
 	}
 	var names []string
 	for name := range a.ways {

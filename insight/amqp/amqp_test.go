@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -106,7 +105,7 @@ func items(t *testing.T, ch *rabbit.Channel) int {
 	return q.Messages
 }
 
-// handlers declare what insights-handler and insights-remote do.
+// lagoonDeclares does what insights-handler and insights-remote do.
 func lagoonDeclares(t *testing.T, ch *rabbit.Channel) {
 	t.Helper()
 	err := errors.Join(
@@ -373,5 +372,3 @@ func TestConfig_Validate(t *testing.T) {
 		})
 	}
 }
-
-var _ io.Closer = (*amqp.Publisher)(nil)

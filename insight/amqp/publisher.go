@@ -49,13 +49,6 @@ func NewPublisher(cfg Config, logger *slog.Logger) *Publisher {
 	return &Publisher{cfg: cfg, log: logger}
 }
 
-// Connected reports whether there is a connection to the broker.
-func (p *Publisher) Connected() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.link != nil && !p.link.conn.IsClosed()
-}
-
 // Connect connects unless there is a connection already.
 func (p *Publisher) Connect(ctx context.Context) error {
 	_, err := p.session(ctx)
