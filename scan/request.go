@@ -24,6 +24,8 @@ func (q *Queue) Ask(ctx context.Context, peer fleet.Peer, r Request) (Scan, erro
 		return Scan{}, invalid("target", "must be a container of the cluster")
 	case r.Priority == High:
 		return Scan{}, invalid("options.priority", "high is for the hub's operators")
+	case strings.HasPrefix(r.Profile, agentProfiles) && !strings.HasPrefix(r.Profile, AgentProfiles(peer.Agent)):
+		return Scan{}, invalid("profile", "%q is another agent's", cut(r.Profile))
 	}
 	r.RequestedBy = "agent:" + string(peer.Agent) + " " + cut(r.RequestedBy)
 	r.Key.Caller = "agent:" + string(peer.Agent)
@@ -41,7 +43,9 @@ func (q *Queue) Asked(ctx context.Context, peer fleet.Peer, id ID) (Scan, error)
 
 // AgentProfiles is what the names of an agent's own profiles begin with, so that
 // they are never mistaken for others.
-func AgentProfiles(agent fleet.AgentName) string { return "agent_" + string(agent) + "_" }
+func AgentProfiles(agent fleet.AgentName) string { return agentProfiles + string(agent) + "_" }
+
+const agentProfiles = "agent_"
 
 // TakeProfile stores a profile of the peer's own, and answers its reference.
 func (q *Queue) TakeProfile(ctx context.Context, peer fleet.Peer, archive io.Reader) (ref string, err error) {

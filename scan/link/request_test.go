@@ -86,6 +86,11 @@ func TestSendProfile(t *testing.T) {
 	if _, err := h.Ask(t.Context(), peer, scan.Request{Target: scan.Target{Namespace: "a", Pod: "b", Container: "c"}, Profile: "agent_edge_shop_mine@1.0.0+ab"}); err != nil && !strings.Contains(err.Error(), "k8s-container") {
 		t.Error(err)
 	}
+	// Its archive would go to who scans with it.
+	other := fleet.Peer{Agent: "other", Instance: "i2"}
+	if _, err := h.Ask(t.Context(), other, scan.Request{Target: scan.Target{Namespace: "a", Pod: "b", Container: "c"}, Profile: "agent_edge_shop_mine@1.0.0+ab"}); err == nil || !strings.Contains(err.Error(), "another agent's") {
+		t.Errorf("for another agent: %v", err)
+	}
 	for name, text := range map[string]string{
 		"another agent's name": `{"name": "agent_other_shop_mine", "version": "1"}`,
 		"a name of all":        `{"name": "mine", "version": "1"}`,
