@@ -145,9 +145,14 @@ func reach(ctx context.Context, role pki.Role, agent fleet.AgentName, namespace 
 	if c.Rights.In(role, agent, namespace) {
 		return nil
 	}
-	where := fmt.Sprintf("for agent %s in all namespaces", agent)
-	if namespace != "" {
-		where = fmt.Sprintf("for agent %s, namespace %s", agent, namespace)
+	where := "for agent " + string(agent)
+	if agent == "" {
+		where = "for all agents"
+	}
+	if namespace == "" {
+		where += " in all namespaces"
+	} else {
+		where += ", namespace " + namespace
 	}
 	return huma.Error403Forbidden(fmt.Sprintf("this needs the role %s %s; %s is %s", role, where, c, c.Rights))
 }

@@ -211,7 +211,7 @@ func messageBody(types ...string) *huma.RequestBody {
 func (a *API) accept(ctx context.Context, events []event.Event) (AcceptedEvents, error) {
 	out := AcceptedEvents{Events: []AcceptedEvent{}}
 	for _, e := range events {
-		if err := reach(ctx, pki.Scanner, fleet.AgentName(e.Data.Agent), e.Data.Namespace); err != nil {
+		if err := reach(ctx, pki.Scanner, fleet.AgentName(e.Data.Agent), e.Data.ScanNamespace()); err != nil {
 			return out, err
 		}
 	}

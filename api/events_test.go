@@ -70,6 +70,12 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// otherEvent is one of an agent that says of itself that it is of the
+// namespace shop.
+func otherEvent(agent, what string) string {
+	return `{"specversion":"1.0","id":"9","source":"//argo","type":"scan.scheduled","data":{"agent":"` + agent + `","namespace":"shop",` + what + `}}`
+}
+
 // Each thing wrong in turn: the answer names it.
 func TestEvents_badInput(t *testing.T) {
 	w := newWorld(t, "east")
@@ -124,6 +130,9 @@ func TestEvents_rights(t *testing.T) {
 		"another namespace": strings.Replace(deployedEvent, `"namespace":"shop"`, `"namespace":"bank"`, 1),
 		"another agent":     strings.Replace(deployedEvent, `"agent":"east"`, `"agent":"west"`, 1),
 		"no agent":          strings.Replace(deployedEvent, `"agent":"east",`, ``, 1),
+		"a node":            otherEvent("east", `"uri":"dir:/"`),
+		"a container's URI": otherEvent("east", `"uri":"k8s-container://bank/web-1/app"`),
+		"an image":          otherEvent("east", `"image":"r.example/web:1"`),
 	} {
 		if a := call("POST", "/events", strings.Replace(body, `"id":"1"`, `"id":"`+name+`"`, 1)); a.status != http.StatusForbidden || !strings.Contains(a.text, "scanner") {
 			t.Errorf("%s: %d %s", name, a.status, a.text)

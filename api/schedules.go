@@ -182,6 +182,9 @@ func (a *API) schedules() {
 				return nil, err
 			}
 			c, err := in.Body.schedule(ctx, in.Name)
+			if err == nil && c.Selector != nil { // runs ask nobody's leave
+				err = reachSchedule(ctx, pki.Operator, c)
+			}
 			if err != nil {
 				return nil, err
 			}

@@ -88,6 +88,7 @@ func TestSchedules_rights(t *testing.T) {
 	for name, tc := range map[string]struct{ method, path, body string }{
 		"another namespace":  {"PUT", "/schedules/new", strings.Replace(scheduleBody, `"shop"`, `"bank"`, 1)},
 		"another agent":      {"PUT", "/schedules/new", strings.Replace(scheduleBody, `"east"`, `"west"`, 1)},
+		"every agent":        {"PUT", "/schedules/new", strings.Replace(scheduleBody, `"agents":["east"],`, ``, 1)},
 		"taken over":         {"PUT", "/schedules/theirs", scheduleBody},
 		"deleted":            {"DELETE", "/schedules/theirs", ""},
 		"of the whole fleet": {"DELETE", "/schedules/fleet", ""},

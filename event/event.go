@@ -127,6 +127,15 @@ type Data struct {
 	Threshold string `json:"threshold,omitempty"`
 }
 
+// ScanNamespace is the namespace of what is scanned; empty for what is in none
+// as such, whatever Namespace says: an image, or anything by its uri.
+func (d Data) ScanNamespace() string {
+	if d.Pod == "" {
+		return ""
+	}
+	return d.Namespace
+}
+
 // Workload is what a pod belongs to.
 type Workload struct {
 	Kind string `json:"kind"`
@@ -202,7 +211,7 @@ func (e *Event) Topic() string {
 		}
 		return strings.Join([]string{e.Type, d.Agent, d.Namespace, who, d.Container}, "\n")
 	case d.Image != "":
-		return strings.Join([]string{e.Type, d.Agent, d.Image}, "\n")
+		return strings.Join([]string{e.Type, d.Agent, d.Namespace, "", d.Image}, "\n")
 	}
 	return ""
 }

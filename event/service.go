@@ -159,13 +159,17 @@ func (s *Service) write() {
 }
 
 // SetRoutes replaces an agent's own routes. They match its own containers
-// only. It names those that it doesn't take; the others are taken.
+// only, and come before nobody else's scans. It names those that it doesn't take; the others are taken.
 func (s *Service) SetRoutes(ctx context.Context, agent string, routes []Route) (refused map[string]error, err error) {
 	refused = map[string]error{}
 	taken := routes[:0:0]
 	for _, r := range routes {
 		r.Agent, r.Scan.Agent = agent, agent
-		if err := r.Validate(); err != nil {
+		err := r.Validate()
+		if err == nil && r.Scan.Priority == "high" {
+			err = errors.New("scan.priority: high is for the hub's operators")
+		}
+		if err != nil {
 			refused[r.Name] = err
 			continue
 		}

@@ -375,8 +375,8 @@ func TestService_SetRoutes(t *testing.T) {
 	w := newWorld(t, event.Config{DedupeFor: time.Hour})
 	w.run()
 	all := event.Route{Name: "all", Scan: event.Scan{Profile: "base"}}
-	refused, err := w.SetRoutes(t.Context(), "core", []event.Route{all, {Name: "bad"}})
-	if err != nil || len(refused) != 1 || refused["bad"] == nil || !strings.HasPrefix(refused["bad"].Error(), "scan.profile") {
+	refused, err := w.SetRoutes(t.Context(), "core", []event.Route{all, {Name: "bad"}, {Name: "first", Scan: event.Scan{Profile: "base", Priority: "high"}}})
+	if err != nil || len(refused) != 2 || refused["first"] == nil || refused["bad"] == nil || !strings.HasPrefix(refused["bad"].Error(), "scan.profile") {
 		t.Errorf("refused %v, %v", refused, err)
 	}
 	w.send(deploy("1", "shop", "web-1", "1"))

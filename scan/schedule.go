@@ -225,7 +225,7 @@ func (s *Schedules) Save(ctx context.Context, c Schedule) (saved Schedule, creat
 }
 
 // Set replaces the schedules of an agent's own; they are for its own
-// containers. It names those that it doesn't take.
+// containers, and before nobody else's scans. It names those that it doesn't take.
 func (s *Schedules) Set(ctx context.Context, owner fleet.AgentName, list []Schedule) (refused map[string]error, err error) {
 	refused = map[string]error{}
 	taken := list[:0:0]
@@ -236,6 +236,9 @@ func (s *Schedules) Set(ctx context.Context, owner fleet.AgentName, list []Sched
 		}
 		name := c.Name
 		c, err := s.check(ctx, c)
+		if err == nil && c.Request.Priority == High {
+			err = invalid("options.priority", "high is for the hub's operators")
+		}
 		var bad *InvalidError
 		switch {
 		case errors.As(err, &bad):

@@ -204,8 +204,10 @@ func TestSchedules_Set(t *testing.T) {
 	good, bad := schedule("policy"), schedule("bad")
 	good.Agents = []fleet.AgentName{"core"}
 	bad.Cron = "?"
-	refused, err := schedules.Set(t.Context(), "edge", []scan.Schedule{good, bad})
-	if err != nil || len(refused) != 1 || refused["bad"] == nil {
+	first := schedule("first")
+	first.Request.Priority = scan.High
+	refused, err := schedules.Set(t.Context(), "edge", []scan.Schedule{good, bad, first})
+	if err != nil || len(refused) != 2 || refused["bad"] == nil || refused["first"] == nil {
 		t.Fatalf("refused %v, %v", refused, err)
 	}
 	list, err := schedules.List(t.Context())
