@@ -40,6 +40,10 @@ const (
 	maxToken  = 16 << 10
 	maxName   = 200
 	maxGroups = 1000
+
+	// askAgain is how long an issuer that was away isn't asked again what it
+	// is: all who waited for its answer meanwhile get the same one.
+	askAgain = time.Second
 )
 
 // Issuer is an issuer. It is safe for concurrent use.
@@ -48,8 +52,10 @@ type Issuer struct {
 	callback string
 	client   *http.Client
 
-	mu    sync.Mutex
-	found *found // guarded by mu; nil until the issuer has answered
+	mu     sync.Mutex
+	found  *found    // guarded by mu, as are the next two; nil until the issuer has answered
+	failed error     // why it didn't
+	at     time.Time // when
 }
 
 // found is what the issuer says of itself.
@@ -137,6 +143,9 @@ func (i *Issuer) discover(ctx context.Context) (*found, error) {
 	if i.found != nil {
 		return i.found, nil
 	}
+	if i.failed != nil && time.Since(i.at) < askAgain {
+		return nil, i.failed
+	}
 	// What keeps this context lives on.
 	ctx = oidc.ClientContext(context.WithoutCancel(ctx), i.client)
 	p, err := oidc.NewProvider(ctx, i.cfg.Issuer)
@@ -148,7 +157,8 @@ func (i *Issuer) discover(ctx context.Context) (*found, error) {
 		err = p.Claims(&said)
 	}
 	if err != nil {
-		return nil, i.away(err)
+		i.failed, i.at = i.away(err), time.Now()
+		return nil, i.failed
 	}
 	i.found = &found{p.Endpoint(), oidc.NewVerifier(i.cfg.Issuer, keys{oidc.NewRemoteKeySet(ctx, said.Keys)}, &oidc.Config{
 		SkipClientIDCheck: true, SupportedSigningAlgs: asymmetric(said.Algorithms),

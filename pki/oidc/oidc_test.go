@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -231,4 +232,31 @@ func TestConfig_Validate(t *testing.T) {
 	if _, err := New(cfg, callback); err == nil {
 		t.Error("a secret that isn't there was taken")
 	}
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
+
+// However many wait for an issuer that is away, it is asked only so often.
+func TestIssuer_away_askedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		i, err := New(Config{Issuer: "https://id.example", ClientID: "hub"}, callback)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.client = &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+			asked++
+			return nil, errors.New("no route")
+		})}
+		for _, want := range []int{1, 1, 2} {
+			if want == 2 {
+				time.Sleep(askAgain)
+			}
+			if _, _, err := i.Begin(t.Context()); !errors.Is(err, pki.ErrIssuerAway) || asked != want {
+				t.Errorf("begin: %v; it was asked %d times, want %d", err, asked, want)
+			}
+		}
+	})
 }
