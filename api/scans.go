@@ -467,11 +467,18 @@ func (a *API) events() {
 		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
 	}}
 	huma.Register(a.huma, op, func(ctx context.Context, in *ScanID) (*huma.StreamResponse, error) {
-		changed := func() <-chan struct{} { return a.cfg.Scans.Changed(scan.ID(in.ID)) }
-		next := changed() // taken before looking, so that no change is missed
+		// One that changes no more, or isn't the caller's, isn't waited for.
 		s, err := a.scan(ctx, in)
 		if err != nil {
 			return nil, err
+		}
+		changed := func() <-chan struct{} { return a.cfg.Scans.Changed(s.ID) }
+		var next <-chan struct{}
+		if !s.Status.Final() {
+			next = changed() // taken before looking, so that no change is missed
+			if s, err = a.scan(ctx, in); err != nil {
+				return nil, err
+			}
 		}
 		return &huma.StreamResponse{Body: func(ctx huma.Context) {
 			ctx.SetHeader("Content-Type", "text/event-stream")
