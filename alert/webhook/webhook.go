@@ -159,18 +159,19 @@ func (c Config) permit(address string) error {
 var special = func() []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range []string{
-		"0.0.0.0/8",       // this network, RFC 791
-		"100.64.0.0/10",   // carrier-grade NAT, RFC 6598; cloud metadata too
-		"192.0.0.0/24",    // protocol assignments, RFC 6890
-		"198.18.0.0/15",   // benchmarks, RFC 2544
-		"240.0.0.0/4",     // reserved, and broadcast
-		"64:ff9b::/96",    // NAT64, RFC 6052
-		"64:ff9b:1::/48",  // local NAT64, RFC 8215
-		"2002::/16",       // 6to4
-		"2001::/32",       // Teredo
-		"fec0::/10",       // site-local, deprecated
-		"::/96",           // IPv4-compatible, deprecated
-		"::ffff:0:0:0/96", // IPv4-translated, RFC 2765
+		"0.0.0.0/8",        // this network, RFC 791
+		"100.64.0.0/10",    // carrier-grade NAT, RFC 6598; cloud metadata too
+		"192.0.0.0/24",     // protocol assignments, RFC 6890
+		"198.18.0.0/15",    // benchmarks, RFC 2544
+		"240.0.0.0/4",      // reserved, and broadcast
+		"168.63.129.16/32", // Azure's platform, on each of its machines
+		"64:ff9b::/96",     // NAT64, RFC 6052
+		"64:ff9b:1::/48",   // local NAT64, RFC 8215
+		"2002::/16",        // 6to4
+		"2001::/32",        // Teredo
+		"fec0::/10",        // site-local, deprecated
+		"::/96",            // IPv4-compatible, deprecated
+		"::ffff:0:0:0/96",  // IPv4-translated, RFC 2765
 	} {
 		out = append(out, netip.MustParsePrefix(p))
 	}
