@@ -3,6 +3,7 @@ package osv
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -223,13 +224,23 @@ func cvss(vector string) (float64, string, error) {
 	return v.BaseScore(), word, err
 }
 
+// maxVersion is the most bytes of a version that is compared: the time that
+// takes may grow with their square.
+const maxVersion = 500
+
+var errTooLong = errors.New("version is too long")
+
 // Match reports whether a version of a package is affected, and the version in
 // which that was fixed where there is one.
 func (a Affected) Match(p insight.Package) (fixed string, affected bool) {
 	if p.Key() != a.Package || p.Release != insight.NewPackage(a.Ecosystem, "").Release {
 		return "", false
 	}
-	v, err := semantic.Parse(p.Version, p.Ecosystem)
+	var v semantic.Version
+	err := errTooLong
+	if len(p.Version) <= maxVersion {
+		v, err = semantic.Parse(p.Version, p.Ecosystem)
+	}
 	if err != nil {
 		return "", slices.Contains(a.Listed, p.Version)
 	}
@@ -270,6 +281,9 @@ func (r Range) match(v semantic.Version) (fixed string, affected bool) {
 }
 
 func atLeast(v semantic.Version, other string) bool {
+	if len(other) > maxVersion {
+		return false
+	}
 	n, err := v.CompareStr(other)
 	return err == nil && n >= 0
 }
@@ -284,6 +298,9 @@ func Between(c insight.Component, from, below string) bool {
 	p := insight.PackageOf(c.PURL)
 	if p.Ecosystem == "" {
 		p.Ecosystem, p.Version = "Debian", c.Version // whose order fits most others, too
+	}
+	if len(p.Version) > maxVersion {
+		return false
 	}
 	v, err := semantic.Parse(p.Version, p.Ecosystem)
 	if err != nil {
