@@ -198,7 +198,7 @@ const anyHour = 1 << 63
 func (t *timetable) after(at time.Time) time.Time {
 	local := at.In(t.zone)
 	next := t.cron.Next(local)
-	for t.hours && !next.IsZero() && wall(next).Equal(wall(local)) {
+	for t.hours && !next.IsZero() && !wall(next).After(wall(local)) {
 		next = t.cron.Next(next)
 	}
 	if next.IsZero() {
