@@ -90,9 +90,13 @@ func (t *targets) perScan() (*kube.Accounts, error) {
 	if err != nil {
 		return nil, err
 	}
+	home, err := kube.Home(t.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
 	// Five requests a second, client-go's default, are one scan's.
 	config.QPS, config.Burst = 50, 100
-	t.accounts, err = kube.NewAccounts(config, string(t.instance), t.log)
+	t.accounts, err = kube.NewAccounts(config, home, string(t.instance), t.log)
 	return t.accounts, err
 }
 

@@ -146,7 +146,7 @@ func newScanner(t *testing.T, w *world) *scanner {
 kind: Config
 clusters: [{name: e2e, cluster: {server: %q, certificate-authority-data: %s}}]
 users: [{name: agent, user: {token: %q}}]
-contexts: [{name: e2e, context: {cluster: e2e, user: agent}}]
+contexts: [{name: e2e, context: {cluster: e2e, user: agent, namespace: reeve}}]
 current-context: e2e
 `, s.gate.url, s.gate.ca, strings.TrimSpace(token)))
 	w.write("scanner.yaml", fmt.Sprintf(`
@@ -369,8 +369,11 @@ func (s *scanner) audited(t *testing.T) {
 		}
 		switch user := strings.TrimPrefix(e.User.Username, "system:serviceaccount:"); {
 		case user == "reeve:reeve-agent":
+			if o.Resource == "serviceaccounts" && o.Namespace != "reeve" {
+				what += " in " + o.Namespace
+			}
 			asked["agent"][what] = true
-		case strings.HasPrefix(user, "shop:reeve-scan-"), strings.HasPrefix(user, "strict:reeve-scan-"):
+		case strings.HasPrefix(user, "reeve:reeve-scan-"):
 			if o.Resource == "pods" {
 				what += " of " + o.Namespace + "/" + o.Name
 			}

@@ -46,12 +46,18 @@ const (
 // scan of one pod, and removes them when it is over. What a crash leaves, Sweep
 // removes: its own instance's at once, others' once they have expired.
 //
+// The accounts are in the agent's own namespace, and only their roles are beside
+// the pods: so nobody who may start pods there can use them, and the agent needs
+// no right to the tokens of other namespaces' accounts, by which it would have
+// all the cluster's.
+//
 // The methods may be called concurrently.
 type Accounts struct {
 	config   *rest.Config
 	core     rest.Interface
 	rbac     rest.Interface
 	meta     metadata.Interface
+	home     string
 	instance string
 	log      *slog.Logger
 
@@ -59,9 +65,10 @@ type Accounts struct {
 	live map[string]bool // guarded by mu; the names of accounts in use
 }
 
-// NewAccounts works with the rights of config. instance tells this process, and
-// those that come after it on the same disk, from others.
-func NewAccounts(config *rest.Config, instance string, log *slog.Logger) (*Accounts, error) {
+// NewAccounts works with the rights of config. The accounts are in the namespace
+// home. instance tells this process, and those that come after it on the same
+// disk, from others.
+func NewAccounts(config *rest.Config, home, instance string, log *slog.Logger) (*Accounts, error) {
 	core, err := kubeapi.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
@@ -74,7 +81,7 @@ func NewAccounts(config *rest.Config, instance string, log *slog.Logger) (*Accou
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	return &Accounts{config: config, core: core, rbac: rbac, meta: meta, instance: instance, log: log, live: map[string]bool{}}, nil
+	return &Accounts{config: config, core: core, rbac: rbac, meta: meta, home: home, instance: instance, log: log, live: map[string]bool{}}, nil
 }
 
 // Grant is what an account is for.
@@ -110,25 +117,26 @@ func (a *Accounts) Make(ctx context.Context, g Grant) (_ *rest.Config, _ func(),
 		}
 	}()
 	account := &corev1.ServiceAccount{ObjectMeta: meta}
-	if err := a.core.Post().Namespace(g.Namespace).Resource("serviceaccounts").Body(account).Do(ctx).Error(); err != nil {
-		return nil, nil, grantError("serviceaccounts", g, err)
+	account.Namespace = a.home
+	if err := a.core.Post().Namespace(a.home).Resource("serviceaccounts").Body(account).Do(ctx).Error(); err != nil {
+		return nil, nil, grantError("serviceaccounts", a.home, g, err)
 	}
 	role := &rbacv1.Role{ObjectMeta: meta, Rules: g.rules()}
 	if err := a.rbac.Post().Namespace(g.Namespace).Resource("roles").Body(role).Do(ctx).Error(); err != nil {
-		return nil, nil, grantError("roles", g, err)
+		return nil, nil, grantError("roles", g.Namespace, g, err)
 	}
 	binding := &rbacv1.RoleBinding{
 		ObjectMeta: meta,
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: g.Namespace, Name: meta.Name}},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: a.home, Name: meta.Name}},
 	}
 	if err := a.rbac.Post().Namespace(g.Namespace).Resource("rolebindings").Body(binding).Do(ctx).Error(); err != nil {
-		return nil, nil, grantError("rolebindings", g, err)
+		return nil, nil, grantError("rolebindings", g.Namespace, g, err)
 	}
 	seconds := int64(tokenLife / time.Second)
 	token := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
-	if err := a.core.Post().Namespace(g.Namespace).Resource("serviceaccounts").Name(meta.Name).SubResource("token").Body(token).Do(ctx).Into(token); err != nil {
-		return nil, nil, grantError("serviceaccounts/token", g, err)
+	if err := a.core.Post().Namespace(a.home).Resource("serviceaccounts").Name(meta.Name).SubResource("token").Body(token).Do(ctx).Into(token); err != nil {
+		return nil, nil, grantError("serviceaccounts/token", a.home, g, err)
 	}
 	config := rest.AnonymousClientConfig(a.config)
 	config.BearerToken = token.Status.Token
@@ -149,12 +157,12 @@ func (g Grant) rules() []rbacv1.PolicyRule {
 	return rules
 }
 
-func grantError(resource string, g Grant, err error) error {
+func grantError(resource, namespace string, g Grant, err error) error {
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return &Error{ErrForbidden, fmt.Sprintf("the agent may not create %s in namespace %s, which it needs for a scan's own service account: grant it what deploy/rbac.yaml has, or set scan.rbac to none, to scan with the agent's own rights: %v", resource, g.Namespace, err)}
+		return &Error{ErrForbidden, fmt.Sprintf("the agent may not create %s in namespace %s, which it needs for a scan's own service account: grant it what deploy/rbac.yaml has, or set scan.rbac to none, to scan with the agent's own rights: %v", resource, namespace, err)}
 	case apierrors.IsNotFound(err):
-		return &Error{ErrNotFound, fmt.Sprintf("namespace %s not found", g.Namespace)}
+		return &Error{ErrNotFound, fmt.Sprintf("namespace %s not found", namespace)}
 	}
 	return fmt.Errorf("%s for scan %s: %w", resource, g.Scan, err)
 }
@@ -211,12 +219,20 @@ var kinds = []schema.GroupVersionResource{
 	rbacv1.SchemeGroupVersion.WithResource("roles"),
 }
 
+// place is where objects of a kind are, if the others are in namespace.
+func (a *Accounts) place(kind schema.GroupVersionResource, namespace string) string {
+	if kind == kinds[0] {
+		return a.home
+	}
+	return namespace
+}
+
 func (a *Accounts) remove(ctx context.Context, namespace, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, removeWithin)
 	defer cancel()
 	var errs []error
 	for _, kind := range kinds {
-		if err := a.meta.Resource(kind).Namespace(namespace).Delete(ctx, name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+		if err := a.meta.Resource(kind).Namespace(a.place(kind, namespace)).Delete(ctx, name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
 			errs = append(errs, err)
 		}
 	}
@@ -244,11 +260,12 @@ func (a *Accounts) Run(ctx context.Context) {
 }
 
 // Sweep removes what scans have left, and says how many objects that were. It
-// needs the verbs list and delete on the three kinds, in all namespaces.
+// needs the verbs list and delete on service accounts in its own namespace, and
+// on roles and their bindings in all.
 func (a *Accounts) Sweep(ctx context.Context) (removed int, err error) {
 	var errs []error
 	for _, kind := range kinds {
-		list, err := a.meta.Resource(kind).List(ctx, metav1.ListOptions{LabelSelector: labelManager + "=" + manager + "," + labelScan})
+		list, err := a.meta.Resource(kind).Namespace(a.place(kind, metav1.NamespaceAll)).List(ctx, metav1.ListOptions{LabelSelector: labelManager + "=" + manager + "," + labelScan})
 		if err != nil {
 			errs = append(errs, err)
 			continue

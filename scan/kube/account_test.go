@@ -1,12 +1,19 @@
 package kube
 
 import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
 
 // TestGrant holds the rights of a scan against the list of what they may be.
@@ -62,5 +69,45 @@ func TestRefuseMounts(t *testing.T) {
 		if err := refuseMounts(what); (err != nil) != refused {
 			t.Errorf("%q: %v", what, err)
 		}
+	}
+}
+
+// TestAccounts_Make: the account is in the agent's namespace, where the pods'
+// users can't take it, and its role beside the pod; both go again.
+func TestAccounts_Make(t *testing.T) {
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.Method+" "+r.URL.Path)
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/token"):
+			io.WriteString(w, `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","status":{"token":"secret"}}`)
+		case strings.HasSuffix(r.URL.Path, "/rolebindings"):
+			var b rbacv1.RoleBinding
+			if err := json.NewDecoder(r.Body).Decode(&b); err != nil || len(b.Subjects) != 1 || b.Subjects[0].Namespace != "reeve" {
+				t.Errorf("binding %+v, %v", b, err)
+			}
+			fallthrough
+		default:
+			io.WriteString(w, `{"apiVersion":"v1","kind":"Status","status":"Success"}`)
+		}
+	}))
+	defer server.Close()
+	a, err := NewAccounts(&rest.Config{Host: server.URL, BearerToken: "own", ContentConfig: rest.ContentConfig{ContentType: "application/json"}}, "reeve", "mine", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, release, err := a.Make(t.Context(), Grant{Scan: "s", Attempt: 1, Namespace: "shop", Pod: "web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	const core, rbac = "/api/v1/namespaces/reeve/serviceaccounts", "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/"
+	want := []string{
+		"POST " + core, "POST " + rbac + "roles", "POST " + rbac + "rolebindings", "POST " + core + "/reeve-scan-s-1/token",
+		"DELETE " + core + "/reeve-scan-s-1", "DELETE " + rbac + "rolebindings/reeve-scan-s-1", "DELETE " + rbac + "roles/reeve-scan-s-1",
+	}
+	if diff := cmp.Diff(want, asked); diff != "" || config.BearerToken != "secret" {
+		t.Errorf("token %q, asked %s", config.BearerToken, diff)
 	}
 }

@@ -90,14 +90,12 @@ func ParseURI(uri string) (namespace, pod, container string, err error) {
 // ~/.kube/config, with the named context or the current one; with none of them
 // inside a pod, its service account.
 func Config(kubeconfig, context string) (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if kubeconfig != "" {
 		if _, err := os.Stat(kubeconfig); err != nil {
 			return nil, fmt.Errorf("kubeconfig: %w", err)
 		}
-		rules.ExplicitPath = kubeconfig
 	}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: context}).ClientConfig()
+	config, err := load(kubeconfig, context).ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
 		return nil, fmt.Errorf("no cluster is configured: name a kubeconfig file, set KUBECONFIG, or run inside a pod with a service account")
 	}
@@ -106,6 +104,22 @@ func Config(kubeconfig, context string) (*rest.Config, error) {
 	}
 	config.WarningHandler = rest.NoWarnings{}
 	return config, nil
+}
+
+func load(kubeconfig, context string) clientcmd.ClientConfig {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: context})
+}
+
+// Home is the namespace of the account whose rights Config has: the kubeconfig's,
+// or the pod's; default where neither says.
+func Home(kubeconfig string) (string, error) {
+	namespace, _, err := load(kubeconfig, "").Namespace()
+	if err != nil {
+		return "", fmt.Errorf("kubeconfig: %w", err)
+	}
+	return namespace, nil
 }
 
 func podError(err error, namespace, pod string) error {
