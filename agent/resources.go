@@ -32,6 +32,8 @@ func (a *Agent) controlResources(ctx context.Context, identity *pki.Enroller) er
 		Refused: func(err error) bool { return errors.Is(err, scanlink.ErrInvalid) },
 		Gone:    func(err error) bool { return errors.Is(err, scan.ErrNotFound) },
 
+		// Each may be a route and a schedule, and all of them are one message.
+		MaxPolicies: eventlink.MaxPolicies, MaxBytes: eventlink.MaxMessage / 3,
 		ProfilePrefix: scan.AgentProfiles(identity.Agent()), Logger: a.component("resources"),
 	})
 	if err != nil {

@@ -33,7 +33,8 @@ const (
 )
 
 const (
-	maxMessage = 4 << 20
+	// MaxMessage is the most bytes of what is sent at once.
+	MaxMessage = 4 << 20
 	maxAnswer  = 1 << 20
 	// MaxPolicies is how many routes, and how many schedules, one agent may
 	// have.
@@ -177,7 +178,7 @@ func (h *handler) serve(f func(*http.Request, fleet.AgentName, []byte) (any, err
 			http.Error(w, "not inside a link", http.StatusForbidden)
 			return
 		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxMessage))
 		var answer any
 		if err == nil {
 			answer, err = f(r, peer.Agent, body)

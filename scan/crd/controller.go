@@ -2,6 +2,7 @@ package crd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,6 +76,9 @@ type Config struct {
 	Refused func(error) bool
 	// Gone tells that the hub doesn't know a scan.
 	Gone func(error) bool
+	// MaxPolicies is how many the hub takes of a cluster, and MaxBytes how much
+	// they may be in all; it gets the oldest.
+	MaxPolicies, MaxBytes int
 	// ProfilePrefix begins the names of profiles that the hub takes.
 	ProfilePrefix string
 	Logger        *slog.Logger
@@ -85,8 +89,10 @@ const (
 	resync = 10 * time.Minute
 	// settle is how long changes of policies are gathered.
 	settle = 500 * time.Millisecond
-	// look is how often a scan is asked after.
-	look = time.Second
+	// minLook and maxLook are how often a scan is asked after, by its age: ten
+	// thousand that wait would keep the hub busy otherwise.
+	minLook = time.Second
+	maxLook = 30 * time.Second
 	// workers is how many Scans are worked on side by side.
 	workers = 4
 
@@ -217,7 +223,7 @@ func (c *Controller) syncScan(ctx context.Context, s *Scan) (time.Duration, erro
 	if err := c.patch(ctx, "scans", s.Namespace, s.Name, was, &s.Status); err != nil || state.Final {
 		return 0, err
 	}
-	return look, nil
+	return min(max(time.Since(s.CreationTimestamp.Time)/20, minLook), maxLook), nil
 }
 
 func (c *Controller) state(ctx context.Context, s *Scan) (State, error) {
@@ -246,21 +252,21 @@ func (c *Controller) profile(ctx context.Context, namespace string, p Profile) (
 	}
 	archive, err := Pack(&cm, c.cfg.ProfilePrefix)
 	if err != nil {
-		return "", badProfile{err}
+		return "", unfit{err}
 	}
 	return c.cfg.Hub.SendProfile(ctx, bytes.NewReader(archive))
 }
 
 // final reports whether an error is one that only a change heals.
 func (c *Controller) final(err error) bool {
-	var bad badProfile
+	var bad unfit
 	return c.cfg.Refused(err) || errors.As(err, &bad) || apierrors.IsNotFound(err) || apierrors.IsForbidden(err)
 }
 
-// badProfile is an error of a ConfigMap's content.
-type badProfile struct{ error }
+// unfit is an error of an object's or a ConfigMap's content.
+type unfit struct{ error }
 
-func (e badProfile) Unwrap() error { return e.error }
+func (e unfit) Unwrap() error { return e.error }
 
 // phases are the words for a scan's states.
 var phases = map[string]string{"queued": "Queued", "running": "Running", "completed": "Completed", "error": "Error", "cancelled": "Cancelled"}
@@ -320,16 +326,21 @@ func (c *Controller) patch(ctx context.Context, resource, namespace, name string
 // syncPolicies hands all policies to the hub and says in each whether it was
 // taken.
 func (c *Controller) syncPolicies(ctx context.Context, all []*ScanPolicy) error {
+	// Nobody's new ones push out those of others.
 	slices.SortFunc(all, func(a, b *ScanPolicy) int {
-		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name))
 	})
 	problems := map[string]string{}
 	var taken []Policy
+	left := room{c.cfg.MaxPolicies, c.cfg.MaxBytes}
 	for _, p := range all {
 		if p.DeletionTimestamp != nil {
 			continue
 		}
 		policy, err := c.policy(ctx, p)
+		if err == nil {
+			err = left.take(policy)
+		}
 		switch {
 		case err == nil:
 			taken = append(taken, policy)
@@ -360,12 +371,34 @@ func (c *Controller) syncPolicies(ctx context.Context, all []*ScanPolicy) error 
 	return errors.Join(errs...)
 }
 
+// room is what policies may still take up: one more than fit would have the hub
+// refuse them all.
+type room struct{ policies, bytes int }
+
+// maxPolicy bounds a single policy.
+const maxPolicy = 64 << 10
+
+func (r *room) take(p Policy) error {
+	text, err := json.Marshal(p)
+	switch {
+	case err != nil:
+		return unfit{err}
+	case len(text) > maxPolicy:
+		return unfit{fmt.Errorf("the policy has %d bytes; at most %d", len(text), maxPolicy)}
+	case r.policies == 0, r.bytes < len(text):
+		return unfit{errors.New("older policies of the cluster are as much as the hub takes: delete some of them")}
+	}
+	r.policies--
+	r.bytes -= len(text)
+	return nil
+}
+
 func (c *Controller) policy(ctx context.Context, p *ScanPolicy) (_ Policy, err error) {
 	out := Policy{Name: p.Namespace + "/" + p.Name, Namespace: p.Namespace, Spec: p.Spec}
 	if p.Spec.Selector != nil {
 		selector, err := metav1.LabelSelectorAsSelector(p.Spec.Selector)
 		if err != nil {
-			return out, badProfile{fmt.Errorf("selector: %w", err)}
+			return out, unfit{fmt.Errorf("selector: %w", err)}
 		}
 		out.Labels = selector.String()
 	}

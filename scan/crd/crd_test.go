@@ -71,7 +71,7 @@ func TestPack(t *testing.T) {
 	if other, err := Pack(cm, "agent_edge_"); err != nil || bytes.Equal(archive, other) {
 		t.Errorf("another content: %v", err)
 	}
-	for name, data := range map[string]map[string]string{"no controls": {"inspec.yml": "title: x"}, "no YAML": {"a.rb": "", "inspec.yml": "{"}} {
+	for name, data := range map[string]map[string]string{"no controls": {"inspec.yml": "title: x"}, "no YAML": {"a.rb": "", "inspec.yml": "{"}, "a file twice": {"a.rb": "1", "controls__a.rb": "2"}} {
 		cm.Data = data
 		if _, err := Pack(cm, ""); err == nil {
 			t.Errorf("%s: packed", name)
@@ -174,5 +174,21 @@ func TestScan_JSON(t *testing.T) {
 	out, err := json.Marshal(s.DeepCopyObject())
 	if err != nil || string(out) != text {
 		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// TestRoom: what is too much for the hub is refused, and keeps out nothing else.
+func TestRoom(t *testing.T) {
+	r := room{policies: 3, bytes: 100 << 10}
+	of := func(size int) Policy {
+		return Policy{Spec: ScanPolicySpec{Run: Run{Inputs: json.RawMessage(`"` + strings.Repeat("x", size) + `"`)}}}
+	}
+	for i, tt := range []struct {
+		size  int
+		taken bool
+	}{{60 << 10, true}, {65 << 10, false}, {50 << 10, false}, {10, true}, {20, true}, {10, false}} {
+		if err := r.take(of(tt.size)); (err == nil) != tt.taken {
+			t.Errorf("policy %d: %v", i, err)
+		}
 	}
 }

@@ -27,6 +27,9 @@ func Pack(cm *corev1.ConfigMap, prefix string) ([]byte, error) {
 		if strings.HasSuffix(path, ".rb") && !strings.Contains(path, "/") {
 			path = "controls/" + path
 		}
+		if _, twice := files[path]; twice {
+			return nil, fmt.Errorf("ConfigMap %s/%s has the file %s twice", cm.Namespace, cm.Name, path)
+		}
 		files[path] = text
 	}
 	meta := map[string]any{"title": "Of the ConfigMap " + cm.Namespace + "/" + cm.Name}
