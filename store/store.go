@@ -56,6 +56,9 @@ type Dialect struct {
 	// Again reports whether a transaction failed only because of another one
 	// at the same time, and may be run anew.
 	Again func(error) bool
+	// OneWriter says that transactions that change something run one after
+	// the other: those that come at the same time are committed together.
+	OneWriter bool
 }
 
 // Config is what a Store works with. It owns the databases, and Blobs, from
@@ -77,6 +80,7 @@ type Config struct {
 type Store struct {
 	dialect Dialect
 	write   *sql.DB
+	writer  *writer // nil unless there is only one
 	read    *sql.DB
 	blobs   blob.Documents
 	log     *slog.Logger
@@ -101,6 +105,9 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 		blobs:   cfg.Blobs,
 		log:     cfg.Logger,
 		waiting: map[string]chan struct{}{},
+	}
+	if s.dialect.OneWriter {
+		s.writer = &writer{db: s.write}
 	}
 	listen, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
@@ -199,22 +206,31 @@ func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx)
 type Tx struct {
 	tx      *sql.Tx
 	dialect Dialect
+	shared  bool // with other transactions: see writer
 	topics  []string
+}
+
+// context is what a statement runs with.
+func (t *Tx) context(ctx context.Context) context.Context {
+	if t.shared {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
 }
 
 // Exec runs a statement.
 func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return t.tx.ExecContext(ctx, t.dialect.rebind(query), t.dialect.clean(args)...)
+	return t.tx.ExecContext(t.context(ctx), t.dialect.rebind(query), t.dialect.clean(args)...)
 }
 
 // Query runs a query; the caller closes the rows before the next statement.
 func (t *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return t.tx.QueryContext(ctx, t.dialect.rebind(query), t.dialect.clean(args)...)
+	return t.tx.QueryContext(t.context(ctx), t.dialect.rebind(query), t.dialect.clean(args)...)
 }
 
 // QueryRow runs a query of at most one row.
 func (t *Tx) QueryRow(ctx context.Context, query string, args ...any) *sql.Row {
-	return t.tx.QueryRowContext(ctx, t.dialect.rebind(query), t.dialect.clean(args)...)
+	return t.tx.QueryRowContext(t.context(ctx), t.dialect.rebind(query), t.dialect.clean(args)...)
 }
 
 // Lock keeps others that ask for the same name waiting until this transaction
@@ -243,6 +259,17 @@ const attempts = 10
 // if f returns nil. In SQLite such transactions run one after the other; where
 // they don't, f may be run several times, so it sets what it answers anew.
 func (s *Store) update(ctx context.Context, f func(*Tx) error) error {
+	if s.writer != nil {
+		t := &Tx{dialect: s.dialect, shared: true}
+		err := s.writer.do(ctx, func(tx *sql.Tx) error {
+			t.tx = tx
+			return f(t)
+		})
+		if err == nil {
+			s.tell(t.topics)
+		}
+		return err
+	}
 	for n := 1; ; n++ {
 		err := s.inTx(ctx, s.write, nil, f)
 		if err == nil || s.dialect.Again == nil || n == attempts || !s.dialect.Again(err) {
@@ -281,10 +308,14 @@ func (s *Store) inTx(ctx context.Context, db *sql.DB, opt *sql.TxOptions, f func
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	for _, topic := range t.topics {
+	s.tell(t.topics)
+	return nil
+}
+
+func (s *Store) tell(topics []string) {
+	for _, topic := range topics {
 		s.notify(topic)
 	}
-	return nil
 }
 
 // wait returns a channel that is closed at the next notify of topic. A

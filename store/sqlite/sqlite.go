@@ -48,7 +48,7 @@ func Open(ctx context.Context, path string, logger *slog.Logger) (*store.Store, 
 		return nil, errors.Join(fmt.Errorf("sqlite: %s: %w", path, err), write.Close())
 	}
 	s, err := store.New(ctx, store.Config{
-		Dialect: store.Dialect{Goose: goose.DialectSQLite3},
+		Dialect: store.Dialect{Goose: goose.DialectSQLite3, OneWriter: true},
 		Write:   write,
 		Read:    read,
 		Blobs:   blobs,
