@@ -112,9 +112,14 @@ func (s *Store) RemoveScans(ctx context.Context, ids []scan.ID) error {
 			return nil
 		}
 		args = nil
-		_, err = tx.Exec(ctx, `
+		batches, err = texts(tx.Query(ctx, `
 			DELETE FROM batches WHERE id IN (`+list(batches, &args)+`)
-			AND NOT EXISTS (SELECT 1 FROM scans WHERE scans.batch = batches.id)`, args...)
+			AND NOT EXISTS (SELECT 1 FROM scans WHERE scans.batch = batches.id) RETURNING id`, args...))
+		if err != nil || len(batches) == 0 {
+			return err
+		}
+		args = nil
+		_, err = tx.Exec(ctx, `DELETE FROM scan_keys WHERE scan IN (`+list(batches, &args)+`)`, args...)
 		return err
 	})
 }

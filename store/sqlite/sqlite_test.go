@@ -133,6 +133,9 @@ func TestOpen_indexes(t *testing.T) {
 		`SELECT 1 FROM scans WHERE status = 'running' AND (lease_expires <= 1 OR expires <= 1) OR status = 'queued' AND expires <= 1`,
 		`SELECT 1 FROM alert_key WHERE sink = 's' AND next_at > 0 AND next_at <= 1 AND lease_until <= 1`,
 		`SELECT 1 FROM alert_key WHERE lease = 'l' AND lease <> ''`,
+		`SELECT 1 FROM scan_keys WHERE scan IN ('s', 't')`,
+		`SELECT 1 FROM events WHERE state = 'pending' AND due <= 1`,
+		`SELECT 1 FROM schedules WHERE next_at > 0 AND next_at <= 1`,
 		`SELECT MIN(seq) FROM alert WHERE key_id = 'k' AND state = 'pending'`,
 	} {
 		rows, err := db.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query)

@@ -88,7 +88,8 @@ func forgetsScans(t *testing.T, s *store.Store) {
 
 func forgetsBatches(t *testing.T, s *store.Store) {
 	b := newBatch("edge", "other")
-	if err := s.CreateBatch(t.Context(), b, scan.Key{}); err != nil {
+	key := scan.Key{Caller: "ci", Name: "k", Digest: "d"}
+	if err := s.CreateBatch(t.Context(), b, key); err != nil {
 		t.Fatal(err)
 	}
 	for i, c := range b.Selections {
@@ -105,6 +106,7 @@ func forgetsBatches(t *testing.T, s *store.Store) {
 	if _, err := s.Batch(t.Context(), b.ID); !errors.Is(err, scan.ErrNoBatch) {
 		t.Errorf("without any: %v", err)
 	}
+	wantErr(t, "its key is free again", s.CreateBatch(t.Context(), newBatch("edge"), key), nil)
 }
 
 // forgetsMany: more than fit in one transaction, or one look.
