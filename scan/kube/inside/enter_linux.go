@@ -34,19 +34,32 @@ func Enter(ctx context.Context, c Container, in io.Reader, out io.Writer) error 
 	if err != nil {
 		return fail(err)
 	}
-	dir := filepath.Join(procDir, strconv.Itoa(pid), "root")
-	root, err := openRoot(dir)
+	process, err := os.Open(filepath.Join(procDir, strconv.Itoa(pid)))
+	if err != nil {
+		return fail(err)
+	}
+	defer process.Close()
+	// From here on nothing is of another process that has got the number since.
+	at := opened(process)
+	if pid != 1 && !c.owns(at, byGroup) && !c.owns(at, byMount) {
+		return fail(fmt.Errorf("the first process of the container %s has ended", c.Name))
+	}
+	root, err := openRoot(filepath.Join(at, "root"))
 	if err != nil {
 		return fail(err)
 	}
 	defer root.Close()
-	noShell := shell(ctx, c, pid, root)
-	// The number may be another process' by now, but root is what was looked at.
-	dir = filepath.Join(procDir, "self", "fd", strconv.Itoa(int(root.Fd())))
+	noShell := shell(ctx, c, at, root)
+	dir := opened(root)
 	if err := json.NewEncoder(out).Encode(Hello{Reeve: version, Mounts: true, Why: noShell.Error()}); err != nil {
 		return err
 	}
 	return target.ServeFiles(ctx, dir, pid, in, out)
+}
+
+// opened is the path of what f is, whatever has its name now.
+func opened(f *os.File) string {
+	return filepath.Join(procDir, "self", "fd", strconv.Itoa(int(f.Fd())))
 }
 
 // openRoot opens the root directory of the container, which must be another
@@ -73,12 +86,12 @@ func openRoot(dir string) (*os.File, error) {
 	return root, nil
 }
 
-// shell becomes a shell of the container, and says why it couldn't.
-func shell(ctx context.Context, c Container, pid int, root *os.File) error {
+// shell becomes a shell of the container, whose first process proc shows in dir,
+// and says why it couldn't.
+func shell(ctx context.Context, c Container, dir string, root *os.File) error {
 	if err := hasShell(ctx, root); err != nil {
 		return err
 	}
-	dir := filepath.Join(procDir, strconv.Itoa(pid))
 	st, err := readStatus(filepath.Join(dir, "status"))
 	if err == nil {
 		err = st.become(c.User)
@@ -110,7 +123,7 @@ func shell(ctx context.Context, c Container, pid int, root *os.File) error {
 }
 
 func hasShell(ctx context.Context, root *os.File) error {
-	t, err := target.Open(ctx, "dir:"+filepath.Join(procDir, "self", "fd", strconv.Itoa(int(root.Fd()))))
+	t, err := target.Open(ctx, "dir:"+opened(root))
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ func TestFind(t *testing.T) {
 	}{
 		{"the oldest of the control group", []seen{pause, {30, 300, "/../cri-abc.scope", "/"}, {9, 200, "/../cri-abc.scope", "/"}, {40, 50, "/../other", "/"}, own}, Container{ID: "abc", Name: "web"}, 9, ""},
 		{"by the kubelet's folder", []seen{pause, {9, 200, "/", "/var/lib/kubelet/pods/u/containers/web/12"}, {8, 100, "/", "/var/lib/kubelet/pods/u/containers/web2/12"}, own}, Container{ID: "abc", Name: "web"}, 9, ""},
+		{"another that looks like it", []seen{pause, {8, 100, "/../cri-def.scope", "/x/pods/u/containers/web/12"}, {9, 200, "/../cri-abc.scope", "/"}, own}, Container{ID: "abc", Name: "web"}, 9, ""},
 		{"process 1, where nothing tells", []seen{{1, 100, "/", "/x"}, own}, Container{ID: "abc", Name: "web", First: true}, 1, ""},
 		{"not the pause process", []seen{pause, own}, Container{ID: "abc", Name: "web"}, 0, "none of the 2 processes"},
 		{"alone", []seen{{1, 100, "/", "/x"}}, Container{ID: "abc", Name: "web", First: true}, 0, "none of the"},

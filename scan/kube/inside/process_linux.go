@@ -60,14 +60,17 @@ func (c Container) find(proc string, self int) (int, error) {
 	slices.SortFunc(all, func(a, b process) int {
 		return cmp.Or(cmp.Compare(a.start, b.start), a.pid-b.pid)
 	})
+	// What another container's process can give itself counts last.
+	for _, by := range []evidence{byGroup, byMount} {
+		for _, p := range all {
+			if p.pid != self && c.owns(filepath.Join(proc, strconv.Itoa(p.pid)), by) {
+				return p.pid, nil
+			}
+		}
+	}
 	var first *process
-	for i, p := range all {
-		if p.pid == 1 {
-			first = &all[i]
-		}
-		if p.pid != self && c.owns(proc, p.pid) {
-			return p.pid, nil
-		}
+	if i := slices.IndexFunc(all, func(p process) bool { return p.pid == 1 }); i >= 0 {
+		first = &all[i]
 	}
 	switch {
 	case first == nil:
@@ -80,15 +83,24 @@ func (c Container) find(proc string, self int) (int, error) {
 	return 0, fmt.Errorf("none of the %d processes that the pod's containers share belongs to the container %s", len(all), c.Name)
 }
 
-// owns reports whether a process belongs to the container: by its control
-// group, whose path names the container's id, or by where the kubelet has the
-// file that the container's /dev/termination-log is.
-func (c Container) owns(proc string, pid int) bool {
-	dir := filepath.Join(proc, strconv.Itoa(pid))
-	if c.ID != "" {
-		if text, err := os.ReadFile(filepath.Join(dir, "cgroup")); err == nil && bytes.Contains(text, []byte(c.ID)) {
-			return true
-		}
+// evidence is what tells that a process belongs to a container.
+type evidence int
+
+const (
+	// byGroup is its control group, whose path names the container's id.
+	byGroup evidence = iota
+	// byMount is where the kubelet has the file that the container's
+	// /dev/termination-log is. With a user namespace a process can mount what
+	// looks like it.
+	byMount
+)
+
+// owns reports whether the process that proc shows in dir belongs to the
+// container.
+func (c Container) owns(dir string, by evidence) bool {
+	if by == byGroup {
+		text, err := os.ReadFile(filepath.Join(dir, "cgroup"))
+		return err == nil && c.ID != "" && bytes.Contains(text, []byte(c.ID))
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "mountinfo"))
 	if err != nil {
