@@ -35,7 +35,12 @@ func (a *Agent) watchDeployments(ctx context.Context) error {
 	}
 	file := filepath.Join(a.cfg.DataDir, "deployed.json")
 	known, err := readKeys(file)
-	if err != nil {
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		// The machine went down while it was written.
+		a.log.WarnContext(ctx, "what ran before is lost: what runs is told again", "file", file, "error", err)
+	case err != nil:
 		return fmt.Errorf("dataDir: %w", err)
 	}
 	tell := func(d scankube.Deployment) error {
