@@ -211,6 +211,9 @@ func messageBody(types ...string) *huma.RequestBody {
 func (a *API) accept(ctx context.Context, events []event.Event) (AcceptedEvents, error) {
 	out := AcceptedEvents{Events: []AcceptedEvent{}}
 	for _, e := range events {
+		if strings.HasPrefix(e.Source, event.AgentSource) {
+			return out, invalidMember("source", fmt.Sprintf("%q is for an agent's own events", e.Source))
+		}
 		if err := reach(ctx, pki.Scanner, fleet.AgentName(e.Data.Agent), e.Data.ScanNamespace()); err != nil {
 			return out, err
 		}

@@ -88,6 +88,7 @@ func TestEvents_badInput(t *testing.T) {
 		"no event":      {"", "application/json", "{}", 422, "body.specversion"},
 		"no source":     {"", event.StructuredType, strings.Replace(deployedEvent, `"source":"//argo",`, "", 1), 422, "body.source"},
 		"no pod":        {"", event.StructuredType, strings.Replace(deployedEvent, `"pod":"web-1",`, "", 1), 422, "body.data.pod"},
+		"an agent's":    {"", event.StructuredType, strings.Replace(deployedEvent, `//argo`, `/agents/east`, 1), 422, "body.source"},
 		"second of two": {"", event.BatchType, "[" + deployedEvent + ",{}]", 422, "body.[1]"},
 		"too large":     {"", event.BatchType, "[" + strings.Repeat(" ", event.MaxBatch) + "]", 413, ""},
 		"no registry":   {"/registry", "application/json", `{"hello":1}`, 422, "body"},

@@ -21,6 +21,10 @@ const (
 	ScanScheduled = "scan.scheduled"
 )
 
+// AgentSource is what the sources of agents' own events begin with, and no
+// other's may: whoever names an event first has the name.
+const AgentSource = "/agents/"
+
 // The most that is taken.
 const (
 	// MaxEvent is the most bytes of an event, MaxBatch of a message with

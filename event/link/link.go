@@ -211,7 +211,7 @@ func (h *handler) events(r *http.Request, agent fleet.AgentName, body []byte) (a
 		return nil, err
 	}
 	for i := range events {
-		events[i].Source, events[i].Data.Agent = "/agents/"+string(agent), string(agent)
+		events[i].Source, events[i].Data.Agent = event.AgentSource+string(agent), string(agent)
 	}
 	_, err = h.to.Accept(r.Context(), "agent:"+string(agent), events)
 	return struct{}{}, err
