@@ -147,6 +147,9 @@ func TestAPI_idTokens(t *testing.T) {
 	if a := call(good, "GET", "/whoami", ""); a.status != http.StatusUnauthorized || !strings.Contains(a.Detail, "revoked") {
 		t.Errorf("revoked by its subject: %d %s", a.status, a.text)
 	}
+	if a := w.do(t, "POST", "/api/v1/revocations", `{"kind":"token","id":"oidc:repo:shop/web.site:ref:main"}`); a.status != http.StatusCreated {
+		t.Errorf("a subject with a dot: %d %s", a.status, a.text)
+	}
 	if strings.Contains(w.log.String(), strings.Split(good, ".")[2]) {
 		t.Error("the log holds a token")
 	}

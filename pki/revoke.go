@@ -98,7 +98,8 @@ func (r Revocation) Normal() (Revocation, error) {
 		}
 		r.ID = n.Text(16)
 	case ByToken:
-		if r.ID == "" || strings.ContainsAny(r.ID, ". \t\r\n") {
+		// A JWT has dots; so may a subject, of whom an issuer speaks.
+		if r.ID == "" || !strings.HasPrefix(r.ID, "oidc:") && strings.ContainsAny(r.ID, ". \t\r\n") {
 			return bad("the id must be the token's jti or id, not the token itself")
 		}
 	case ByIdentity:
