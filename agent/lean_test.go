@@ -14,6 +14,7 @@ func TestLean(t *testing.T) {
 		"reeve.dev/reeve/web":                       "the agent has no page",
 		"reeve.dev/reeve/store":                     "the agent keeps files, not a database",
 		"reeve.dev/reeve/alert":                     "the hub tells",
+		"reeve.dev/reeve/insight/osv":               "the hub matches vulnerabilities",
 		"database/sql":                              "the agent keeps files, not a database",
 		"modernc.org/sqlite":                        "14 MB of binary",
 		"github.com/danielgtaylor/huma/v2":          "the agent has no REST API",
