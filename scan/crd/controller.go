@@ -42,7 +42,8 @@ type Hub interface {
 	SetPolicies(ctx context.Context, all []Policy) (problems map[string]string, err error)
 }
 
-// Request asks for a scan. Key is the object's, By names it.
+// Request asks for a scan. Key is the object's. By names its namespace, and not
+// the object: callers take turns in the queue, and each object would be one.
 type Request struct {
 	Key, By                   string
 	Namespace, Pod, Container string
@@ -236,7 +237,7 @@ func (c *Controller) state(ctx context.Context, s *Scan) (State, error) {
 		return State{}, err
 	}
 	return c.cfg.Hub.Ask(ctx, Request{
-		Key: string(s.UID), By: "scans.reeve.dev " + s.Namespace + "/" + s.Name,
+		Key: string(s.UID), By: "scans.reeve.dev of " + s.Namespace,
 		Namespace: s.Namespace, Pod: s.Spec.Target.Pod, Container: s.Spec.Target.Container, Run: run,
 	})
 }
