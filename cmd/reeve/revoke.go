@@ -250,7 +250,8 @@ func newTokenRevoke() *cobra.Command {
 		Use:   "revoke [ID]",
 		Short: "Revoke a token at once, and cut what is under way with it",
 		Long: `Takes back an API token or a join token by its id (reeve token list), or a
-service token by its jti, which the audit log has. With --of the token itself
+service token by its jti, which the audit log has; oidc:SUBJECT is whatever ID
+token an issuer makes for the subject. With --of the token itself
 is read from a file, so that it isn't seen in the list of processes.`,
 		Example: `  reeve token revoke abcdefghij
   reeve token revoke --of token.txt --reason "in a commit"`,
@@ -275,8 +276,8 @@ is read from a file, so that it isn't seen in the list of processes.`,
 			}
 			_, err = c.do(cmd.Context(), http.MethodDelete, "/tokens/"+url.PathEscape(id), nil)
 			var p *problem
-			if errors.As(err, &p) && p.Status == http.StatusNotFound && strings.Contains(id, "-") {
-				return c.revoke(cmd, pki.ByToken, id, reason) // the hub doesn't keep service tokens
+			if errors.As(err, &p) && p.Status == http.StatusNotFound && (strings.Contains(id, "-") || strings.HasPrefix(id, "oidc:")) {
+				return c.revoke(cmd, pki.ByToken, id, reason) // the hub keeps neither service tokens nor an issuer's
 			}
 			if err != nil {
 				return err
