@@ -321,6 +321,9 @@ func (r *round) decide(ctx context.Context, e *Event, route Route, made map[stri
 		return d, &RefusedError{err.Error()}
 	}
 	q.By, q.Key = "event:"+route.Name, hash(string(e.ID), route.Agent, route.Name)
+	if route.Agent != "" {
+		q.By = "agent:" + route.Agent + " route " + route.Name
+	}
 	content := ""
 	if e.Type != ScanScheduled && e.Data.ImageDigest != "" {
 		judged, err := r.content(ctx, q.Scan.Profile, q.Scan.Threshold)

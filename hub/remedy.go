@@ -36,7 +36,12 @@ func (r RemedyRule) validate() error {
 	return r.Scope.Validate()
 }
 
+// isFor doesn't take what was asked for in the cluster itself: whose workload
+// was marked would choose a profile, or a threshold, that takes the mark off.
 func (r RemedyRule) isFor(s scan.Scan) bool {
+	if s.Request.ByAgent() {
+		return false
+	}
 	profile, _, _ := strings.Cut(s.Request.Profile, "@")
 	t := s.Request.Target
 	return t.Kind() == scan.KindContainer && r.Has(t.Agent, t.Namespace) && (len(r.Profiles) == 0 || slices.Contains(r.Profiles, profile))

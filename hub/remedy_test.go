@@ -13,6 +13,7 @@ import (
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/policy/remedy"
+	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/tunnel"
 )
 
@@ -111,4 +112,34 @@ func TestHub_remedies(t *testing.T) {
 			200: `deny{"did":["marked Pod/main"]}`, 502: "denythe agent answered 502: the cluster is ill", 404: "notethis agent has no hook note",
 		})
 	})
+}
+
+// TestHub_remedies_ofCluster: who is marked can't take the mark off by a scan of
+// his own.
+func TestHub_remedies_ofCluster(t *testing.T) {
+	cfg := config(t)
+	cfg.Remediation = []hub.RemedyRule{{Hook: "deny"}}
+	h := start(t, cfg)
+	a := newAgent(t, h.dial(t, h.enrolled(t, "east"), tunnel.WebSocket), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s", r.Method, r.URL)
+	}))
+	a.register(t, "east", "i1", nil)
+	asked, err := a.scans.Ask(t.Context(), scan.Request{
+		Target: scan.Target{Namespace: "web", Pod: "main", Container: "app"}, Profile: "p", RequestedBy: "scans.reeve.dev web/mine", Key: scan.Key{Name: "uid"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := a.scans.Lease(t.Context(), []string{"k8s-container"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.scans.SendResults(t.Context(), job.ID, job.Attempt, results(t, hdf.Passed)); err != nil {
+		t.Fatal(err)
+	}
+	var list struct{ Items []struct{ Sink string } }
+	h.call(t, "GET", "/api/v1/alerts?run="+string(asked.ID), nil, http.StatusOK, &list)
+	if len(list.Items) != 0 {
+		t.Errorf("alerts %+v", list.Items)
+	}
 }

@@ -27,10 +27,17 @@ func (q *Queue) Ask(ctx context.Context, peer fleet.Peer, r Request) (Scan, erro
 	case strings.HasPrefix(r.Profile, agentProfiles) && !strings.HasPrefix(r.Profile, AgentProfiles(peer.Agent)):
 		return Scan{}, invalid("profile", "%q is another agent's", cut(r.Profile))
 	}
-	r.RequestedBy = "agent:" + string(peer.Agent) + " " + cut(r.RequestedBy)
-	r.Key.Caller = "agent:" + string(peer.Agent)
+	r.RequestedBy = byAgent + string(peer.Agent) + " " + cut(r.RequestedBy)
+	r.Key.Caller = byAgent + string(peer.Agent)
 	return q.Create(ctx, r)
 }
+
+// byAgent begins RequestedBy of what is asked for in an agent's cluster.
+const byAgent = "agent:"
+
+// ByAgent reports whether somebody in an agent's cluster asked for it, by an
+// object there.
+func (r Request) ByAgent() bool { return strings.HasPrefix(r.RequestedBy, byAgent) }
 
 // Asked returns a scan of the peer's cluster, or ErrNotFound.
 func (q *Queue) Asked(ctx context.Context, peer fleet.Peer, id ID) (Scan, error) {

@@ -275,6 +275,9 @@ func (s *Schedules) check(ctx context.Context, c Schedule) (Schedule, error) {
 		return c, invalid("missed", "%q is unknown; use once or skip", c.Missed)
 	}
 	c.Request.RequestedBy = "schedule:" + c.id()
+	if c.Owner != "" {
+		c.Request.RequestedBy = byAgent + string(c.Owner) + " schedule " + c.Name
+	}
 	if err := s.queue.check(ctx, &c.Request, c.Agents, c.Selector); err != nil {
 		return c, err
 	}

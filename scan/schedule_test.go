@@ -215,7 +215,7 @@ func TestSchedules_Set(t *testing.T) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	c := list[0]
-	if d := cmp.Diff([]fleet.AgentName{"edge"}, c.Agents); d != "" || c.Owner != "edge" || c.Request.RequestedBy != "schedule:edge/policy" || c.Selector == nil {
+	if d := cmp.Diff([]fleet.AgentName{"edge"}, c.Agents); d != "" || c.Owner != "edge" || c.Request.RequestedBy != "agent:edge schedule policy" || c.Selector == nil {
 		t.Errorf("%+v (-want +got):\n%s", c, d)
 	}
 	if err := schedules.Delete(t.Context(), "policy"); !errors.Is(err, scan.ErrNoSchedule) {
