@@ -3,8 +3,10 @@ package scan
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"reeve.dev/reeve/fleet"
@@ -54,6 +56,13 @@ func AgentProfiles(agent fleet.AgentName) string { return agentProfiles + string
 
 const agentProfiles = "agent_"
 
+// How many profiles of an agent's own are kept, and versions of each: who may
+// write ConfigMaps somewhere must not fill the catalogue of all.
+const (
+	maxAgentProfiles = 100
+	maxAgentVersions = 5
+)
+
 // TakeProfile stores a profile of the peer's own, and answers its reference.
 func (q *Queue) TakeProfile(ctx context.Context, peer fleet.Peer, archive io.Reader) (ref string, err error) {
 	text, err := io.ReadAll(io.LimitReader(archive, MaxAgentProfile+1))
@@ -71,8 +80,31 @@ func (q *Queue) TakeProfile(ctx context.Context, peer fleet.Peer, archive io.Rea
 	if prefix := AgentProfiles(peer.Agent); !strings.HasPrefix(p.Name, prefix) {
 		return "", invalid("", "inspec.yml: the name %q must begin with %s", p.Name, prefix)
 	}
-	if p, _, err = c.Upload(ctx, bytes.NewReader(text), "agent:"+string(peer.Agent)); err != nil {
+	versions, err := c.cfg.Store.StoredProfiles(ctx, p.Name)
+	if err != nil {
 		return "", err
+	}
+	if len(versions) == 0 {
+		all, err := c.Profiles(ctx)
+		if err != nil {
+			return "", err
+		}
+		all = slices.DeleteFunc(all, func(o Profile) bool { return !strings.HasPrefix(o.Name, AgentProfiles(peer.Agent)) })
+		if len(all) >= maxAgentProfiles {
+			return "", invalid("", "the hub keeps %d profiles of the agent %s already; an operator must delete some of them", len(all), peer.Agent)
+		}
+	}
+	p, created, err := c.Upload(ctx, bytes.NewReader(text), byAgent+string(peer.Agent))
+	if err != nil {
+		return "", err
+	}
+	// Scans that wait for their run still have an older version.
+	if created && len(versions) >= maxAgentVersions {
+		for _, old := range versions[maxAgentVersions-1:] {
+			if err := c.DeleteProfile(ctx, old.Name+"@"+old.Version); err != nil && !errors.Is(err, ErrNoProfile) {
+				return "", err
+			}
+		}
 	}
 	return p.Name + "@" + p.Version, nil
 }

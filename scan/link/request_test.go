@@ -2,6 +2,7 @@ package link_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -101,6 +102,36 @@ func TestSendProfile(t *testing.T) {
 		if _, err := c.SendProfile(t.Context(), strings.NewReader(text)); !errors.Is(err, link.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestSendProfile_bounded: nobody fills the catalogue from within a cluster.
+func TestSendProfile_bounded(t *testing.T) {
+	h := newHub(t)
+	c := link.NewClient(h.transport(t))
+	send := func(name string, version int) error {
+		_, err := c.SendProfile(t.Context(), strings.NewReader(fmt.Sprintf(`{"name": "agent_edge_%s", "version": "1.0.%d"}`, name, version)))
+		return err
+	}
+	for i := range 8 {
+		if err := send("shop_mine", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stored, err := h.store.StoredProfiles(t.Context(), "agent_edge_shop_mine")
+	if err != nil || len(stored) != 5 || stored[0].Version != "1.0.7" {
+		t.Errorf("%d versions, %v", len(stored), err)
+	}
+	for i := range 99 {
+		if err := send(fmt.Sprintf("shop_%d", i), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := send("shop_more", 0); !errors.Is(err, link.ErrInvalid) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := send("shop_mine", 8); err != nil {
+		t.Errorf("a version of one that is there: %v", err)
 	}
 }
 
