@@ -45,17 +45,17 @@ type Event struct {
 }
 
 // plain is what a policy's name is of, and an id: nothing that means anything
-// to a shell.
-var plain = regexp.MustCompile(`^[0-9A-Za-z._/@:+-]{1,512}$`)
+// to a shell, or is an option of a command's.
+var plain = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._/@:+-]{0,511}$`)
 
 func (e Event) validate() error {
 	switch {
 	case !plain.MatchString(e.ID):
-		return errors.New("id: it must be letters, digits and . _ / @ : + -")
+		return errors.New("id: it must be letters, digits and . _ / @ : + -, and begin with one of the former")
 	case !plain.MatchString(e.Scan):
-		return errors.New("scan: it must be letters, digits and . _ / @ : + -")
+		return errors.New("scan: it must be letters, digits and . _ / @ : + -, and begin with one of the former")
 	case !plain.MatchString(e.Policy):
-		return errors.New("policy: it must be letters, digits and . _ / @ : + -")
+		return errors.New("policy: it must be letters, digits and . _ / @ : + -, and begin with one of the former")
 	case len(validation.IsDNS1123Label(e.Namespace)) > 0:
 		return errors.New("namespace: it can't be the name of one")
 	case len(validation.IsDNS1123Subdomain(e.Pod)) > 0:

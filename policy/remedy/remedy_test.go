@@ -183,15 +183,16 @@ func TestHooks(t *testing.T) {
 		e    any
 		want int
 	}{
-		"no such hook":              {"drop", event("shop", pod, false), 404},
-		"no hook":                   {"", event("shop", pod, false), 404},
-		"another namespace":         {"note", event("bank", pod, false), 403},
-		"a namespace that isn't":    {"deny", bad(func(e *remedy.Event) { e.Namespace = "../../nodes" }), 400},
-		"a pod that isn't":          {"note", bad(func(e *remedy.Event) { e.Pod = "x/status" }), 400},
-		"a container that isn't":    {"note", bad(func(e *remedy.Event) { e.Container = "$(id)" }), 400},
-		"a policy that is a script": {"fix", bad(func(e *remedy.Event) { e.Policy = "x; rm -rf /" }), 400},
-		"a scan that is a script":   {"fix", bad(func(e *remedy.Event) { e.Scan = "`id`" }), 400},
-		"not an event":              {"note", "x", 400},
+		"no such hook":               {"drop", event("shop", pod, false), 404},
+		"no hook":                    {"", event("shop", pod, false), 404},
+		"another namespace":          {"note", event("bank", pod, false), 403},
+		"a namespace that isn't":     {"deny", bad(func(e *remedy.Event) { e.Namespace = "../../nodes" }), 400},
+		"a pod that isn't":           {"note", bad(func(e *remedy.Event) { e.Pod = "x/status" }), 400},
+		"a container that isn't":     {"note", bad(func(e *remedy.Event) { e.Container = "$(id)" }), 400},
+		"a policy that is an option": {"fix", bad(func(e *remedy.Event) { e.Policy = "--kubeconfig" }), 400},
+		"a policy that is a script":  {"fix", bad(func(e *remedy.Event) { e.Policy = "x; rm -rf /" }), 400},
+		"a scan that is a script":    {"fix", bad(func(e *remedy.Event) { e.Scan = "`id`" }), 400},
+		"not an event":               {"note", "x", 400},
 	} {
 		if status, answer := post(t, hs, tc.hook, tc.e); status != tc.want {
 			t.Errorf("%s: %d %s; want %d", name, status, answer, tc.want)
