@@ -69,7 +69,8 @@ func (s *Session) later(st *stream, f func(context.Context, http.ResponseWriter)
 // answer sends what f writes.
 func (st *stream) answer(ctx context.Context, f func(context.Context, http.ResponseWriter)) {
 	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
+		p := recover()
+		if err, ok := p.(error); p != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 			st.s.cfg.Logger.Error("panic in a handler", "panic", p, "stack", string(debug.Stack()))
 		}
 	}()

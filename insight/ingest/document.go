@@ -97,7 +97,7 @@ const peek = 32 << 10
 // look finds whether the body is gzip, and how the document begins.
 func look(body *bufio.Reader) (zipped bool, begin []byte, err error) {
 	begin, err = body.Peek(peek)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return false, nil, err
 	}
 	if len(begin) == 0 {
