@@ -36,6 +36,8 @@ import (
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/insight/lagoon"
+	"reeve.dev/reeve/internal/telemetry"
+	"reeve.dev/reeve/internal/version"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/scan/kube"
@@ -130,7 +132,7 @@ func (d *demo) start(ctx context.Context, group *errgroup.Group) error {
 	}
 	logger := slog.New(slog.DiscardHandler)
 	if d.verbose {
-		logger = newLogger(d.out, slog.LevelInfo, "text")
+		logger = telemetry.Logger(d.out, slog.LevelInfo, "text")
 	}
 
 	sink, err := d.startSink(ctx, group, ca)
@@ -141,7 +143,7 @@ func (d *demo) start(ctx context.Context, group *errgroup.Group) error {
 	cfg.DataDir, cfg.CADir = filepath.Join(d.dir, "hub"), caDir
 	cfg.Listen = hub.ListenConfig{API: "127.0.0.1:0", Services: "127.0.0.1:0", Metrics: "127.0.0.1:0"}
 	cfg.Sinks = []hub.SinkConfig{{Name: "demo", Type: "rpc", Endpoint: sink, CAFile: filepath.Join(caDir, "ca.pem")}}
-	if d.hub, err = hub.New(cfg, versionText(), logger.With("process", "hub")); err != nil {
+	if d.hub, err = hub.New(cfg, version.Text(), logger.With("process", "hub")); err != nil {
 		return err
 	}
 	group.Go(func() error { return d.hub.Run(ctx) })
@@ -233,7 +235,7 @@ func (d *demo) configureAgent(ctx context.Context, logger *slog.Logger) error {
 		}
 	}
 	var err error
-	d.agent, err = agent.New(cfg, versionText(), logger)
+	d.agent, err = agent.New(cfg, version.Text(), logger)
 	return err
 }
 
@@ -541,7 +543,7 @@ func machineFacts() []lagoon.Fact {
 		}
 	}
 	add("kernel", strings.TrimSpace(string(kernel)), "the running kernel")
-	add("reeve", versionText(), "the version of Reeve")
+	add("reeve", version.Text(), "the version of Reeve")
 	return facts
 }
 

@@ -18,6 +18,8 @@ import (
 
 	"reeve.dev/reeve/agent"
 	"reeve.dev/reeve/insight/lagoon"
+	"reeve.dev/reeve/internal/telemetry"
+	"reeve.dev/reeve/internal/version"
 )
 
 // remoteFlag is a flag of Lagoon's insights-remote with the variable that wins
@@ -195,7 +197,7 @@ func runRemote(cmd *cobra.Command, r remote) error {
 			ProjectName: r.text("generate-token-only-project-name"), EnvironmentName: r.text("generate-token-only-environment-name"),
 		})
 	}
-	a, err := agent.New(cfg, versionText(), newLogger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
+	a, err := agent.New(cfg, version.Text(), telemetry.Logger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -20,10 +19,8 @@ import (
 	"golang.org/x/term"
 
 	"reeve.dev/reeve/internal/memory"
+	"reeve.dev/reeve/internal/version"
 )
-
-// version is set by the release build.
-var version = ""
 
 // Exit codes of every subcommand; scan has more.
 const (
@@ -93,7 +90,7 @@ Scan with no hub:   reeve scan dir:/ --profile container-baseline
 Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       versionText(),
+		Version:       version.Text(),
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())
@@ -159,28 +156,10 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionText())
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Text())
 			return err
 		},
 	}
-}
-
-// versionText is the release's version, or what the build knows of its source.
-func versionText() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "devel"
-	}
-	text := strings.Trim(info.Main.Version, "()")
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && text == "devel" {
-			text += " " + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return text
 }
 
 // terminal reports whether w is one that a person looks at.

@@ -1,18 +1,13 @@
 package main
 
 import (
-	"context"
-	"io"
-	"log/slog"
-	"time"
-
 	"github.com/spf13/cobra"
-	"go.opentelemetry.io/otel/trace"
 
 	"reeve.dev/reeve/agent"
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/internal/memory"
 	"reeve.dev/reeve/internal/telemetry"
+	"reeve.dev/reeve/internal/version"
 )
 
 func newHub() *cobra.Command {
@@ -30,13 +25,13 @@ REEVE_HUB_SCAN_LEASE_FOR. See docs/configuration.md.`,
 			if err != nil {
 				return err
 			}
-			end, err := traces(cmd.Context(), "reeve-hub", &cfg.Tracer)
+			end, err := telemetry.Traces(cmd.Context(), "reeve-hub", version.Text(), &cfg.Tracer)
 			if err != nil {
 				return err
 			}
 			defer end()
 			defer memory.Bound(hub.Memory)()
-			h, err := hub.New(cfg, versionText(), newLogger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
+			h, err := hub.New(cfg, version.Text(), telemetry.Logger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
 			if err != nil {
 				return err
 			}
@@ -67,12 +62,12 @@ docs/configuration.md.`,
 			if birger != "" {
 				cfg.BirgerServices = birger
 			}
-			end, err := traces(cmd.Context(), "reeve-agent", &cfg.Tracer)
+			end, err := telemetry.Traces(cmd.Context(), "reeve-agent", version.Text(), &cfg.Tracer)
 			if err != nil {
 				return err
 			}
 			defer end()
-			a, err := agent.New(cfg, versionText(), newLogger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
+			a, err := agent.New(cfg, version.Text(), telemetry.Logger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
 			if err != nil {
 				return err
 			}
@@ -83,31 +78,4 @@ docs/configuration.md.`,
 	cmd.Flags().StringVar(&birger, "birger-services", "", "services `file` of a Birger agent, taken as it is beside the configuration")
 	cmd.Flags().StringVar(&path, "config", "", "configuration `file` (YAML)")
 	return cmd
-}
-
-// tracesTime bounds the sending of the last traces.
-const tracesTime = 5 * time.Second
-
-// traces sets t if the environment asks for traces (OTEL_…). end sends what is
-// left.
-func traces(ctx context.Context, service string, t *trace.Tracer) (end func(), err error) {
-	tracer, shutdown, err := telemetry.Tracer(ctx, service, versionText())
-	if err != nil || tracer == nil {
-		return func() {}, err
-	}
-	*t = tracer
-	return func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tracesTime)
-		defer cancel()
-		shutdown(ctx)
-	}, nil
-}
-
-// newLogger logs in the format of a configuration: text or json.
-func newLogger(w io.Writer, level slog.Level, format string) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }

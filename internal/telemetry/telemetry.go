@@ -1,4 +1,4 @@
-// Package telemetry sends traces to an OpenTelemetry collector, as the
+// Package telemetry makes a process's logger, and sends traces to an OpenTelemetry collector, as the
 // standard variables of the environment say:
 // https://opentelemetry.io/docs/specs/otel/protocol/exporter/.
 package telemetry
@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
@@ -50,6 +51,25 @@ func Tracer(ctx context.Context, service, version string) (trace.Tracer, func(co
 	// What is sampled OTEL_TRACES_SAMPLER says.
 	p := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 	return p.Tracer("reeve.dev/reeve"), p.Shutdown, nil
+}
+
+// sendTime bounds the sending of the last traces.
+const sendTime = 5 * time.Second
+
+// Traces sets t to what Tracer makes, if the environment asks for traces. end
+// sends what is left.
+func Traces(ctx context.Context, service, version string, t *trace.Tracer) (end func(), err error) {
+	tracer, shutdown, err := Tracer(ctx, service, version)
+	if err != nil || tracer == nil {
+		return func() {}, err
+	}
+	*t = tracer
+	return func() {
+		// ctx is done by now.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTime)
+		defer cancel()
+		shutdown(ctx)
+	}, nil
 }
 
 func wanted() bool {
