@@ -24,6 +24,7 @@ import (
 	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/inspec/target/image"
 	"reeve.dev/reeve/internal/memory"
+	"reeve.dev/reeve/internal/version"
 	"reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan/kube"
 	"reeve.dev/reeve/threshold"
@@ -239,7 +240,7 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	var stats inspec.Stats
 	memory.DropCode() // of what came before
 	results, err := inspec.Run(ctx, profile, t, inspec.Options{
-		Inputs: inputs, Controls: s.controls, Tags: s.tags, Version: versionText(),
+		Inputs: inputs, Controls: s.controls, Tags: s.tags, Version: version.Text(),
 		Waivers: waivers, Attestations: attestations, Jobs: s.jobs, Stats: &stats,
 		Progress: func(p inspec.Progress) { progress.show(p.Done, p.Total, p.Control) },
 	})
