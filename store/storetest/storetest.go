@@ -30,6 +30,9 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 	for name, test := range scheduleTests {
 		t.Run("schedules/"+name, func(t *testing.T) { test(t, open(t)) })
 	}
+	for name, test := range policyTests {
+		t.Run("policies/"+name, func(t *testing.T) { test(t, open(t)) })
+	}
 	t.Run("alerts", func(t *testing.T) { testAlerts(t, open) })
 	t.Run("insights", func(t *testing.T) { testInsights(t, open) })
 	t.Run("workloads", func(t *testing.T) { workloads(t, open(t)) })

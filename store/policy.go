@@ -1,0 +1,375 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/policy"
+)
+
+var _ policy.Recorder = (*Store)(nil)
+
+// BeginPolicyRun implements policy.Recorder.
+func (s *Store) BeginPolicyRun(ctx context.Context, r policy.Run) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO policy_runs (id, source, policy, cause, whole, holder, state, reason, began, ended, expected, passed, failed, unknown)
+			VALUES (?, ?, ?, ?, ?, ?, 'running', '', ?, 0, ?, 0, 0, 0)`,
+			r.ID, r.Source, r.Policy, r.Cause, bit(r.Whole), r.Holder, micros(r.Began), r.Expected)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("begin run %s of %s: %w", r.ID, r.Source, err)
+	}
+	return nil
+}
+
+// ExpectResults implements policy.Recorder.
+func (s *Store) ExpectResults(ctx context.Context, id policy.RunID, n int) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		n, err := affected(tx.Exec(ctx, `UPDATE policy_runs SET expected = ? WHERE id = ? AND state = 'running'`, n, id))
+		if err == nil && n == 0 {
+			err = policy.ErrRunOver
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("run %s: %w", id, err)
+	}
+	return nil
+}
+
+// RecordResults implements policy.Recorder.
+func (s *Store) RecordResults(ctx context.Context, id policy.RunID, results []fleet.Result, now time.Time) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		r, err := runToChange(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if r.State != policy.Running {
+			return policy.ErrRunOver
+		}
+		n, err := s.recordResults(ctx, tx, r.Source, string(id), results, now)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `UPDATE policy_runs SET passed = passed + ?, failed = failed + ?, unknown = unknown + ? WHERE id = ?`,
+			n.Passed, n.Failed, n.Unknown, id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record results of run %s: %w", id, err)
+	}
+	return nil
+}
+
+// standing is how a subject stood before.
+type standing struct {
+	verdict policy.Verdict
+	since   int64
+	run     string
+}
+
+// recordResults notes how subjects stand and enqueues what is told of it. It
+// counts what the run had no result of yet.
+func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, results []fleet.Result, now time.Time) (n policy.Tally, err error) {
+	const columns = 11
+	for part := range slices.Chunk(results, batch) {
+		before, err := standings(ctx, tx, source, part)
+		if err != nil {
+			return n, err
+		}
+		var rows []any
+		for _, r := range part {
+			o := r.Outcome
+			o.Run = run
+			if o.At.IsZero() {
+				o.At = now
+			}
+			if o, err = alert.Clean(o); err != nil {
+				return n, err
+			}
+			verdict, count := verdictOf(r, &n)
+			if r.Unknown != "" {
+				o.Details = r.Unknown
+			}
+			key := subjectKey{o.Policy, o.Subject}
+			old, known := before[key]
+			if known && old.run == run {
+				continue
+			}
+			*count++
+			since := micros(o.At)
+			if known && old.verdict == verdict {
+				since = old.since
+			}
+			before[key] = standing{verdict, since, run}
+			rows = append(rows, source, o.Policy, o.Subject.Owner, o.Subject.Repo, r.Agent, r.Namespace, verdict, o.Details, since, micros(o.At), run)
+			if verdict == policy.Unknown {
+				continue
+			}
+			if err := s.enqueueOutcomes(ctx, tx, []fleet.Outcome{o}, r.Sinks); err != nil {
+				return n, err
+			}
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		row := "(" + strings.TrimSuffix(strings.Repeat("?, ", columns), ", ") + ")"
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO policy_subjects (source, policy, owner, repo, agent, namespace, verdict, details, since, checked, run)
+			VALUES `+strings.TrimSuffix(strings.Repeat(row+", ", len(rows)/columns), ", ")+`
+			ON CONFLICT (source, policy, owner, repo) DO UPDATE SET
+				agent = excluded.agent, namespace = excluded.namespace, verdict = excluded.verdict, details = excluded.details,
+				since = excluded.since, checked = excluded.checked, run = excluded.run`, rows...); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// verdictOf is that of a result, and where it is counted in n.
+func verdictOf(r fleet.Result, n *policy.Tally) (policy.Verdict, *int) {
+	switch {
+	case r.Unknown != "":
+		return policy.Unknown, &n.Unknown
+	case r.Outcome.Pass:
+		return policy.Passed, &n.Passed
+	}
+	return policy.Failed, &n.Failed
+}
+
+type subjectKey struct {
+	policy string
+	fleet.Subject
+}
+
+func standings(ctx context.Context, tx *Tx, source string, results []fleet.Result) (map[subjectKey]standing, error) {
+	args := []any{source}
+	for _, r := range results {
+		o, err := alert.Clean(r.Outcome)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, o.Policy, o.Subject.Owner, o.Subject.Repo)
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT policy, owner, repo, verdict, since, run FROM policy_subjects
+		WHERE source = ? AND (policy, owner, repo) IN (VALUES (?, ?, ?)`+strings.Repeat(`, (?, ?, ?)`, len(results)-1)+`)`+tx.dialect.ForUpdate, args...)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[subjectKey]standing, len(results))
+	err = eachRow(rows, func() error {
+		var k subjectKey
+		var st standing
+		err := rows.Scan(&k.policy, &k.Owner, &k.Repo, &st.verdict, &st.since, &st.run)
+		out[k] = st
+		return err
+	})
+	return out, err
+}
+
+// EndPolicyRun implements policy.Recorder.
+func (s *Store) EndPolicyRun(ctx context.Context, id policy.RunID, reason string, now time.Time) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		r, err := runToChange(ctx, tx, id)
+		if err != nil || r.State != policy.Running {
+			return err
+		}
+		return endPolicyRun(ctx, tx, r, reason, now)
+	})
+	if err != nil {
+		return fmt.Errorf("end run %s: %w", id, err)
+	}
+	return nil
+}
+
+// endPolicyRun ends r, which is locked.
+func endPolicyRun(ctx context.Context, tx *Tx, r policy.Run, reason string, now time.Time) error {
+	state := policy.Complete
+	if n := r.Passed + r.Failed + r.Unknown; reason == "" && n != r.Expected {
+		reason = fmt.Sprintf("it has %d of %d results", n, r.Expected)
+	}
+	if reason != "" {
+		state = policy.Truncated
+	}
+	if _, err := tx.Exec(ctx, `UPDATE policy_runs SET state = ?, reason = ?, ended = ? WHERE id = ?`, state, reason, micros(now), r.ID); err != nil {
+		return err
+	}
+	if !r.Whole || state != policy.Complete {
+		return nil
+	}
+	// What was recorded since the run began may be about something newer than
+	// the run has seen.
+	query, args := `DELETE FROM policy_subjects WHERE source = ? AND run <> ? AND checked < ?`, []any{r.Source, r.ID, micros(r.Began)}
+	if r.Policy != "" {
+		query, args = query+` AND policy = ?`, append(args, r.Policy)
+	}
+	_, err := tx.Exec(ctx, query, args...)
+	return err
+}
+
+// AbandonPolicyRuns implements policy.Recorder.
+func (s *Store) AbandonPolicyRuns(ctx context.Context, source, holder, reason string, now time.Time) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		query, args := `UPDATE policy_runs SET state = 'truncated', reason = ?, ended = ? WHERE state = 'running' AND source = ?`, []any{reason, micros(now), source}
+		if holder != "" {
+			query, args = query+` AND holder = ?`, append(args, holder)
+		}
+		_, err := tx.Exec(ctx, query, args...)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("abandon runs of %s: %w", source, err)
+	}
+	return nil
+}
+
+const policyRunColumns = `id, source, policy, cause, whole, holder, state, reason, began, ended, expected, passed, failed, unknown`
+
+func scanPolicyRun(row interface{ Scan(...any) error }) (r policy.Run, err error) {
+	var whole, began, ended int64
+	err = row.Scan(&r.ID, &r.Source, &r.Policy, &r.Cause, &whole, &r.Holder, &r.State, &r.Reason, &began, &ended, &r.Expected, &r.Passed, &r.Failed, &r.Unknown)
+	r.Whole, r.Began, r.Ended = whole != 0, fromMicros(began), fromMicros(ended)
+	return r, err
+}
+
+func runToChange(ctx context.Context, tx *Tx, id policy.RunID) (policy.Run, error) {
+	r, err := scanPolicyRun(tx.QueryRow(ctx, `SELECT `+policyRunColumns+` FROM policy_runs WHERE id = ?`+tx.dialect.ForUpdate, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = policy.ErrNotFound
+	}
+	return r, err
+}
+
+// PolicyRuns lists runs, the newest first.
+func (s *Store) PolicyRuns(ctx context.Context, q policy.Query) (out []policy.Run, err error) {
+	var f filter
+	equal(&f, "source", q.Source)
+	equal(&f, "policy", q.Policy)
+	equal(&f, "state", q.State)
+	if q.Before != "" {
+		f.with("id < ?", q.Before)
+	}
+	err = s.list(ctx, `SELECT `+policyRunColumns+` FROM policy_runs`, f, ` ORDER BY id DESC LIMIT ?`, []any{pageLimit(q.Limit)}, func(rows *sql.Rows) error {
+		r, err := scanPolicyRun(rows)
+		out = append(out, r)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list runs of policies: %w", err)
+	}
+	return out, nil
+}
+
+// list runs a query with the conditions, and what comes after them.
+func (s *Store) list(ctx context.Context, query string, f filter, rest string, more []any, each func(*sql.Rows) error) error {
+	if len(f.where) > 0 {
+		query += " WHERE " + strings.Join(f.where, " AND ")
+	}
+	return s.view(ctx, func(tx *Tx) error {
+		rows, err := tx.Query(ctx, query+rest, append(f.args, more...)...)
+		if err != nil {
+			return err
+		}
+		return eachRow(rows, func() error { return each(rows) })
+	})
+}
+
+// LastRuns is the latest run of each policy of a source that was about all
+// subjects, or, where it has none, the latest of all.
+func (s *Store) LastRuns(ctx context.Context, source string) (map[string]policy.Run, error) {
+	out := map[string]policy.Run{}
+	f := filter{where: []string{`id IN (SELECT MAX(id) FROM policy_runs WHERE source = ? GROUP BY policy, whole)`}, args: []any{source}}
+	err := s.list(ctx, `SELECT `+policyRunColumns+` FROM policy_runs`, f, ` ORDER BY whole, id`, nil, func(rows *sql.Rows) error {
+		r, err := scanPolicyRun(rows)
+		out[r.Policy] = r
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("last runs of %s: %w", source, err)
+	}
+	return out, nil
+}
+
+func subjects(q policy.Query) (f filter) {
+	equal(&f, "source", q.Source)
+	equal(&f, "policy", q.Policy)
+	equal(&f, "verdict", q.Verdict)
+	equal(&f, "agent", q.Agent)
+	equal(&f, "namespace", q.Namespace)
+	equal(&f, "owner", q.Subject.Owner)
+	equal(&f, "repo", q.Subject.Repo)
+	if cond, args := inScopes(q.Within, "agent", "namespace"); cond != "" {
+		f.where, f.args = append(f.where, cond), append(f.args, args...)
+	}
+	return f
+}
+
+// PolicySubjects lists how subjects stand, by policy and subject.
+func (s *Store) PolicySubjects(ctx context.Context, q policy.Query) (out []policy.SubjectRecord, err error) {
+	err = s.list(ctx, `SELECT source, policy, owner, repo, agent, namespace, verdict, details, since, checked, run FROM policy_subjects`,
+		subjects(q), ` ORDER BY source, policy, owner, repo LIMIT ? OFFSET ?`, []any{pageLimit(q.Limit), q.Offset}, func(rows *sql.Rows) error {
+			var r policy.SubjectRecord
+			var since, checked int64
+			err := rows.Scan(&r.Source, &r.Policy, &r.Subject.Owner, &r.Subject.Repo, &r.Agent, &r.Namespace, &r.Verdict, &r.Details, &since, &checked, &r.Run)
+			r.Since, r.Checked = fromMicros(since), fromMicros(checked)
+			out = append(out, r)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list subjects of policies: %w", err)
+	}
+	return out, nil
+}
+
+// PolicyTallies counts the subjects of each policy of a source by how they
+// stand.
+func (s *Store) PolicyTallies(ctx context.Context, q policy.Query) (map[string]policy.Tally, error) {
+	out := map[string]policy.Tally{}
+	err := s.list(ctx, `SELECT policy, verdict, COUNT(*) FROM policy_subjects`, subjects(q), ` GROUP BY policy, verdict`, nil, func(rows *sql.Rows) error {
+		var name string
+		var v policy.Verdict
+		var n int
+		err := rows.Scan(&name, &v, &n)
+		t := out[name]
+		switch v {
+		case policy.Passed:
+			t.Passed = n
+		case policy.Failed:
+			t.Failed = n
+		default:
+			t.Unknown = n
+		}
+		out[name] = t
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count subjects of policies: %w", err)
+	}
+	return out, nil
+}
+
+// RemovePolicyRuns forgets runs that ended before a time, and subjects of a
+// source that nobody has checked since then.
+func (s *Store) RemovePolicyRuns(ctx context.Context, before time.Time) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM policy_runs WHERE ended > 0 AND ended < ?`, micros(before)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `DELETE FROM policy_subjects WHERE checked < ?`, micros(before))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("remove old runs of policies: %w", err)
+	}
+	return nil
+}
