@@ -22,7 +22,7 @@ type (
 		From       []Document        `json:"from" nullable:"false"`
 		To         []Document        `json:"to" nullable:"false"`
 		Components []ComponentChange `json:"components" nullable:"false"`
-		Facts      []FactChange      `json:"facts" nullable:"false" doc:"Between environments alone"`
+		Facts      []FactChange      `json:"facts" nullable:"false" doc:"Between environments, or builds; not between digests"`
 		Problems   []ProblemChange   `json:"problems" nullable:"false"`
 	}
 	ComponentChange struct {
@@ -97,81 +97,126 @@ type side struct {
 	problems   []insight.Problem
 }
 
-var errRef = errors.New("must be sha256:DIGEST or AGENT/NAMESPACE[/SERVICE][@BUILD]")
+var (
+	errRef   = errors.New("must be sha256:DIGEST or AGENT/NAMESPACE[/SERVICE][@BUILD]")
+	errRefAt = errors.New("a digest or a build is the same at all times: give AGENT/NAMESPACE[/SERVICE] with a time")
+)
 
-// parseRef says which SBOMs a reference means; whole tells that it is all of an
-// environment as it is now.
-func parseRef(ref string) (q insight.Query, whole bool, err error) {
+// parseRef says which SBOMs a reference means.
+func parseRef(ref string) (q insight.Query, err error) {
 	q = insight.Query{Kind: insight.KindSBOM, Limit: 1000}
 	if strings.HasPrefix(ref, "sha256:") {
 		q.Digest, q.History, q.Limit = insight.Digest(ref), true, 1
-		return q, false, nil
+		return q, nil
 	}
 	place, build, _ := strings.Cut(ref, "@")
 	parts := strings.Split(place, "/")
 	if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
-		return q, false, errRef
+		return q, errRef
 	}
-	q.Cluster, q.Namespace, q.Build, q.History = fleet.AgentName(parts[0]), parts[1], build, build != ""
+	q.Cluster, q.Namespace, q.Build = fleet.AgentName(parts[0]), parts[1], build
 	if len(parts) == 3 {
 		q.Service = parts[2]
 	}
-	return q, build == "" && q.Service == "", nil
+	return q, nil
 }
 
-func (a *API) side(ctx context.Context, name, ref string) (s side, err error) {
-	q, whole, err := parseRef(ref)
+// side reads what a reference means as it stood at a time; zero means now.
+func (a *API) side(ctx context.Context, name, ref string, at time.Time) (s side, err error) {
+	q, err := parseRef(ref)
+	if err == nil && !at.IsZero() && (q.Digest != "" || q.Build != "") {
+		err = errRefAt
+	}
 	if err != nil {
 		return s, huma.Error422UnprocessableEntity(name+": "+err.Error(), &huma.ErrorDetail{Location: "query." + name, Message: err.Error()})
 	}
-	q.Within = visible(ctx)
+	q.Within, q.At = visible(ctx), at
 	if s.documents, err = a.cfg.Insights.InsightDocuments(ctx, q); err != nil {
 		return s, err
 	}
-	if len(s.documents) == 0 {
-		return s, huma.Error404NotFound(fmt.Sprintf("%s: there is no SBOM %s; GET %s/insights/sboms lists those that there are", name, ref, prefix))
+	if q.Build != "" {
+		s.documents = latestOfEach(s.documents)
 	}
 	var digests []insight.Digest
 	for _, d := range s.documents {
 		digests = append(digests, d.Digest)
-	}
-	if s.components, s.problems, err = a.cfg.Insights.DocumentComponents(ctx, digests); err != nil || !whole {
-		return s, err
-	}
-	env := s.documents[0].Environment
-	if env.Project == "" || env.Name == "" {
-		return s, nil
-	}
-	// What agents were told is known by project and environment.
-	told := insight.Query{Cluster: q.Cluster, Project: env.Project, Environment: env.Name, Within: q.Within, Limit: 1000}
-	facts, err := a.cfg.Insights.Facts(ctx, told)
-	if err != nil {
-		return s, err
-	}
-	for _, f := range facts {
-		s.facts = append(s.facts, f.Fact)
-	}
-	problems, err := a.cfg.Insights.Problems(ctx, told)
-	for _, p := range problems {
-		if p.Source != insight.SourceOSV {
-			s.problems = append(s.problems, p.Problem)
+		// A build stood until the first of its SBOMs was replaced.
+		if end := d.Until; q.Build != "" && !end.IsZero() && (q.At.IsZero() || end.Before(q.At)) {
+			q.At = end.Add(-time.Microsecond)
 		}
 	}
-	return s, err
+	if s.components, s.problems, err = a.cfg.Insights.DocumentComponents(ctx, digests); err != nil {
+		return s, err
+	}
+	if q.Digest == "" {
+		q.Build, q.Kind = "", ""
+		if err := a.told(ctx, &s, q); err != nil {
+			return s, err
+		}
+	}
+	if at.IsZero() && len(s.documents)+len(s.facts)+len(s.problems) == 0 {
+		return s, huma.Error404NotFound(fmt.Sprintf("%s: nothing is known of %s; GET %s/insights/sboms lists the SBOMs that there are", name, ref, prefix))
+	}
+	return s, nil
+}
+
+// latestOfEach leaves of each service's documents the latest, which comes first.
+func latestOfEach(list []insight.DocumentRecord) []insight.DocumentRecord {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(list, func(d insight.DocumentRecord) bool {
+		known := seen[d.Service]
+		seen[d.Service] = true
+		return known
+	})
+}
+
+// told adds the facts of what q asks about, and the problems that agents were
+// told.
+func (a *API) told(ctx context.Context, s *side, q insight.Query) error {
+	for {
+		found, err := a.cfg.Insights.Facts(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, f := range found {
+			s.facts = append(s.facts, f.Fact)
+		}
+		if q.Offset += len(found); len(found) < q.Limit {
+			break
+		}
+	}
+	q.Offset = 0
+	for {
+		found, err := a.cfg.Insights.Problems(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, p := range found {
+			if p.Source == insight.SourceOSV { // those come last, and are known by the SBOMs
+				return nil
+			}
+			s.problems = append(s.problems, p.Problem)
+		}
+		if q.Offset += len(found); len(found) < q.Limit {
+			return nil
+		}
+	}
 }
 
 func (a *API) differences() {
 	type choose struct {
-		From string `query:"from" required:"true" doc:"The digest of an SBOM (sha256:…), or AGENT/NAMESPACE[/SERVICE][@BUILD]: its current SBOMs or those of a build"`
-		To   string `query:"to" required:"true" doc:"As from"`
+		From   string    `query:"from" required:"true" doc:"The digest of an SBOM (sha256:…), or AGENT/NAMESPACE[/SERVICE][@BUILD]: how that is now, or was at the end of a build"`
+		To     string    `query:"to" required:"true" doc:"As from"`
+		FromAt time.Time `query:"fromAt" doc:"How from was at this time"`
+		ToAt   time.Time `query:"toAt" doc:"How to was at this time"`
 	}
-	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/insights/diff", "diff-insights", "Compare builds or environments: components, facts and problems", http.StatusNotFound)),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/insights/diff", "diff-insights", "Compare builds, environments or times: components, facts and problems", http.StatusNotFound)),
 		func(ctx context.Context, in *choose) (*struct{ Body Difference }, error) {
-			from, err := a.side(ctx, "from", in.From)
+			from, err := a.side(ctx, "from", in.From, in.FromAt)
 			if err != nil {
 				return nil, a.problem(ctx, "compare insights", err)
 			}
-			to, err := a.side(ctx, "to", in.To)
+			to, err := a.side(ctx, "to", in.To, in.ToAt)
 			if err != nil {
 				return nil, a.problem(ctx, "compare insights", err)
 			}
@@ -184,7 +229,7 @@ func (a *API) differences() {
 		})
 
 	type chooseNew struct {
-		DocumentsPage
+		NamespacedPage
 		Since time.Time `query:"since" required:"true"`
 	}
 	op := within(operation(pki.Viewer, http.MethodGet, "/insights/new", "list-new", "List the services with a new SBOM since a time, and what changed in them"))

@@ -68,7 +68,10 @@ type (
 		Description string    `json:"description,omitempty"`
 		Type        string    `json:"type,omitempty"`
 		Category    string    `json:"category,omitempty"`
-		Received    time.Time `json:"received"`
+		Build       string    `json:"build,omitempty" doc:"Of the document that it was derived from"`
+		Since       time.Time `json:"since" doc:"When it became what it is"`
+		Until       time.Time `json:"until,omitzero" doc:"When it ended; absent of what holds"`
+		Received    time.Time `json:"received" doc:"When it was last said"`
 	}
 	Problem struct {
 		Place
@@ -82,7 +85,9 @@ type (
 		Description       string    `json:"description,omitempty"`
 		Links             string    `json:"links,omitempty"`
 		Data              string    `json:"data,omitempty"`
-		Received          time.Time `json:"received"`
+		Since             time.Time `json:"since" doc:"When it became what it is"`
+		Until             time.Time `json:"until,omitzero" doc:"When it ended; absent of what holds"`
+		Received          time.Time `json:"received" doc:"When it was last said"`
 		// Statement is VEX's.
 		Statement *Statement `json:"statement,omitempty" doc:"The latest that was said of it (VEX)"`
 	}
@@ -104,6 +109,7 @@ type (
 		Size       int64          `json:"size" doc:"Bytes of the document, inflated"`
 		Build      string         `json:"build,omitempty"`
 		Current    bool           `json:"current" doc:"No later document of the service has come"`
+		Until      time.Time      `json:"until,omitzero" doc:"When one came"`
 		Components int            `json:"components,omitempty"`
 		Subject    string         `json:"subject,omitempty" doc:"What the document says that it is about"`
 		Version    string         `json:"version,omitempty"`
@@ -119,14 +125,15 @@ type (
 )
 
 func fromFact(f insight.FactRecord) Fact {
-	return Fact{newPlace(f.Cluster, f.Environment, f.Service), f.Source, f.Name, f.Value, f.Description, f.Type, f.Category, f.Received}
+	return Fact{newPlace(f.Cluster, f.Environment, f.Service), f.Source, f.Name, f.Value, f.Description, f.Type, f.Category, f.Build, f.Since, f.Until, f.Received}
 }
 
 func fromProblem(p insight.ProblemRecord) Problem {
 	out := Problem{
 		Place: newPlace(p.Cluster, p.Environment, p.Service), Source: p.Source, Identifier: p.Identifier,
 		Severity: p.Severity, SeverityScore: p.SeverityScore, AssociatedPackage: p.AssociatedPackage,
-		Version: p.Version, FixedVersion: p.FixedVersion, Description: p.Description, Links: p.Links, Data: p.Data, Received: p.Received,
+		Version: p.Version, FixedVersion: p.FixedVersion, Description: p.Description, Links: p.Links, Data: p.Data,
+		Since: p.Since, Until: p.Until, Received: p.Received,
 	}
 	if p.Said != nil {
 		said := fromStatement(*p.Said)
@@ -145,7 +152,7 @@ func fromComponent(c insight.ComponentRecord) Component {
 func fromDocument(d insight.DocumentRecord) Document {
 	v := Document{
 		Place: newPlace(d.Cluster, d.Environment, d.Service), Kind: d.Kind, Digest: d.Digest, Size: d.Size,
-		Build: d.Build, Current: d.Current, Components: d.Components, Received: d.Received,
+		Build: d.Build, Current: d.Current, Until: d.Until, Components: d.Components, Received: d.Received,
 	}
 	if d.SBOM != nil {
 		v.Subject, v.Version = d.SBOM.SubjectName, d.SBOM.SubjectVersion
@@ -184,15 +191,35 @@ func (c InsightsPage) query() (insight.Query, error) {
 	return q, nil
 }
 
-type DirectPage struct {
-	InsightsPage
-	EnvironmentID int64  `query:"environmentId"`
-	Source        string `query:"source"`
-}
-
-type DocumentsPage struct {
+// NamespacedPage are those of lists of what is in a namespace.
+type NamespacedPage struct {
 	InsightsPage
 	Namespace string `query:"namespace"`
+}
+
+// DocumentsPage are those of lists that can say how things stood at a time.
+type DocumentsPage struct {
+	NamespacedPage
+	Build     string    `query:"build" doc:"Of this build alone, current or not"`
+	At        time.Time `query:"at" doc:"As it stood then"`
+}
+
+// DirectPage are those of facts and problems.
+type DirectPage struct {
+	DocumentsPage
+	EnvironmentID int64     `query:"environmentId"`
+	Source        string    `query:"source"`
+	Since         time.Time `query:"since" doc:"Only what wasn't so before; with history also what ended since"`
+	History       bool      `query:"history" doc:"Also what was told and doesn't hold any more"`
+}
+
+func (c DocumentsPage) narrow(q *insight.Query) {
+	q.Namespace, q.Build, q.At = c.Namespace, c.Build, c.At
+}
+
+func (c DirectPage) narrow(q *insight.Query) {
+	c.DocumentsPage.narrow(q)
+	q.EnvironmentID, q.Source, q.Since, q.History = c.EnvironmentID, c.Source, c.Since, c.History
 }
 
 // listInsights answers a page of what list finds.
@@ -212,34 +239,36 @@ func listInsights[S, T any](a *API, ctx context.Context, c InsightsPage, narrow 
 }
 
 func (a *API) insights() {
+	type chooseFacts struct {
+		DirectPage
+		Name string `query:"name"`
+	}
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/insights/facts", "list-facts", "List facts")),
-		func(ctx context.Context, in *DirectPage) (*page[Fact], error) {
-			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) { q.EnvironmentID, q.Source = in.EnvironmentID, in.Source }, a.cfg.Insights.Facts, fromFact)
+		func(ctx context.Context, in *chooseFacts) (*page[Fact], error) {
+			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) { in.narrow(q); q.Q = in.Name }, a.cfg.Insights.Facts, fromFact)
 		})
 	type chooseProblems struct {
 		DirectPage
-		Identifier string    `query:"identifier" doc:"Such as CVE-2024-3094"`
-		Namespace  string    `query:"namespace" doc:"Only what the hub found in its SBOMs (source osv)"`
-		Since      time.Time `query:"since" doc:"Only what wasn't known before"`
-		Cleared    bool      `query:"cleared" doc:"Also what a statement (VEX) says is no problem"`
+		Identifier string `query:"identifier" doc:"Such as CVE-2024-3094"`
+		Cleared    bool   `query:"cleared" doc:"Also what a statement (VEX) says is no problem"`
 	}
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/insights/problems", "list-problems", "List problems")),
 		func(ctx context.Context, in *chooseProblems) (*page[Problem], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
-				q.EnvironmentID, q.Source, q.Q = in.EnvironmentID, in.Source, in.Identifier
-				q.Namespace, q.Since, q.Cleared = in.Namespace, in.Since, in.Cleared
+				in.narrow(q)
+				q.Q, q.Cleared = in.Identifier, in.Cleared
 			}, a.cfg.Insights.Problems, fromProblem)
 		})
 	type chooseSBOMs struct {
 		DocumentsPage
-		Build   string `query:"build" doc:"Of this build alone"`
-		History bool   `query:"history" doc:"Also those that a later one replaced"`
+		History bool `query:"history" doc:"Also those that a later one replaced"`
 	}
 	documents := func(path, id, summary string, kind insight.Kind) {
 		huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, path, id, summary)),
 			func(ctx context.Context, in *chooseSBOMs) (*page[Document], error) {
 				return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
-					q.Namespace, q.History, q.Kind, q.Build = in.Namespace, in.History || in.Build != "", kind, in.Build
+					in.narrow(q)
+					q.History, q.Kind = in.History, kind
 				}, a.cfg.Insights.InsightDocuments, fromDocument)
 			})
 	}
@@ -257,7 +286,8 @@ func (a *API) insights() {
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/components", "search-components", "Find packages in the current SBOMs")),
 		func(ctx context.Context, in *chooseComponents) (*page[Component], error) {
 			return listInsights(a, ctx, in.InsightsPage, func(q *insight.Query) {
-				q.Namespace, q.Q, q.Digest = in.Namespace, in.Q, insight.Digest(in.SBOM)
+				in.narrow(q)
+				q.Q, q.Digest = in.Q, insight.Digest(in.SBOM)
 			}, a.cfg.Insights.Components, fromComponent)
 		})
 

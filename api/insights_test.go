@@ -96,6 +96,55 @@ func TestInsights_acrossBuilds(t *testing.T) {
 		t.Errorf("what is new: %+v", fresh)
 	}
 
+	// Facts were derived, and others told, while the first build stood.
+	for _, d := range []struct {
+		build string
+		since time.Time
+		facts []insight.Fact
+	}{
+		{"b3", at.Add(time.Minute), []insight.Fact{{Source: "insights:sbom:api", Service: "api", Name: "Java", Value: "17"}}},
+		{"b4", at.Add(10 * time.Minute), []insight.Fact{{Source: "insights:sbom:api", Service: "api", Name: "Java", Value: "21"}}},
+	} {
+		env := insight.Environment{Namespace: "main", Project: "shop", Name: "main"}
+		doc := insight.Item{ID: insight.ItemID(d.build), Cluster: "edge", Environment: env, Content: insight.Document{Kind: insight.KindSBOM, Service: "api", Build: d.build}}
+		if _, err := w.store.ApplyInsight(t.Context(), doc, &insight.Parsed{Digest: insight.Digest("sha256:" + d.build), SBOM: &insight.SBOM{}, Facts: d.facts}, d.since); err != nil {
+			t.Fatal(err)
+		}
+		env.ID = 3
+		told := insight.Item{ID: insight.ItemID(d.build + " told"), Cluster: "edge", Environment: env, Content: insight.Facts{{Source: "drush", Name: "core", Value: d.build}}}
+		if _, err := w.store.ApplyInsight(t.Context(), told, nil, d.since.Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantFacts := []api.FactChange{
+		{Change: insight.Updated, Source: "drush", Name: "core", From: "b3", To: "b4"},
+		{Change: insight.Updated, Source: "insights:sbom:api", Service: "api", Name: "Java", From: "17", To: "21"},
+	}
+	then := url.QueryEscape(at.Add(5 * time.Minute).Format(time.RFC3339Nano))
+	for _, refs := range []string{"from=edge/main@b3&to=edge/main@b4", "from=edge/main&fromAt=" + then + "&to=edge/main"} {
+		d := decode[api.Difference](t, w.do(t, "GET", "/api/v1/insights/diff?"+refs, ""), http.StatusOK)
+		if diff := cmp.Diff(wantFacts, d.Facts); diff != "" {
+			t.Errorf("%s: %s", refs, diff)
+		}
+	}
+	if a := w.do(t, "GET", "/api/v1/insights/diff?from=edge/main@b3&to=edge/main&fromAt="+then, ""); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.text, "a build is the same at all times") {
+		t.Errorf("a build at a time: %d %s", a.status, a.text)
+	}
+	for query, want := range map[string]int{
+		"name=Java": 1, "name=Java&history=true": 2, "name=Java&environmentId=3": 1, "build=b3&history=true": 1, "build=b4": 1,
+		"namespace=main&at=" + then: 2, "namespace=dev": 0, "history=true&since=" + then: 4,
+	} {
+		if got := decode[page[api.Fact]](t, w.do(t, "GET", "/api/v1/insights/facts?"+query, ""), http.StatusOK).Items; len(got) != want {
+			t.Errorf("facts by %s: %+v, want %d", query, got, want)
+		}
+	}
+	for query, want := range map[string]int{"build=b2": 1, "build=b4": 0, "at=2100-01-01T00:00:00Z": 1, "at=2000-01-01T00:00:00Z": 0, "environmentId=3": 1, "environmentId=3&build=b2": 1, "environmentId=4&build=b2": 0} {
+		got := decode[page[api.Problem]](t, w.do(t, "GET", "/api/v1/insights/problems?"+query, ""), http.StatusOK).Items
+		if len(got) != want || want == 1 && (got[0].EnvironmentID != 3 || got[0].Namespace != "main") {
+			t.Errorf("problems by %s: %+v, want %d", query, got, want)
+		}
+	}
+
 	said := decode[api.Statements](t, w.do(t, "POST", "/api/v1/vex", `{"statements":[{"vulnerability":{"name":"CVE-1"},"products":[{"@id":"pkg:oci/web@`+image(2)+`"}],"status":"not_affected"}]}`), http.StatusOK)
 	if problems := decode[page[api.Problem]](t, w.do(t, "GET", "/api/v1/insights/problems", ""), http.StatusOK).Items; len(problems) != 0 {
 		t.Errorf("problems that are none: %+v", problems)

@@ -221,7 +221,7 @@ func TestRights_insightsAndAlerts(t *testing.T) {
 	}{
 		"all":               {pki.Right{Role: pki.Operator}, 2, 2, 2, 2},
 		"one agent":         {limited(pki.Operator), 1, 1, 1, 1},
-		"its namespace":     {limited(pki.Operator, "shop"), 0, 1, 1, 1},
+		"its namespace":     {limited(pki.Operator, "shop"), 1, 1, 1, 1},
 		"another namespace": {limited(pki.Operator, "other"), 0, 0, 0, 0},
 	} {
 		call := w.caller(t, c.rights)

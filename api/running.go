@@ -111,7 +111,7 @@ func (a *API) running() {
 			return listInsights(a, ctx, common, func(*insight.Query) {}, a.cfg.Insights.Inventories, fromInventory)
 		})
 	type chooseRuns struct {
-		DocumentsPage
+		NamespacedPage
 		Of    string    `query:"of" required:"true" minLength:"1" doc:"A purl with or without a version (pkg:…), a component's name, or a vulnerability's identifier"`
 		From  string    `query:"from" doc:"Only this version and later ones"`
 		Below string    `query:"below" doc:"Only versions before this one"`

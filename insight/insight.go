@@ -176,31 +176,35 @@ type ImageInspect struct {
 
 // Query narrows a list. A zero member doesn't.
 type Query struct {
-	Cluster fleet.AgentName
-	// Namespace is known of documents and components only, EnvironmentID and
-	// Source of facts and problems only.
+	Cluster       fleet.AgentName
 	Namespace     string
 	EnvironmentID int64
 	Project       string
 	Environment   string
 	Service       string
-	Source        string
-	// Build narrows documents.
+	// Source narrows facts and problems.
+	Source string
+	// Build narrows documents and what they list, to those of a build, current or
+	// not.
 	Build string
+	// At asks how things stood at a time; zero means now.
+	At time.Time
 	// Kind and Digest narrow documents; Digest also components.
 	Kind   Kind
 	Digest Digest
-	// History adds the documents that aren't current any more.
+	// History adds the documents that aren't current any more, and the facts and
+	// problems that were told and don't hold any more.
 	History bool
 	// Cleared adds the problems that a statement says are none.
 	Cleared bool
-	// Since leaves out problems that were known before.
+	// Since leaves out facts and problems that held before.
 	Since time.Time
 	// Q is the beginning of a component's name or purl, or a problem's
 	// identifier.
 	Q string
-	// Within, unless it is nil, leaves out what is in none of it; facts,
-	// problems and quarantined messages are in no namespace.
+	// Within, unless it is nil, leaves out what is in none of it; quarantined
+	// messages are in no namespace, nor is a fact or problem whose environment's
+	// isn't known.
 	Within []fleet.Scope
 	// Limit is 100 where it is 0, and at most 1000.
 	Limit, Offset int
@@ -213,7 +217,12 @@ type FactRecord struct {
 	Cluster     fleet.AgentName
 	Environment Environment
 	Fact
-	Received time.Time
+	// Build is that of the document that it was derived from; empty of what was
+	// told.
+	Build string
+	// It holds Since a time, Until another; zero: still. Received is when it was
+	// last said.
+	Since, Until, Received time.Time
 }
 
 // ProblemRecord is a problem and where it is.
@@ -221,7 +230,8 @@ type ProblemRecord struct {
 	Cluster     fleet.AgentName
 	Environment Environment
 	Problem
-	Received time.Time
+	// As those of a fact.
+	Since, Until, Received time.Time
 	// Said is the latest statement on it; nil where there is none.
 	Said *StatementRecord
 }
@@ -244,8 +254,10 @@ type DocumentRecord struct {
 	Digest      Digest
 	Size        int64
 	Received    time.Time
-	// Current tells that no later document of the service has come.
+	// Current tells that no later document of the service has come; one did at
+	// Until.
 	Current bool
+	Until   time.Time
 	// Components counts those of an SBOM.
 	Components int
 	// SBOM is without its components; nil for another kind.

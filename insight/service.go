@@ -44,6 +44,9 @@ type Parsed struct {
 	Image  *ImageInspect
 	// Statements are those that an SBOM makes on its own components.
 	Statements []Statement
+	// Facts are derived from the document. They replace those of the service's
+	// document before it.
+	Facts []Fact
 }
 
 // ImageDigest is that of the image that the document is about; empty where it

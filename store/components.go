@@ -323,12 +323,12 @@ type placed struct {
 }
 
 const placeColumns = `
-	SELECT v.document_id, v.cluster, v.namespace, v.project, v.environment, v.service, v.build, v.received, d.digest
+	SELECT v.document_id, v.cluster, ` + environmentOf + `, v.namespace, v.project, v.environment, v.service, v.build, v.received, d.digest
 	FROM insight_inventory v JOIN insight_documents d ON d.id = v.document_id`
 
 func scanPlaced(rows *sql.Rows) (p placed, err error) {
 	var received int64
-	err = rows.Scan(&p.document, &p.Cluster, &p.Environment.Namespace, &p.Environment.Project, &p.Environment.Name,
+	err = rows.Scan(&p.document, &p.Cluster, &p.Environment.ID, &p.Environment.Namespace, &p.Environment.Project, &p.Environment.Name,
 		&p.Service, &p.Build, &received, &p.Digest)
 	p.Received = fromMicros(received)
 	return p, err
@@ -339,7 +339,7 @@ func scanPlaced(rows *sql.Rows) (p placed, err error) {
 func places(ctx context.Context, tx *Tx, q insight.Query, documents []int64, take func(placed) bool) error {
 	f := inventory(q)
 	equal(&f, "d.digest", q.Digest)
-	f.with("v.is_current = ?", 1)
+	f.standing(q)
 	f.with("v.kind = ?", insight.KindSBOM)
 	only := map[int64]bool{}
 	if len(documents) <= batch {
@@ -501,7 +501,7 @@ func componentsByName(ctx context.Context, tx *Tx, q string, offset, limit int) 
 func componentsWithin(ctx context.Context, tx *Tx, q insight.Query) ([]storedComponent, error) {
 	f := inventory(q)
 	equal(&f, "d.digest", q.Digest)
-	f.with("v.is_current = ?", 1)
+	f.standing(q)
 	f.with("v.kind = ?", insight.KindSBOM)
 	documents, err := numbers(tx.Query(ctx, `
 		SELECT DISTINCT v.document_id FROM insight_inventory v JOIN insight_documents d ON d.id = v.document_id

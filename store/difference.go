@@ -65,9 +65,7 @@ func (s *Store) Successions(ctx context.Context, q insight.Query) (out []insight
 	f.with("v.kind = ?", insight.KindSBOM)
 	f.with("v.received >= ?", since)
 	f.args = append([]any{since}, f.args...)
-	err = s.rows(ctx, `
-		SELECT v.item, v.cluster, v.namespace, v.project, v.environment, v.kind, v.service, v.build,
-			v.is_current, v.received, d.digest, d.size, d.components, d.summary,
+	err = s.rows(ctx, documentColumns+`,
 			COALESCE((SELECT o.digest FROM insight_inventory p JOIN insight_documents o ON o.id = p.document_id
 				WHERE p.cluster = v.cluster AND p.place = v.place AND p.service = v.service AND p.kind = v.kind AND p.received < ?
 				ORDER BY p.received DESC, p.item DESC LIMIT 1), '')

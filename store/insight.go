@@ -45,11 +45,11 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 		}
 		switch c := it.Content.(type) {
 		case insight.Facts:
-			return replaceFacts(ctx, tx, it, c, at)
+			return tellFacts(ctx, tx, it, c, micros(at))
 		case insight.Problems:
-			return replaceProblems(ctx, tx, it, c, at)
+			return tellProblems(ctx, tx, it, c, micros(at))
 		case insight.Deletion:
-			return deleteInsights(ctx, tx, it, c)
+			return deleteInsights(ctx, tx, it, c, micros(at))
 		case insight.Document:
 			learned, err = s.addDocument(ctx, tx, it, c, parsed, at)
 			return err
@@ -127,83 +127,6 @@ func receipt(ctx context.Context, tx *Tx, cluster fleet.AgentName, item insight.
 	return n > 0, err
 }
 
-// place is a source and a service of an environment: what a message replaces.
-type place struct{ source, service string }
-
-func replaceFacts(ctx context.Context, tx *Tx, it insight.Item, facts insight.Facts, at time.Time) error {
-	env := it.Environment
-	cleared := map[place]bool{}
-	for _, f := range facts {
-		if p := (place{f.Source, f.Service}); !cleared[p] {
-			cleared[p] = true
-			if err := clearPlace(ctx, tx, "insight_facts", it, p); err != nil {
-				return err
-			}
-		}
-		// A name that is there twice in a message has its last value.
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO insight_facts (cluster, environment_id, source, service, name,
-				project, environment, value, description, type, category, received)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (cluster, environment_id, source, service, name) DO UPDATE SET
-				value = excluded.value, description = excluded.description,
-				type = excluded.type, category = excluded.category`,
-			it.Cluster, env.ID, f.Source, f.Service, f.Name,
-			env.Project, env.Name, f.Value, f.Description, f.Type, f.Category, micros(at)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func replaceProblems(ctx context.Context, tx *Tx, it insight.Item, problems insight.Problems, at time.Time) error {
-	env := it.Environment
-	cleared := map[place]bool{}
-	for _, p := range problems {
-		if at := (place{p.Source, p.Service}); !cleared[at] {
-			cleared[at] = true
-			if err := clearPlace(ctx, tx, "insight_problems", it, at); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO insight_problems (cluster, environment_id, source, service, identifier,
-				associated_package, version, project, environment, fixed_version, severity,
-				severity_score, description, links, data, received)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (cluster, environment_id, source, service, identifier, associated_package, version) DO UPDATE SET
-				fixed_version = excluded.fixed_version, severity = excluded.severity,
-				severity_score = excluded.severity_score, description = excluded.description,
-				links = excluded.links, data = excluded.data`,
-			it.Cluster, env.ID, p.Source, p.Service, p.Identifier,
-			p.AssociatedPackage, p.Version, env.Project, env.Name, p.FixedVersion, p.Severity,
-			p.SeverityScore, p.Description, p.Links, p.Data, micros(at)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func clearPlace(ctx context.Context, tx *Tx, table string, it insight.Item, p place) error {
-	_, err := tx.Exec(ctx, `DELETE FROM `+table+`
-		WHERE cluster = ? AND environment_id = ? AND source = ? AND service = ?`,
-		it.Cluster, it.Environment.ID, p.source, p.service)
-	return err
-}
-
-func deleteInsights(ctx context.Context, tx *Tx, it insight.Item, d insight.Deletion) error {
-	table := "insight_facts"
-	if d.Of == insight.KindProblems {
-		table = "insight_problems"
-	}
-	if d.Service != "" {
-		return clearPlace(ctx, tx, table, it, place{d.Source, d.Service})
-	}
-	_, err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE cluster = ? AND environment_id = ? AND source = ?`,
-		it.Cluster, it.Environment.ID, d.Source)
-	return err
-}
-
 // documentSummary is the column summary.
 type documentSummary struct {
 	SpecVersion    string `json:"specVersion,omitempty"`
@@ -224,7 +147,10 @@ func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc in
 	if err != nil {
 		return nil, err
 	}
-	env := it.Environment
+	env, err := learnEnvironment(ctx, tx, it.Cluster, it.Environment)
+	if err != nil {
+		return nil, err
+	}
 	where := env.Place()
 	// One that was in quarantine may come after later ones.
 	var later int
@@ -248,7 +174,10 @@ func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc in
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		it.Cluster, it.ID, id, doc.Kind, where, env.Namespace,
 		env.Project, env.Name, doc.Service, doc.Build, bit(later == 0), micros(at))
-	return learned, err
+	if err != nil || later > 0 {
+		return learned, err
+	}
+	return learned, deriveFacts(ctx, tx, it.Cluster, env, doc, parsed.Facts, micros(at))
 }
 
 // documentID gives the document's row, made with its components where this is
@@ -377,103 +306,13 @@ func (s *Store) rows(ctx context.Context, query string, f filter, order string, 
 	})
 }
 
-// direct gives the conditions that facts and problems share.
-func direct(q insight.Query) (f filter) {
-	equal(&f, "cluster", q.Cluster)
-	equal(&f, "environment_id", q.EnvironmentID)
-	equal(&f, "project", q.Project)
-	equal(&f, "environment", q.Environment)
-	equal(&f, "service", q.Service)
-	equal(&f, "source", q.Source)
-	f.within(q, "cluster", "")
-	return f
-}
-
-// Facts lists facts by place and name.
-func (s *Store) Facts(ctx context.Context, q insight.Query) (out []insight.FactRecord, err error) {
-	err = s.rows(ctx, `
-		SELECT cluster, environment_id, project, environment, source, service, name, value,
-			description, type, category, received FROM insight_facts`,
-		direct(q), "cluster, environment_id, source, service, name", q, func(r *sql.Rows) error {
-			var f insight.FactRecord
-			var received int64
-			err := r.Scan(&f.Cluster, &f.Environment.ID, &f.Environment.Project, &f.Environment.Name,
-				&f.Source, &f.Service, &f.Name, &f.Value, &f.Description, &f.Type, &f.Category, &received)
-			f.Received = fromMicros(received)
-			out = append(out, f)
-			return err
-		})
-	if err != nil {
-		return nil, fmt.Errorf("list facts: %w", err)
-	}
-	return out, nil
-}
-
-// Problems lists what agents were told, the gravest of each place first, and
-// after it what was found in current SBOMs.
-func (s *Store) Problems(ctx context.Context, q insight.Query) (out []insight.ProblemRecord, err error) {
-	err = s.view(ctx, func(tx *Tx) error {
-		told := 0
-		if q.Source != insight.SourceOSV && q.Namespace == "" { // what was told is in no namespace
-			if out, told, err = toldProblems(ctx, tx, q); err != nil {
-				return err
-			}
-		}
-		if (q.Source != "" && q.Source != insight.SourceOSV) || q.EnvironmentID != 0 || len(out) == pageOf(q) {
-			return nil
-		}
-		rest := q
-		rest.Offset = max(0, q.Offset-told)
-		found, err := foundProblems(ctx, tx, rest, pageOf(q)-len(out))
-		out = append(out, found...)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list problems: %w", err)
-	}
-	return out, nil
-}
-
-// toldProblems lists a page of what agents were told; all is how many there
-// are.
-func toldProblems(ctx context.Context, tx *Tx, q insight.Query) (out []insight.ProblemRecord, all int, err error) {
-	f := direct(q)
-	equal(&f, "identifier", q.Q)
-	if !q.Since.IsZero() {
-		f.with("received >= ?", micros(q.Since))
-	}
-	where := ""
-	if len(f.where) > 0 {
-		where = " WHERE " + strings.Join(f.where, " AND ")
-	}
-	if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM insight_problems`+where, f.args...).Scan(&all); err != nil {
-		return nil, 0, err
-	}
-	rows, err := tx.Query(ctx, `
-		SELECT cluster, environment_id, project, environment, source, service, identifier, version,
-			fixed_version, severity, severity_score, associated_package, description, links, data, received
-		FROM insight_problems`+where+`
-		ORDER BY cluster, environment_id, source, service, severity_score DESC, identifier, associated_package, version
-		LIMIT ? OFFSET ?`, append(f.args, pageOf(q), q.Offset)...)
-	if err != nil {
-		return nil, 0, err
-	}
-	err = eachRow(rows, func() error {
-		var p insight.ProblemRecord
-		var received int64
-		err := rows.Scan(&p.Cluster, &p.Environment.ID, &p.Environment.Project, &p.Environment.Name,
-			&p.Source, &p.Service, &p.Identifier, &p.Version, &p.FixedVersion, &p.Severity, &p.SeverityScore,
-			&p.AssociatedPackage, &p.Description, &p.Links, &p.Data, &received)
-		p.Received = fromMicros(received)
-		out = append(out, p)
-		return err
-	})
-	return out, all, err
-}
-
 func inventory(q insight.Query) (f filter) {
 	equal(&f, "v.cluster", q.Cluster)
 	equal(&f, "v.namespace", q.Namespace)
+	equal(&f, "v.build", q.Build)
+	if q.EnvironmentID != 0 {
+		f.with("(v.cluster, v.namespace) IN (SELECT cluster, namespace FROM insight_environments WHERE environment_id = ?)", q.EnvironmentID)
+	}
 	equal(&f, "v.project", q.Project)
 	equal(&f, "v.environment", q.Environment)
 	equal(&f, "v.service", q.Service)
@@ -481,21 +320,34 @@ func inventory(q insight.Query) (f filter) {
 	return f
 }
 
+// standing adds the condition that a document stood at the time that is asked
+// about: now, unless the query says a time or a build.
+func (f *filter) standing(q insight.Query) {
+	switch {
+	case q.History, q.Build != "" && q.At.IsZero():
+	case q.At.IsZero():
+		f.with("v.is_current = ?", 1)
+	default:
+		f.with("v.received <= ?", micros(q.At))
+		f.with(`NOT EXISTS (SELECT 1 FROM insight_inventory n WHERE n.cluster = v.cluster AND n.place = v.place
+			AND n.service = v.service AND n.kind = v.kind AND n.received > v.received AND n.received <= ?)`, micros(q.At))
+	}
+}
+
 // InsightDocuments lists SBOMs and image inspects, the latest first.
 func (s *Store) InsightDocuments(ctx context.Context, q insight.Query) (out []insight.DocumentRecord, err error) {
 	f := inventory(q)
 	equal(&f, "v.kind", q.Kind)
-	equal(&f, "v.build", q.Build)
 	equal(&f, "d.digest", q.Digest)
-	if !q.History {
-		f.with("v.is_current = ?", 1)
-	}
-	err = s.rows(ctx, `
-		SELECT v.item, v.cluster, v.namespace, v.project, v.environment, v.kind, v.service, v.build,
-			v.is_current, v.received, d.digest, d.size, d.components, d.summary
+	f.standing(q)
+	err = s.rows(ctx, documentColumns+`,
+			CASE WHEN v.is_current = 1 THEN 0 ELSE COALESCE((SELECT MIN(n.received) FROM insight_inventory n WHERE n.cluster = v.cluster
+				AND n.place = v.place AND n.service = v.service AND n.kind = v.kind AND n.received > v.received), 0) END
 		FROM insight_inventory v JOIN insight_documents d ON d.id = v.document_id`,
 		f, "v.received DESC, v.cluster, v.item", q, func(r *sql.Rows) error {
-			d, err := scanDocument(r)
+			var until int64
+			d, err := scanDocument(r, &until)
+			d.Until = fromMicros(until)
 			out = append(out, d)
 			return err
 		})
@@ -505,12 +357,19 @@ func (s *Store) InsightDocuments(ctx context.Context, q insight.Query) (out []in
 	return out, nil
 }
 
+// environmentOf is the number of the environment of v.
+const environmentOf = `COALESCE((SELECT e.environment_id FROM insight_environments e WHERE e.cluster = v.cluster AND e.namespace = v.namespace), 0)`
+
+const documentColumns = `
+	SELECT v.item, v.cluster, ` + environmentOf + `, v.namespace, v.project, v.environment, v.kind, v.service, v.build,
+		v.is_current, v.received, d.digest, d.size, d.components, d.summary`
+
 func scanDocument(r *sql.Rows, more ...any) (d insight.DocumentRecord, err error) {
 	var received int64
 	var summary string
 	var sum documentSummary
 	if err := r.Scan(append([]any{
-		&d.Item, &d.Cluster, &d.Environment.Namespace, &d.Environment.Project, &d.Environment.Name,
+		&d.Item, &d.Cluster, &d.Environment.ID, &d.Environment.Namespace, &d.Environment.Project, &d.Environment.Name,
 		&d.Kind, &d.Service, &d.Build, &d.Current, &received, &d.Digest, &d.Size, &d.Components, &summary,
 	}, more...)...); err != nil {
 		return d, err

@@ -363,6 +363,9 @@ func foundProblems(ctx context.Context, tx *Tx, q insight.Query, limit int) ([]i
 	if !q.Since.IsZero() {
 		f.with("f.found >= ?", micros(q.Since))
 	}
+	if !q.At.IsZero() {
+		f.with("f.found <= ?", micros(q.At))
+	}
 	where := " WHERE " + strings.Join(f.where, " AND ")
 	var n int
 	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM osv_findings f JOIN osv_entries e ON e.id = f.entry`+where, f.args...).Scan(&n)
@@ -424,7 +427,7 @@ func (l *problemList) walk(ctx context.Context, tx *Tx, where string, args []any
 	const atOnce = 8
 	f := inventory(l.query)
 	equal(&f, "d.digest", l.query.Digest)
-	f.with("v.is_current = ?", 1)
+	f.standing(l.query)
 	f.with("v.kind = ?", insight.KindSBOM)
 	for offset := 0; ; offset += atOnce {
 		rows, err := tx.Query(ctx, placeColumns+" WHERE "+strings.Join(f.where, " AND ")+" ORDER BY v.cluster, v.place, v.service LIMIT ? OFFSET ?",

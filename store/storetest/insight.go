@@ -106,11 +106,150 @@ func testInsights(t *testing.T, open func(t *testing.T) *store.Store) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		record := insight.ProblemRecord{Cluster: "edge", Environment: main, Received: at}
+		record := insight.ProblemRecord{Cluster: "edge", Environment: main, Since: at, Received: at}
 		want := []insight.ProblemRecord{record, record}
 		want[0].Problem, want[1].Problem = high, low
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
+		}
+	})
+	t.Run("what was told has a past", func(t *testing.T) {
+		s := open(t)
+		when := func(n int) time.Time { return at.Add(time.Duration(n) * time.Hour) }
+		tell := func(n int, c insight.Content) {
+			t.Helper()
+			it := insight.Item{ID: insight.ItemID(fmt.Sprint(n)), Cluster: "edge", Environment: main, Content: c}
+			if _, err := s.ApplyInsight(t.Context(), it, nil, when(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tell(1, insight.Facts{{Source: "s", Name: "php", Value: "8.1"}, {Source: "s", Name: "drupal", Value: "9"}})
+		tell(2, insight.Problems{{Source: "s", Identifier: "CVE-1"}, {Source: "s", Identifier: "CVE-2", Severity: "LOW"}})
+		tell(3, insight.Facts{{Source: "s", Name: "php", Value: "8.2"}, {Source: "s", Name: "drupal", Value: "9"}})
+		tell(4, insight.Problems{{Source: "s", Identifier: "CVE-2", Severity: "HIGH"}})
+		tell(5, insight.Deletion{Of: insight.KindFacts, Source: "s"})
+		tell(6, insight.Deletion{Of: insight.KindProblems, Source: "s"})
+		list := func(q insight.Query) (got []string) {
+			t.Helper()
+			span := func(since, until, received time.Time) string {
+				end := "on"
+				if !until.IsZero() {
+					end = fmt.Sprint(until.Sub(at).Hours())
+				}
+				return fmt.Sprintf(" %v-%s, last said %v", since.Sub(at).Hours(), end, received.Sub(at).Hours())
+			}
+			facts, err := s.Facts(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range facts {
+				got = append(got, f.Name+"="+f.Value+span(f.Since, f.Until, f.Received))
+			}
+			problems, err := s.Problems(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range problems {
+				got = append(got, p.Identifier+" "+p.Severity+span(p.Since, p.Until, p.Received))
+			}
+			return got
+		}
+		expect(t, list(insight.Query{}))
+		expect(t, list(insight.Query{At: when(0)}))
+		expect(t, list(insight.Query{At: when(2)}), "drupal=9 1-5, last said 3", "php=8.1 1-3, last said 1", "CVE-1  2-4, last said 2", "CVE-2 LOW 2-4, last said 2")
+		expect(t, list(insight.Query{At: when(4)}), "drupal=9 1-5, last said 3", "php=8.2 3-5, last said 3", "CVE-2 HIGH 4-6, last said 4")
+		expect(t, list(insight.Query{History: true, Since: when(4)}), "drupal=9 1-5, last said 3", "php=8.2 3-5, last said 3",
+			"CVE-1  2-4, last said 2", "CVE-2 HIGH 4-6, last said 4", "CVE-2 LOW 2-4, last said 2")
+		if err := s.RemovePastInsights(t.Context(), when(5)); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, list(insight.Query{History: true}), "drupal=9 1-5, last said 3", "php=8.2 3-5, last said 3", "CVE-2 HIGH 4-6, last said 4")
+	})
+	t.Run("facts are derived from a service's current document", func(t *testing.T) {
+		s := open(t)
+		env := insight.Environment{Namespace: "shop-main", Project: "shop", Name: "main"}
+		receive := func(n int, service, build string, facts ...insight.Fact) {
+			t.Helper()
+			it := insight.Item{
+				ID: insight.ItemID(fmt.Sprint(service, n)), Cluster: "edge", Environment: env,
+				Content: insight.Document{Kind: insight.KindSBOM, Service: service, Build: build},
+			}
+			parsed := &insight.Parsed{Digest: insight.Digest(fmt.Sprint("sha256:", service, n)), SBOM: &insight.SBOM{}, Facts: facts}
+			if _, err := s.ApplyInsight(t.Context(), it, parsed, at.Add(time.Duration(n)*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fact := func(service, source, name, value string) insight.Fact {
+			return insight.Fact{Source: source, Service: service, Name: name, Value: value}
+		}
+		receive(1, "cli", "b1", fact("cli", "derived", "php", "8.1"), fact("cli", "elsewhere", "drupal", "9"))
+		receive(1, "web", "b1", fact("web", "derived", "nginx", "1"))
+		apply(t, s, "told", "edge", main, insight.Facts{{Source: "derived", Service: "cli", Name: "php", Value: "told"}})
+		receive(3, "cli", "b3", fact("cli", "derived", "php", "8.3"), fact("cli", "derived", "drush", "12"))
+		receive(2, "cli", "b2", fact("cli", "derived", "php", "8.2")) // late: out of quarantine
+		list := func(q insight.Query) (got []string) {
+			t.Helper()
+			found, err := s.Facts(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range found {
+				got = append(got, fmt.Sprint(f.Environment.Namespace, " ", f.Environment.ID, " ", f.Service, " ", f.Name, "=", f.Value, " ", f.Build))
+			}
+			return got
+		}
+		expect(t, list(insight.Query{}), "shop-main 3 cli drush=12 b3", "shop-main 3 cli php=8.3 b3", "shop-main 3 web nginx=1 b1", "shop-main 3 cli php=told ")
+		expect(t, list(insight.Query{At: at.Add(time.Hour), Service: "cli"}), "shop-main 3 cli php=8.1 b1", "shop-main 3 cli drupal=9 b1", "shop-main 3 cli php=told ")
+		expect(t, list(insight.Query{EnvironmentID: 3, Q: "nginx"}), "shop-main 3 web nginx=1 b1")
+		expect(t, list(insight.Query{EnvironmentID: 4}))
+	})
+	t.Run("an environment's namespace is known once any message tells it", func(t *testing.T) {
+		s := open(t)
+		at := func(namespace string, env insight.Environment) insight.Environment {
+			env.Namespace = namespace
+			return env
+		}
+		namespaces := func() (got []string) {
+			t.Helper()
+			found, err := s.Facts(t.Context(), insight.Query{History: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range found {
+				got = append(got, fmt.Sprint(f.Cluster, " ", f.Environment.ID, " ", f.Environment.Namespace, " ", f.Value))
+			}
+			return got
+		}
+		one := func(value string) insight.Facts { return insight.Facts{{Source: "s", Name: "n", Value: value}} }
+		apply(t, s, "1", "edge", main, one("first"))
+		apply(t, s, "2", "edge", main, one("second"))
+		apply(t, s, "3", "far", main, one("first"))
+		expect(t, namespaces(), "edge 3  second", "edge 3  first", "far 3  first")
+		apply(t, s, "4", "edge", at("shop-main", main), insight.Facts{{Source: "t", Name: "n", Value: "third"}})
+		expect(t, namespaces(), "edge 3 shop-main second", "edge 3 shop-main first", "edge 3 shop-main third", "far 3  first")
+		apply(t, s, "5", "edge", main, one("fourth"))
+		expect(t, namespaces()[:1], "edge 3 shop-main fourth")
+		// The namespace is made anew, as another environment.
+		apply(t, s, "6", "edge", at("shop-main", insight.Environment{ID: 9, Project: "blog", Name: "main"}), one("ninth"))
+		apply(t, s, "7", "edge", main, one("fifth"))
+		expect(t, namespaces()[:1], "edge 3  fifth")
+		// By the names alone, where only one namespace has them.
+		document := func(id insight.ItemID, namespace string) {
+			t.Helper()
+			it := insight.Item{ID: id, Cluster: "far", Environment: insight.Environment{Namespace: namespace, Project: "shop", Name: "main"}, Content: insight.Document{Kind: insight.KindSBOM, Service: "web"}}
+			if _, err := s.ApplyInsight(t.Context(), it, &insight.Parsed{Digest: "sha256:" + insight.Digest(id), SBOM: &insight.SBOM{}}, epoch); err != nil {
+				t.Fatal(err)
+			}
+		}
+		document("8", "shop-main")
+		last := namespaces()
+		expect(t, last[len(last)-1:], "far 3 shop-main first")
+		document("9", "shop-other")
+		apply(t, s, "10", "far", insight.Environment{ID: 5, Project: "shop", Name: "main"}, one("other"))
+		last = namespaces()
+		expect(t, last[len(last)-1:], "far 5  other")
+		if got, err := s.Problems(t.Context(), insight.Query{EnvironmentID: 3, Source: insight.SourceOSV}); err != nil || len(got) != 0 {
+			t.Errorf("problems found in an environment without any: %v, %v", got, err)
 		}
 	})
 	t.Run("a document of many components is stored whole", func(t *testing.T) {
