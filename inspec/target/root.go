@@ -308,6 +308,9 @@ type static struct {
 func NewFiles(uri string, f Files) Target {
 	t := &static{Files: f, uri: uri}
 	t.platform = sync.OnceValues(func() (Platform, error) { return detect(context.Background(), t) })
+	if o, ok := f.(Opener); ok {
+		return staticOpener{t, o}
+	}
 	return t
 }
 

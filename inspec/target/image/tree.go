@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -199,19 +200,43 @@ func (t *tree) Stat(_ context.Context, path string, follow bool) (target.FileInf
 	return target.FileInfo{Type: n.kind, Mode: n.mode, Size: n.size, UID: n.uid, GID: n.gid, ModTime: n.modified}, nil
 }
 
-func (t *tree) ReadFile(_ context.Context, path string, limit int64) ([]byte, error) {
-	n, err := t.find("read", path, true)
+// file finds the regular file at path, whose content there is.
+func (t *tree) file(op, path string) (*node, error) {
+	n, err := t.find(op, path, true)
 	switch {
 	case err != nil:
 		return nil, err
 	case n.kind == target.Directory:
-		return nil, pathError("read", path, syscall.EISDIR)
+		return nil, pathError(op, path, syscall.EISDIR)
 	case n.kind != target.File:
-		return nil, pathError("read", path, errors.New("not a regular file"))
-	case n.size > limit:
-		return nil, &target.OutputError{What: "file " + path, Limit: limit}
+		return nil, pathError(op, path, errors.New("not a regular file"))
 	case n.content == nil:
 		return nil, &target.OutputError{What: "file " + path, Limit: target.MaxOutput}
+	}
+	return n, nil
+}
+
+// OpenFile implements target.Opener.
+func (t *tree) OpenFile(_ context.Context, path string) (target.ReaderAtCloser, int64, error) {
+	n, err := t.file("open", path)
+	if err != nil {
+		return nil, 0, err
+	}
+	return part{io.NewSectionReader(n.content, n.offset, n.size)}, n.size, nil
+}
+
+// part is a file of the tree, which holds all of them until it is closed.
+type part struct{ *io.SectionReader }
+
+func (part) Close() error { return nil }
+
+func (t *tree) ReadFile(_ context.Context, path string, limit int64) ([]byte, error) {
+	n, err := t.file("read", path)
+	if err != nil {
+		return nil, err
+	}
+	if n.size > limit {
+		return nil, &target.OutputError{What: "file " + path, Limit: limit}
 	}
 	data := make([]byte, n.size)
 	if _, err := n.content.ReadAt(data, n.offset); err != nil {
