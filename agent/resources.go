@@ -30,7 +30,7 @@ func (a *Agent) controlResources(ctx context.Context, identity *pki.Enroller) er
 	controller, err := crd.New(config, crd.Config{
 		Hub:     resources{scanlink.NewClient(a.up), a.hubEvents()},
 		Refused: func(err error) bool { return errors.Is(err, scanlink.ErrInvalid) },
-		Gone:    func(err error) bool { return errors.Is(err, scan.ErrNotFound) },
+		Gone:    func(err error) bool { return errors.Is(err, scan.ErrNotFound) || errors.Is(err, scan.ErrFinished) },
 
 		// Each may be a route and a schedule, and all of them are one message.
 		MaxPolicies: eventlink.MaxPolicies, MaxBytes: eventlink.MaxMessage / 3,
@@ -73,6 +73,21 @@ func (h resources) State(ctx context.Context, id string) (crd.State, error) {
 	return stateOf(asked), err
 }
 
+// Open implements crd.Hub.
+func (h resources) Open(ctx context.Context) (map[string]string, error) {
+	list, err := h.scans.Open(ctx)
+	open := make(map[string]string, len(list))
+	for _, k := range list {
+		open[k.Key] = string(k.ID)
+	}
+	return open, err
+}
+
+// Withdraw implements crd.Hub.
+func (h resources) Withdraw(ctx context.Context, id string) error {
+	return h.scans.Withdraw(ctx, scan.ID(id))
+}
+
 // SendProfile implements crd.Hub.
 func (h resources) SendProfile(ctx context.Context, archive io.Reader) (string, error) {
 	return h.scans.SendProfile(ctx, archive)
@@ -89,7 +104,7 @@ func (h resources) SetPolicies(ctx context.Context, all []crd.Policy) (map[strin
 			continue
 		}
 		s := p.Spec
-		run := event.Scan{Profile: s.Profile.Name, Threshold: s.Threshold, Inputs: inputs, Method: s.Method, Timeout: s.TimeoutSeconds}
+		run := event.Scan{Profile: s.Profile.Name, Threshold: s.Threshold, Inputs: inputs, Method: s.Method, Timeout: s.TimeoutSeconds, Actions: s.Actions}
 		if s.OnDeploy && !s.Suspend {
 			own.Routes = append(own.Routes, event.Route{Name: p.Name, Scan: run, Match: event.Match{
 				Types: []string{event.ContainerDeployed}, Namespaces: []string{p.Namespace}, Labels: p.Labels,

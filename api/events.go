@@ -75,6 +75,7 @@ type (
 		Priority  string         `json:"priority,omitempty" enum:"high,normal,low"`
 		Timeout   int            `json:"timeout,omitempty" doc:"Seconds"`
 		Agent     string         `json:"agent,omitempty" doc:"Which makes the scan where the event names none"`
+		Actions   []string       `json:"actions,omitempty" doc:"What an agent's own policy wants its outcomes told to"`
 	}
 )
 

@@ -201,23 +201,40 @@ func (d Data) image() string {
 	return name + "@" + d.ImageDigest
 }
 
-// Topic names what an event is about, so that a later one about the same
-// supersedes it; empty: none does.
+// Topic names what an event is about, so that a later one about the same, of
+// the same sender, supersedes it; empty: none does.
 func (e *Event) Topic() string {
 	d := e.Data
 	switch {
 	case e.Type == ScanScheduled:
 		return ""
 	case d.Pod != "":
-		who := d.Pod
+		who := "Pod/" + d.Pod
 		if d.Workload != nil {
 			who = d.Workload.Kind + "/" + d.Workload.Name
 		}
-		return strings.Join([]string{e.Type, d.Agent, d.Namespace, who, d.Container}, "\n")
+		return strings.Join([]string{e.By, e.Type, d.Agent, d.Namespace, who, d.Container}, "\n")
 	case d.Image != "":
-		return strings.Join([]string{e.Type, d.Agent, d.Namespace, "", d.Image}, "\n")
+		return strings.Join([]string{e.By, e.Type, d.Agent, d.Namespace, "", d.Image}, "\n")
 	}
 	return ""
+}
+
+// about is for what an image's digest counts: a container isn't its image alone,
+// so one workload's is never taken for another's. Which image a pod has an agent
+// sees; from anybody else it is a claim, which counts against others of the same
+// sender.
+func (e *Event) about() string {
+	d := e.Data
+	switch {
+	case d.Pod == "":
+		return ""
+	case e.By != "agent:"+d.Agent:
+		return "said by " + e.By
+	case d.Workload == nil:
+		return "Pod/" + d.Pod + "/" + d.Container
+	}
+	return d.Workload.Kind + "/" + d.Workload.Name + "/" + d.Container
 }
 
 // newID makes the id of a new event.

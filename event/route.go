@@ -16,10 +16,24 @@ type Route struct {
 	Name  string `yaml:"name" json:"name"`
 	Match Match  `yaml:"match" json:"match"`
 	Scan  Scan   `yaml:"scan" json:"scan"`
+	// Override says what a pod's annotation scan-profile may do; empty is add.
+	Override Override `yaml:"override" json:"override,omitempty"`
 	// Agent is the agent whose route it is, of its cluster's own policies,
 	// which are for its own containers alone; empty: the hub's.
 	Agent string `yaml:"-" json:"agent,omitempty"`
 }
+
+// Override says what becomes of the profile that an annotation of the pod names:
+// it is scanned by besides the route's, instead of it, or not at all. Who may
+// replace may weaken what the route asks for.
+type Override string
+
+// The ways.
+const (
+	Add     Override = "add"
+	Replace Override = "replace"
+	Never   Override = "never"
+)
 
 // Match chooses events. Each list holds patterns in which * stands for any
 // text, one of which must match; an empty one matches all.
@@ -45,6 +59,8 @@ type Scan struct {
 	Timeout int `yaml:"timeout" json:"timeout,omitempty"`
 	// Agent makes the scan where the event names none, such as of an image.
 	Agent string `yaml:"agent" json:"agent,omitempty"`
+	// Actions are what an agent's own policy wants the outcome told to.
+	Actions []string `yaml:"-" json:"actions,omitempty"`
 }
 
 var (
@@ -76,6 +92,8 @@ func (r Route) Validate() error {
 	switch {
 	case !routeName.MatchString(r.Name):
 		return fmt.Errorf("name %q: must be of letters, digits, '-', '.', '_' and '/', at most 128", r.Name)
+	case !slices.Contains([]Override{"", Add, Replace, Never}, r.Override):
+		return fmt.Errorf("override %q: must be add, replace or never", r.Override)
 	case r.Scan.Profile == "":
 		return errors.New("scan.profile: is missing")
 	case !slices.Contains(methods, r.Scan.Method):
@@ -145,16 +163,22 @@ func glob(pattern, text string) bool {
 type Request struct {
 	Agent, Namespace, Pod, Container, URI string
 	Scan                                  Scan
+	// Standing says that it is the hub's own route which chose by what.
+	Standing bool
 	// By names the event for the record of who asked.
 	By string
 	// Key is the same for every request of this one scan.
 	Key string
 }
 
-// request is the scan that r asks for because of e.
-func (r Route) request(e *Event) (Request, error) {
+// requests are the scans that r asks for because of e: one, and one more where
+// the pod names a profile of its own.
+func (r Route) requests(e *Event) ([]Request, error) {
 	d := e.Data
-	q := Request{Agent: d.Agent, Scan: r.Scan}
+	q := Request{Agent: d.Agent, Scan: r.Scan, Standing: r.Agent == "", By: "event:" + r.Name}
+	if r.Agent != "" {
+		q.By = "agent:" + r.Agent + " route " + r.Name
+	}
 	if q.Agent == "" {
 		q.Agent = r.Scan.Agent
 	}
@@ -166,13 +190,19 @@ func (r Route) request(e *Event) (Request, error) {
 	case d.Image != "":
 		q.URI = "image:" + d.image()
 	default:
-		return q, errors.New("its data names nothing to scan: namespace, pod and container, or uri, or image")
-	}
-	if p := d.Annotations[ProfileAnnotation]; p != "" {
-		q.Scan.Profile = p
+		return nil, errors.New("its data names nothing to scan: namespace, pod and container, or uri, or image")
 	}
 	if e.Type == ScanScheduled && d.Profile != "" {
-		q.Scan.Profile, q.Scan.Threshold = d.Profile, d.Threshold
+		q.Scan.Profile, q.Scan.Threshold, q.Standing = d.Profile, d.Threshold, false
 	}
-	return q, nil
+	p := d.Annotations[ProfileAnnotation]
+	if p == "" || p == q.Scan.Profile || r.Override == Never || e.Type == ScanScheduled && d.Profile != "" {
+		return []Request{q}, nil
+	}
+	own := q
+	own.Scan.Profile, own.Standing = p, false
+	if r.Override == Replace {
+		return []Request{own}, nil
+	}
+	return []Request{q, own}, nil
 }

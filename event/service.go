@@ -36,8 +36,12 @@ const (
 	DefaultDedupeFor  = 24 * time.Hour
 	DefaultMaxPending = 100_000
 	DefaultKeepFor    = 7 * 24 * time.Hour
-	// MaxKept is how many settled events are kept at most.
-	MaxKept = 200_000
+	// MaxKept is how many settled events are kept at most, and MaxKeptBytes how many
+	// bytes of them.
+	MaxKept      = 200_000
+	MaxKeptBytes = 1 << 30
+	// sweepBytes is after how many bytes that came it is swept anew.
+	sweepBytes = MaxKeptBytes / 8
 
 	// maxWaiting is how many events, and maxWaitingBytes how many bytes of
 	// them, may wait in memory to be written.
@@ -75,41 +79,57 @@ type Service struct {
 	cfg Config
 
 	mu      sync.Mutex
-	waiting []*write // guarded by mu, as are the next three
-	events  int      // in waiting, and in what is being written
-	bytes   int
+	waiting []*write        // guarded by mu, as are the next four
+	held    load            // in waiting, and in what is being written
+	of      map[string]load // the same by sender
 	writing bool
+	came    int64 // bytes since the last sweep
+}
+
+// load is an amount of events.
+type load struct{ events, bytes int }
+
+func (l load) plus(o load) load { return load{l.events + o.events, l.bytes + o.bytes} }
+
+func (l load) minus(o load) load { return load{l.events - o.events, l.bytes - o.bytes} }
+
+// fits reports whether it is at most Share times the room that is left beside all.
+func (l load) fits(all load) bool {
+	return l.events <= Share*(maxWaiting-all.events) && l.bytes <= Share*(maxWaitingBytes-all.bytes)
 }
 
 // write is one call of Accept.
 type write struct {
+	by     string
 	events []Event
-	added  []bool
+	size   load
+	added  Added
 	err    error
 	done   chan struct{}
 }
 
 // New returns a service on cfg's store.
-func New(cfg Config) *Service { return &Service{cfg: cfg} }
+func New(cfg Config) *Service { return &Service{cfg: cfg, of: map[string]load{}} }
 
 // Accept keeps events that Decode or FromRegistry gave, as sent by by, and
 // answers once that is durable which of them are new. Those that come together
 // are written together. It is ErrFull where too many wait.
 func (s *Service) Accept(ctx context.Context, by string, events []Event) (added []bool, err error) {
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	size := 0
+	w := &write{by: by, events: events, size: load{events: len(events)}, done: make(chan struct{})}
 	for i := range events {
 		e := &events[i]
 		e.ID, e.By, e.Received, e.Since, e.Due = newID(), by, now, now, now.Add(s.cfg.Debounce)
-		size += len(e.Body)
+		w.size.bytes += len(e.Body)
 	}
-	w := &write{events: events, done: make(chan struct{})}
 	s.mu.Lock()
-	if s.events+len(events) > maxWaiting || s.bytes+size > maxWaitingBytes {
+	all, mine := s.held.plus(w.size), s.of[by].plus(w.size)
+	if !mine.fits(all) {
 		s.mu.Unlock()
 		return nil, ErrFull
 	}
-	s.waiting, s.events, s.bytes = append(s.waiting, w), s.events+len(events), s.bytes+size
+	s.waiting, s.held, s.of[by] = append(s.waiting, w), all, mine
+	s.came += int64(w.size.bytes)
 	if !s.writing {
 		s.writing = true
 		go s.write()
@@ -117,7 +137,10 @@ func (s *Service) Accept(ctx context.Context, by string, events []Event) (added 
 	s.mu.Unlock()
 	select {
 	case <-w.done:
-		return w.added, w.err
+		if w.err == nil && w.added.Full {
+			w.err = ErrFull
+		}
+		return w.added.New, w.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx) // it may be kept all the same
 	}
@@ -128,34 +151,46 @@ func (s *Service) Accept(ctx context.Context, by string, events []Event) (added 
 func (s *Service) write() {
 	for {
 		s.mu.Lock()
-		calls := s.waiting
+		writes := s.waiting
 		s.waiting = nil
-		s.writing = len(calls) > 0
+		s.writing = len(writes) > 0
 		s.mu.Unlock()
-		if len(calls) == 0 {
+		if len(writes) == 0 {
 			return
 		}
-		var all []Event
-		for _, w := range calls {
-			all = append(all, w.events...)
+		calls := make([][]Event, len(writes))
+		for i, w := range writes {
+			calls[i] = w.events
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), writeTime)
-		added, err := s.cfg.Store.AddEvents(ctx, all, s.cfg.MaxPending)
+		added, err := s.cfg.Store.AddEvents(ctx, calls, s.cfg.MaxPending)
 		cancel()
-		size := 0
-		for _, e := range all {
-			size += len(e.Body)
-		}
 		s.mu.Lock()
-		s.events, s.bytes = s.events-len(all), s.bytes-size
+		for _, w := range writes {
+			s.held = s.held.minus(w.size)
+			if s.of[w.by] = s.of[w.by].minus(w.size); s.of[w.by] == (load{}) {
+				delete(s.of, w.by)
+			}
+		}
 		s.mu.Unlock()
-		for _, w := range calls {
+		for i, w := range writes {
 			if w.err = err; err == nil {
-				w.added, added = added[:len(w.events)], added[len(w.events):]
+				w.added = added[i]
 			}
 			close(w.done)
 		}
 	}
+}
+
+// sweepDue reports whether it is time to sweep, and takes note that it is done.
+func (s *Service) sweepDue(last time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if time.Since(last) <= sweepEvery && s.came < sweepBytes {
+		return false
+	}
+	s.came = 0
+	return true
 }
 
 // SetRoutes replaces an agent's own routes. They match its own containers
@@ -203,9 +238,9 @@ func (s *Service) Run(ctx context.Context) error {
 	var swept time.Time
 	for {
 		due := s.cfg.Store.EventsDue()
-		if time.Since(swept) > sweepEvery {
+		if s.sweepDue(swept) {
 			swept = time.Now()
-			if _, err := s.cfg.Store.SweepEvents(ctx, swept.Add(-s.cfg.KeepFor), MaxKept); err != nil && ctx.Err() == nil {
+			if _, err := s.cfg.Store.SweepEvents(ctx, swept.Add(-s.cfg.KeepFor), MaxKept, MaxKeptBytes); err != nil && ctx.Err() == nil {
 				s.cfg.Logger.WarnContext(ctx, "sweep events, will retry", "error", err)
 			}
 		}
@@ -278,16 +313,22 @@ func (r *round) act(ctx context.Context, e *Event) Settlement {
 		if !route.matches(e) {
 			continue
 		}
-		d, err := r.decide(ctx, e, route, done.Scans)
-		var refused *RefusedError
-		switch {
-		case errors.As(err, &refused):
-			d.State, d.Reason = Failed, refused.Reason
-		case err != nil:
-			r.s.cfg.Logger.WarnContext(ctx, "cannot act on an event, will retry", "event", e.ID, "route", route.Name, "error", err)
-			return Settlement{ID: e.ID, State: Pending, Reason: "is tried again: the hub couldn't ask for its scan; its log says why", RetryAt: time.Now().Add(retryAfter)}
+		requests, err := route.requests(e)
+		if err != nil {
+			done.Decisions = append(done.Decisions, Decision{Route: route.Name, State: Failed, Reason: err.Error()})
 		}
-		done.Decisions = append(done.Decisions, d)
+		for _, q := range requests {
+			d, err := r.decide(ctx, e, route, q, done.Scans)
+			var refused *RefusedError
+			switch {
+			case errors.As(err, &refused):
+				d.State, d.Reason = Failed, refused.Reason
+			case err != nil:
+				r.s.cfg.Logger.WarnContext(ctx, "cannot act on an event, will retry", "event", e.ID, "route", route.Name, "error", err)
+				return Settlement{ID: e.ID, State: Pending, Reason: "is tried again: the hub couldn't ask for its scan; its log says why", RetryAt: time.Now().Add(retryAfter)}
+			}
+			done.Decisions = append(done.Decisions, d)
+		}
 	}
 	done.State, done.Reason = sum(done.Decisions)
 	r.s.cfg.Logger.DebugContext(ctx, "event", "event", e.ID, "type", e.Type, "state", done.State, "reason", done.Reason)
@@ -313,16 +354,12 @@ func sum(list []Decision) (State, string) {
 	return Failed, ""
 }
 
-// decide asks for the scan of a route, unless there is one of its content.
-func (r *round) decide(ctx context.Context, e *Event, route Route, made map[string]string) (Decision, error) {
-	d := Decision{Route: route.Name}
-	q, err := route.request(e)
-	if err != nil {
-		return d, &RefusedError{err.Error()}
-	}
-	q.By, q.Key = "event:"+route.Name, hash(string(e.ID), route.Agent, route.Name)
-	if route.Agent != "" {
-		q.By = "agent:" + route.Agent + " route " + route.Name
+// decide asks for a scan of a route, unless there is one of its content.
+func (r *round) decide(ctx context.Context, e *Event, route Route, q Request, made map[string]string) (d Decision, err error) {
+	d.Route = route.Name
+	q.Key = hash(string(e.ID), route.Agent, route.Name)
+	if q.Scan.Profile != route.Scan.Profile {
+		q.Key = hash(q.Key, q.Scan.Profile)
 	}
 	content := ""
 	if e.Type != ScanScheduled && e.Data.ImageDigest != "" {
@@ -330,7 +367,7 @@ func (r *round) decide(ctx context.Context, e *Event, route Route, made map[stri
 		if err != nil {
 			return d, err
 		}
-		content = hash(q.Agent, q.Namespace, e.Data.ImageDigest, judged)
+		content = hash(q.Agent, q.Namespace, e.about(), e.Data.ImageDigest, judged)
 		valid, latest := true, r.made[content]
 		if latest == "" {
 			if valid, latest, err = r.s.cfg.Store.LastEventScan(ctx, content, r.now.Add(-r.s.cfg.DedupeFor)); err != nil {

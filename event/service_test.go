@@ -177,26 +177,99 @@ func TestService(t *testing.T) {
 	)
 	all := w.want(map[string]event.State{
 		"1": event.Scanned, "2": event.Duplicate, "3": event.Scanned, "4": event.Unrouted,
-		"5": event.Scanned, "6": event.Failed, "7": event.Scanned, "8": event.Invalid,
+		"5": event.Scanned, "6": event.Scanned, "7": event.Scanned, "8": event.Invalid,
 	})
 	if d := cmp.Diff([]string{
 		"edge/shop/web-1/app base", "edge/shop/web-1/app own", "edge/shop/web-2/app base",
-		"edge/shop/web-5/app mine", "edge/shop-eu/web-7/app base",
+		"edge/shop/web-5/app base", "edge/shop/web-5/app mine", "edge/shop/web-6/app base", "edge/shop-eu/web-7/app base",
 	}, w.targets()); d != "" {
 		t.Errorf("scans (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff([]event.Decision{{Route: "shop", State: event.Duplicate, Scan: "scan-1", Reason: "image and profile are those of scan scan-1"}}, all["2"].Decisions); d != "" {
 		t.Errorf("the duplicate (-want +got):\n%s", d)
 	}
-	for name, reason := range map[string]string{"4": "no route", "6": "route shop: there is no such profile", "8": "data.pod: is missing"} {
+	for name, reason := range map[string]string{"4": "no route", "8": "data.pod: is missing"} {
 		if got := all[name].Reason; !strings.HasPrefix(got, reason) {
 			t.Errorf("event %s: %q, want %q", name, got, reason)
 		}
+	}
+	if d := cmp.Diff([]event.Decision{{Route: "shop", State: event.Scanned, Scan: "scan-6"}, {Route: "shop", State: event.Failed, Reason: "there is no such profile"}}, all["6"].Decisions); d != "" {
+		t.Errorf("a pod whose own profile isn't there (-want +got):\n%s", d)
 	}
 	w.version = "2"
 	w.send(deploy("9", "shop", "web-9", "1"))
 	if all := w.settled(); all["9"].State != event.Scanned {
 		t.Errorf("with a new version of the profile: %+v", all["9"])
+	}
+}
+
+// What a pod's annotation asks for is the route's to grant; and only a scan that
+// the hub's own route chose is a standing one.
+func TestService_override(t *testing.T) {
+	for _, tc := range []struct {
+		route event.Route
+		data  string
+		want  []string
+	}{
+		{event.Route{}, `"annotations":{"scan-profile":"mine"}`, []string{"base standing", "mine"}},
+		{event.Route{Override: event.Add}, `"annotations":{"scan-profile":"base"}`, []string{"base standing"}},
+		{event.Route{Override: event.Replace}, `"annotations":{"scan-profile":"mine"}`, []string{"mine"}},
+		{event.Route{Override: event.Replace}, `"labels":{}`, []string{"base standing"}},
+		{event.Route{Override: event.Never}, `"annotations":{"scan-profile":"mine"}`, []string{"base standing"}},
+	} {
+		tc.route.Name, tc.route.Scan = "r", event.Scan{Profile: "base", Threshold: "strict"}
+		w := newWorld(t, event.Config{Routes: []event.Route{tc.route}, DedupeFor: time.Hour})
+		w.run()
+		w.send(deploy("1", "shop", "web-1", "1", tc.data))
+		w.settled()
+		var got []string
+		for _, r := range w.asked {
+			what := r.Scan.Profile
+			if r.Standing {
+				what += " standing"
+			}
+			got = append(got, what)
+			if r.Scan.Threshold != "strict" {
+				t.Errorf("%+v: %+v", tc.route, r)
+			}
+		}
+		if d := cmp.Diff(tc.want, got); d != "" {
+			t.Errorf("%q with %s (-want +got):\n%s", tc.route.Override, tc.data, d)
+		}
+	}
+}
+
+// Whoever may send events says of an image only what counts for himself: what an
+// agent sees is scanned all the same, each workload's by itself.
+func TestService_claims(t *testing.T) {
+	w := newWorld(t, event.Config{Routes: []event.Route{shop}, DedupeFor: time.Hour})
+	w.run()
+	sent := func(by, id, pod, workload string) event.State {
+		t.Helper()
+		events, err := event.Decode(event.Message{Body: []byte(deploy(id, "shop", pod, "1", `"workload":{"kind":"Deployment","name":"`+workload+`"}`))})
+		if err == nil {
+			_, err = w.Accept(t.Context(), by, events)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.settled()[id].State
+	}
+	for i, tc := range []struct {
+		by, pod, workload string
+		want              event.State
+	}{
+		{"token:mallory", "clean", "web", event.Scanned},
+		{"token:mallory", "other", "web", event.Duplicate},
+		{"token:ci", "web-1", "web", event.Scanned},
+		{"agent:edge", "web-1", "web", event.Scanned},
+		{"agent:edge", "web-2", "web", event.Duplicate},
+		{"agent:edge", "api-1", "api", event.Scanned},
+		{"agent:other", "web-1", "web", event.Scanned},
+	} {
+		if got := sent(tc.by, fmt.Sprint(i), tc.pod, tc.workload); got != tc.want {
+			t.Errorf("%+v: %s", tc, got)
+		}
 	}
 }
 
@@ -214,8 +287,8 @@ func TestService_debounces(t *testing.T) {
 		for i := range events {
 			events[i].ID, events[i].Since, events[i].Due = event.ID(fmt.Sprint("id-", i)), since, time.Now()
 		}
-		if _, err := w.store.AddEvents(t.Context(), events, 10); err != nil {
-			t.Fatal(err)
+		if added, err := w.store.AddEvents(t.Context(), [][]event.Event{events}, 10); err != nil || added[0].Full {
+			t.Fatal(added, err)
 		}
 	}
 	w := newWorld(t, event.Config{Routes: []event.Route{shop}, Debounce: time.Minute, DedupeFor: time.Hour})
@@ -403,6 +476,7 @@ func TestRoute_Validate(t *testing.T) {
 		"scan.priority": func(r *event.Route) { r.Scan.Priority = "urgent" },
 		"scan.timeout":  func(r *event.Route) { r.Scan.Timeout = -1 },
 		"match.labels":  func(r *event.Route) { r.Match.Labels = "=(" },
+		"override":      func(r *event.Route) { r.Override = "maybe" },
 		"match.types":   func(r *event.Route) { r.Match.Types = []string{""} },
 	} {
 		r := ok

@@ -10,9 +10,10 @@ import (
 // Store keeps events. Each method is one transaction and returns nil only once
 // its change is durable. Now is given by the caller.
 type Store interface {
-	// AddEvents keeps those that aren't there yet, and says which these are.
-	// It is ErrFull, and none is kept, where more than limit would be pending.
-	AddEvents(ctx context.Context, events []Event, limit int) (added []bool, err error)
+	// AddEvents keeps the events of calls that aren't there yet. At most limit are
+	// pending, and of each sender at most [Share] times as many as there is room
+	// for then; of a call for which there isn't, none is kept.
+	AddEvents(ctx context.Context, calls [][]Event, limit int) ([]Added, error)
 	// ClaimEvents gives up to limit pending events that are due, the one that
 	// waits longest first; nobody else is given them before until.
 	ClaimEvents(ctx context.Context, now, until time.Time, limit int) (Claimed, error)
@@ -26,9 +27,10 @@ type Store interface {
 	// Event returns ErrNotFound if there is none.
 	Event(ctx context.Context, id ID) (Event, error)
 	Events(ctx context.Context, f Filter) ([]Event, error)
-	// SweepEvents removes settled events that came before a time, and the
-	// oldest beyond keep; and what is known of contents scanned before.
-	SweepEvents(ctx context.Context, before time.Time, keep int) (int, error)
+	// SweepEvents removes settled events that came before a time, and the oldest
+	// beyond so many events, or so many bytes; and what is known of contents
+	// scanned before.
+	SweepEvents(ctx context.Context, before time.Time, keep int, bytes int64) (int, error)
 
 	// SetEventRoutes replaces the routes of an agent's own.
 	SetEventRoutes(ctx context.Context, agent string, routes []Route) error
@@ -37,6 +39,18 @@ type Store interface {
 
 	// EventsDue returns a channel that is closed when events are added.
 	EventsDue() <-chan struct{}
+}
+
+// Share is how many events of one sender may wait for each one that there is room
+// for. So one alone has four fifths of the room, and nobody can take it all: for
+// others there is always some left.
+const Share = 4
+
+// Added is what became of a call: Full if there was no room for it, and otherwise
+// which of its events are New.
+type Added struct {
+	New  []bool
+	Full bool
 }
 
 // Claimed is what ClaimEvents brought. NextAt is when the next event is due

@@ -202,7 +202,7 @@ func (p policies) SetPolicies(ctx context.Context, agent fleet.AgentName, own ev
 			Selector: &selector, CreatedBy: "agent:" + string(agent),
 			Request: scan.Request{
 				Profile: c.Scan.Profile, Threshold: c.Scan.Threshold, Inputs: inputs, Method: scan.Method(c.Scan.Method),
-				Priority: scan.Priority(c.Scan.Priority), Timeout: time.Duration(c.Scan.Timeout) * time.Second,
+				Priority: scan.Priority(c.Scan.Priority), Timeout: time.Duration(c.Scan.Timeout) * time.Second, Actions: c.Scan.Actions,
 			},
 		}
 	}
@@ -241,6 +241,7 @@ func (s eventScanner) Scan(ctx context.Context, r event.Request) (string, error)
 		},
 		Profile: r.Scan.Profile, Threshold: r.Scan.Threshold, Inputs: inputs, Priority: scan.Priority(r.Scan.Priority),
 		Timeout: time.Duration(r.Scan.Timeout) * time.Second, Method: scan.Method(r.Scan.Method), RequestedBy: r.By,
+		Standing: r.Standing, Actions: r.Scan.Actions,
 		Key: scan.Key{Caller: "events", Name: r.Key, Digest: r.Key},
 	})
 	return string(made.ID), refused(err)

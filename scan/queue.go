@@ -29,6 +29,9 @@ type Store interface {
 	// ScanByKey returns the scan that was created with k; ErrNotFound if
 	// there is none, ErrKeyUsed if it was for another request.
 	ScanByKey(ctx context.Context, k Key, now time.Time) (Scan, error)
+	// OpenByKey lists the scans that aren't finished of those that a caller
+	// has keys for, by id, after one.
+	OpenByKey(ctx context.Context, caller string, after ID, limit int) ([]Keyed, error)
 	// Scan returns ErrNotFound if there is none.
 	Scan(ctx context.Context, id ID) (Scan, error)
 	Scans(ctx context.Context, f Filter) ([]Scan, error)
@@ -523,13 +526,19 @@ func (q *Queue) leaseNow(ctx context.Context, t Taker) (*Job, error) {
 
 // apart calls f in a goroutine of its own. To ask the database takes much of a
 // stack, and each agent has a lease that holds its stack until there is work.
+// What f panics with the caller does, whose request is all that ends of it.
 func apart(f func()) {
+	var panicked any
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer func() { panicked = recover() }()
 		f()
 	}()
 	<-done
+	if panicked != nil {
+		panic(panicked)
+	}
 }
 
 func (q *Queue) job(s Scan) *Job {

@@ -34,6 +34,38 @@ func (q *Queue) Ask(ctx context.Context, peer fleet.Peer, r Request) (Scan, erro
 	return q.Create(ctx, r)
 }
 
+// Keyed is a scan by the name that its caller gave the request for it.
+type Keyed struct {
+	ID  ID
+	Key string
+}
+
+// OpenPage is how many scans Open lists at most.
+const OpenPage = 1000
+
+// Open lists the scans that were asked for in the peer's cluster by Ask and that
+// aren't finished, by id, after one. Fewer than OpenPage are the last.
+func (q *Queue) Open(ctx context.Context, peer fleet.Peer, after ID) ([]Keyed, error) {
+	list, err := q.cfg.Store.OpenByKey(ctx, byAgent+string(peer.Agent), after, OpenPage)
+	if err != nil {
+		return nil, fmt.Errorf("list what agent %s asked for: %w", peer.Agent, err)
+	}
+	return list, nil
+}
+
+// Withdraw cancels a scan that was asked for in the peer's cluster, since nobody
+// there wants it any more.
+func (q *Queue) Withdraw(ctx context.Context, peer fleet.Peer, id ID) error {
+	s, err := q.Asked(ctx, peer, id)
+	if err == nil && !strings.HasPrefix(s.Request.RequestedBy, byAgent+string(peer.Agent)+" ") {
+		err = fmt.Errorf("scan %s: %w", id, ErrNotFound)
+	}
+	if err == nil {
+		_, err = q.Cancel(ctx, id, "the deletion of its object in the cluster")
+	}
+	return err
+}
+
 // byAgent begins RequestedBy of what is asked for in an agent's cluster.
 const byAgent = "agent:"
 

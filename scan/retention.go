@@ -39,7 +39,9 @@ func (r Retention) Validate() error {
 
 // RetentionStore forgets scans.
 type RetentionStore interface {
-	// OldScans lists finished scans that r doesn't keep, at most limit.
+	// OldScans lists finished scans that r doesn't keep, at most limit. One whose
+	// request may be repeated, since its Key is younger than KeyLife, only goes
+	// by its age: the same request would be another scan.
 	OldScans(ctx context.Context, r Retention, now time.Time, limit int) ([]ID, error)
 	// RemoveScans forgets those of the scans that are finished, with the
 	// batches that they were the last of. Their results go with the next sweep
@@ -68,7 +70,7 @@ func (r Retention) Apply(ctx context.Context, s RetentionStore, now time.Time) (
 			}
 			removed += len(part)
 		}
-		if len(old) < oldScans {
+		if len(old) == 0 {
 			return removed, nil
 		}
 	}

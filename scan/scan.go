@@ -177,6 +177,12 @@ type Request struct {
 	Priority Priority
 	// Method is the way into a container; empty is auto.
 	Method Method
+	// Standing says that a rule asks for it that the hub's owner has made, a route
+	// or schedule or policy, and that nobody else chose by what.
+	Standing bool
+	// Actions are what a policy of the agent's cluster wants its outcome told to
+	// besides the hub's sinks; see Config.MoreSinks.
+	Actions []string
 	// Spread may put off its beginning; it isn't kept.
 	Spread Spread
 	// Key makes the request one that may be repeated; the zero value doesn't.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,38 +21,73 @@ const topicEvents = "events"
 func (s *Store) EventsDue() <-chan struct{} { return s.wait(topicEvents) }
 
 // AddEvents implements event.Store.
-func (s *Store) AddEvents(ctx context.Context, events []event.Event, limit int) ([]bool, error) {
-	var added []bool
+func (s *Store) AddEvents(ctx context.Context, calls [][]event.Event, limit int) ([]event.Added, error) {
+	var out []event.Added
 	err := s.update(ctx, func(tx *Tx) error {
-		added = make([]bool, len(events))
-		pending := 0
-		for i, e := range events {
-			n, err := insertEvent(ctx, tx, e)
-			if err != nil {
-				return err
-			}
-			if added[i] = n > 0; added[i] && e.State == event.Pending {
-				pending++
-			}
-		}
-		if pending == 0 {
-			return nil
-		}
-		tx.Notify(topicEvents)
-		var all int
-		err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM events WHERE state = 'pending' LIMIT ?) AS pending`, limit+1).Scan(&all)
-		if err == nil && all > limit {
-			err = event.ErrFull
+		out = make([]event.Added, len(calls))
+		all, err := pendingEvents(ctx, tx, limit+1, "")
+		of := map[string]int{}
+		for i := 0; i < len(calls) && err == nil; i++ {
+			out[i], err = addCall(ctx, tx, calls[i], limit, &all, of)
 		}
 		return err
 	})
-	if errors.Is(err, event.ErrFull) {
-		return nil, err
-	}
 	if err != nil {
 		return nil, fmt.Errorf("add events: %w", err)
 	}
-	return added, nil
+	return out, nil
+}
+
+// addCall keeps the events of one call, or none. All are pending, and of whom is
+// in of as far as it was asked.
+func addCall(ctx context.Context, tx *Tx, events []event.Event, limit int, all *int, of map[string]int) (event.Added, error) {
+	added := event.Added{New: make([]bool, len(events))}
+	var pending []any
+	by := ""
+	for i, e := range events {
+		n, err := insertEvent(ctx, tx, e)
+		if err != nil {
+			return added, err
+		}
+		if added.New[i] = n > 0; added.New[i] && e.State == event.Pending {
+			pending, by = append(pending, e.ID), e.By
+		}
+	}
+	if len(pending) == 0 {
+		return added, nil
+	}
+	mine, known := of[by]
+	if !known {
+		var err error
+		if mine, err = pendingEvents(ctx, tx, limit+1, by); err != nil {
+			return added, err
+		}
+		mine -= len(pending) // they are there already
+	}
+	of[by] = mine
+	if mine+len(pending) <= event.Share*(limit-*all-len(pending)) {
+		*all, of[by] = *all+len(pending), mine+len(pending)
+		tx.Notify(topicEvents)
+		return added, nil
+	}
+	// Of the call's events only these are new and its own; an invalid one may stay.
+	for part := range slices.Chunk(pending, 500) {
+		if _, err := tx.Exec(ctx, `DELETE FROM events WHERE id IN (`+strings.TrimSuffix(strings.Repeat("?, ", len(part)), ", ")+`)`, part...); err != nil {
+			return added, err
+		}
+	}
+	return event.Added{Full: true}, nil
+}
+
+// pendingEvents counts those that wait, of a sender unless it is empty, up to a
+// number.
+func pendingEvents(ctx context.Context, tx *Tx, most int, by string) (n int, err error) {
+	where, args := ``, []any{}
+	if by != "" {
+		where, args = ` AND received_by = ?`, []any{by}
+	}
+	err = tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM events WHERE state = 'pending'`+where+` LIMIT ?) AS pending`, append(args, most)...).Scan(&n)
+	return n, err
 }
 
 func insertEvent(ctx context.Context, tx *Tx, e event.Event) (int64, error) {
@@ -61,11 +97,11 @@ func insertEvent(ctx context.Context, tx *Tx, e event.Event) (int64, error) {
 	}
 	return affected(tx.Exec(ctx, `
 		INSERT INTO events (id, source, name, type, subject, at, agent, namespace, data, body, topic,
-			received, received_by, state, reason, since, due)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			received, received_by, state, reason, since, due, bytes)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (source, name) DO NOTHING`,
 		e.ID, e.Source, e.Name, e.Type, e.Subject, micros(e.Time), e.Data.Agent, e.Data.Namespace, string(data), string(e.Body), e.Topic(),
-		micros(e.Received), e.By, e.State, e.Reason, micros(e.Since), micros(e.Due)))
+		micros(e.Received), e.By, e.State, e.Reason, micros(e.Since), micros(e.Due), len(e.Body)))
 }
 
 const eventColumns = `id, source, name, type, subject, at, data, body, received, received_by, state, reason, decisions, since, due`
@@ -272,12 +308,14 @@ func (s *Store) Events(ctx context.Context, f event.Filter) (out []event.Event, 
 }
 
 // SweepEvents implements event.Store.
-func (s *Store) SweepEvents(ctx context.Context, before time.Time, keep int) (int, error) {
+func (s *Store) SweepEvents(ctx context.Context, before time.Time, keep int, bytes int64) (int, error) {
 	var n int64
 	err := s.update(ctx, func(tx *Tx) (err error) {
 		n, err = affected(tx.Exec(ctx, `
 			DELETE FROM events WHERE state <> 'pending' AND (received < ? OR id <= (
-				SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?))`, micros(before), keep))
+				SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?) OR id <= (
+				SELECT MAX(id) FROM (SELECT id, SUM(bytes) OVER (ORDER BY id DESC) AS total FROM events) AS sizes WHERE total > ?))`,
+			micros(before), keep, bytes))
 		if err == nil {
 			_, err = tx.Exec(ctx, `DELETE FROM event_scans WHERE at < ?`, micros(before))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"reeve.dev/reeve/alert"
@@ -72,7 +73,8 @@ func (s *Store) OldScans(ctx context.Context, r scan.Retention, now time.Time, l
 		if r.Total > 0 && len(out) < limit {
 			if err := find(tx, `
 				SELECT id FROM scans WHERE `+finalScans+` AND id <= (SELECT id FROM scans ORDER BY id DESC LIMIT 1 OFFSET ?)
-				ORDER BY id`, r.Total); err != nil {
+				AND NOT EXISTS (SELECT 1 FROM scan_keys k WHERE k.scan IN (scans.id, scans.batch) AND k.created > ?)
+				ORDER BY id`, r.Total, micros(now.Add(-scan.KeyLife))); err != nil {
 				return err
 			}
 		}
@@ -83,11 +85,13 @@ func (s *Store) OldScans(ctx context.Context, r scan.Retention, now time.Time, l
 						PARTITION BY agent, namespace, pod, container, uri, profile, threshold, CASE WHEN status = 'completed' THEN 1 ELSE 0 END
 						ORDER BY id DESC) AS n
 					FROM scans WHERE selector = '' AND `+finalScans+`) AS ranked
-				WHERE n > ?`, r.PerTarget)
+				WHERE n > ? AND NOT EXISTS (SELECT 1 FROM scan_keys k WHERE k.scan = ranked.id AND k.created > ?)`,
+				r.PerTarget, micros(now.Add(-scan.KeyLife)))
 		}
 		return nil
 	})
-	return out, err
+	slices.Sort(out)
+	return slices.Compact(out), err
 }
 
 // RemoveScans implements scan.RetentionStore.

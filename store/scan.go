@@ -131,12 +131,12 @@ func insertScan(ctx context.Context, tx *Tx, c scan.Scan) error {
 	_, err = tx.Exec(ctx, `
 		INSERT INTO scans (id, status, agent, kind, namespace, pod, container, uri,
 			profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout,
-			requested_by, callback, callback_secret, created, expires, total, batch, selector, class, turn, method, not_before)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			requested_by, callback, callback_secret, created, expires, total, batch, selector, class, turn, method, not_before, standing, actions)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		c.ID, c.Status, t.Agent, kind, t.Namespace, t.Pod, t.Container, t.URI,
 		r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, c.ThresholdDigest, string(inputs), r.Timeout.Microseconds(),
 		r.RequestedBy, string(callback), string(secret), micros(c.Created), micros(c.Expires), c.Progress.Total,
-		c.Batch, string(selector), classes[r.Priority], turn, r.Method, micros(c.NotBefore))
+		c.Batch, string(selector), classes[r.Priority], turn, r.Method, micros(c.NotBefore), bit(r.Standing), strings.Join(r.Actions, "\n"))
 	changed(tx, c)
 	return err
 }
@@ -172,6 +172,28 @@ func (s *Store) ScanByKey(ctx context.Context, k scan.Key, now time.Time) (c sca
 	return c, err
 }
 
+// OpenByKey implements scan.Store.
+func (s *Store) OpenByKey(ctx context.Context, caller string, after scan.ID, limit int) (out []scan.Keyed, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT k.scan, k.name FROM scan_keys k JOIN scans s ON s.id = k.scan
+			WHERE k.caller = ? AND k.scan > ? AND s.status IN ('queued', 'running') ORDER BY k.scan LIMIT ?`, caller, after, limit)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var k scan.Keyed
+			if err := rows.Scan(&k.ID, &k.Key); err != nil {
+				return err
+			}
+			out = append(out, k)
+		}
+		return rows.Err()
+	})
+	return out, err
+}
+
 // byKey is what the request that k names led to.
 func byKey(ctx context.Context, tx *Tx, k scan.Key, now time.Time) (id string, err error) {
 	var digest string
@@ -189,12 +211,12 @@ func byKey(ctx context.Context, tx *Tx, k scan.Key, now time.Time) (id string, e
 const scanColumns = `id, status, outcome, reason, agent, namespace, pod, container, uri,
 	profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout, requested_by, callback, callback_secret,
 	created, started, finished, expires, attempt, lease_instance, lease_expires, done, total, control,
-	passed, failed, skipped, errors, compliance, findings, result_digest, result_size, batch, selector, class, not_before, method, entry_method, entry_reason`
+	passed, failed, skipped, errors, compliance, findings, result_digest, result_size, batch, selector, class, not_before, method, entry_method, entry_reason, standing, actions`
 
 func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	var (
-		inputs, callback, secret, findings, selector               string
-		timeout, created, started, finished, expires, leased, next int64
+		inputs, callback, secret, findings, selector, actions                string
+		timeout, created, started, finished, expires, leased, next, standing int64
 		class                                                      int
 	)
 	r, t, n := &c.Request, &c.Request.Target, &c.Counts
@@ -202,7 +224,7 @@ func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 		&r.Profile, &c.ProfileVersion, &c.ProfileDigest, &r.Threshold, &c.ThresholdDigest, &inputs, &timeout, &r.RequestedBy, &callback, &secret,
 		&created, &started, &finished, &expires, &c.Attempt, &c.Lease.Instance, &leased, &c.Progress.Done, &c.Progress.Total, &c.Progress.Control,
 		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &c.Compliance, &findings, &c.ResultDigest, &c.ResultSize,
-		&c.Batch, &selector, &class, &next, &r.Method, &c.Entry.Method, &c.Entry.Reason)
+		&c.Batch, &selector, &class, &next, &r.Method, &c.Entry.Method, &c.Entry.Reason, &standing, &actions)
 	if err != nil {
 		return c, err
 	}
@@ -215,6 +237,9 @@ func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 		}
 	}
 	c.NotBefore = fromMicros(next)
+	if r.Standing = standing != 0; actions != "" {
+		r.Actions = strings.Split(actions, "\n")
+	}
 	r.Timeout = time.Duration(timeout) * time.Microsecond
 	c.Created, c.Started, c.Finished = fromMicros(created), fromMicros(started), fromMicros(finished)
 	c.Expires, c.Lease.Expires = fromMicros(expires), fromMicros(leased)

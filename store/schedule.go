@@ -30,13 +30,14 @@ type scheduledRequest struct {
 	Timeout   int64             `json:"timeout"` // microseconds
 	Priority  scan.Priority     `json:"priority,omitempty"`
 	Method    scan.Method       `json:"method,omitempty"`
+	Actions   []string          `json:"actions,omitempty"`
 	By        string            `json:"by"`
 }
 
 func storedRequest(c scan.Schedule) (string, error) {
 	r := scheduledRequest{
 		Selector: c.Selector, Agents: c.Agents, Profile: c.Request.Profile, Threshold: c.Request.Threshold,
-		Timeout: c.Request.Timeout.Microseconds(), Priority: c.Request.Priority, Method: c.Request.Method, By: c.Request.RequestedBy,
+		Timeout: c.Request.Timeout.Microseconds(), Priority: c.Request.Priority, Method: c.Request.Method, Actions: c.Request.Actions, By: c.Request.RequestedBy,
 	}
 	if c.Selector == nil {
 		r.Target = &c.Request.Target
@@ -69,7 +70,7 @@ func scanSchedule(row interface{ Scan(...any) error }) (c scan.Schedule, err err
 	c.Selector, c.Agents = r.Selector, r.Agents
 	c.Request = scan.Request{
 		Profile: r.Profile, Threshold: r.Threshold, Timeout: time.Duration(r.Timeout) * time.Microsecond,
-		Priority: r.Priority, Method: r.Method, RequestedBy: r.By,
+		Priority: r.Priority, Method: r.Method, Actions: r.Actions, RequestedBy: r.By,
 	}
 	if r.Target != nil {
 		c.Request.Target = *r.Target

@@ -35,6 +35,10 @@ type Hub interface {
 	Ask(ctx context.Context, r Request) (State, error)
 	// State is how a scan stands.
 	State(ctx context.Context, id string) (State, error)
+	// Open lists the scans that Ask asked for and that aren't over, as their
+	// ids by the keys, and Withdraw ends one.
+	Open(ctx context.Context) (map[string]string, error)
+	Withdraw(ctx context.Context, id string) error
 	// SendProfile has the hub keep a profile, and answers its name there.
 	SendProfile(ctx context.Context, archive io.Reader) (ref string, err error)
 	// SetPolicies replaces all policies of this cluster, and answers what is
@@ -75,7 +79,7 @@ type Config struct {
 	Hub Hub
 	// Refused tells errors of the Hub that trying again won't heal.
 	Refused func(error) bool
-	// Gone tells that the hub doesn't know a scan.
+	// Gone tells that the hub doesn't know a scan, or that it is over.
 	Gone func(error) bool
 	// MaxPolicies is how many the hub takes of a cluster, and MaxBytes how much
 	// they may be in all; it gets the oldest.
@@ -88,7 +92,7 @@ type Config struct {
 const (
 	// resync is how often each object is looked at without a change of its own.
 	resync = 10 * time.Minute
-	// settle is how long changes of policies are gathered.
+	// settle is how long changes of policies, and deletions, are gathered.
 	settle = 500 * time.Millisecond
 	// minLook and maxLook are how often a scan is asked after, by its age: ten
 	// thousand that wait would keep the hub busy otherwise.
@@ -129,6 +133,7 @@ func New(config *rest.Config, cfg Config) (*Controller, error) {
 func (c *Controller) Run(ctx context.Context) error {
 	scans := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry))
 	policies := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry))
+	gone := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](minRetry, maxRetry))
 	watchScans, err := c.watch("scans", &Scan{}, func(key string) { scans.Add(key) })
 	if err != nil {
 		return err
@@ -144,6 +149,9 @@ func (c *Controller) Run(ctx context.Context) error {
 		wg.Go(func() {
 			work(ctx, scans, c.cfg.Logger, func(key string) (time.Duration, error) {
 				obj, there, err := watchScans.GetStore().GetByKey(key)
+				if err == nil && !there {
+					gone.AddAfter("all", settle)
+				}
 				if err != nil || !there {
 					return 0, err
 				}
@@ -163,8 +171,23 @@ func (c *Controller) Run(ctx context.Context) error {
 			return 0, c.syncPolicies(ctx, all)
 		})
 	})
+	wg.Go(func() {
+		if cache.WaitForCacheSync(ctx.Done(), watchScans.HasSynced) {
+			gone.Add("all") // those that went while nobody watched
+		}
+		work(ctx, gone, c.cfg.Logger, func(string) (time.Duration, error) {
+			return resync, c.withdraw(ctx, func() map[string]bool {
+				there := map[string]bool{}
+				for _, obj := range watchScans.GetStore().List() {
+					there[string(obj.(*Scan).UID)] = true
+				}
+				return there
+			})
+		})
+	})
 	<-ctx.Done()
 	scans.ShutDown()
+	gone.ShutDown()
 	policies.ShutDown()
 	wg.Wait()
 	return context.Cause(ctx)
@@ -225,6 +248,28 @@ func (c *Controller) syncScan(ctx context.Context, s *Scan) (time.Duration, erro
 		return 0, err
 	}
 	return min(max(time.Since(s.CreationTimestamp.Time)/20, minLook), maxLook), nil
+}
+
+// withdraw ends the scans whose objects aren't there any more. objects tells those
+// that are, by their UIDs; it is asked last, since what has a scan was there before.
+func (c *Controller) withdraw(ctx context.Context, objects func() map[string]bool) error {
+	open, err := c.cfg.Hub.Open(ctx)
+	if err != nil {
+		return err
+	}
+	there := objects()
+	var errs []error
+	for key, id := range open {
+		if there[key] {
+			continue
+		}
+		if err := c.cfg.Hub.Withdraw(ctx, id); err != nil && !c.cfg.Gone(err) {
+			errs = append(errs, err)
+			continue
+		}
+		c.cfg.Logger.InfoContext(ctx, "scan withdrawn: its object was deleted", "scan", id)
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Controller) state(ctx context.Context, s *Scan) (State, error) {

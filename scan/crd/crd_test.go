@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -191,5 +194,46 @@ func TestRoom(t *testing.T) {
 		if err := r.take(of(tt.size)); (err == nil) != tt.taken {
 			t.Errorf("policy %d: %v", i, err)
 		}
+	}
+}
+
+// hubFunc is a hub that knows of some scans.
+type hubFunc struct {
+	Hub
+	open      func() (map[string]string, error)
+	withdrawn []string
+}
+
+func (h *hubFunc) Open(context.Context) (map[string]string, error) { return h.open() }
+
+func (h *hubFunc) Withdraw(_ context.Context, id string) error {
+	h.withdrawn = append(h.withdrawn, id)
+	if id == "over" {
+		return errGone
+	}
+	return nil
+}
+
+var errGone = errors.New("gone")
+
+// TestController_withdraw: a scan ends whose object is gone, and only such a one:
+// also not one whose object came while the hub was asked.
+func TestController_withdraw(t *testing.T) {
+	there := map[string]bool{"old": true}
+	hub := &hubFunc{open: func() (map[string]string, error) {
+		there["new"] = true
+		return map[string]string{"old": "1", "new": "2", "deleted": "3", "finished": "over"}, nil
+	}}
+	c := &Controller{cfg: Config{Hub: hub, Gone: func(err error) bool { return errors.Is(err, errGone) }, Logger: slog.New(slog.DiscardHandler)}}
+	if err := c.withdraw(t.Context(), func() map[string]bool { return there }); err != nil {
+		t.Error(err)
+	}
+	slices.Sort(hub.withdrawn)
+	if d := cmp.Diff([]string{"3", "over"}, hub.withdrawn); d != "" {
+		t.Errorf("withdrawn (-want +got):\n%s", d)
+	}
+	hub.open = func() (map[string]string, error) { return nil, errors.New("the hub is away") }
+	if err := c.withdraw(t.Context(), func() map[string]bool { return nil }); err == nil {
+		t.Error("no error of a hub that is away")
 	}
 }

@@ -110,6 +110,10 @@ type ScanPolicySpec struct {
 	TimeZone      string `json:"timeZone,omitempty"`
 	JitterSeconds int    `json:"jitterSeconds,omitempty"`
 	Suspend       bool   `json:"suspend,omitempty"`
+	// Actions are what the outcomes lead to besides the hub's own sinks, as the
+	// hub's policies have them: KIND or KIND/NAME, such as log, webhook/ci or
+	// fix/HOOK, a hook of the agent's.
+	Actions []string `json:"actions,omitempty"`
 }
 
 // ScanPolicyStatus says whether the hub has taken the policy.

@@ -27,6 +27,8 @@ type Queue interface {
 	Profile(ctx context.Context, peer fleet.Peer, digest string) (io.ReadCloser, error)
 	Ask(ctx context.Context, peer fleet.Peer, r scan.Request) (scan.Scan, error)
 	Asked(ctx context.Context, peer fleet.Peer, id scan.ID) (scan.Scan, error)
+	Open(ctx context.Context, peer fleet.Peer, after scan.ID) ([]scan.Keyed, error)
+	Withdraw(ctx context.Context, peer fleet.Peer, id scan.ID) error
 	TakeProfile(ctx context.Context, peer fleet.Peer, archive io.Reader) (ref string, err error)
 }
 
@@ -42,7 +44,9 @@ func Handler(q Queue, logger *slog.Logger) http.Handler {
 	mux.HandleFunc("POST /v1/scans/{id}/targets", h.serve(h.targets))
 	mux.HandleFunc("GET /v1/profiles/{digest}", h.serve(h.profile))
 	mux.HandleFunc("POST /v1/scans", h.serve(h.ask))
+	mux.HandleFunc("GET /v1/scans", h.serve(h.open))
 	mux.HandleFunc("GET /v1/scans/{id}", h.serve(h.asked))
+	mux.HandleFunc("POST /v1/scans/{id}/withdraw", h.serve(h.withdraw))
 	mux.HandleFunc("POST /v1/profiles", h.serve(h.takeProfile))
 	return mux
 }

@@ -14,6 +14,8 @@
 //
 //	POST /v1/scans                 {key, target, profile, …}  → 200 scan
 //	GET  /v1/scans/{id}                                       → 200 scan
+//	GET  /v1/scans?after=ID                                   → 200 [{id, key}], those that aren't finished
+//	POST /v1/scans/{id}/withdraw                              → 204
 //	POST /v1/profiles              archive                    → 200 {ref}
 //
 // A refusal is {code, error}; the codes are not-found (404), finished and

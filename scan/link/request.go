@@ -74,6 +74,36 @@ func (h *handler) asked(w http.ResponseWriter, r *http.Request, peer fleet.Peer)
 	return h.tellAsked(w, s, err)
 }
 
+type openMessage struct {
+	ID  scan.ID `json:"id"`
+	Key string  `json:"key"`
+}
+
+func (h *handler) open(w http.ResponseWriter, r *http.Request, peer fleet.Peer) error {
+	list, err := h.q.Open(r.Context(), peer, scan.ID(r.URL.Query().Get("after")))
+	if err != nil {
+		return err
+	}
+	out := make([]openMessage, len(list))
+	for i, k := range list {
+		out[i] = openMessage(k)
+	}
+	reply(w, http.StatusOK, out)
+	return nil
+}
+
+func (h *handler) withdraw(w http.ResponseWriter, r *http.Request, peer fleet.Peer) error {
+	id, err := scan.ParseID(r.PathValue("id"))
+	if err != nil {
+		return badRequest{err}
+	}
+	if err := h.q.Withdraw(r.Context(), peer, id); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func (h *handler) tellAsked(w http.ResponseWriter, s scan.Scan, err error) error {
 	if err != nil {
 		return err
@@ -121,6 +151,53 @@ func (c *Client) Asked(ctx context.Context, id scan.ID) (Asked, error) {
 	}
 	resp, err := c.do(req)
 	return decodeAsked(resp, err)
+}
+
+// Open lists all scans of the agent's asking that aren't finished, with the keys
+// that it gave them.
+func (c *Client) Open(ctx context.Context) (all []scan.Keyed, err error) {
+	for {
+		after := ""
+		if len(all) > 0 {
+			after = string(all[len(all)-1].ID)
+		}
+		page, err := c.open(ctx, after)
+		if err != nil {
+			return nil, fmt.Errorf("list the scans that were asked for: %w", err)
+		}
+		for _, m := range page {
+			all = append(all, scan.Keyed(m))
+		}
+		if len(page) < scan.OpenPage {
+			return all, nil
+		}
+	}
+}
+
+func (c *Client) open(ctx context.Context, after string) (page []openMessage, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, BaseURL+"/v1/scans?after="+url.QueryEscape(after), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxMessage)).Decode(&page); err != nil {
+		return nil, fmt.Errorf("the hub's answer is malformed: %w", err)
+	}
+	return page, nil
+}
+
+// Withdraw cancels a scan of the agent's asking.
+func (c *Client) Withdraw(ctx context.Context, id scan.ID) error {
+	if err := c.tell(ctx, "/v1/scans/"+url.PathEscape(string(id))+"/withdraw", struct{}{}); err != nil {
+		return fmt.Errorf("withdraw scan %s: %w", id, err)
+	}
+	return nil
 }
 
 func decodeAsked(resp *http.Response, err error) (a Asked, _ error) {

@@ -16,6 +16,50 @@ import (
 	"reeve.dev/reeve/scan/link"
 )
 
+// TestWithdraw: an agent ends what it asked for itself, and nothing else.
+func TestWithdraw(t *testing.T) {
+	h := newHub(t)
+	if err := h.store.SaveAgent(t.Context(), fleet.Registration{Agent: "edge", Instance: "i1", ScanTargets: []string{"k8s-container"}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	c := link.NewClient(h.transport(t))
+	request := scan.Request{
+		Target: scan.Target{Agent: "edge", Namespace: "shop", Pod: "web", Container: "app"}, Profile: "base",
+		RequestedBy: "scans.reeve.dev of shop", Key: scan.Key{Name: "uid", Digest: "d"},
+	}
+	asked, err := c.Ask(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.RequestedBy, request.Key = "token:ci", scan.Key{Caller: "token:ci", Name: "mine"}
+	others, err := h.Create(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, err := c.Open(t.Context())
+	if d := cmp.Diff([]scan.Keyed{{ID: asked.ID, Key: "uid"}}, open); d != "" || err != nil {
+		t.Errorf("open %v (-want +got):\n%s", err, d)
+	}
+	if err := c.Withdraw(t.Context(), others.ID); !errors.Is(err, scan.ErrNotFound) {
+		t.Errorf("another's scan: %v", err)
+	}
+	if err := c.Withdraw(t.Context(), asked.ID); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := c.Asked(t.Context(), asked.ID); err != nil || now.Status != scan.Cancelled || !strings.Contains(now.Reason, "deletion of its object") {
+		t.Errorf("%+v, %v", now, err)
+	}
+	if err := c.Withdraw(t.Context(), asked.ID); !errors.Is(err, scan.ErrFinished) {
+		t.Errorf("again: %v", err)
+	}
+	if open, err = c.Open(t.Context()); len(open) != 0 || err != nil {
+		t.Errorf("open %v, %v", open, err)
+	}
+	if s, err := h.Get(t.Context(), others.ID); err != nil || s.Status != scan.Queued {
+		t.Errorf("another's scan %s, %v", s.Status, err)
+	}
+}
+
 // TestAsk: what is asked for in an agent's cluster is a scan there and nowhere
 // else, once.
 func TestAsk(t *testing.T) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -38,8 +39,8 @@ func newEvent(name string, at time.Time) event.Event {
 
 func addEvents(t *testing.T, s *store.Store, events ...event.Event) {
 	t.Helper()
-	if _, err := s.AddEvents(t.Context(), events, 1000); err != nil {
-		t.Fatal(err)
+	if added, err := s.AddEvents(t.Context(), [][]event.Event{events}, 1000); err != nil || added[0].Full {
+		t.Fatal(added, err)
 	}
 }
 
@@ -65,8 +66,8 @@ func keepsEventsOnce(t *testing.T, s *store.Store) {
 	again.ID, again.By = event.ID(scan.NewID()), "somebody else"
 	other := newEvent("2", epoch)
 	other.State, other.Reason = event.Invalid, "data.pod: is missing"
-	added, err := s.AddEvents(t.Context(), []event.Event{again, other}, 1000)
-	if d := cmp.Diff([]bool{false, true}, added); d != "" || err != nil {
+	added, err := s.AddEvents(t.Context(), [][]event.Event{{again, other}}, 1000)
+	if d := cmp.Diff([]event.Added{{New: []bool{false, true}}}, added); d != "" || err != nil {
 		t.Errorf("added %v (-want +got):\n%s", err, d)
 	}
 	got, err := s.Event(t.Context(), e.ID)
@@ -81,21 +82,35 @@ func keepsEventsOnce(t *testing.T, s *store.Store) {
 }
 
 func limitsEvents(t *testing.T, s *store.Store) {
-	var many []event.Event
-	for i := range 5 {
-		many = append(many, newEvent(fmt.Sprint(i), epoch))
+	of := func(by string, n int) (events []event.Event) {
+		for i := range n {
+			e := newEvent(by+fmt.Sprint(i), epoch)
+			e.By = by
+			events = append(events, e)
+		}
+		return events
 	}
-	_, err := s.AddEvents(t.Context(), many, 4)
-	wantErr(t, "five of four", err, event.ErrFull)
+	full := func(name string, want []bool, calls ...[]event.Event) {
+		t.Helper()
+		added, err := s.AddEvents(t.Context(), calls, 50)
+		var got []bool
+		for _, a := range added {
+			got = append(got, a.Full)
+		}
+		if d := cmp.Diff(want, got); d != "" || err != nil {
+			t.Errorf("%s: %v (-want +got):\n%s", name, err, d)
+		}
+	}
+	full("four fifths are one sender's", []bool{true}, of("a", 41))
 	if list, err := s.Events(t.Context(), event.Filter{}); len(list) != 0 || err != nil {
 		t.Errorf("%d were kept, %v", len(list), err)
 	}
-	_, err = s.AddEvents(t.Context(), many[:4], 4)
-	wantErr(t, "four of four", err, nil)
-	bad := many[4]
+	// Of 50: 40 of a leave 10, so b may have 8, and 2 are left for c's 1.
+	full("each in its turn", []bool{false, true, false, true, true, false}, of("a", 40), of("a2", 41), of("b", 8), of("b2", 2), of("c", 2), of("c", 1))
+	full("the same again", []bool{false}, of("a", 40))
+	bad := newEvent("bad", epoch)
 	bad.State = event.Invalid
-	_, err = s.AddEvents(t.Context(), []event.Event{bad}, 4)
-	wantErr(t, "one that doesn't wait", err, nil)
+	full("one that doesn't wait", []bool{false}, []event.Event{bad})
 }
 
 func claimsEvents(t *testing.T, s *store.Store) {
@@ -253,10 +268,19 @@ func sweepsEvents(t *testing.T, s *store.Store) {
 			t.Errorf("%+v (-want +got):\n%s", tc.f, d)
 		}
 	}
-	if n, err := s.SweepEvents(t.Context(), epoch.Add(2*time.Hour), 3); n != 2 || err != nil {
+	if n, err := s.SweepEvents(t.Context(), epoch.Add(2*time.Hour), 3, 1<<20); n != 2 || err != nil {
 		t.Errorf("swept %d, %v; want 0 by age and 2 by number", n, err)
 	}
 	if d := cmp.Diff([]string{"5", "4", "3", "1"}, names(event.Filter{})); d != "" {
+		t.Errorf("left (-want +got):\n%s", d)
+	}
+	big := newEvent("big", epoch.Add(9*time.Hour))
+	big.State, big.Body = event.Invalid, []byte(`"`+strings.Repeat("x", 1000)+`"`)
+	addEvents(t, s, big)
+	if n, err := s.SweepEvents(t.Context(), epoch, 100, int64(len(big.Body)+len(`{"id":"5"}`))); n != 2 || err != nil {
+		t.Errorf("swept %d, %v; want 2 by their bytes", n, err)
+	}
+	if d := cmp.Diff([]string{"big", "5", "1"}, names(event.Filter{})); d != "" {
 		t.Errorf("left (-want +got):\n%s", d)
 	}
 }

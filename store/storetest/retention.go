@@ -109,12 +109,37 @@ func forgetsBatches(t *testing.T, s *store.Store) {
 	wantErr(t, "its key is free again", s.CreateBatch(t.Context(), newBatch("edge"), key), nil)
 }
 
+// keepsYoungKeys: what is asked for again is the scan that there is, however many
+// came since.
+func keepsYoungKeys(t *testing.T, s *store.Store) {
+	now := epoch.Add(time.Hour)
+	key := scan.Key{Caller: "ci", Name: "mine", Digest: "d"}
+	c := newScan("edge")
+	c.Request.Key = key
+	create(t, s, c)
+	wantErr(t, "cancel", s.FinishScan(t.Context(), scan.Finish{ID: c.ID, Status: scan.Cancelled}, epoch), nil)
+	for range 3 {
+		other := newScan("edge")
+		create(t, s, other)
+		wantErr(t, "cancel", s.FinishScan(t.Context(), scan.Finish{ID: other.ID, Status: scan.Cancelled}, epoch), nil)
+	}
+	if n, err := (scan.Retention{PerTarget: 1, Total: 1}).Apply(t.Context(), s, now); n != 2 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if got, err := s.ScanByKey(t.Context(), key, now); got.ID != c.ID || err != nil {
+		t.Errorf("by its key %s, %v", got.ID, err)
+	}
+	if n, err := (scan.Retention{PerTarget: 1}).Apply(t.Context(), s, epoch.Add(scan.KeyLife)); n != 1 || err != nil {
+		t.Errorf("once the key is old: %d, %v", n, err)
+	}
+}
+
 // forgetsMany: more than fit in one transaction, or one look.
 func forgetsMany(t *testing.T, s *store.Store) {
 	for range 450 {
 		ended(t, s, "web-1", scan.Cancelled, epoch)
 	}
-	n, err := scan.Retention{PerTarget: 3}.Apply(t.Context(), s, epoch)
+	n, err := scan.Retention{PerTarget: 3}.Apply(t.Context(), s, epoch.Add(scan.KeyLife))
 	if n != 447 || err != nil || len(kept(t, s)) != 3 {
 		t.Errorf("%d, %v; %d are left", n, err, len(kept(t, s)))
 	}

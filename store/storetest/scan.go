@@ -54,7 +54,9 @@ var scanTests = map[string]func(*testing.T, *store.Store){
 	"forgets scans":                             forgetsScans,
 	"forgets many scans":                        forgetsMany,
 	"forgets batches":                           forgetsBatches,
+	"keeps what has a young key":                keepsYoungKeys,
 	"knows the history":                         knowsHistory,
+	"lists what is open by key":                 listsOpen,
 }
 
 func newScan(agent fleet.AgentName) scan.Scan {
@@ -194,12 +196,45 @@ func alertsOf(t *testing.T, s *store.Store, id scan.ID) []alert.Alert {
 	return list
 }
 
+// listsOpen: of a caller's keys those whose scans aren't finished, page by page.
+func listsOpen(t *testing.T, s *store.Store) {
+	var want []scan.Keyed
+	for i, caller := range []string{"agent:edge", "agent:edge", "agent:edge", "agent:core", ""} {
+		c := newScan("edge")
+		if caller != "" {
+			c.Request.Key = scan.Key{Caller: caller, Name: fmt.Sprint("uid", i)}
+		}
+		create(t, s, c)
+		if i == 1 {
+			wantErr(t, "cancel", s.FinishScan(t.Context(), scan.Finish{ID: c.ID, Status: scan.Cancelled}, epoch), nil)
+		} else if caller == "agent:edge" {
+			want = append(want, scan.Keyed{ID: c.ID, Key: c.Request.Key.Name})
+		}
+	}
+	var got []scan.Keyed
+	after := scan.ID("")
+	for {
+		page, err := s.OpenByKey(t.Context(), "agent:edge", after, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		got, after = append(got, page...), page[0].ID
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("open (-want +got):\n%s", d)
+	}
+}
+
 func keepsWhole(t *testing.T, s *store.Store) {
 	c := newScan("edge")
 	c.Request.Threshold = "strict"
 	c.Request.Inputs = map[string]any{"n": int64(1), "f": 1.5, "list": []any{"a", int64(2)}}
 	c.Request.Callback = &scan.Callback{URL: "https://ci.example/1", Type: "basic", Username: "u", Password: "p"}
 	c.Request.RequestedBy, c.Request.Priority, c.Request.Method = "token ci", scan.Low, scan.Ephemeral
+	c.Request.Standing, c.Request.Actions = true, []string{"log", "fix/deny"}
 	c.ProfileVersion, c.Progress.Total, c.ThresholdDigest = "1.2.3", 17, "sha256:threshold"
 	create(t, s, c)
 	if d := cmp.Diff(c, get(t, s, c.ID)); d != "" {
