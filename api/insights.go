@@ -200,8 +200,8 @@ type NamespacedPage struct {
 // DocumentsPage are those of lists that can say how things stood at a time.
 type DocumentsPage struct {
 	NamespacedPage
-	Build     string    `query:"build" doc:"Of this build alone, current or not"`
-	At        time.Time `query:"at" doc:"As it stood then"`
+	Build string    `query:"build" doc:"Of this build alone, current or not"`
+	At    time.Time `query:"at" doc:"As it stood then"`
 }
 
 // DirectPage are those of facts and problems.

@@ -75,7 +75,7 @@ func openBroker(cfg InsightConfig, to insightlink.Receiver, log *slog.Logger) *a
 	return &amqp.Consumer{
 		Config: cfg.Broker, Logger: log,
 		Handle: func(ctx context.Context, id string, message []byte) error {
-			_, err := insightlink.Receive(ctx, to, cfg.BrokerCluster, insight.ItemID(id), message)
+			_, err := insightlink.Receive(ctx, to, insightlink.Message{Cluster: cfg.BrokerCluster, ID: insight.ItemID(id), Body: message})
 			var invalid *insight.InvalidError
 			if errors.As(err, &invalid) {
 				log.Error("message of the broker dropped: not even its id can be kept", "item", id, "reason", invalid.Reason)

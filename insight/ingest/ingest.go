@@ -26,7 +26,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/lagoon"
 	"reeve.dev/reeve/internal/spool"
 )
@@ -112,7 +111,7 @@ func direct(content func(*http.Request, lagoon.Namespace) (any, error)) maker {
 			return message{}, err
 		}
 		b, err := json.Marshal(m)
-		return message{insight.SpoolKind, func(w io.Writer) error { _, err := w.Write(b); return err }}, err
+		return message{lagoon.SpoolDirect(ns.Name), func(w io.Writer) error { _, err := w.Write(b); return err }}, err
 	}
 }
 

@@ -113,7 +113,7 @@ func TestHandler(t *testing.T) {
 				t.Errorf("Content-Type %q", got)
 			}
 			items := s.List()
-			if len(items) != 1 || items[0].Kind != insight.SpoolKind {
+			if len(items) != 1 || items[0].Kind != insight.SpoolKind+"@testNS" {
 				t.Fatalf("spooled %+v", items)
 			}
 			r, err := items[0].Open()

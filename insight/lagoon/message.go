@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,6 +57,29 @@ const (
 // SpoolHub is the kind under which agents spool the messages that go to the
 // hub alone; the others (insight.SpoolKind) go to Lagoon's broker, too.
 const SpoolHub = "insight-hub"
+
+// SpoolDirect is the kind under which an agent spools what a namespace's
+// workloads told it: the hub learns the namespace, of which the message, being
+// Lagoon's, says nothing. What can't be a namespace's name is left out.
+func SpoolDirect(namespace string) string {
+	if !namespaceName.MatchString(namespace) {
+		return insight.SpoolKind
+	}
+	return insight.SpoolKind + "@" + namespace
+}
+
+// namespaceName is what fits into a header, too.
+var namespaceName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}$`)
+
+// SpooledNamespace is the namespace of a kind that SpoolDirect made, and empty
+// for others.
+func SpooledNamespace(kind string) string {
+	before, namespace, _ := strings.Cut(kind, "@")
+	if before != insight.SpoolKind {
+		return ""
+	}
+	return namespace
+}
 
 // DefaultSource is the source of facts and problems that name none.
 const DefaultSource = "InsightsRemoteWebService"
@@ -296,12 +320,14 @@ func decodeConfigMap(message []byte) (insight.Item, error) {
 	if err != nil {
 		return insight.Item{}, err
 	}
+	env := insight.Environment{Namespace: m.Namespace, Project: m.Project, Name: m.Environment}
+	// The ConfigMap's own labels are its author's, and so nothing to know a
+	// namespace's environment by.
+	if env == (insight.Environment{}) {
+		env.Project, env.Name = m.Labels[LabelProject], m.Labels[LabelEnvironment]
+	}
 	return insight.Item{
-		Environment: insight.Environment{
-			Namespace: m.Namespace,
-			Project:   or(m.Project, m.Labels[LabelProject]),
-			Name:      or(m.Environment, m.Labels[LabelEnvironment]),
-		},
+		Environment: env,
 		Content: insight.Document{
 			Kind:    kind,
 			Service: or(m.Service, m.Labels[LabelService]),

@@ -3,6 +3,7 @@
 //
 //	POST /v1/insights
 //	Reeve-Item: ID
+//	Reeve-Namespace: NAME (of a message that doesn't say it; optional)
 //	(a message of insight/lagoon, in JSON)
 //
 // The answer is 200 with {"state":"stored"} or, for a message that can't be
@@ -33,7 +34,10 @@ const Path = "/v1/insights"
 // base64.
 const MaxMessage = 140 << 20
 
-const itemHeader = "Reeve-Item"
+const (
+	itemHeader      = "Reeve-Item"
+	namespaceHeader = "Reeve-Namespace"
+)
 
 // The answer's states.
 const (
@@ -67,6 +71,9 @@ func (c *Client) Send(ctx context.Context, it spool.Item) error {
 	}
 	req.ContentLength = it.Size
 	req.Header.Set(itemHeader, it.ID)
+	if ns := lagoon.SpooledNamespace(it.Kind); ns != "" {
+		req.Header.Set(namespaceHeader, ns)
+	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
@@ -113,7 +120,9 @@ func Handler(to Receiver, logger *slog.Logger) http.Handler {
 		var answer response
 		if err == nil {
 			answer.State = stored
-			answer.Reason, err = Receive(r.Context(), to, peer.Agent, insight.ItemID(r.Header.Get(itemHeader)), message)
+			answer.Reason, err = Receive(r.Context(), to, Message{
+				Cluster: peer.Agent, ID: insight.ItemID(r.Header.Get(itemHeader)), Namespace: r.Header.Get(namespaceHeader), Body: message,
+			})
 		}
 		if answer.Reason != "" {
 			answer.State = quarantined
@@ -138,19 +147,32 @@ func Handler(to Receiver, logger *slog.Logger) http.Handler {
 	return mux
 }
 
-// Receive stores a message of insight/lagoon, or keeps it in quarantine for the
-// reason that it answers. It returns an *insight.InvalidError for one that
-// can't even be kept there.
-func Receive(ctx context.Context, to Receiver, cluster fleet.AgentName, id insight.ItemID, message []byte) (reason string, err error) {
-	it, err := lagoon.Decode(message)
+// Message is a message of insight/lagoon on its way.
+type Message struct {
+	Cluster fleet.AgentName
+	ID      insight.ItemID
+	// Namespace is where it comes from, as far as Body doesn't say it; empty where
+	// that isn't known.
+	Namespace string
+	Body      []byte
+}
+
+// Receive stores a message, or keeps it in quarantine for the reason that it
+// answers. It returns an *insight.InvalidError for one that can't even be kept
+// there.
+func Receive(ctx context.Context, to Receiver, m Message) (reason string, err error) {
+	it, err := lagoon.Decode(m.Body)
 	if err == nil {
-		it.ID, it.Cluster = id, cluster
+		it.ID, it.Cluster = m.ID, m.Cluster
+		if it.Environment.Namespace == "" {
+			it.Environment.Namespace = m.Namespace
+		}
 		err = to.Accept(ctx, it)
 	}
 	var invalid *insight.InvalidError
 	if errors.As(err, &invalid) {
 		reason = invalid.Reason
-		err = to.Quarantine(ctx, insight.Poison{Item: id, Cluster: cluster, Reason: reason, Message: message})
+		err = to.Quarantine(ctx, insight.Poison{Item: m.ID, Cluster: m.Cluster, Reason: reason, Message: m.Body})
 	}
 	return reason, err
 }

@@ -13,8 +13,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/lagoon"
 	"reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/internal/spool"
 	"reeve.dev/reeve/store"
@@ -48,13 +51,19 @@ func serve(t *testing.T, h http.Handler) *httptest.Server {
 // deliver drains a spool of messages, by id, until it is empty.
 func deliver(t *testing.T, srv *httptest.Server, messages ...[2]string) spool.Stats {
 	t.Helper()
+	return deliverAs(t, srv, insight.SpoolKind, messages...)
+}
+
+// deliverAs is deliver for messages of one kind.
+func deliverAs(t *testing.T, srv *httptest.Server, kind string, messages ...[2]string) spool.Stats {
+	t.Helper()
 	s, err := spool.Open(t.TempDir(), spool.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	for _, m := range messages {
-		if err := s.Put(t.Context(), m[0], insight.SpoolKind, strings.NewReader(m[1])); err != nil {
+		if err := s.Put(t.Context(), m[0], kind, strings.NewReader(m[1])); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -75,6 +84,22 @@ func deliver(t *testing.T, srv *httptest.Server, messages ...[2]string) spool.St
 const oneFact = `{"type":"direct.facts","environment":3,"projectName":"p","environmentName":"main","facts":[{"name":"php","value":"8"}]}`
 
 func TestLink(t *testing.T) {
+	t.Run("what a namespace's workloads told is that namespace's", func(t *testing.T) {
+		srv, db := hub(t)
+		deliverAs(t, srv, lagoon.SpoolDirect("shop-main"), [2]string{"1", oneFact})
+		deliverAs(t, srv, lagoon.SpoolDirect("no\nname"), [2]string{"2", strings.Replace(oneFact, `"environment":3`, `"environment":4`, 1)})
+		facts, err := db.Facts(t.Context(), insight.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range facts {
+			got = append(got, f.Environment.Namespace)
+		}
+		if diff := cmp.Diff([]string{"shop-main", ""}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
 	t.Run("what is spooled is in the store, under the peer's name", func(t *testing.T) {
 		srv, db := hub(t)
 		st := deliver(t, srv, [2]string{"1", oneFact}, [2]string{"2", `{"type":"direct.problems","environment":3,"problems":[{"identifier":"CVE-1"}]}`})
