@@ -57,6 +57,7 @@ func TestReeve(t *testing.T) {
 		{"scale", w.scale},
 		{"the watch lasts", w.watchLasts},
 		{"pipelines", w.pipelines},
+		{"installed by charts", w.install},
 	} {
 		if !t.Run(step.name, step.run) {
 			t.Fatal("the next steps need this one")

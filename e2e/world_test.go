@@ -62,10 +62,14 @@ func newWorld(t *testing.T) *world {
 	w.bin = filepath.Join(w.dir, "reeve")
 	build := exec.CommandContext(w.ctx, "go", "build", "-o", w.bin, "./cmd/reeve")
 	build.Dir = ".."
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as released
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build reeve: %v\n%s", err, out)
 	}
-	var err error
+	cache, err := exec.CommandContext(w.ctx, "go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	// Sockets have short names, so the cluster isn't below t.TempDir.
 	clusterDir, err := os.MkdirTemp("", "reeve-e2e-")
 	if err != nil {
@@ -82,8 +86,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.k.Close)
-	// Where reeve, kubectl and client-go keep credentials and what an API has.
-	// Go keeps there what it has built, so this comes after.
+	// Where reeve, kubectl and client-go keep credentials and what an API has;
+	// what Go has built stays where it is.
+	t.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
 	t.Setenv("XDG_CACHE_HOME", w.dir+"/cache")
 	t.Setenv("KUBECACHEDIR", w.dir+"/cache/kube")
 	w.sink = newSink(t, w.dir)
@@ -379,7 +384,7 @@ func certificate(t *testing.T, dir string) (tls.Certificate, string) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "e2e sink"}, DNSNames: []string{"localhost"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "e2e sink"}, DNSNames: []string{"localhost", "localhost.e2e"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

@@ -43,6 +43,7 @@ type Cluster struct {
 	Server string
 
 	token    string
+	pods     string // the pods' addresses, without the last number
 	ports    ports
 	bins     map[string]string
 	client   *http.Client
@@ -100,7 +101,8 @@ func Start(ctx context.Context, dir string, logf func(string, ...any)) (_ *Clust
 	if missing := Missing(); len(missing) > 0 {
 		return nil, fmt.Errorf("no Kubernetes here: missing %s", strings.Join(missing, ", "))
 	}
-	c := &Cluster{Dir: dir, logf: logf, bins: map[string]string{}}
+	// Clusters of this machine at the same time have networks of their own.
+	c := &Cluster{Dir: dir, logf: logf, bins: map[string]string{}, pods: fmt.Sprintf("10.244.%d.", os.Getpid()%256)}
 	defer func() {
 		if err != nil {
 			c.Close()
@@ -150,6 +152,9 @@ func (c *Cluster) Close() {
 // Bin is the path of one of the binaries that the cluster was built with,
 // such as kubectl.
 func (c *Cluster) Bin(name string) string { return c.bins[name] }
+
+// Gateway is the address by which pods reach this machine, once there is one.
+func (c *Cluster) Gateway() string { return c.pods + "1" }
 
 // Kubectl runs kubectl as the administrator and returns what it wrote.
 func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
@@ -328,7 +333,7 @@ func (c *Cluster) startContainerd(ctx context.Context) error {
 		return err
 	}
 	conflist := `{"cniVersion": "0.4.0", "name": "e2e", "plugins": [{"type": "ptp", "ipMasq": false,
- "ipam": {"type": "host-local", "dataDir": "` + filepath.Join(c.Dir, "cni-state") + `", "ranges": [[{"subnet": "10.244.0.0/24"}]]}}]}`
+ "ipam": {"type": "host-local", "dataDir": "` + filepath.Join(c.Dir, "cni-state") + `", "ranges": [[{"subnet": "` + c.pods + `0/24"}]]}}]}`
 	if err := os.WriteFile(filepath.Join(cni, "10-e2e.conflist"), []byte(conflist), 0o600); err != nil {
 		return err
 	}
