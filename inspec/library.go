@@ -72,7 +72,7 @@ func (r *run) libraries(ctx context.Context, p *Profile, seen map[*Profile]bool)
 			case errors.As(err, &lost), errors.Is(err, target.ErrClosed):
 				return fmt.Errorf("library %s: %w", name, err)
 			}
-			r.breaks(p.libraryError(name, err), p.files[name])
+			r.breaks(p.libraryError(name, err), []byte(p.files[name]))
 		}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -19,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -59,7 +59,7 @@ func (e *ProfileError) Error() string {
 // path. It is read-only and may be run by several goroutines at once.
 type Profile struct {
 	meta  Metadata
-	files map[string][]byte // by slash path below the profile's root
+	files map[string]string // by slash path below the profile's root
 	names []string          // the keys of files, sorted
 	deps  []*Profile        // in the order of meta.Depends
 
@@ -273,11 +273,13 @@ func (l *loader) fs(fsys fs.FS, dir, name string, depth int) (*Profile, error) {
 // A fileSet gathers a profile's files under the limits.
 type fileSet struct {
 	mu    sync.Mutex // guards files and bytes while files are added
-	files map[string][]byte
+	files map[string]string
 	bytes int
 }
 
-func newFileSet() *fileSet { return &fileSet{files: map[string][]byte{}} }
+func newFileSet() *fileSet { return &fileSet{files: map[string]string{}} }
+
+var errTooManyFiles = fmt.Errorf("more than %d files", MaxFiles)
 
 // add takes a file; size is what is said of its length.
 func (s *fileSet) add(name string, r io.Reader, size int64) error {
@@ -298,12 +300,12 @@ func (s *fileSet) add(name string, r io.Reader, size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.files) >= MaxFiles {
-		return fmt.Errorf("more than %d files", MaxFiles)
+		return errTooManyFiles
 	}
 	if s.bytes += len(data); s.bytes > MaxBytes {
 		return fmt.Errorf("%s: with it the profile is larger than %d bytes", clean, MaxBytes)
 	}
-	s.files[clean] = data
+	s.files[clean] = string(data)
 	return nil
 }
 
@@ -337,17 +339,18 @@ func notProfile(name string) error {
 // walk reads the files of a folder, several side by side: the way to one costs
 // more than its bytes.
 func (s *fileSet) walk(fsys fs.FS, dir string) error {
-	var g errgroup.Group
-	g.SetLimit(4)
+	var files []string
 	err := fs.WalkDir(fsys, dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		rel := strings.TrimPrefix(strings.TrimPrefix(p, dir), "/")
-		if d.IsDir() {
-			if p != dir && hidden(d.Name()) {
-				return fs.SkipDir
-			}
+		switch {
+		case p == dir:
+			return nil
+		case d.IsDir() && hidden(d.Name()):
+			return fs.SkipDir
+		case d.IsDir() || hidden(d.Name()):
 			return nil
 		}
 		if d.Type()&fs.ModeSymlink != 0 {
@@ -361,21 +364,42 @@ func (s *fileSet) walk(fsys fs.FS, dir string) error {
 		} else if !d.Type().IsRegular() {
 			return nil
 		}
-		g.Go(func() error {
-			f, err := fsys.Open(p)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			st, err := f.Stat()
-			if err != nil {
-				return err
-			}
-			return s.add(rel, f, st.Size())
-		})
+		if len(files) == MaxFiles {
+			return errTooManyFiles
+		}
+		files = append(files, p)
 		return nil
 	})
-	return cmp.Or(err, g.Wait())
+	if err != nil {
+		return err
+	}
+	var g errgroup.Group
+	var next atomic.Int64
+	for range min(4, len(files)) {
+		g.Go(func() error {
+			for i := int(next.Add(1)) - 1; i < len(files); i = int(next.Add(1)) - 1 {
+				rel := strings.TrimPrefix(strings.TrimPrefix(files[i], dir), "/")
+				if err := s.read(fsys, files[i], rel); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (s *fileSet) read(fsys fs.FS, p, rel string) error {
+	f, err := fsys.Open(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return s.add(rel, f, st.Size())
 }
 
 func (s *fileSet) tar(r io.Reader) error {
@@ -468,7 +492,7 @@ func (l *loader) profile(s *fileSet, name string, depth int, outside func(rel st
 	}
 	slices.Sort(p.names)
 	var err error
-	if p.meta, err = parseMetadata(name, p.files["inspec.yml"]); err != nil {
+	if p.meta, err = parseMetadata(name, []byte(p.files["inspec.yml"])); err != nil {
 		return nil, err
 	}
 	if len(p.sources("controls/")) == 0 && len(p.meta.Depends) == 0 && len(p.sources("libraries/")) == 0 {
@@ -482,7 +506,10 @@ func (l *loader) profile(s *fileSet, name string, depth int, outside func(rel st
 		p.deps = append(p.deps, dp)
 	}
 	p.code, p.digest = sync.OnceValue(p.parse), sync.OnceValue(p.sum)
-	go p.code()
+	go func() {
+		p.code()
+		p.digest()
+	}()
 	return p, nil
 }
 
@@ -533,7 +560,7 @@ func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(re
 	inside := func(at string) (*Profile, error) {
 		at = path.Clean(at)
 		if data, ok := p.files[at]; ok {
-			return l.archive(bytes.NewReader(data), at, depth+1)
+			return l.archive(strings.NewReader(data), at, depth+1)
 		}
 		if _, ok := p.files[at+"/inspec.yml"]; !ok || at == "." {
 			return nil, nil
@@ -560,7 +587,7 @@ func (l *loader) dependency(p *Profile, d Dependency, depth int, outside func(re
 			if path.Base(f) != "inspec.yml" || path.Dir(at) != vendored {
 				continue
 			}
-			if meta, err := parseMetadata(at, p.files[f]); err == nil && meta.Name == d.Name {
+			if meta, err := parseMetadata(at, []byte(p.files[f])); err == nil && meta.Name == d.Name {
 				return inside(at)
 			}
 		}
@@ -645,7 +672,7 @@ func (p *Profile) locked(d Dependency) (Dependency, error) {
 			} `yaml:"resolved_source"`
 		} `yaml:"depends"`
 	}
-	if err := yaml.Unmarshal(text, &lock); err != nil {
+	if err := yaml.Unmarshal([]byte(text), &lock); err != nil {
 		return d, fmt.Errorf("inspec.lock: not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	for _, e := range lock.Depends {
@@ -669,7 +696,7 @@ func (p *Profile) sum() string {
 	h := sha256.New()
 	for _, n := range sortedKeys(files) {
 		fmt.Fprintf(h, "%s\x00%d\x00", n, len(files[n]))
-		h.Write(files[n])
+		io.WriteString(h, files[n])
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -687,7 +714,7 @@ func (p *Profile) Digest() string { return p.digest() }
 // File returns the content of one file of the profile.
 func (p *Profile) File(name string) ([]byte, bool) {
 	data, ok := p.files[path.Clean(name)]
-	return slices.Clone(data), ok
+	return []byte(data), ok
 }
 
 // Archive writes the profile, with what it depends on, as a .tar.gz that is
@@ -701,7 +728,7 @@ func (p *Profile) Archive(w io.Writer) error {
 		if err := tw.WriteHeader(h); err != nil {
 			return fmt.Errorf("archive of profile %s: %w", p.meta.Name, err)
 		}
-		if _, err := tw.Write(files[n]); err != nil {
+		if _, err := io.WriteString(tw, files[n]); err != nil {
 			return fmt.Errorf("archive of profile %s: %w", p.meta.Name, err)
 		}
 	}
@@ -714,14 +741,18 @@ func (p *Profile) Archive(w io.Writer) error {
 // contents are the files of the profile and of those that it depends on, by
 // their paths in its archive: what lies outside of its folder comes below
 // vendor/.
-func (p *Profile) contents() map[string][]byte {
+func (p *Profile) contents() map[string]string {
 	out := maps.Clone(p.files)
 	for i, d := range p.meta.Depends {
 		at := path.Clean(d.Path)
 		if d.Path == "" || path.IsAbs(at) || at == ".." || strings.HasPrefix(at, "../") {
 			at = d.vendored()
 		}
-		here := func(end string) bool { return p.files[at+end] != nil || p.files[at+end+"/inspec.yml"] != nil }
+		here := func(end string) bool {
+			_, archived := p.files[at+end]
+			_, unpacked := p.files[at+end+"/inspec.yml"]
+			return archived || unpacked
+		}
 		if p.vendors(d) || slices.ContainsFunc(archives, here) {
 			continue
 		}
@@ -739,7 +770,7 @@ func (p *Profile) vendors(d Dependency) bool {
 		if path.Base(f) != "inspec.yml" || path.Dir(path.Dir(f)) != vendored {
 			return false
 		}
-		meta, err := parseMetadata(f, p.files[f])
+		meta, err := parseMetadata(f, []byte(p.files[f]))
 		return err == nil && meta.Name == d.Name
 	})
 }

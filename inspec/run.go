@@ -173,7 +173,7 @@ func (r *run) install(ctx context.Context, t target.Target) error {
 }
 
 // empty is run to give the interpreter its context.
-var empty, _ = ruby.Parse("", nil)
+var empty, _ = ruby.Parse("", "")
 
 // supports reports whether p is meant for the target's platform; to list its
 // controls, each is.

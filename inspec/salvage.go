@@ -73,7 +73,7 @@ var (
 // that can't be read by themselves are blanked out, so that the lines of the
 // others stay, and are added to unread.
 func (p *Profile) salvage(name string, bad *ProfileError, unread []dsl.Broken) (*ruby.Program, []dsl.Broken) {
-	text := bytes.Clone(p.files[name])
+	text := []byte(p.files[name])
 	file := path.Join(p.meta.Name, name)
 	starts := controlStart.FindAllSubmatchIndex(text, -1)
 	var all, broken []dsl.Broken

@@ -31,6 +31,13 @@ func (p *parser) stringOf(parts []node) node {
 }
 
 func constantParts(parts []node) (string, bool) {
+	if len(parts) == 1 {
+		s, ok := parts[0].(*strNode)
+		if !ok {
+			return "", false
+		}
+		return s.s, true
+	}
 	var b strings.Builder
 	for _, n := range parts {
 		s, ok := n.(*strNode)

@@ -70,8 +70,9 @@ type parser struct {
 	masgns  map[int]bool // answers of masgnAhead, by offset
 }
 
-// Parse parses a source file. The error is a *SyntaxError.
-func Parse(file string, src []byte) (prog *Program, err error) {
+// Parse parses a source file. The error is a *SyntaxError. The program refers
+// to src where that is a string.
+func Parse[S string | []byte](file string, src S) (prog *Program, err error) {
 	if len(src) > maxSource {
 		return nil, &SyntaxError{file, 1, "file is larger than 8 MiB"}
 	}
