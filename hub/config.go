@@ -118,6 +118,8 @@ type SinkConfig struct {
 	Topic        string `yaml:"topic"`
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"passwordFile"`
+	// ScanPolicies lets ScanPolicies of the clusters name the sink.
+	ScanPolicies bool `yaml:"scanPolicies"`
 }
 
 func (c SinkConfig) rpc() rpc.Config {

@@ -175,7 +175,26 @@ func (h *Hub) takeEvents(ctx context.Context) error {
 type policies struct {
 	*event.Service
 	schedules *scan.Schedules
+	actions   clusterActions
 }
+
+// check says what is wrong with the actions of a policy for a namespace.
+func (p policies) check(agent fleet.AgentName, namespaces []string, run event.Scan) error {
+	if len(run.Actions) > maxActions {
+		return fmt.Errorf("actions: there are %d; at most %d", len(run.Actions), maxActions)
+	}
+	for _, text := range run.Actions {
+		for _, ns := range namespaces {
+			if _, err := p.actions.resolve(text, scan.Target{Agent: agent, Namespace: ns}, run.Profile); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// maxActions is how many a policy of a cluster may have.
+const maxActions = 8
 
 // SetPolicies implements eventlink.Receiver.
 func (p policies) SetPolicies(ctx context.Context, agent fleet.AgentName, own eventlink.Policies) ([]eventlink.Problem, error) {
@@ -185,6 +204,21 @@ func (p policies) SetPolicies(ctx context.Context, agent fleet.AgentName, own ev
 			problems = append(problems, eventlink.Problem{Name: name, Reason: refused[name].Error()})
 		}
 	}
+	for _, r := range own.Routes {
+		if err := p.check(agent, r.Match.Namespaces, r.Scan); err != nil {
+			problems = append(problems, eventlink.Problem{Name: r.Name, Reason: err.Error()})
+		}
+	}
+	for _, c := range own.Schedules {
+		if err := p.check(agent, []string{c.Selector.Namespace}, c.Scan); err != nil {
+			problems = append(problems, eventlink.Problem{Name: c.Name, Reason: err.Error()})
+		}
+	}
+	bad := func(name string) bool {
+		return slices.ContainsFunc(problems, func(b eventlink.Problem) bool { return b.Name == name })
+	}
+	own.Routes = slices.DeleteFunc(own.Routes, func(r event.Route) bool { return bad(r.Name) })
+	own.Schedules = slices.DeleteFunc(own.Schedules, func(c eventlink.Schedule) bool { return bad(c.Name) })
 	refused, err := p.SetRoutes(ctx, string(agent), own.Routes)
 	if err != nil {
 		return nil, err

@@ -195,7 +195,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	}
 	h.queue = scan.NewQueue(scan.Config{
 		Store: h.store, Catalogue: catalogue, Agents: h.store, Connected: h.agents.connected,
-		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), MoreSinks: func(s scan.Scan) []string { return remedySinks(cfg.Remediation, s) }, Logger: logger.With("component", "scans"),
+		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), MoreSinks: h.moreSinks(cfg), Logger: logger.With("component", "scans"),
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
 	h.openEvents(cfg.Events, catalogue)
@@ -204,7 +204,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.links.services = linkMux(
 		scanlink.Handler(h.queue, logger.With("component", "scans")),
 		h.fromAgents(insights, logger.With("component", "insights")),
-		eventlink.Handler(policies{h.events, h.schedule}, logger.With("component", "events")),
+		eventlink.Handler(policies{h.events, h.schedule, newClusterActions(cfg)}, logger.With("component", "events")),
 	)
 	own, err := forward.NewAgent(forward.AgentConfig{Upstreams: cfg.Services, Logger: logger.With("component", "services"), Tracer: cfg.Tracer})
 	if err != nil {
@@ -315,7 +315,7 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config) error {
 	}
 	h.store.TellAllEnds(eventSinks(cfg.Sinks))
 	for _, r := range cfg.Remediation {
-		sinks[remedySink+r.Hook] = remedies{hook: r.Hook, agents: h.agents, audit: h.audit.add}
+		sinks[remedySink+r.Hook] = remedies{hook: r.Hook, scans: h.store.Scan, agents: h.agents, audit: h.audit.add}
 	}
 	if cfg.Database.URL != "" {
 		var err error

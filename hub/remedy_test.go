@@ -9,11 +9,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"reeve.dev/reeve/event"
+	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/policy/remedy"
 	"reeve.dev/reeve/scan"
+	scanlink "reeve.dev/reeve/scan/link"
 	"reeve.dev/reeve/tunnel"
 )
 
@@ -71,9 +74,9 @@ func TestHub_remedies(t *testing.T) {
 	for _, status := range []hdf.Status{hdf.Failed, hdf.Passed} {
 		id := scanned("web", status)
 		want := told{Hook: "deny", Event: remedy.Event{
-			Scan: id, Policy: "p/strict", Passed: status == hdf.Passed, Namespace: "web", Pod: "main", Container: "app",
+			Scan: id, Policy: "p/strict", Passed: status == hdf.Passed, Namespace: "web", Pod: "main", Container: "app", Group: "p/strict",
 		}}
-		if d := cmp.Diff(want, <-got, cmpopts.IgnoreFields(remedy.Event{}, "ID", "At")); d != "" {
+		if d := cmp.Diff(want, <-got, cmpopts.IgnoreFields(remedy.Event{}, "ID", "At", "Check")); d != "" {
 			t.Errorf("told (-want +got):\n%s", d)
 		}
 	}
@@ -141,5 +144,70 @@ func TestHub_remedies_ofCluster(t *testing.T) {
 	h.call(t, "GET", "/api/v1/alerts?run="+string(asked.ID), nil, http.StatusOK, &list)
 	if len(list.Items) != 0 {
 		t.Errorf("alerts %+v", list.Items)
+	}
+}
+
+// TestHub_scanPolicyActions: a policy of a cluster names what the hub's owner has
+// opened to it, and nothing else; its outcomes go there, as that policy's.
+func TestHub_scanPolicyActions(t *testing.T) {
+	cfg := config(t)
+	cfg.Remediation = []hub.RemedyRule{
+		{Hook: "deny", Scope: fleet.Scope{Namespaces: []string{"web"}}, ScanPolicies: true},
+		{Hook: "own"},
+	}
+	h := start(t, cfg)
+	got := make(chan remedy.Event, 8)
+	a := newAgent(t, h.dial(t, h.enrolled(t, "east"), tunnel.WebSocket), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var e remedy.Event
+		if err := json.NewDecoder(r.Body).Decode(&e); err != nil || r.URL.Path != remedy.Path+"deny" {
+			t.Errorf("%s, %v", r.URL, err)
+		}
+		w.Write([]byte(`{}`))
+		got <- e
+	}))
+	a.register(t, "east", "i1", nil)
+	events := &eventlink.Client{Base: scanlink.BaseURL, HTTP: a.http}
+	route := func(name, ns string, actions ...string) event.Route {
+		return event.Route{Name: name, Match: event.Match{Types: []string{event.ContainerDeployed}, Namespaces: []string{ns}}, Scan: event.Scan{Profile: "p", Actions: actions}}
+	}
+	problems, err := events.SetPolicies(t.Context(), eventlink.Policies{
+		Routes: []event.Route{
+			route("web/good", "web", "log", "fix/deny"), route("bank/elsewhere", "bank", "fix/deny"), route("web/closed", "web", "fix/own"),
+			route("web/none", "web", "webhook/ci"), route("web/odd", "web", "rm -rf"),
+		},
+		Schedules: []eventlink.Schedule{{Name: "web_clock", Cron: "@daily", Selector: eventlink.Selector{Namespace: "web"}, Scan: event.Scan{Profile: "p", Actions: []string{"fix/own"}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"bank/elsewhere": "lets no ScanPolicy name this hook", "web/closed": "lets no ScanPolicy name this hook",
+		"web/none": "there is no sink", "web/odd": "it must be KIND", "web_clock": "lets no ScanPolicy name this hook",
+	}
+	for _, p := range problems {
+		if !strings.Contains(p.Reason, want[p.Name]) || want[p.Name] == "" {
+			t.Errorf("%s: %s", p.Name, p.Reason)
+		}
+		delete(want, p.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("taken: %v", want)
+	}
+	const deployed = `{"specversion":"1.0","id":"1","source":"x","type":"container.deployed","data":{"namespace":"web","pod":"main","container":"app","image":"r.example/web"}}`
+	resp, err := events.HTTP.Post(events.Base+eventlink.EventsPath, event.StructuredType, strings.NewReader(deployed))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp, err)
+	}
+	resp.Body.Close()
+	job, err := a.scans.Lease(t.Context(), []string{"k8s-container"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.scans.SendResults(t.Context(), job.ID, job.Attempt, results(t, hdf.Failed)); err != nil {
+		t.Fatal(err)
+	}
+	e := <-got
+	if e.Scan != string(job.ID) || e.Group != "ScanPolicy web/good" || !e.Standing || e.Passed {
+		t.Errorf("told %+v", e)
 	}
 }

@@ -28,8 +28,10 @@ import (
 // Path is what a hook's name follows in the requests of the hub.
 const Path = "/v1/remedies/"
 
-// maxEvent bounds a request.
-const maxEvent = 64 << 10
+const (
+	maxEvent = 64 << 10 // a request
+	maxGroup = 4 << 10  // Group and Check
+)
 
 // Event is an outcome that a hook is to act on.
 type Event struct {
@@ -42,6 +44,15 @@ type Event struct {
 	Pod       string    `json:"pod"`
 	Container string    `json:"container"`
 	At        time.Time `json:"at"`
+	// Group and Check say what a mark is of, see [Hooks]: a check is one way to
+	// come to an outcome, such as a profile with its threshold and inputs, and of
+	// a group are those that answer the same question. Without a group it is the
+	// policy.
+	Group string `json:"group,omitempty"`
+	Check string `json:"check,omitempty"`
+	// Standing says that it is the owner's own rule that chose how to check: when
+	// it passes, all of its group has.
+	Standing bool `json:"standing,omitempty"`
 }
 
 // plain is what a policy's name is of, and an id: nothing that means anything
@@ -56,6 +67,8 @@ func (e Event) validate() error {
 		return errors.New("scan: it must be letters, digits and . _ / @ : + -, and begin with one of the former")
 	case !plain.MatchString(e.Policy):
 		return errors.New("policy: it must be letters, digits and . _ / @ : + -, and begin with one of the former")
+	case len(e.Group)+len(e.Check) > maxGroup:
+		return fmt.Errorf("group and check: they must have at most %d bytes", maxGroup)
 	case len(validation.IsDNS1123Label(e.Namespace)) > 0:
 		return errors.New("namespace: it can't be the name of one")
 	case len(validation.IsDNS1123Subdomain(e.Pod)) > 0:
@@ -79,6 +92,12 @@ type Config struct {
 // there is no such hook or the pod is gone, 403 that the owner doesn't allow it,
 // 400 and 422 that it can never be done, and anything else that it may be
 // tried again.
+//
+// A label stays as long as any check that failed hasn't passed since. Each such
+// check is a mark, an annotation remedy.reeve.dev/HOOK.GROUP.CHECK of the object
+// with the scan that failed; what passes takes off its own mark only, or, if it
+// is a standing one, all of its group. So nobody takes off a label by a check
+// that asks for less.
 type Hooks struct {
 	hooks  map[string]Hook
 	client *rest.RESTClient
@@ -140,6 +159,9 @@ func (hs *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // statusOf says whether trying again may help.
 func statusOf(err error) int {
 	var status apierrors.APIStatus
+	if errors.Is(err, errForged) {
+		return http.StatusUnprocessableEntity
+	}
 	if !errors.As(err, &status) {
 		return http.StatusBadGateway
 	}
@@ -161,17 +183,21 @@ func (hs *Hooks) run(ctx context.Context, h Hook, e Event) (done []string, err e
 	if err != nil {
 		return nil, fmt.Errorf("get the pod: %w", err)
 	}
-	own := owner(&pod)
+	own, err := hs.owner(ctx, &pod)
+	if err != nil {
+		return nil, err
+	}
 	with := replacer(e, own)
 	if len(h.Annotate)+len(h.Label) > 0 {
 		at := own
 		if h.Object == Pod {
-			at = object{"/api/v1", "pods", "Pod", e.Pod}
+			at = object{"/api/v1", "pods", "Pod", e.Pod, pod.UID}
 		}
-		if err := hs.patch(ctx, h, e, at, with); err != nil {
+		did, err := hs.mark(ctx, h, e, at, with)
+		if err != nil {
 			return done, err
 		}
-		done = append(done, "marked "+at.String())
+		done = append(done, did)
 	}
 	if h.Job != "" && !e.Passed {
 		name, err := hs.start(ctx, h, e, with)
@@ -184,33 +210,50 @@ func (hs *Hooks) run(ctx context.Context, h Hook, e Event) (done []string, err e
 }
 
 // object is one of a namespace.
-type object struct{ api, resource, kind, name string }
+type object struct {
+	api, resource, kind, name string
+	uid                       types.UID
+}
 
 func (o object) String() string { return o.kind + "/" + o.name }
 
+// errForged says that a pod names an owner that isn't its own: whoever makes
+// pods writes into them what he likes.
+var errForged = errors.New("the pod says that it belongs to a workload which isn't there, or another one of that name")
+
 // owner is the workload that a pod belongs to, or the pod itself where it
-// belongs to none that is known here. That a ReplicaSet is a Deployment's its
-// name tells, so that no right is needed to look at it.
-func owner(pod *corev1.Pod) object {
+// belongs to none that is known here. Which Deployment has a ReplicaSet that one
+// is asked; that the others are the pod's own the API server sees when they are
+// changed, by their UID.
+func (hs *Hooks) owner(ctx context.Context, pod *corev1.Pod) (object, error) {
 	c := metav1.GetControllerOf(pod)
 	if c == nil {
-		return object{"/api/v1", "pods", "Pod", pod.Name}
-	}
-	hash := pod.Labels["pod-template-hash"]
-	if name, ok := strings.CutSuffix(c.Name, "-"+hash); ok && hash != "" && c.Kind == "ReplicaSet" {
-		return object{"/apis/apps/v1", "deployments", "Deployment", name}
+		return object{"/api/v1", "pods", "Pod", pod.Name, pod.UID}, nil
 	}
 	switch c.Kind {
 	case "ReplicaSet":
-		return object{"/apis/apps/v1", "replicasets", c.Kind, c.Name}
+		var rs metav1.PartialObjectMetadata
+		raw, err := hs.client.Get().AbsPath("/apis/apps/v1/namespaces", pod.Namespace, "replicasets", c.Name).Do(ctx).Raw()
+		if err == nil {
+			err = json.Unmarshal(raw, &rs)
+		}
+		switch d := metav1.GetControllerOf(&rs); {
+		case apierrors.IsNotFound(err), err == nil && rs.UID != c.UID:
+			return object{}, fmt.Errorf("ReplicaSet %s: %w", c.Name, errForged)
+		case err != nil:
+			return object{}, fmt.Errorf("get the ReplicaSet: %w", err)
+		case d != nil && d.Kind == "Deployment":
+			return object{"/apis/apps/v1", "deployments", d.Kind, d.Name, d.UID}, nil
+		}
+		return object{"/apis/apps/v1", "replicasets", c.Kind, c.Name, c.UID}, nil
 	case "StatefulSet":
-		return object{"/apis/apps/v1", "statefulsets", c.Kind, c.Name}
+		return object{"/apis/apps/v1", "statefulsets", c.Kind, c.Name, c.UID}, nil
 	case "DaemonSet":
-		return object{"/apis/apps/v1", "daemonsets", c.Kind, c.Name}
+		return object{"/apis/apps/v1", "daemonsets", c.Kind, c.Name, c.UID}, nil
 	case "Job":
-		return object{"/apis/batch/v1", "jobs", c.Kind, c.Name}
+		return object{"/apis/batch/v1", "jobs", c.Kind, c.Name, c.UID}, nil
 	}
-	return object{"/api/v1", "pods", "Pod", pod.Name}
+	return object{"/api/v1", "pods", "Pod", pod.Name, pod.UID}, nil
 }
 
 func replacer(e Event, workload object) *strings.Replacer {
@@ -222,26 +265,92 @@ func replacer(e Event, workload object) *strings.Replacer {
 		"{namespace}", e.Namespace, "{pod}", e.Pod, "{container}", e.Container, "{workload}", workload.String())
 }
 
-func (hs *Hooks) patch(ctx context.Context, h Hook, e Event, at object, with *strings.Replacer) error {
-	annotations, labels := map[string]string{}, map[string]any{}
+// markPrefix begins the annotations that are marks.
+const markPrefix = "remedy.reeve.dev/"
+
+// marks are the prefix of the marks of e's group, and e's own.
+func marks(h Hook, e Event) (group, own string) {
+	if e.Group == "" {
+		e.Group = e.Policy
+	}
+	short := func(parts ...string) string {
+		sum := sha256.Sum256([]byte(strings.Join(parts, "\n")))
+		return hex.EncodeToString(sum[:6])
+	}
+	group = markPrefix + h.Name + "." + short(e.Container, e.Group) + "."
+	return group, group + short(e.Check)
+}
+
+// mark annotates and labels an object, and tells what that was.
+func (hs *Hooks) mark(ctx context.Context, h Hook, e Event, at object, with *strings.Replacer) (string, error) {
+	annotations, labels := map[string]any{}, map[string]any{}
 	for k, v := range h.Annotate {
 		annotations[k] = with.Replace(v)
 	}
-	for k, v := range h.Label {
-		labels[k] = v
-		if e.Passed {
-			labels[k] = nil // a merge patch takes it off so
+	group, own := marks(h, e)
+	if len(h.Label) > 0 {
+		if annotations[own] = e.Scan; e.Passed {
+			annotations[own] = nil // a merge patch takes it off so
 		}
 	}
-	body, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": annotations, "labels": labels}})
-	if err != nil {
-		return err
+	if !e.Passed {
+		for k, v := range h.Label {
+			labels[k] = v
+		}
 	}
-	err = hs.client.Patch(types.MergePatchType).AbsPath(at.api, "namespaces", e.Namespace, at.resource, at.name).Body(body).Do(ctx).Error()
+	now, err := hs.patch(ctx, e, at, annotations, labels, "")
 	if err != nil {
-		return fmt.Errorf("mark %s: %w", at, err)
+		return "", err
 	}
-	return nil
+	if !e.Passed || len(h.Label) == 0 {
+		return "marked " + at.String(), nil
+	}
+	// What is left decides about the labels, as long as it is all that is there.
+	annotations, left := map[string]any{}, 0
+	for k := range now.Annotations {
+		switch {
+		case e.Standing && strings.HasPrefix(k, group):
+			annotations[k] = nil
+		case strings.HasPrefix(k, markPrefix+h.Name+"."):
+			left++
+		}
+	}
+	for k := range h.Label {
+		if _, there := now.Labels[k]; there && left == 0 {
+			labels[k] = nil
+		}
+	}
+	if len(annotations)+len(labels) > 0 {
+		if _, err := hs.patch(ctx, e, at, annotations, labels, now.ResourceVersion); err != nil {
+			return "", err
+		}
+	}
+	if left > 0 {
+		return fmt.Sprintf("marked %s, which stays labelled: %d other checks of it failed and haven't passed since", at, left), nil
+	}
+	return "marked " + at.String(), nil
+}
+
+// patch changes the metadata of an object, which must still be the one that it
+// was, and of that version if there is one; and answers how it is then.
+func (hs *Hooks) patch(ctx context.Context, e Event, at object, annotations, labels map[string]any, version string) (*metav1.PartialObjectMetadata, error) {
+	meta := map[string]any{"annotations": annotations, "labels": labels, "uid": at.uid}
+	if version != "" {
+		meta["resourceVersion"] = version
+	}
+	body, err := json.Marshal(map[string]any{"metadata": meta})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := hs.client.Patch(types.MergePatchType).AbsPath(at.api, "namespaces", e.Namespace, at.resource, at.name).Body(body).Do(ctx).Raw()
+	var now metav1.PartialObjectMetadata
+	if err == nil {
+		err = json.Unmarshal(raw, &now)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mark %s: %w", at, err)
+	}
+	return &now, nil
 }
 
 // start creates the Job, which is named for the hook and the event; one that

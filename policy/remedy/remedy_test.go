@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +19,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -81,17 +83,29 @@ func post(t *testing.T, hs http.Handler, hook string, e any) (status int, answer
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
-// apiServer answers with one pod, which a Deployment owns, and otherwise as
-// fails says; it keeps what it was asked.
+// apiServer has one pod, of a ReplicaSet of a Deployment, whose metadata change as
+// they are patched; it fails otherwise as fails says, and keeps what it was asked.
 type apiServer struct {
-	config *rest.Config
-	asked  []string
-	fails  map[string]int // by METHOD resource
+	config  *rest.Config
+	asked   []string
+	fails   map[string]int // by METHOD resource
+	objects map[string]*metav1.ObjectMeta
 }
 
 func newAPIServer(t *testing.T) *apiServer {
 	t.Helper()
-	s := &apiServer{fails: map[string]int{}}
+	s := &apiServer{fails: map[string]int{}, objects: map[string]*metav1.ObjectMeta{
+		"pods/web-7d9f-x": {
+			Name: "web-7d9f-x", Namespace: "shop", UID: "p", Labels: map[string]string{"pod-template-hash": "7d9f"},
+			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-7d9f", UID: "r", Controller: new(true)}},
+		},
+		"pods/forged": {
+			Name: "forged", Namespace: "shop", UID: "f",
+			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-7d9f", UID: "another", Controller: new(true)}},
+		},
+		"replicasets/web-7d9f": {UID: "r", OwnerReferences: []metav1.OwnerReference{{Kind: "Deployment", Name: "web", UID: "d", Controller: new(true)}}},
+		"deployments/web":      {UID: "d"},
+	}}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -99,24 +113,70 @@ func newAPIServer(t *testing.T) *apiServer {
 		}
 		s.asked = append(s.asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+string(body)))
 		parts := strings.Split(r.URL.Path, "/")
-		resource := parts[len(parts)-1]
+		resource, name := parts[len(parts)-1], ""
 		if r.Method != http.MethodPost {
-			resource = parts[len(parts)-2]
+			resource, name = parts[len(parts)-2], parts[len(parts)-1]
 		}
 		w.Header().Set("Content-Type", "application/json")
-		if code := s.fails[r.Method+" "+resource]; code != 0 {
+		code := s.fails[r.Method+" "+resource]
+		o := s.objects[resource+"/"+name]
+		if name != "" && o == nil {
+			code = http.StatusNotFound
+		}
+		if code == 0 && r.Method == http.MethodPatch {
+			code = change(t, o, body)
+		}
+		if code != 0 {
 			w.WriteHeader(code)
 			fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","code":%d,"reason":%q,"message":"no"}`, code, map[int]string{404: "NotFound", 403: "Forbidden", 409: "AlreadyExists", 422: "Invalid", 500: "InternalError"}[code])
 			return
 		}
-		json.NewEncoder(w).Encode(corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-			Name: "web-7d9f-x", Labels: map[string]string{"pod-template-hash": "7d9f"},
-			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-7d9f", Controller: new(true)}},
-		}})
+		if o == nil {
+			o = &metav1.ObjectMeta{}
+		}
+		json.NewEncoder(w).Encode(metav1.PartialObjectMetadata{ObjectMeta: *o})
 	}))
 	t.Cleanup(srv.Close)
 	s.config = &rest.Config{Host: srv.URL, QPS: -1}
 	return s
+}
+
+// change is a merge patch of metadata, with what the API server holds it against.
+func change(t *testing.T, o *metav1.ObjectMeta, body []byte) (code int) {
+	t.Helper()
+	var patch struct {
+		Metadata struct {
+			UID             types.UID
+			ResourceVersion string
+			Annotations     map[string]*string
+			Labels          map[string]*string
+		}
+	}
+	if err := json.Unmarshal(body, &patch); err != nil {
+		t.Error(err)
+	}
+	if m := patch.Metadata; m.UID != o.UID || m.ResourceVersion != "" && m.ResourceVersion != o.ResourceVersion {
+		return http.StatusConflict
+	}
+	o.ResourceVersion = fmt.Sprint(len(o.ResourceVersion), "x", o.ResourceVersion)
+	for _, m := range []struct {
+		into *map[string]string
+		from map[string]*string
+	}{{&o.Annotations, patch.Metadata.Annotations}, {&o.Labels, patch.Metadata.Labels}} {
+		now := maps.Clone(*m.into)
+		if now == nil {
+			now = map[string]string{}
+		}
+		for k, v := range m.from {
+			if v == nil {
+				delete(now, k)
+			} else {
+				now[k] = *v
+			}
+		}
+		*m.into = now
+	}
+	return 0
 }
 
 func TestHooks(t *testing.T) {
@@ -126,20 +186,28 @@ func TestHooks(t *testing.T) {
 		remedy.Hook{Name: "deny", Namespaces: []string{"*"}, Object: remedy.Pod, Label: map[string]string{"reeve.dev/deny": "true"}},
 		remedy.Hook{Name: "fix", Namespaces: []string{"shop"}, Job: manifest(t, job)},
 	)
-	const pod, getPod = "web-7d9f-x", "GET /api/v1/namespaces/shop/pods/web-7d9f-x"
+	const (
+		pod    = "web-7d9f-x"
+		getPod = "GET /api/v1/namespaces/shop/pods/web-7d9f-x"
+		getRS  = "GET /apis/apps/v1/namespaces/shop/replicasets/web-7d9f"
+		mark   = `"remedy.reeve.dev/deny.96604c85b6ce.e3b0c44298fc"`
+	)
 	created := `POST /apis/batch/v1/namespaces/shop/jobs {"apiVersion":"batch/v1","kind":"Job","metadata":{"labels":{"app.kubernetes.io/managed-by":"reeve","team":"security"},"name":"fix-f55ff16f66f43360"},"spec":{"template":{"spec":{"containers":[{"command":["/bin/true","shop","Deployment/web","base/strict"],"image":"reeve.test/web:1","imagePullPolicy":"Never","name":"fix"}],"restartPolicy":"Never"}},"ttlSecondsAfterFinished":600}}`
 	for _, tc := range []struct {
 		name, hook string
 		passed     bool
 		asked      []string
 	}{
-		{"annotates the workload", "note", false, []string{getPod, `PATCH /apis/apps/v1/namespaces/shop/deployments/web {"metadata":{"annotations":{"reeve.dev/compliance":"failed base/strict 01a2 2026-11-22T05:00:00Z"},"labels":{}}}`}},
-		{"and says that it is good again", "note", true, []string{getPod, `PATCH /apis/apps/v1/namespaces/shop/deployments/web {"metadata":{"annotations":{"reeve.dev/compliance":"passed base/strict 01a2 2026-11-22T05:00:00Z"},"labels":{}}}`}},
-		{"labels the pod", "deny", false, []string{getPod, `PATCH /api/v1/namespaces/shop/pods/web-7d9f-x {"metadata":{"annotations":{},"labels":{"reeve.dev/deny":"true"}}}`}},
-		{"takes the label off", "deny", true, []string{getPod, `PATCH /api/v1/namespaces/shop/pods/web-7d9f-x {"metadata":{"annotations":{},"labels":{"reeve.dev/deny":null}}}`}},
-		{"starts a Job", "fix", false, []string{getPod, created}},
-		{"which the same event doesn't change", "fix", false, []string{getPod, created}},
-		{"but not for what passed", "fix", true, []string{getPod}},
+		{"annotates the workload", "note", false, []string{getPod, getRS, `PATCH /apis/apps/v1/namespaces/shop/deployments/web {"metadata":{"annotations":{"reeve.dev/compliance":"failed base/strict 01a2 2026-11-22T05:00:00Z"},"labels":{},"uid":"d"}}`}},
+		{"and says that it is good again", "note", true, []string{getPod, getRS, `PATCH /apis/apps/v1/namespaces/shop/deployments/web {"metadata":{"annotations":{"reeve.dev/compliance":"passed base/strict 01a2 2026-11-22T05:00:00Z"},"labels":{},"uid":"d"}}`}},
+		{"labels the pod", "deny", false, []string{getPod, getRS, `PATCH /api/v1/namespaces/shop/pods/web-7d9f-x {"metadata":{"annotations":{` + mark + `:"01a2"},"labels":{"reeve.dev/deny":"true"},"uid":"p"}}`}},
+		{"takes the label off", "deny", true, []string{
+			getPod, getRS, `PATCH /api/v1/namespaces/shop/pods/web-7d9f-x {"metadata":{"annotations":{` + mark + `:null},"labels":{},"uid":"p"}}`,
+			`PATCH /api/v1/namespaces/shop/pods/web-7d9f-x {"metadata":{"annotations":{},"labels":{"reeve.dev/deny":null},"resourceVersion":"2x0x","uid":"p"}}`,
+		}},
+		{"starts a Job", "fix", false, []string{getPod, getRS, created}},
+		{"which the same event doesn't change", "fix", false, []string{getPod, getRS, created}},
+		{"but not for what passed", "fix", true, []string{getPod, getRS}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s.asked = nil
@@ -158,6 +226,8 @@ func TestHooks(t *testing.T) {
 		code, want int
 	}{
 		{"the pod is gone", "note", "GET pods", 404, 404},
+		{"the pod's owner isn't there", "note", "GET replicasets", 404, 422},
+		{"no right to see it, yet", "note", "GET replicasets", 403, 502},
 		{"no right to patch, yet", "note", "PATCH deployments", 403, 502},
 		{"an API server that is ill", "note", "PATCH deployments", 500, 502},
 		{"a Job that can't be", "fix", "POST jobs", 422, 422},
@@ -171,6 +241,9 @@ func TestHooks(t *testing.T) {
 		})
 	}
 	s.fails = nil
+	if status, answer := post(t, hs, "note", event("shop", "forged", false)); status != 422 || !strings.Contains(answer, "another one of that name") {
+		t.Errorf("a pod that names another's owner: %d %s", status, answer)
+	}
 
 	s.asked = nil
 	bad := func(change func(*remedy.Event)) remedy.Event {
@@ -200,6 +273,57 @@ func TestHooks(t *testing.T) {
 	}
 	if len(s.asked) > 0 {
 		t.Errorf("what was refused led to %q", s.asked)
+	}
+}
+
+// TestHooks_marks: a label goes when every check that failed has passed since; and
+// nobody takes off what another check has found.
+func TestHooks_marks(t *testing.T) {
+	type step struct {
+		group, check     string
+		standing, passed bool
+		labelled         bool
+	}
+	for name, steps := range map[string][]step{
+		"another policy passes":         {{"strict", "1", true, false, true}, {"lax", "1", true, true, true}, {"strict", "1", true, true, false}},
+		"with other inputs":             {{"strict", "1", true, false, true}, {"strict", "2", false, true, true}, {"strict", "1", false, true, false}},
+		"a failure by inputs of my own": {{"strict", "1", true, false, true}, {"strict", "mine", false, false, true}, {"strict", "mine", false, true, true}, {"strict", "1", true, true, false}},
+		"the rule has new inputs":       {{"strict", "1", true, false, true}, {"strict", "3", false, false, true}, {"strict", "2", true, true, false}},
+		"both fail":                     {{"a", "1", true, false, true}, {"b", "1", true, false, true}, {"a", "1", true, true, true}, {"b", "1", true, true, false}},
+		"said twice":                    {{"a", "1", true, false, true}, {"a", "1", true, false, true}, {"a", "1", true, true, false}, {"a", "1", true, true, false}},
+		"nothing failed":                {{"a", "1", false, true, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newAPIServer(t)
+			hs := newHooks(t, s.config, remedy.Hook{Name: "deny", Namespaces: []string{"*"}, Label: map[string]string{"reeve.dev/deny": "true"}})
+			for i, st := range steps {
+				e := event("shop", "web-7d9f-x", st.passed)
+				e.Group, e.Check, e.Standing = st.group, st.check, st.standing
+				if status, answer := post(t, hs, "deny", e); status != http.StatusOK {
+					t.Fatalf("step %d: %d %s", i, status, answer)
+				}
+				if got := s.objects["deployments/web"].Labels["reeve.dev/deny"] == "true"; got != st.labelled {
+					t.Errorf("after step %d labelled is %v", i, got)
+				}
+			}
+			if left := s.objects["deployments/web"].Annotations; len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+	// Another container of the pod has marks of its own; and what changes between
+	// the two patches is looked at again.
+	s := newAPIServer(t)
+	hs := newHooks(t, s.config, remedy.Hook{Name: "deny", Namespaces: []string{"*"}, Label: map[string]string{"reeve.dev/deny": "true"}})
+	e := event("shop", "web-7d9f-x", false)
+	post(t, hs, "deny", e)
+	e.Container, e.Passed, e.Standing = "sidecar", true, true
+	if status, answer := post(t, hs, "deny", e); status != http.StatusOK || !strings.Contains(answer, "stays labelled: 1 other") {
+		t.Errorf("%d %s", status, answer)
+	}
+	e.Group = strings.Repeat("x", 5000)
+	if status, answer := post(t, hs, "deny", e); status != http.StatusBadRequest {
+		t.Errorf("a group without end: %d %s", status, answer)
 	}
 }
 
