@@ -61,6 +61,7 @@ type Hub struct {
 	retention  RetentionConfig
 	holder     string        // names this hub among those on the same database
 	grace      time.Duration // of what is forwarded, at the end
+	ready      *readiness
 
 	addrs   Addrs
 	public  string
@@ -132,6 +133,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		return nil, err
 	}
 	h.onClose(h.store.Close)
+	h.openReady(cfg.DataDir)
 
 	if err := h.ca.Revocations().Load(ctx, h.store); err != nil {
 		return nil, err
@@ -385,14 +387,7 @@ func (h *Hub) metricsMux(reg *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := h.store.Ping(r.Context()); err != nil {
-			h.log.ErrorContext(r.Context(), "not ready", "error", err)
-			http.Error(w, "the database doesn't answer", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
+	mux.Handle("GET /readyz", h.ready)
 	return mux
 }
 
@@ -511,6 +506,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	h.log.InfoContext(ctx, "hub is up", "api", h.addrs.API.String(), "services", h.addrs.Services.String(), "metrics", h.addrs.Metrics.String(), "url", h.public)
 	<-ctx.Done()
 	h.log.Info("hub is stopping")
+	h.ready.end()
 	h.stopServers()
 	serving.Wait()
 	stopWork()
