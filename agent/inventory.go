@@ -65,7 +65,7 @@ func workloads(running map[string]scankube.Deployment, pods map[string]int) []in
 	for key, d := range running {
 		w := insight.Workload{
 			Namespace: d.Namespace, Kind: d.Kind, Name: d.Workload, Container: d.Container, Image: d.Image, Digest: d.Digest,
-			Service: d.Labels[lagoon.LabelService], Pods: pods[key],
+			Service: d.Labels[lagoon.LabelService], Pods: pods[key], Labels: lasting(d.Labels),
 		}
 		if w.Kind == "" {
 			w.Kind, w.Name = "Pod", d.Pod
@@ -75,5 +75,23 @@ func workloads(running map[string]scankube.Deployment, pods map[string]int) []in
 	slices.SortFunc(out, func(a, b insight.Workload) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Digest, b.Digest))
 	})
+	return out
+}
+
+// lasting are the labels that the pods of a workload share, in each of its
+// versions.
+func lasting(labels map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range labels {
+		switch k {
+		case "pod-template-hash", "controller-revision-hash", "pod-template-generation", "statefulset.kubernetes.io/pod-name",
+			"apps.kubernetes.io/pod-index", "controller-uid", "batch.kubernetes.io/controller-uid", "job-name", "batch.kubernetes.io/job-name":
+		default:
+			out[k] = v
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
 	return out
 }

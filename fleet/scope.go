@@ -81,15 +81,16 @@ func matches(patterns []string, name string) bool {
 		return true
 	}
 	for _, p := range patterns {
-		if match(p, name) {
+		if Match(p, name) {
 			return true
 		}
 	}
 	return false
 }
 
-// match takes time that grows with the length of both, whatever they hold.
-func match(pattern, name string) bool {
+// Match reports whether name is what the pattern says, in which * stands for any
+// text. It takes time that grows with the length of both, whatever they hold.
+func Match(pattern, name string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return pattern == name

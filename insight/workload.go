@@ -2,6 +2,8 @@ package insight
 
 import (
 	"context"
+	"maps"
+	"reflect"
 	"time"
 
 	"reeve.dev/reeve/fleet"
@@ -23,6 +25,15 @@ type Workload struct {
 	Service string `json:"service,omitempty"`
 	// Pods counts those that run the image.
 	Pods int `json:"pods"`
+	// Labels are those of a pod.
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// Is reports whether v is the same.
+func (w Workload) Is(v Workload) bool {
+	same := maps.Equal(w.Labels, v.Labels)
+	w.Labels, v.Labels = nil, nil
+	return same && reflect.DeepEqual(w, v)
 }
 
 // Inventory is all that runs in a cluster, and how its agent does.
@@ -42,6 +53,8 @@ type Backlog struct {
 // MaxWorkloads is how many an inventory may have.
 const MaxWorkloads = 50_000
 
+const maxLabels = 100
+
 // Validate answers an *InvalidError that names what is wrong.
 func (i Inventory) Validate() error {
 	if len(i.Workloads) > MaxWorkloads {
@@ -55,6 +68,14 @@ func (i Inventory) Validate() error {
 		}
 		if len(w.Image) > 1000 || len(w.Digest) > 100 || len(w.Service) > 253 {
 			return Invalidf("workloads[%d]: its image, digest or service is too long", n)
+		}
+		if len(w.Labels) > maxLabels {
+			return Invalidf("workloads[%d].labels: has %d items, must have at most %d", n, len(w.Labels), maxLabels)
+		}
+		for k, v := range w.Labels {
+			if len(k) > 320 || len(v) > 63 {
+				return Invalidf("workloads[%d].labels: %.40q or its value is too long", n, k)
+			}
 		}
 	}
 	return nil

@@ -17,6 +17,9 @@ var ErrRunOver = errors.New("the run has ended already")
 // ErrNotFound says that there is no policy, run or override of that name.
 var ErrNotFound = errors.New("not found")
 
+// ErrChanged says that an override isn't what the caller took it for.
+var ErrChanged = errors.New("it was changed meanwhile; read it again")
+
 // RunID names a run: a UUID of version 7, so that ids sort by age.
 type RunID string
 
@@ -39,6 +42,8 @@ type Run struct {
 	// Whole says that all subjects are evaluated: those that a complete run has
 	// no result of are forgotten.
 	Whole bool
+	// Config tells one configuration of the policy from another.
+	Config string
 	// Holder names the hub that makes it.
 	Holder string
 	Began  time.Time

@@ -13,11 +13,11 @@ import (
 // zero value holds nothing back.
 type Schedule struct {
 	// TimeZone is a name of the IANA database; empty is UTC.
-	TimeZone string `yaml:"timeZone" json:"timeZone,omitempty"`
+	TimeZone string `yaml:"timeZone"`
 	// Days are whole days of the week, by their English names.
-	Days []string `yaml:"days" json:"days,omitempty"`
+	Days []string `yaml:"days"`
 	// Hours is from when to when, such as 20:00-08:00.
-	Hours string `yaml:"hours" json:"hours,omitempty"`
+	Hours string `yaml:"hours"`
 }
 
 var weekdays = []string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}

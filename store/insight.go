@@ -43,6 +43,9 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 		if err != nil || !fresh {
 			return err
 		}
+		if err := markInsight(ctx, tx, it, parsed); err != nil {
+			return err
+		}
 		switch c := it.Content.(type) {
 		case insight.Facts:
 			return tellFacts(ctx, tx, it, c, micros(at))

@@ -301,6 +301,11 @@ func rematch(ctx context.Context, tx *Tx, components []storedComponent, candidat
 			delete(stale, key)
 		}
 	}
+	if len(fresh)+len(stale) > 0 {
+		if err := markPolicies(ctx, tx, "", ""); err != nil {
+			return err
+		}
+	}
 	for f := range stale {
 		if _, err := tx.Exec(ctx, `DELETE FROM osv_findings WHERE component_id = ? AND entry = ?`, f.component, f.entry); err != nil {
 			return err

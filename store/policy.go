@@ -11,6 +11,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/policy"
 )
 
@@ -20,9 +21,9 @@ var _ policy.Recorder = (*Store)(nil)
 func (s *Store) BeginPolicyRun(ctx context.Context, r policy.Run) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		_, err := tx.Exec(ctx, `
-			INSERT INTO policy_runs (id, source, policy, cause, whole, holder, state, reason, began, ended, expected, passed, failed, unknown)
-			VALUES (?, ?, ?, ?, ?, ?, 'running', '', ?, 0, ?, 0, 0, 0)`,
-			r.ID, r.Source, r.Policy, r.Cause, bit(r.Whole), r.Holder, micros(r.Began), r.Expected)
+			INSERT INTO policy_runs (id, source, policy, cause, whole, config, holder, state, reason, began, ended, expected, passed, failed, unknown)
+			VALUES (?, ?, ?, ?, ?, ?, ?, 'running', '', ?, 0, ?, 0, 0, 0)`,
+			r.ID, r.Source, r.Policy, r.Cause, bit(r.Whole), r.Config, r.Holder, micros(r.Began), r.Expected)
 		return err
 	})
 	if err != nil {
@@ -233,11 +234,11 @@ func (s *Store) AbandonPolicyRuns(ctx context.Context, source, holder, reason st
 	return nil
 }
 
-const policyRunColumns = `id, source, policy, cause, whole, holder, state, reason, began, ended, expected, passed, failed, unknown`
+const policyRunColumns = `id, source, policy, cause, whole, config, holder, state, reason, began, ended, expected, passed, failed, unknown`
 
 func scanPolicyRun(row interface{ Scan(...any) error }) (r policy.Run, err error) {
 	var whole, began, ended int64
-	err = row.Scan(&r.ID, &r.Source, &r.Policy, &r.Cause, &whole, &r.Holder, &r.State, &r.Reason, &began, &ended, &r.Expected, &r.Passed, &r.Failed, &r.Unknown)
+	err = row.Scan(&r.ID, &r.Source, &r.Policy, &r.Cause, &whole, &r.Config, &r.Holder, &r.State, &r.Reason, &began, &ended, &r.Expected, &r.Passed, &r.Failed, &r.Unknown)
 	r.Whole, r.Began, r.Ended = whole != 0, fromMicros(began), fromMicros(ended)
 	return r, err
 }
@@ -370,6 +371,161 @@ func (s *Store) RemovePolicyRuns(ctx context.Context, before time.Time) error {
 	})
 	if err != nil {
 		return fmt.Errorf("remove old runs of policies: %w", err)
+	}
+	return nil
+}
+
+var _ policy.Store = (*Store)(nil)
+
+// markPolicies has the policies evaluated anew at a place, in the transaction
+// that changes what is known of it; all of an agent's where namespace is empty,
+// and everywhere where agent is, too.
+func markPolicies(ctx context.Context, tx *Tx, agent fleet.AgentName, namespace string) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO policy_marks (agent, namespace, stamp) VALUES (?, ?, ?)
+		ON CONFLICT (agent, namespace) DO UPDATE SET stamp = policy_marks.stamp + 1`, agent, namespace, micros(time.Now()))
+	return err
+}
+
+// markInsight marks what an item is about, and where else its image runs.
+func markInsight(ctx context.Context, tx *Tx, it insight.Item, parsed *insight.Parsed) error {
+	env := it.Environment
+	if env.Namespace == "" {
+		var err error
+		if env, err = findEnvironment(ctx, tx, it.Cluster, env); err != nil {
+			return err
+		}
+	}
+	if err := markPolicies(ctx, tx, it.Cluster, env.Namespace); err != nil {
+		return err
+	}
+	image := ""
+	if parsed != nil {
+		image = parsed.ImageDigest()
+	}
+	if image == "" {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO policy_marks (agent, namespace, stamp) SELECT DISTINCT cluster, namespace, CAST(? AS BIGINT) FROM workloads WHERE digest = ?
+		ON CONFLICT (agent, namespace) DO UPDATE SET stamp = policy_marks.stamp + 1`, micros(time.Now()), image)
+	return err
+}
+
+// PolicyMarks implements policy.Store.
+func (s *Store) PolicyMarks(ctx context.Context) (out []policy.Mark, err error) {
+	err = s.list(ctx, `SELECT agent, namespace, stamp FROM policy_marks`, filter{}, ` ORDER BY agent, namespace`, nil, func(rows *sql.Rows) error {
+		var m policy.Mark
+		err := rows.Scan(&m.Agent, &m.Namespace, &m.Stamp)
+		out = append(out, m)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("what policies are to be evaluated: %w", err)
+	}
+	return out, nil
+}
+
+// ClearPolicyMarks implements policy.Store.
+func (s *Store) ClearPolicyMarks(ctx context.Context, marks []policy.Mark) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	err := s.update(ctx, func(tx *Tx) error {
+		for _, m := range marks {
+			if _, err := tx.Exec(ctx, `DELETE FROM policy_marks WHERE agent = ? AND namespace = ? AND stamp = ?`, m.Agent, m.Namespace, m.Stamp); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("what policies were evaluated: %w", err)
+	}
+	return nil
+}
+
+// PolicyLayers implements policy.Store.
+func (s *Store) PolicyLayers(ctx context.Context) ([]policy.Layer, error) {
+	return s.policyLayers(ctx, filter{})
+}
+
+// PolicyLayer is that of a namespace; policy.ErrNotFound where it has none.
+func (s *Store) PolicyLayer(ctx context.Context, p policy.Place) (policy.Layer, error) {
+	var f filter
+	f.with("agent = ?", p.Agent)
+	f.with("namespace = ?", p.Namespace)
+	found, err := s.policyLayers(ctx, f)
+	if err == nil && len(found) == 0 {
+		err = policy.ErrNotFound
+	}
+	if err != nil {
+		return policy.Layer{}, err
+	}
+	return found[0], nil
+}
+
+func (s *Store) policyLayers(ctx context.Context, f filter) (out []policy.Layer, err error) {
+	err = s.list(ctx, `SELECT agent, namespace, text, put_by, put_at FROM policy_layers`, f, ` ORDER BY agent, namespace`, nil, func(rows *sql.Rows) error {
+		var l policy.Layer
+		var at int64
+		err := rows.Scan(&l.Agent, &l.Namespace, &l.Text, &l.By, &at)
+		l.At = fromMicros(at)
+		out = append(out, l)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("overrides of policies: %w", err)
+	}
+	return out, nil
+}
+
+// PutPolicyLayer keeps what a namespace says, if it says was until now; nil
+// asks for nothing, and the empty text is none. It has the policies evaluated
+// anew there.
+func (s *Store) PutPolicyLayer(ctx context.Context, l policy.Layer, was *string) (created bool, err error) {
+	err = s.changeLayer(ctx, l.Place, was, func(tx *Tx, before string) error {
+		created = before == ""
+		_, err := tx.Exec(ctx, `
+			INSERT INTO policy_layers (agent, namespace, text, put_by, put_at) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (agent, namespace) DO UPDATE SET text = excluded.text, put_by = excluded.put_by, put_at = excluded.put_at`,
+			l.Agent, l.Namespace, l.Text, l.By, micros(l.At))
+		return err
+	})
+	return created, err
+}
+
+// DeletePolicyLayer removes what a namespace says, as PutPolicyLayer puts it.
+func (s *Store) DeletePolicyLayer(ctx context.Context, p policy.Place, was *string) error {
+	return s.changeLayer(ctx, p, was, func(tx *Tx, before string) error {
+		if before == "" {
+			return policy.ErrNotFound
+		}
+		_, err := tx.Exec(ctx, `DELETE FROM policy_layers WHERE agent = ? AND namespace = ?`, p.Agent, p.Namespace)
+		return err
+	})
+}
+
+func (s *Store) changeLayer(ctx context.Context, p policy.Place, was *string, change func(tx *Tx, before string) error) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		if err := tx.Lock(ctx, "overrides of policies"); err != nil {
+			return err
+		}
+		var before string
+		err := tx.QueryRow(ctx, `SELECT text FROM policy_layers WHERE agent = ? AND namespace = ?`, p.Agent, p.Namespace).Scan(&before)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if was != nil && *was != before {
+			return policy.ErrChanged
+		}
+		if err := change(tx, before); err != nil {
+			return err
+		}
+		return markPolicies(ctx, tx, p.Agent, p.Namespace)
+	})
+	if err != nil {
+		return fmt.Errorf("override of %s/%s: %w", p.Agent, p.Namespace, err)
 	}
 	return nil
 }

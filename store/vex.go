@@ -14,7 +14,12 @@ import (
 
 // PutStatements replaces the statements of a document, by its digest.
 func (s *Store) PutStatements(ctx context.Context, document insight.Digest, statements []insight.Statement, at time.Time) error {
-	err := s.update(ctx, func(tx *Tx) error { return putStatements(ctx, tx, document, statements, at) })
+	err := s.update(ctx, func(tx *Tx) error {
+		if err := putStatements(ctx, tx, document, statements, at); err != nil {
+			return err
+		}
+		return markPolicies(ctx, tx, "", "")
+	})
 	if err != nil {
 		return fmt.Errorf("statements of %s: %w", document, err)
 	}
@@ -52,7 +57,10 @@ func (s *Store) RemoveStatements(ctx context.Context, document insight.Digest) e
 	var n int64
 	err := s.update(ctx, func(tx *Tx) (err error) {
 		n, err = affected(tx.Exec(ctx, `DELETE FROM vex_statements WHERE document = ?`, document))
-		return err
+		if err != nil {
+			return err
+		}
+		return markPolicies(ctx, tx, "", "")
 	})
 	if err == nil && n == 0 {
 		err = insight.ErrNotFound

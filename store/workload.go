@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,14 +23,18 @@ func keyOf(w insight.Workload) workloadKey {
 	return workloadKey{w.Namespace, w.Kind, w.Name, w.Container, w.Digest}
 }
 
-const workloadColumns = `w.cluster, w.namespace, w.kind, w.name, w.container, w.digest, w.image, w.service, w.pods, w.first_seen`
+const workloadColumns = `w.cluster, w.namespace, w.kind, w.name, w.container, w.digest, w.image, w.service, w.pods, w.labels, w.first_seen`
 
 func scanWorkload(rows *sql.Rows, more ...any) (w insight.WorkloadRecord, err error) {
 	var seen int64
+	var labels string
 	err = rows.Scan(append([]any{
-		&w.Cluster, &w.Namespace, &w.Kind, &w.Name, &w.Container, &w.Digest, &w.Image, &w.Service, &w.Pods, &seen,
+		&w.Cluster, &w.Namespace, &w.Kind, &w.Name, &w.Container, &w.Digest, &w.Image, &w.Service, &w.Pods, &labels, &seen,
 	}, more...)...)
 	w.FirstSeen = fromMicros(seen)
+	if err == nil && labels != "" {
+		err = json.Unmarshal([]byte(labels), &w.Labels)
+	}
 	return w, err
 }
 
@@ -53,6 +58,7 @@ func (s *Store) PutInventory(ctx context.Context, cluster fleet.AgentName, i ins
 			return err
 		}
 		var fresh []any
+		changed := map[string]bool{} // namespaces
 		written := map[workloadKey]bool{}
 		for _, w := range i.Workloads {
 			key := keyOf(w)
@@ -60,24 +66,42 @@ func (s *Store) PutInventory(ctx context.Context, cluster fleet.AgentName, i ins
 				continue
 			}
 			written[key] = true
-			if old, known := gone[key]; !known || old != w {
-				fresh = append(fresh, cluster, w.Namespace, w.Kind, w.Name, w.Container, w.Digest, w.Image, w.Service, w.Pods, micros(at))
+			if old, known := gone[key]; !known || !old.Is(w) {
+				labels := ""
+				if len(w.Labels) > 0 {
+					text, err := json.Marshal(w.Labels)
+					if err != nil {
+						return err
+					}
+					labels = string(text)
+				}
+				fresh = append(fresh, cluster, w.Namespace, w.Kind, w.Name, w.Container, w.Digest, w.Image, w.Service, w.Pods, labels, micros(at))
+				old.Pods = w.Pods // which is no policy's matter
+				if !known || !old.Is(w) {
+					changed[w.Namespace] = true
+				}
 			}
 			delete(gone, key)
 		}
 		for k := range gone {
+			changed[k.namespace] = true
 			if _, err := tx.Exec(ctx, `DELETE FROM workloads WHERE cluster = ? AND namespace = ? AND kind = ? AND name = ? AND container = ? AND digest = ?`,
 				cluster, k.namespace, k.kind, k.name, k.container, k.digest); err != nil {
 				return err
 			}
 		}
-		const columns = 10
+		for _, namespace := range slices.Sorted(maps.Keys(changed)) {
+			if err := markPolicies(ctx, tx, cluster, namespace); err != nil {
+				return err
+			}
+		}
+		const columns = 11
 		for part := range slices.Chunk(fresh, columns*batch) {
-			values := strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?), ", len(part)/columns), ", ")
+			values := strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), ", len(part)/columns), ", ")
 			if _, err := tx.Exec(ctx, `
-				INSERT INTO workloads (cluster, namespace, kind, name, container, digest, image, service, pods, first_seen) VALUES `+values+`
+				INSERT INTO workloads (cluster, namespace, kind, name, container, digest, image, service, pods, labels, first_seen) VALUES `+values+`
 				ON CONFLICT (cluster, namespace, kind, name, container, digest) DO UPDATE SET
-					image = excluded.image, service = excluded.service, pods = excluded.pods`, part...); err != nil {
+					image = excluded.image, service = excluded.service, pods = excluded.pods, labels = excluded.labels`, part...); err != nil {
 				return err
 			}
 		}

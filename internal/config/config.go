@@ -50,13 +50,18 @@ func loadFile(path string, into any) error {
 	if len(data) > maxFile {
 		return fmt.Errorf("configuration %s: more than %d bytes", path, maxFile)
 	}
+	return Parse(path, data, into)
+}
+
+// Parse fills into, as Load does, from YAML that name calls in errors.
+func Parse(name string, data []byte, into any) error {
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	d.KnownFields(true)
 	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return explain(path, err, reflect.TypeOf(into).Elem())
+		return explain(name, err, reflect.TypeOf(into).Elem())
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("configuration %s: it must be one YAML document; a second one follows", path)
+		return fmt.Errorf("configuration %s: it must be one YAML document; a second one follows", name)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ CREATE TABLE policy_runs (
     policy   TEXT   NOT NULL, -- '': all of the source
     cause    TEXT   NOT NULL,
     whole    BIGINT NOT NULL, -- 0 or 1
+    config   TEXT   NOT NULL, -- tells one configuration of the policy from another
     holder   TEXT   NOT NULL,
     state    TEXT   NOT NULL,
     reason   TEXT   NOT NULL,
@@ -39,6 +40,30 @@ CREATE TABLE policy_subjects (
 CREATE INDEX policy_subjects_verdict ON policy_subjects (source, policy, verdict);
 CREATE INDEX policy_subjects_checked ON policy_subjects (source, checked);
 
+-- Places of which something is known anew; both empty: of all.
+CREATE TABLE policy_marks (
+    agent     TEXT   NOT NULL,
+    namespace TEXT   NOT NULL,
+    stamp     BIGINT NOT NULL, -- tells this mark from later ones
+    PRIMARY KEY (agent, namespace)
+);
+
+-- What namespaces say of policies for themselves.
+CREATE TABLE policy_layers (
+    agent     TEXT   NOT NULL,
+    namespace TEXT   NOT NULL,
+    text      TEXT   NOT NULL, -- YAML
+    put_by    TEXT   NOT NULL,
+    put_at    BIGINT NOT NULL,
+    PRIMARY KEY (agent, namespace)
+);
+
+-- Pods' labels, JSON.
+ALTER TABLE workloads ADD COLUMN labels TEXT NOT NULL DEFAULT '';
+
 -- +goose Down
+ALTER TABLE workloads DROP COLUMN labels;
+DROP TABLE policy_layers;
+DROP TABLE policy_marks;
 DROP TABLE policy_subjects;
 DROP TABLE policy_runs;

@@ -10,6 +10,8 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/insight/osv"
 	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/store"
 )
@@ -17,6 +19,7 @@ import (
 var policyTests = map[string]func(*testing.T, *store.Store){
 	"a run": aRun, "a run that is cut short": cutRun, "subjects that are gone": goneSubjects,
 	"lists": policyLists, "old runs": oldRuns,
+	"evidence": policyEvidence, "layers": policyLayers,
 }
 
 // result is one of policy p on NAMESPACE/repo of the agent edge.
@@ -242,5 +245,177 @@ func oldRuns(t *testing.T, s *store.Store) {
 	}
 	if left := standing(t, s, policy.Query{}); len(left) != 1 || left["p b"].Policy == "" {
 		t.Errorf("subjects left: %v", left)
+	}
+}
+
+func policyEvidence(t *testing.T, s *store.Store) {
+	insights := func(id, namespace string, content insight.Content, parsed *insight.Parsed, at time.Time) {
+		t.Helper()
+		it := insight.Item{ID: insight.ItemID(id), Cluster: "edge", Environment: insight.Environment{ID: 7, Project: "acme", Name: "main", Namespace: namespace}, Content: content}
+		if _, err := s.ApplyInsight(t.Context(), it, parsed, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	marked := func(want ...policy.Place) {
+		t.Helper()
+		marks, err := s.PolicyMarks(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []policy.Place
+		for _, m := range marks {
+			got = append(got, m.Place)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("marked places (-want +got):\n%s", d)
+		}
+		if err := s.ClearPolicyMarks(t.Context(), marks); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gather := func(p policy.Place, need policy.Need) []policy.Subject {
+		t.Helper()
+		got, err := s.Evidence().Subjects(t.Context(), p, need)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	web := insight.Workload{Namespace: "shop", Kind: "Deployment", Name: "web", Container: "c", Image: "reg/web:1", Digest: "sha256:web", Pods: 1, Labels: map[string]string{"app": "web"}}
+	inventory := func(at time.Time, list ...insight.Workload) {
+		t.Helper()
+		if err := s.PutInventory(t.Context(), "edge", insight.Inventory{Workloads: list}, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inventory(epoch, web, insight.Workload{Namespace: "shop", Kind: "Job", Name: "tidy", Container: "c", Image: "reg/tidy:1", Digest: "sha256:tidy", Pods: 1})
+	marked(policy.Place{Agent: "edge", Namespace: "shop"})
+	web.Pods = 3
+	inventory(epoch.Add(time.Minute), web)
+	marked(policy.Place{Agent: "edge", Namespace: "shop"}) // the job has ended
+	web.Pods = 4
+	inventory(epoch.Add(time.Minute), web)
+	marked()
+	web.Labels = map[string]string{"app": "web", "tier": "front"}
+	inventory(epoch.Add(time.Minute), web)
+	marked(policy.Place{Agent: "edge", Namespace: "shop"})
+
+	// Its SBOM comes from where it was built.
+	a := insight.Component{PURL: "pkg:npm/a@1.0.0", Name: "a", Version: "1.0.0"}
+	b := insight.Component{PURL: "pkg:npm/b@1.0.0", Name: "b", Version: "1.0.0"}
+	insights("1", "build", insight.Document{Kind: insight.KindSBOM, Service: "ci"},
+		&insight.Parsed{Digest: "sha256:s1", SBOM: &insight.SBOM{ImageDigest: "sha256:web", Components: []insight.Component{a, b}}}, epoch)
+	marked(policy.Place{Agent: "edge", Namespace: "build"}, policy.Place{Agent: "edge", Namespace: "shop"})
+	insights("2", "shop", insight.Document{Kind: insight.KindImage, Service: "web"},
+		&insight.Parsed{Digest: "sha256:i1", Image: &insight.ImageInspect{Name: "reg/web:1", Created: "2023-11-01T00:00:00Z"}}, epoch)
+	insights("3", "shop", insight.Facts{{Name: "php", Value: "8.1", Source: "scanner", Service: "web"}, {Name: "owner", Value: "team-a", Source: "scanner"}}, nil, epoch)
+	insights("4", "shop", insight.Problems{{Identifier: "CVE-1", Severity: "MODERATE", Source: "trivy", Service: "web", AssociatedPackage: "c", Version: "2"}}, nil, epoch)
+	insights("5", "shop", insight.Facts{{Name: "drush", Value: "12", Source: "scanner", Service: "cli"}}, nil, epoch)
+	marked(policy.Place{Agent: "edge", Namespace: "shop"})
+
+	shop := policy.Place{Agent: "edge", Namespace: "shop"}
+	all := policy.Need{SBOMs: true, Problems: true, Facts: true, Images: true}
+	got := gather(shop, all)
+	sbom := &policy.SBOM{Digest: "sha256:s1", Received: epoch}
+	owner := policy.Fact{Name: "owner", Value: "team-a", Source: "scanner"}
+	want := []policy.Subject{
+		{
+			Agent: "edge", Namespace: "shop", Environment: "acme/main", Name: "cli",
+			Images: []policy.Image{{}}, Facts: []policy.Fact{{Name: "drush", Value: "12", Source: "scanner"}},
+		},
+		{
+			Agent: "edge", Namespace: "shop", Environment: "acme/main", Kind: "Deployment", Name: "web", Container: "c", Labels: web.Labels,
+			Images: []policy.Image{{Name: "reg/web:1", Digest: "sha256:web", FirstSeen: epoch, Made: time.Date(2023, 11, 1, 0, 0, 0, 0, time.UTC), SBOM: sbom}},
+			Told:   []policy.Problem{{Identifier: "CVE-1", Source: "trivy", Package: "c", Version: "2", Severity: "medium", Since: epoch}},
+			Facts:  []policy.Fact{owner, {Name: "php", Value: "8.1", Source: "scanner"}},
+		},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("subjects (-want +got):\n%s", d)
+	}
+
+	// Vulnerabilities come, and one of them is said to be none.
+	entry := func(id, name, severity string) osv.Entry {
+		return osv.Entry{
+			ID: id, Modified: epoch, CVE: "CVE-" + id, Aliases: []string{"CVE-" + id}, Severity: severity,
+			Affected: []osv.Affected{{Ecosystem: "npm", Package: "npm/" + name, Versions: osv.Versions{Ranges: []osv.Range{{{Introduced: "0"}, {Fixed: "2.0.0"}}}}}},
+		}
+	}
+	if _, err := s.PutOSV(t.Context(), []osv.Entry{entry("1", "a", "high"), entry("2", "b", "critical")}, epoch); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.MatchOSV(t.Context(), 10, osv.Find, epoch.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	marked(policy.Place{})
+	said := insight.Statement{Vulnerability: "CVE-2", Names: []string{"CVE-2"}, Subject: "image:sha256:web", Status: insight.NotAffected, Made: epoch}
+	if err := s.PutStatements(t.Context(), "sha256:vex", []insight.Statement{said}, epoch); err != nil {
+		t.Fatal(err)
+	}
+	marked(policy.Place{})
+	sbom.Matched = true
+	sbom.Problems = []policy.Problem{
+		{Identifier: "CVE-2", Source: "osv", Package: "b", Version: "1.0.0", Fixed: "2.0.0", Severity: "critical", Since: epoch.Add(time.Hour), Cleared: true},
+		{Identifier: "CVE-1", Source: "osv", Package: "a", Version: "1.0.0", Fixed: "2.0.0", Severity: "high", Since: epoch.Add(time.Hour)},
+	}
+	if d := cmp.Diff(want, gather(shop, all)); d != "" {
+		t.Errorf("subjects with vulnerabilities (-want +got):\n%s", d)
+	}
+	// Of the whole cluster, where the SBOM is a service's, too.
+	var names []string
+	for _, c := range gather(policy.Place{Agent: "edge"}, policy.Need{SBOMs: true}) {
+		names = append(names, c.Subject().Owner+" "+c.Subject().Repo)
+	}
+	if d := cmp.Diff([]string{"edge/build ci", "edge/shop Deployment/web/c"}, names); d != "" {
+		t.Errorf("subjects that may have an SBOM (-want +got):\n%s", d)
+	}
+	agents, err := s.Evidence().Agents(t.Context())
+	if d := cmp.Diff([]fleet.AgentName{"edge"}, agents); d != "" || err != nil {
+		t.Errorf("agents %v (-want +got):\n%s", err, d)
+	}
+	insights("6", "", insight.Deletion{Of: insight.KindFacts, Source: "scanner"}, nil, epoch)
+	marked(shop) // known by its number
+}
+
+func policyLayers(t *testing.T, s *store.Store) {
+	shop := policy.Place{Agent: "edge", Namespace: "shop"}
+	none, first := "", "p: {optOut: true}\n"
+	l := policy.Layer{Place: shop, Text: first, By: "anna", At: epoch}
+	if created, err := s.PutPolicyLayer(t.Context(), l, &none); err != nil || !created {
+		t.Fatalf("created %v, %v", created, err)
+	}
+	got, err := s.PolicyLayer(t.Context(), shop)
+	if d := cmp.Diff(l, got); err != nil || d != "" {
+		t.Errorf("layer %v (-want +got):\n%s", err, d)
+	}
+	l.Text = "p: {}\n"
+	if _, err := s.PutPolicyLayer(t.Context(), l, &none); !errors.Is(err, policy.ErrChanged) {
+		t.Errorf("put over what somebody else has put: %v", err)
+	}
+	if created, err := s.PutPolicyLayer(t.Context(), l, &first); err != nil || created {
+		t.Errorf("put over what was read: created %v, %v", created, err)
+	}
+	if marks, err := s.PolicyMarks(t.Context()); err != nil || len(marks) != 1 || marks[0].Place != shop {
+		t.Errorf("marks %v, %v", marks, err)
+	}
+	// It was marked again since the marks were read.
+	stale := []policy.Mark{{Place: shop, Stamp: 1}}
+	if err := s.ClearPolicyMarks(t.Context(), stale); err != nil {
+		t.Fatal(err)
+	}
+	if marks, err := s.PolicyMarks(t.Context()); err != nil || len(marks) != 1 {
+		t.Errorf("marks after clearing an earlier one: %v, %v", marks, err)
+	}
+	if err := s.DeletePolicyLayer(t.Context(), shop, &first); !errors.Is(err, policy.ErrChanged) {
+		t.Errorf("delete what has changed: %v", err)
+	}
+	if err := s.DeletePolicyLayer(t.Context(), shop, nil); err != nil {
+		t.Error(err)
+	}
+	if err := s.DeletePolicyLayer(t.Context(), shop, nil); !errors.Is(err, policy.ErrNotFound) {
+		t.Errorf("delete what isn't there: %v", err)
+	}
+	if _, err := s.PolicyLayer(t.Context(), shop); !errors.Is(err, policy.ErrNotFound) {
+		t.Errorf("get what isn't there: %v", err)
 	}
 }

@@ -1,0 +1,446 @@
+package policy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"reeve.dev/reeve/fleet"
+)
+
+// Mark says that something is known anew of a place.
+type Mark struct {
+	Place
+	// Stamp tells this mark from later ones.
+	Stamp int64
+}
+
+// Store keeps what an Engine works with.
+type Store interface {
+	Recorder
+	// TakeDuty reports whether holder does until then what one hub does at a time.
+	TakeDuty(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
+	// LastRuns is the latest run of each policy of a source, of those that were
+	// whole if there are any.
+	LastRuns(ctx context.Context, source string) (map[string]Run, error)
+	// PolicyMarks are the places to evaluate anew, and ClearPolicyMarks forgets
+	// those that weren't marked again.
+	PolicyMarks(ctx context.Context) ([]Mark, error)
+	ClearPolicyMarks(ctx context.Context, marks []Mark) error
+	// PolicyLayers are those of all namespaces.
+	PolicyLayers(ctx context.Context) ([]Layer, error)
+}
+
+// Config is what an Engine works with.
+type Config struct {
+	// Policies are valid ones.
+	Policies []Policy
+	Sinks    Sinks
+	Store    Store
+	Evidence Evidence
+	// Holder names this hub among those on the same database.
+	Holder string
+	Logger *slog.Logger
+}
+
+const (
+	tickEvery = 5 * time.Second
+	// dutyFor is how long a hub that is gone keeps others from its work.
+	dutyFor = time.Minute
+	duty    = "policies"
+	// settle is how long the whole fleet isn't evaluated again because of what is
+	// known of vulnerabilities, which comes in many parts.
+	settle = time.Minute
+	// recorded is how many results one transaction has.
+	recorded = 1000
+	// retryMost is the longest wait for a database that doesn't answer, and that
+	// after a run that was cut short.
+	retryMost = time.Minute
+)
+
+// Engine evaluates policies: all subjects at times, those of a place when
+// something new is known of it, and what a scan was of when it ends. Of several
+// hubs on one database one does it, but for scans.
+type Engine struct {
+	cfg Config
+	set *Set
+
+	mu     sync.Mutex
+	layers layers  // guarded by mu
+	faults []Fault // guarded by mu
+	duty   time.Time
+}
+
+// New makes an engine.
+func New(cfg Config) *Engine {
+	return &Engine{cfg: cfg, set: NewSet(cfg.Policies, cfg.Sinks)}
+}
+
+// Policies are those that there are, with what they leave out.
+func (e *Engine) Policies() []Policy { return e.set.all }
+
+// Check tells what is wrong with a namespace's layer.
+func (e *Engine) Check(l Layer) []Fault { return e.set.Check(l) }
+
+// Faults are those of all layers, as they were a moment ago.
+func (e *Engine) Faults() []Fault {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.faults
+}
+
+// Run evaluates policies until ctx ends.
+func (e *Engine) Run(ctx context.Context) error {
+	for wait := tickEvery; ; {
+		err := e.step(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			wait = tickEvery
+		} else {
+			wait = min(2*wait, retryMost)
+			e.cfg.Logger.WarnContext(ctx, "policies couldn't be evaluated, will retry", "error", err, "wait", wait)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// step does what is due.
+func (e *Engine) step(ctx context.Context) error {
+	if err := e.readLayers(ctx); err != nil {
+		return err
+	}
+	if len(e.set.all) == 0 {
+		return nil
+	}
+	had := time.Now().Before(e.duty)
+	if mine, err := e.keepDuty(ctx); err != nil || !mine {
+		return err
+	}
+	if !had {
+		if err := e.cfg.Store.AbandonPolicyRuns(ctx, Fleet, "", "the hub that made it ended, or was too slow", time.Now()); err != nil {
+			return err
+		}
+	}
+	// The marks are read first: what is known by now the whole runs will see.
+	marks, err := e.cfg.Store.PolicyMarks(ctx)
+	if err != nil {
+		return err
+	}
+	last, err := e.cfg.Store.LastRuns(ctx, Fleet)
+	if err != nil {
+		return err
+	}
+	everywhere := slices.ContainsFunc(marks, func(m Mark) bool { return m.Place == Place{} })
+	if everywhere && slices.ContainsFunc(e.set.all, func(p Policy) bool { return p.Check.Problem != nil && time.Since(last[p.Name].Ended) < settle }) {
+		everywhere = false
+		marks = slices.DeleteFunc(marks, func(m Mark) bool { return m.Place == Place{} })
+	}
+	var whole []Policy
+	cause := map[string]string{}
+	for _, p := range e.set.all {
+		switch r, ran := last[p.Name]; {
+		case p.Check.ofScans():
+			continue
+		case !ran || !r.Whole || r.Config != e.digest(p):
+			cause[p.Name] = "configuration"
+		case r.State == Truncated && time.Since(r.Ended) >= retryMost:
+			cause[p.Name] = "retry"
+		case time.Since(r.Began) >= p.Every:
+			cause[p.Name] = "clock"
+		case everywhere && p.Check.Problem != nil:
+			cause[p.Name] = "vulnerabilities"
+		default:
+			continue
+		}
+		whole = append(whole, p)
+	}
+	if len(whole) > 0 {
+		if err := e.evaluateAll(ctx, whole, cause); err != nil {
+			return err
+		}
+	}
+	if err := e.evaluateMarked(ctx, marks); err != nil {
+		return err
+	}
+	return e.cfg.Store.ClearPolicyMarks(ctx, marks)
+}
+
+// keepDuty takes the duty, or has it for longer.
+func (e *Engine) keepDuty(ctx context.Context) (bool, error) {
+	now := time.Now()
+	if e.duty.Sub(now) > dutyFor/2 {
+		return true, nil
+	}
+	mine, err := e.cfg.Store.TakeDuty(ctx, duty, e.cfg.Holder, now, now.Add(dutyFor))
+	if err != nil || !mine {
+		e.duty = time.Time{}
+		return false, err
+	}
+	e.duty = now.Add(dutyFor)
+	return true, nil
+}
+
+// readLayers reads what namespaces say of themselves, and logs what is newly
+// wrong with that.
+func (e *Engine) readLayers(ctx context.Context) error {
+	list, err := e.cfg.Store.PolicyLayers(ctx)
+	if err != nil {
+		return err
+	}
+	var faults []Fault
+	for _, l := range list {
+		faults = append(faults, e.set.Check(l)...)
+	}
+	read := readLayers(list)
+	e.mu.Lock()
+	before := e.faults
+	e.layers, e.faults = read, faults
+	e.mu.Unlock()
+	for _, f := range faults {
+		if !slices.Contains(before, f) {
+			e.cfg.Logger.WarnContext(ctx, "an override isn't applied", "agent", f.Agent, "namespace", f.Namespace, "policy", f.Policy, "reason", f.Reason)
+		}
+	}
+	return nil
+}
+
+// digest is of all that an operator can change of a policy.
+func (e *Engine) digest(p Policy) string {
+	text, err := yaml.Marshal(p)
+	if err != nil {
+		panic(err) // it was read from YAML
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// places holds what policies are where, while one evaluation lasts.
+type places struct {
+	set    *Set
+	layers layers
+	known  map[placed]local
+}
+
+type placed struct {
+	Place
+	policy string
+}
+
+// local is a policy as it holds at a place.
+type local struct {
+	Policy
+	checked bool
+	sinks   []string
+	logged  bool
+}
+
+func (e *Engine) places() *places {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return &places{set: e.set, layers: e.layers, known: map[placed]local{}}
+}
+
+func (pl *places) at(p Policy, at Place) local {
+	key := placed{at, p.Name}
+	l, known := pl.known[key]
+	if !known {
+		l.Policy, l.checked = pl.set.at(p, at, pl.layers[at])
+		l.sinks = pl.set.sinks.Names(l.Actions)
+		l.logged = pl.set.logs(l.Actions)
+		pl.known[key] = l
+	}
+	return l
+}
+
+// logs reports whether one of actions is the hub's own log.
+func (s *Set) logs(actions []Action) bool {
+	return slices.ContainsFunc(actions, func(a Action) bool {
+		sink, err := s.sinks.Resolve(a)
+		return err == nil && sink == ""
+	})
+}
+
+// evaluation is a run under way.
+type evaluation struct {
+	run      RunID
+	policies []Policy
+	expected int
+}
+
+// begin begins a run of policies.
+func (e *Engine) begin(ctx context.Context, r Run, policies []Policy) (*evaluation, error) {
+	r.ID, r.Source, r.Holder, r.Began = NewRunID(), Fleet, e.cfg.Holder, time.Now()
+	return &evaluation{run: r.ID, policies: policies}, e.cfg.Store.BeginPolicyRun(ctx, r)
+}
+
+// evaluateAll makes a whole run of each policy.
+func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[string]string) error {
+	var runs []*evaluation
+	var need Need
+	for _, p := range policies {
+		v, err := e.begin(ctx, Run{Policy: p.Name, Whole: true, Cause: cause[p.Name], Config: e.digest(p)}, []Policy{p})
+		if err != nil {
+			return err
+		}
+		runs, need = append(runs, v), need.and(p.Check.needs())
+	}
+	agents, err := e.cfg.Evidence.Agents(ctx)
+	if err == nil {
+		places := e.places()
+		for _, a := range agents {
+			if err = e.evaluate(ctx, Place{Agent: a}, need, places, runs); err != nil {
+				break
+			}
+		}
+	}
+	return e.finish(ctx, runs, err)
+}
+
+// evaluateMarked makes one run of all policies at the places of marks.
+func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark) error {
+	var need Need
+	var policies []Policy
+	for _, p := range e.set.all {
+		if !p.Check.ofScans() {
+			policies, need = append(policies, p), need.and(p.Check.needs())
+		}
+	}
+	marks = slices.DeleteFunc(slices.Clone(marks), func(m Mark) bool { return m.Place == Place{} })
+	if len(marks) == 0 || len(policies) == 0 {
+		return nil
+	}
+	v, err := e.begin(ctx, Run{Cause: "insight"}, policies)
+	if err != nil {
+		return err
+	}
+	runs, places := []*evaluation{v}, e.places()
+	for _, m := range marks {
+		if err = e.evaluate(ctx, m.Place, need, places, runs); err != nil {
+			break
+		}
+	}
+	return e.finish(ctx, runs, err)
+}
+
+// finish ends runs; what went wrong is in each.
+func (e *Engine) finish(ctx context.Context, runs []*evaluation, err error) error {
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	}
+	for _, v := range runs {
+		// Also when the hub is stopped the run says that it is over.
+		if ended := e.cfg.Store.EndPolicyRun(context.WithoutCancel(ctx), v.run, reason, time.Now()); ended != nil {
+			err = errors.Join(err, ended)
+		}
+	}
+	return err
+}
+
+// evaluate judges the subjects of a place and records that in runs.
+func (e *Engine) evaluate(ctx context.Context, at Place, need Need, places *places, runs []*evaluation) error {
+	if mine, err := e.keepDuty(ctx); err != nil {
+		return err
+	} else if !mine {
+		return ErrRunOver
+	}
+	subjects, err := e.cfg.Evidence.Subjects(ctx, at, need)
+	if err != nil {
+		return fmt.Errorf("what is known of %s: %w", at.Agent, err)
+	}
+	now := time.Now()
+	for _, v := range runs {
+		var results []fleet.Result
+		var logged []bool
+		for i := range subjects {
+			s := &subjects[i]
+			for _, p := range v.policies {
+				l := places.at(p, Place{s.Agent, s.Namespace})
+				if !l.checked {
+					continue
+				}
+				if r, is := l.result(s, l.sinks, now); is {
+					results, logged = append(results, r), append(logged, l.logged)
+				}
+			}
+		}
+		if err := e.record(ctx, v, results, logged); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record records results, however long the database, or a full outbox, doesn't
+// take them.
+func (e *Engine) record(ctx context.Context, v *evaluation, results []fleet.Result, logged []bool) error {
+	if len(results) == 0 {
+		return nil
+	}
+	v.expected += len(results)
+	err := e.insist(ctx, func() error { return e.cfg.Store.ExpectResults(ctx, v.run, v.expected) })
+	for i := 0; err == nil && i < len(results); i += recorded {
+		part := results[i:min(i+recorded, len(results))]
+		err = e.insist(ctx, func() error { return e.cfg.Store.RecordResults(ctx, v.run, part, time.Now()) })
+		if err == nil {
+			e.log(ctx, string(v.run), part, logged[i:])
+		}
+	}
+	return err
+}
+
+// insist does f until it succeeds, or somebody else has taken over.
+func (e *Engine) insist(ctx context.Context, f func() error) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, retryMost) {
+		mine, err := e.keepDuty(ctx)
+		if err == nil && !mine {
+			return ErrRunOver
+		}
+		if err == nil {
+			err = f()
+		}
+		if err == nil || errors.Is(err, ErrRunOver) || errors.Is(err, ErrNotFound) {
+			return err
+		}
+		e.cfg.Logger.WarnContext(ctx, "results of policies aren't recorded, will retry", "error", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait/2 + rand.N(wait)):
+		}
+	}
+}
+
+// log is the action log.
+func (e *Engine) log(ctx context.Context, run string, results []fleet.Result, logged []bool) {
+	for i, r := range results {
+		if !logged[i] {
+			continue
+		}
+		o := r.Outcome
+		log := e.cfg.Logger.With("policy", o.Policy, "owner", o.Subject.Owner, "repo", o.Subject.Repo, "run", run)
+		switch {
+		case r.Unknown != "":
+			log.WarnContext(ctx, "policy couldn't be judged", "reason", r.Unknown)
+		case o.Pass:
+			log.InfoContext(ctx, "policy passed")
+		default:
+			log.InfoContext(ctx, "policy failed", "details", o.Details)
+		}
+	}
+}

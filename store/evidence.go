@@ -1,0 +1,466 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/policy"
+)
+
+// Evidence is what policies judge.
+func (s *Store) Evidence() policy.Evidence { return evidence{s} }
+
+type evidence struct{ *Store }
+
+// Agents implements policy.Evidence.
+func (e evidence) Agents(ctx context.Context) (out []fleet.AgentName, err error) {
+	err = e.list(ctx, `
+		SELECT cluster FROM workloads UNION SELECT cluster FROM insight_inventory WHERE is_current = 1
+		UNION SELECT cluster FROM insight_facts UNION SELECT cluster FROM insight_problems`, filter{}, ` ORDER BY 1`, nil, func(rows *sql.Rows) error {
+		var a fleet.AgentName
+		err := rows.Scan(&a)
+		out = append(out, a)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("agents that policies are about: %w", err)
+	}
+	return out, nil
+}
+
+// Subjects implements policy.Evidence.
+func (e evidence) Subjects(ctx context.Context, p policy.Place, need policy.Need) (out []policy.Subject, err error) {
+	err = e.view(ctx, func(tx *Tx) error {
+		g := &gathering{tx: tx, place: p, need: need, services: map[serviceKey]*service{}, environments: map[string]string{}}
+		for _, step := range []func(context.Context) error{g.readEnvironments, g.readDocuments, g.readTold, g.readFacts, g.readWorkloads} {
+			if err := step(ctx); err != nil {
+				return err
+			}
+		}
+		out = g.subjects()
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("subjects of policies in %s: %w", p.Agent, err)
+	}
+	return out, nil
+}
+
+// serviceKey names a service of an environment; its name is empty for what is
+// about the whole of that.
+type serviceKey struct{ place, name string }
+
+// service is what was sent of one.
+type service struct {
+	image policy.Image // with the SBOM, and when the image was made
+	told  []policy.Problem
+	facts []policy.Fact
+	used  bool // by a workload
+}
+
+// gathering is what is known of a place.
+type gathering struct {
+	tx           *Tx
+	place        policy.Place
+	need         policy.Need
+	environments map[string]string // PROJECT/NAME by namespace
+	services     map[serviceKey]*service
+	workloads    []policy.Subject
+	of           []string // Lagoon's service of each workload
+	matched      bool     // there is a database of vulnerabilities
+}
+
+func (g *gathering) service(place, name string) *service {
+	key := serviceKey{place, name}
+	v, known := g.services[key]
+	if !known {
+		v = &service{}
+		g.services[key] = v
+	}
+	return v
+}
+
+// within is the condition of the place, by the columns of cluster and namespace.
+func (g *gathering) within(cluster, namespace string) (f filter) {
+	f.with(cluster+" = ?", g.place.Agent)
+	equal(&f, namespace, g.place.Namespace)
+	return f
+}
+
+func (g *gathering) read(ctx context.Context, query string, f filter, order string, row func(*sql.Rows) error) error {
+	rows, err := g.tx.Query(ctx, query+` WHERE `+strings.Join(f.where, " AND ")+order, f.args...)
+	if err != nil {
+		return err
+	}
+	return eachRow(rows, func() error { return row(rows) })
+}
+
+func (g *gathering) readEnvironments(ctx context.Context) error {
+	return g.read(ctx, `SELECT namespace, project, environment FROM insight_environments`, g.within("cluster", "namespace"), "", func(rows *sql.Rows) error {
+		var namespace, project, name string
+		err := rows.Scan(&namespace, &project, &name)
+		if project != "" {
+			g.environments[namespace] = project + "/" + name
+		}
+		return err
+	})
+}
+
+// at is where something is, by what is said of that.
+func at(namespace, project, environment string) string {
+	return insight.Environment{Namespace: namespace, Project: project, Name: environment}.Place()
+}
+
+func (g *gathering) readTold(ctx context.Context) error {
+	if !g.need.Problems {
+		return nil
+	}
+	return g.read(ctx, `
+		SELECT namespace, project, environment, service, source, identifier, version, fixed_version, severity, severity_score, associated_package, since
+		FROM insight_problems`, g.within("cluster", "namespace"), "", func(rows *sql.Rows) error {
+		var namespace, project, environment, name string
+		var p policy.Problem
+		var score float64
+		var since int64
+		err := rows.Scan(&namespace, &project, &environment, &name, &p.Source, &p.Identifier, &p.Version, &p.Fixed, &p.Severity, &score, &p.Package, &since)
+		p.Severity, p.Since = severity(p.Severity, 10*score), fromMicros(since)
+		v := g.service(at(namespace, project, environment), name)
+		v.told = append(v.told, p)
+		return err
+	})
+}
+
+func (g *gathering) readFacts(ctx context.Context) error {
+	if !g.need.Facts {
+		return nil
+	}
+	return g.read(ctx, `SELECT namespace, project, environment, service, source, name, value FROM insight_facts`, g.within("cluster", "namespace"),
+		` ORDER BY source, name`, func(rows *sql.Rows) error {
+			var namespace, project, environment, name string
+			var f policy.Fact
+			err := rows.Scan(&namespace, &project, &environment, &name, &f.Source, &f.Name, &f.Value)
+			v := g.service(at(namespace, project, environment), name)
+			v.facts = append(v.facts, f)
+			return err
+		})
+}
+
+// document is an SBOM or an image inspect.
+type document struct {
+	id       int64
+	kind     insight.Kind
+	digest   string
+	received int64
+	made     time.Time
+}
+
+const policyDocument = `d.id, d.kind, d.digest, d.summary`
+
+func scanPolicyDocument(rows *sql.Rows, more ...any) (d document, err error) {
+	var summary string
+	if err = rows.Scan(append([]any{&d.id, &d.kind, &d.digest, &summary}, more...)...); err != nil || d.kind != insight.KindImage {
+		return d, err
+	}
+	var sum documentSummary
+	if err := json.Unmarshal([]byte(summary), &sum); err != nil {
+		return d, fmt.Errorf("summary of %s: %w", d.digest, err)
+	}
+	d.made, _ = time.Parse(time.RFC3339Nano, sum.Created) // what can't be read isn't known
+	return d, nil
+}
+
+// readDocuments reads those that services sent last.
+func (g *gathering) readDocuments(ctx context.Context) error {
+	if !g.need.SBOMs && !g.need.Images {
+		return nil
+	}
+	f := g.within("v.cluster", "v.place")
+	f.with("v.is_current = ?", 1)
+	var sboms []document
+	owners := map[int64][]*service{}
+	err := g.read(ctx, `SELECT `+policyDocument+`, v.place, v.service, v.received FROM insight_inventory v JOIN insight_documents d ON d.id = v.document_id`,
+		f, "", func(rows *sql.Rows) error {
+			var place, name string
+			var received int64
+			d, err := scanPolicyDocument(rows, &place, &name, &received)
+			d.received = received
+			v := g.service(place, name)
+			switch d.kind {
+			case insight.KindImage:
+				v.image.Made = d.made
+			case insight.KindSBOM:
+				sboms, owners[d.id] = append(sboms, d), append(owners[d.id], v)
+			}
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	read, err := g.readSBOMs(ctx, sboms)
+	for id, sbom := range read {
+		for _, v := range owners[id] {
+			v.image.SBOM = sbom
+		}
+	}
+	return err
+}
+
+// byImage finds the last SBOM of images, and when they were made.
+func (g *gathering) byImage(ctx context.Context, digests []string) (sboms map[string]*policy.SBOM, made map[string]time.Time, err error) {
+	made = map[string]time.Time{}
+	last := map[string]document{}
+	for part := range slices.Chunk(digests, batch) {
+		var f filter
+		f.where = []string{`d.image IN (` + list(part, &f.args) + `)`}
+		err := g.read(ctx, `SELECT `+policyDocument+`, d.image, (SELECT COALESCE(MAX(v.received), 0) FROM insight_inventory v WHERE v.document_id = d.id)
+			FROM insight_documents d`, f, ` ORDER BY d.id`, func(rows *sql.Rows) error {
+			var image string
+			var received int64
+			d, err := scanPolicyDocument(rows, &image, &received)
+			d.received = received
+			switch d.kind {
+			case insight.KindImage:
+				made[image] = d.made
+			case insight.KindSBOM:
+				last[image] = d
+			}
+			return err
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	var documents []document
+	for _, d := range last {
+		documents = append(documents, d)
+	}
+	read, err := g.readSBOMs(ctx, documents)
+	sboms = map[string]*policy.SBOM{}
+	for image, d := range last {
+		sboms[image] = read[d.id]
+	}
+	return sboms, made, err
+}
+
+// readSBOMs reads SBOMs with the problems that were found in them, by their
+// numbers.
+func (g *gathering) readSBOMs(ctx context.Context, documents []document) (map[int64]*policy.SBOM, error) {
+	out := map[int64]*policy.SBOM{}
+	if len(documents) == 0 {
+		return out, nil
+	}
+	var ids []int64
+	for _, d := range documents {
+		if out[d.id] == nil {
+			ids = append(ids, d.id)
+		}
+		out[d.id] = &policy.SBOM{Digest: d.digest, Received: fromMicros(d.received)}
+	}
+	if !g.need.Problems {
+		return out, nil
+	}
+	if !g.matched {
+		var n int
+		if err := g.tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM osv_entries LIMIT 1) AS found`).Scan(&n); err != nil || n == 0 {
+			return out, err
+		}
+		g.matched = true
+	}
+	slices.Sort(ids)
+	for part := range slices.Chunk(ids, batch) {
+		if err := g.findProblems(ctx, part, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (g *gathering) findProblems(ctx context.Context, documents []int64, sboms map[int64]*policy.SBOM) error {
+	all, err := members(ctx, g.tx, documents)
+	if err != nil {
+		return err
+	}
+	findings := map[int64][]foundProblem{}
+	for part := range slices.Chunk(all, batch) {
+		var args []any
+		found, err := readFindings(ctx, g.tx, ` WHERE f.component_id IN (`+list(part, &args)+`)`, args...)
+		if err != nil {
+			return err
+		}
+		for id, list := range found {
+			findings[id] = list
+		}
+	}
+	var having []int64
+	for id := range findings {
+		having = append(having, id)
+	}
+	components := map[int64]insight.Component{}
+	stored, err := componentsByID(ctx, g.tx, having)
+	if err != nil {
+		return err
+	}
+	for _, c := range stored {
+		components[c.id] = c.Component
+	}
+	told, err := readSaid(ctx, g.tx, findings)
+	if err == nil && told != nil {
+		err = told.readProducts(ctx, g.tx, documents)
+	}
+	if err != nil {
+		return err
+	}
+	for _, id := range documents {
+		sboms[id].Matched = true
+	}
+	var args []any
+	err = eachMember(ctx, g.tx, ` WHERE document_id IN (`+list(documents, &args)+`)`, args, func(document, component int64) {
+		for _, f := range findings[component] {
+			said := told.on(document, f)
+			c := components[component]
+			sboms[document].Problems = append(sboms[document].Problems, policy.Problem{
+				Identifier: cmp.Or(f.cve, f.entry), Source: insight.SourceOSV, Package: c.Name, Version: c.Version, Fixed: f.fixed,
+				Severity: severity(f.severity, f.score), Since: fromMicros(f.found), Cleared: said != nil && said.Status.Clears(),
+			})
+		}
+	})
+	for _, id := range documents {
+		gravestFirst(sboms[id].Problems)
+	}
+	return err
+}
+
+var severityOrder = []string{"critical", "high", "medium", "low"}
+
+// severity is that of a problem in the words of policies; empty where neither
+// the name nor the score, of at most 10, says it.
+func severity(name string, score float64) string {
+	name = strings.ToLower(name)
+	switch {
+	case slices.Contains(severityOrder, name):
+		return name
+	case name == "moderate" || name == "important":
+		return map[string]string{"moderate": "medium", "important": "high"}[name]
+	case name == "negligible" || name == "none":
+		return "low"
+	case score >= 9:
+		return "critical"
+	case score >= 7:
+		return "high"
+	case score >= 4:
+		return "medium"
+	case score > 0:
+		return "low"
+	}
+	return ""
+}
+
+func gravestFirst(list []policy.Problem) {
+	rank := func(p policy.Problem) int {
+		if i := slices.Index(severityOrder, p.Severity); i >= 0 {
+			return i
+		}
+		return len(severityOrder)
+	}
+	slices.SortStableFunc(list, func(a, b policy.Problem) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Identifier, b.Identifier), cmp.Compare(a.Package, b.Package), cmp.Compare(a.Version, b.Version))
+	})
+}
+
+func (g *gathering) readWorkloads(ctx context.Context) error {
+	var digests []string
+	seen := map[string]bool{}
+	err := g.read(ctx, `SELECT namespace, kind, name, container, digest, image, service, labels, first_seen FROM workloads`, g.within("cluster", "namespace"),
+		` ORDER BY namespace, kind, name, container, digest`, func(rows *sql.Rows) error {
+			s := policy.Subject{Agent: g.place.Agent}
+			var i policy.Image
+			var service, labels string
+			var first int64
+			if err := rows.Scan(&s.Namespace, &s.Kind, &s.Name, &s.Container, &i.Digest, &i.Name, &service, &labels, &first); err != nil {
+				return err
+			}
+			i.FirstSeen = fromMicros(first)
+			if i.Digest != "" && !seen[i.Digest] {
+				seen[i.Digest] = true
+				digests = append(digests, i.Digest)
+			}
+			if n := len(g.workloads); n > 0 && g.workloads[n-1].Compare(&s) == 0 {
+				g.workloads[n-1].Images = append(g.workloads[n-1].Images, i)
+				return nil
+			}
+			if labels != "" {
+				if err := json.Unmarshal([]byte(labels), &s.Labels); err != nil {
+					return fmt.Errorf("labels of %s/%s: %w", s.Namespace, s.Name, err)
+				}
+			}
+			s.Images, s.Environment = []policy.Image{i}, g.environments[s.Namespace]
+			g.workloads, g.of = append(g.workloads, s), append(g.of, service)
+			return nil
+		})
+	if err != nil || !g.need.SBOMs && !g.need.Images {
+		return err
+	}
+	sboms, made, err := g.byImage(ctx, digests)
+	for i := range g.workloads {
+		for j := range g.workloads[i].Images {
+			image := &g.workloads[i].Images[j]
+			image.SBOM, image.Made = sboms[image.Digest], made[image.Digest]
+		}
+	}
+	return err
+}
+
+// subjects joins workloads and services.
+func (g *gathering) subjects() []policy.Subject {
+	peopled := map[string]bool{}
+	for i := range g.workloads {
+		s := &g.workloads[i]
+		peopled[s.Namespace] = true
+		places := []string{s.Namespace}
+		if s.Environment != "" {
+			places = append(places, s.Environment)
+		}
+		for _, place := range places {
+			for _, name := range slices.Compact([]string{"", g.of[i], s.Name, s.Name + "/" + s.Container}) {
+				v, known := g.services[serviceKey{place, name}]
+				if !known {
+					continue
+				}
+				v.used = true
+				s.Told, s.Facts = append(s.Told, v.told...), append(s.Facts, v.facts...)
+				for j := range s.Images {
+					image := &s.Images[j]
+					if image.SBOM == nil {
+						image.SBOM = v.image.SBOM
+					}
+					if image.Made.IsZero() {
+						image.Made = v.image.Made
+					}
+				}
+			}
+		}
+		gravestFirst(s.Told)
+	}
+	out := g.workloads
+	for key, v := range g.services {
+		if v.used || key.name == "" && peopled[key.place] {
+			continue
+		}
+		s := policy.Subject{
+			Agent: g.place.Agent, Namespace: key.place, Name: cmp.Or(key.name, "environment"), Environment: cmp.Or(g.environments[key.place], key.place),
+			Images: []policy.Image{v.image}, Told: v.told, Facts: v.facts,
+		}
+		gravestFirst(s.Told)
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b policy.Subject) int { return a.Compare(&b) })
+	return out
+}
