@@ -196,7 +196,7 @@ func (l *loader) archive(r io.Reader, name string, depth int) (*Profile, error) 
 	if err := l.enter(depth); err != nil {
 		return nil, err
 	}
-	data, err := readLimited(r, MaxBytes, 0)
+	data, err := readLimited(r, MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("profile %s: %w", name, err)
 	}
@@ -293,7 +293,7 @@ func (s *fileSet) add(name string, r io.Reader, size int64) error {
 	s.mu.Lock()
 	room := MaxBytes - s.bytes
 	s.mu.Unlock()
-	data, err := readLimited(r, min(MaxFileBytes, room), size)
+	text, err := textLimited(r, min(MaxFileBytes, room), size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", clean, err)
 	}
@@ -302,10 +302,10 @@ func (s *fileSet) add(name string, r io.Reader, size int64) error {
 	if len(s.files) >= MaxFiles {
 		return errTooManyFiles
 	}
-	if s.bytes += len(data); s.bytes > MaxBytes {
+	if s.bytes += len(text); s.bytes > MaxBytes {
 		return fmt.Errorf("%s: with it the profile is larger than %d bytes", clean, MaxBytes)
 	}
-	s.files[clean] = string(data)
+	s.files[clean] = text
 	return nil
 }
 
@@ -449,11 +449,31 @@ func (s *fileSet) zip(data []byte) error {
 	return nil
 }
 
-// readLimited reads all of r, up to limit bytes. size is what to expect; since
-// an archive may say anything, memory for much comes as it is read.
-func readLimited(r io.Reader, limit int, size int64) ([]byte, error) {
+// textLimited is readLimited for a text, in no more memory than that takes.
+// size is what to expect; since an archive may say anything, memory for much
+// comes as it is read.
+func textLimited(r io.Reader, limit int, size int64) (string, error) {
+	buf := copies.Get().(*[]byte)
+	defer copies.Put(buf)
+	var b strings.Builder
+	b.Grow(int(min(max(size, 0), 1<<20)))
+	if _, err := io.CopyBuffer(&b, io.LimitReader(r, int64(limit)+1), *buf); err != nil {
+		return "", err
+	}
+	if b.Len() > limit {
+		return "", fmt.Errorf("larger than %d bytes", limit)
+	}
+	return b.String(), nil
+}
+
+var copies = sync.Pool{New: func() any {
+	buf := make([]byte, 16<<10)
+	return &buf
+}}
+
+// readLimited reads all of r, up to limit bytes.
+func readLimited(r io.Reader, limit int) ([]byte, error) {
 	var b bytes.Buffer
-	b.Grow(int(min(max(size, 0), 1<<20)) + bytes.MinRead)
 	if _, err := b.ReadFrom(io.LimitReader(r, int64(limit)+1)); err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func readDecisions(file string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := readLimited(f, maxDecisions, 0)
+	data, err := readLimited(f, maxDecisions)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}

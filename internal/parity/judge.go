@@ -38,7 +38,7 @@ func judge(ctx context.Context, in io.Reader, out io.Writer) error {
 		return err
 	}
 	memory.DropCode() // as `reeve scan` has it
-	defer memory.Bound(28 << 20)()
+	defer memory.Bound(30 << 20)()
 	start := time.Now()
 	p, err := inspec.Load(do.Profile)
 	if err != nil {
