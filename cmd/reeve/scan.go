@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,7 +118,7 @@ skipped; 2 if the scan couldn't be made.`,
 
 // scanMemory is what a scan works in unless its profile needs more: a program
 // to be run beside others stays small, and most scans end before it is used up.
-const scanMemory = 28 << 20
+const scanMemory = 30 << 20
 
 type scanCommand struct {
 	profile, threshold  string
@@ -173,6 +174,9 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 	if len(s.controls)+len(s.tags) > 0 && total(results.Counts()) == 0 {
 		return fmt.Errorf("--controls, --tags: %s has no control that %s names", s.profile, strings.Join(append(s.controls, s.tags...), " or "))
 	}
+	// The reports are made in the room that the run no longer needs.
+	debug.FreeOSMemory()
+	memory.DropCode()
 	for _, r := range reporters {
 		if err := r.write(out, results); err != nil {
 			return err
