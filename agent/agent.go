@@ -24,6 +24,7 @@ import (
 	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/internal/disk"
 	"reeve.dev/reeve/internal/spool"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
@@ -348,6 +349,10 @@ func (a *Agent) Health() http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !a.up.connected() && !a.cfg.hubless() {
 			http.Error(w, "no link to the hub", http.StatusServiceUnavailable)
+			return
+		}
+		if err := disk.Writable(a.cfg.DataDir); err != nil {
+			http.Error(w, "dataDir: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
