@@ -3,19 +3,33 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO ?= go
 IMAGE ?= reeve-scanner:dev
+VERSION ?= 0.1.0
+REGISTRY ?=
 TOOL := $(GO) tool -modfile=tools/go.mod
+# As released; and what is built once serves build, tests and checks.
+export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build image demo test test-unit test-e2e check lint generate bench bench-forward bench-scale bench-queue parity deps cluster fuzz tidy
+.PHONY: help build image images release manifests demo test test-unit test-e2e check lint generate bench bench-forward bench-scale bench-queue parity deps cluster fuzz tidy
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 build: ## build ./reeve
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o reeve ./cmd/reeve
+	$(GO) build -trimpath -ldflags="-s -w" -o reeve ./cmd/reeve
 
 image: ## build reeve-scanner.tar, the image of ephemeral containers and sidecars, for linux/amd64 and arm64
 	$(GO) run ./deploy/image -o reeve-scanner.tar -name $(IMAGE) -arch amd64,arm64
+
+images: ## build the images of hub, agent and scanner for linux/amd64 and arm64, VERSION, REGISTRY/: reeve*.tar
+	for p in reeve reeve-agent reeve-scanner; do \
+	  $(GO) run ./deploy/image -program $$p -version $(VERSION) -name $(REGISTRY)$$p:$(VERSION) -arch amd64,arm64 -level 9 -o $$p.tar; done
+
+release: ## build everything that a release of VERSION consists of, in dist/; KEY names a file that signs it
+	$(GO) run ./internal/release/cmd -version $(VERSION) -registry "$(REGISTRY)" $(if $(KEY),-key $(KEY))
+
+manifests: ## write deploy/reeve-hub.yaml and reeve-agent.yaml from the charts
+	cd e2e && $(GO) run ./cmd/manifests
 
 demo: ## see Reeve do its job on this machine, with nothing installed
 	$(GO) build -o reeve ./cmd/reeve # go run would end with an error on Ctrl-C

@@ -29,6 +29,7 @@ func main() {
 	flag.StringVar(&img.Name, "name", "reeve-scanner:dev", "`reference` of the image")
 	flag.StringVar(&img.Program, "program", "reeve-scanner", "`program` of the image: reeve, reeve-agent or reeve-scanner")
 	flag.StringVar(&img.Version, "version", "", "`version` that the program says of itself")
+	flag.IntVar(&img.Level, "level", 0, "gzip's `level`, 1 to 9; 0 is the fastest")
 	flag.Parse()
 	if err := run(img, *out, *binary, strings.Split(*archs, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
