@@ -72,10 +72,21 @@ type Alert struct {
 	Attempts  int
 	LastError string
 	Created   time.Time
+	// Since is when it became pending: when it was made, or replayed.
+	Since time.Time
+	// Told is the outcome of the same key that the sink took last.
+	Told Told
 	// NextAt is when a pending alert at the head of its key is tried next.
 	NextAt time.Time
 	// Done is when the alert left the state pending.
 	Done time.Time
+}
+
+// Told is what a sink was told last of an owner, repo and policy; At is zero if
+// that was nothing, or is forgotten.
+type Told struct {
+	Pass bool
+	At   time.Time
 }
 
 // Callback is what the asker of a scan wants to be told, and where, when the
@@ -172,4 +183,12 @@ type Sink interface {
 	// An error is classed with Permanent or Paused; any other is tried
 	// again. The context bounds the attempt.
 	Deliver(ctx context.Context, a Alert) error
+}
+
+// Grouped is a Sink that takes several alerts, of different keys, as one
+// message.
+type Grouped interface {
+	Sink
+	// DeliverGroup is Deliver of all of them: they are taken or not together.
+	DeliverGroup(ctx context.Context, as []Alert) error
 }

@@ -37,6 +37,8 @@ type RetentionStore interface {
 	// RemoveAlerts forgets up to limit alerts that were done before a time, the
 	// zero time for none: those delivered or skipped, and those that are dead.
 	RemoveAlerts(ctx context.Context, done, dead time.Time, limit int) (int, error)
+	// RemoveOutcomeRuns forgets the records of runs that began before a time.
+	RemoveOutcomeRuns(ctx context.Context, before time.Time) error
 }
 
 const removedAlerts = 500
@@ -48,6 +50,11 @@ func (r Retention) Apply(ctx context.Context, s RetentionStore, now time.Time) (
 			return time.Time{}
 		}
 		return now.Add(-age)
+	}
+	if r.KeepFor != 0 {
+		if err := s.RemoveOutcomeRuns(ctx, before(r.KeepFor)); err != nil {
+			return 0, err
+		}
 	}
 	for removed := 0; ; {
 		n, err := s.RemoveAlerts(ctx, before(r.KeepFor), before(r.DeadFor), removedAlerts)

@@ -31,6 +31,14 @@ type Store interface {
 	SettleAlerts(ctx context.Context, now time.Time, done []Settlement) error
 	// ReleaseAlerts ends the leases of holder: those of its earlier life.
 	ReleaseAlerts(ctx context.Context, holder string) error
+	// PendingSinks lists up to limit sinks whose names begin with prefix and
+	// that have an alert that is due, the one that waits longest first.
+	PendingSinks(ctx context.Context, prefix string, now time.Time, limit int) ([]string, error)
+	// BuryAlerts gives up to limit alerts up that have been pending since
+	// before a time and aren't leased.
+	BuryAlerts(ctx context.Context, before, now time.Time, reason string, limit int) (int, error)
+	// Backlogs tells what waits for each sink, and what of it is dead.
+	Backlogs(ctx context.Context) ([]Backlog, error)
 	// AlertsDue returns a channel that is closed when an alert becomes due
 	// by something that this process did: one was enqueued, replayed, or
 	// skipped out of the way of the next.
@@ -45,6 +53,22 @@ type LeaseRequest struct {
 	Holder, Token string
 	Limit         int
 	Now, Until    time.Time
+	// Wait, if positive, leases nothing until the alert that has been due
+	// longest has been so for that time: then others are due as well.
+	Wait time.Duration
+	// Latest skips what is pending of a key but its newest.
+	Latest bool
+}
+
+// Backlog is what waits for a sink.
+type Backlog struct {
+	Sink          string
+	Pending, Dead int
+	Bytes         int64
+	// Oldest is when the one became pending that waits longest.
+	Oldest time.Time
+	// Paused says that the sink is, or was when it was tried last.
+	Paused bool
 }
 
 // Leased is what a lease brought.
@@ -69,8 +93,9 @@ type Settlement struct {
 	// Uncounted means that the alert itself wasn't judged: it wasn't sent,
 	// or the sink refuses everything.
 	Uncounted bool
-	// PauseUntil, if set, pauses the whole sink, for the reason in Error.
+	// PauseUntil, if set, pauses the whole sink, for the Reason.
 	PauseUntil time.Time
+	Reason     string
 }
 
 // Filter selects alerts for a list. Its zero value selects all.
@@ -93,11 +118,13 @@ type Filter struct {
 type SinkStatus struct {
 	Sink                              string
 	Pending, Delivered, Dead, Skipped int
-	// OldestPending is when the oldest pending alert was enqueued.
+	// OldestPending is when the one became pending that waits longest.
 	OldestPending time.Time
-	// PausedUntil and Reason are set while the sink is paused.
+	// PausedUntil and Reason are set while the sink is paused by itself.
 	PausedUntil time.Time
 	Reason      string
+	// HeldBy is the person who paused it.
+	HeldBy string
 }
 
 // Outbox is the Store's side for people: to look, to replay, to skip.
@@ -115,4 +142,8 @@ type Outbox interface {
 	// AlertSinks tells how the outbox of each sink stands that ever had an
 	// alert.
 	AlertSinks(ctx context.Context) ([]SinkStatus, error)
+	// HoldSink pauses a sink until ResumeSink, which ends any pause. Its
+	// alerts wait.
+	HoldSink(ctx context.Context, sink, by string) error
+	ResumeSink(ctx context.Context, sink string) error
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"reeve.dev/reeve/alert"
@@ -29,7 +30,7 @@ const topicAlert = "alert"
 func (s *Store) enqueueOutcomes(ctx context.Context, tx *Tx, outcomes []fleet.Outcome, sinks []string) error {
 	for _, o := range outcomes {
 		for _, sink := range sinks {
-			if err := s.enqueue(ctx, tx, o, sink, nil); err != nil {
+			if _, err := s.enqueue(ctx, tx, o, sink, nil); err != nil {
 				return err
 			}
 		}
@@ -47,24 +48,29 @@ func (s *Store) enqueueCallback(ctx context.Context, tx *Tx, c alert.Callback) e
 		Pass:    c.Outcome == "passed",
 		At:      c.Finished,
 	}
-	return s.enqueue(ctx, tx, o, alert.CallbackSink, &c)
+	_, err := s.enqueue(ctx, tx, o, alert.CallbackSink, &c)
+	return err
 }
 
-func (s *Store) enqueue(ctx context.Context, tx *Tx, o fleet.Outcome, sink string, c *alert.Callback) error {
+// enqueue reports whether the alert is new.
+func (s *Store) enqueue(ctx context.Context, tx *Tx, o fleet.Outcome, sink string, c *alert.Callback) (bool, error) {
 	id := alert.NewID(o, sink)
 	o, err := alert.Clean(o)
 	if err != nil {
-		return err
+		return false, err
 	}
 	callback, secret, err := callbackRow(c)
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch err := tx.QueryRow(ctx, `SELECT id FROM alert WHERE id = ?`, id).Scan(new(string)); {
 	case err == nil:
-		return nil
+		return false, nil
 	case !errors.Is(err, sql.ErrNoRows):
-		return fmt.Errorf("enqueue alert: %w", err)
+		return false, fmt.Errorf("enqueue alert: %w", err)
+	}
+	if err := s.backlog.take(ctx, tx, len(o.Details)); err != nil {
+		return false, err
 	}
 	// The key's row is locked from here to the commit, so that the order of
 	// the numbers is the order in which they become visible.
@@ -80,17 +86,17 @@ func (s *Store) enqueue(ctx context.Context, tx *Tx, o fleet.Outcome, sink strin
 		RETURNING last_seq`,
 		key, sink, o.Subject.Owner, o.Subject.Repo, o.Policy, now).Scan(&seq)
 	if err != nil {
-		return fmt.Errorf("enqueue alert: %w", err)
+		return false, fmt.Errorf("enqueue alert: %w", err)
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO alert (id, key_id, seq, run, pass, details, checked_at, callback, secret, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		id, key, seq, o.Run, bit(o.Pass), o.Details, micros(o.At), callback, secret, now)
+		INSERT INTO alert (id, key_id, seq, run, pass, details, size, checked_at, callback, secret, created_at, since)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		id, key, seq, o.Run, bit(o.Pass), o.Details, len(o.Details), micros(o.At), callback, secret, now, now)
 	if err != nil {
-		return fmt.Errorf("enqueue alert: %w", err)
+		return false, fmt.Errorf("enqueue alert: %w", err)
 	}
 	tx.Notify(topicAlert)
-	return nil
+	return true, nil
 }
 
 // alertKey names the stream of alerts that keep their order.
@@ -166,24 +172,25 @@ func callbackOf(callback, secret sql.NullString) (*alert.Callback, error) {
 
 // alertColumns are what scanAlert reads; from alert a and its alert_key k.
 const alertColumns = `a.id, a.key_id, a.seq, a.run, a.pass, a.details, a.checked_at, a.callback,
-	a.state, a.attempts, a.last_error, a.created_at, a.done_at,
-	k.sink, k.owner, k.repo, k.policy, k.next_at`
+	a.state, a.attempts, a.last_error, a.created_at, a.since, a.done_at,
+	k.sink, k.owner, k.repo, k.policy, k.next_at, k.told, k.told_at`
 
 func scanAlert(row interface{ Scan(...any) error }, more ...any) (a alert.Alert, key string, err error) {
 	var (
-		pass, checked, created, done, next int64
-		callback                           sql.NullString
+		pass, checked, created, since, done, next, told, toldAt int64
+		callback                                                sql.NullString
 	)
 	err = row.Scan(append([]any{
 		&a.ID, &key, &a.Seq, &a.Outcome.Run, &pass, &a.Outcome.Details, &checked, &callback,
-		&a.State, &a.Attempts, &a.LastError, &created, &done,
-		&a.Sink, &a.Outcome.Subject.Owner, &a.Outcome.Subject.Repo, &a.Outcome.Policy, &next,
+		&a.State, &a.Attempts, &a.LastError, &created, &since, &done,
+		&a.Sink, &a.Outcome.Subject.Owner, &a.Outcome.Subject.Repo, &a.Outcome.Policy, &next, &told, &toldAt,
 	}, more...)...)
 	if err != nil {
 		return a, "", err
 	}
 	a.Outcome.Pass = pass != 0
-	a.Outcome.At, a.Created, a.Done = fromMicros(checked), fromMicros(created), fromMicros(done)
+	a.Outcome.At, a.Created, a.Since, a.Done = fromMicros(checked), fromMicros(created), fromMicros(since), fromMicros(done)
+	a.Told = alert.Told{Pass: told == 1, At: fromMicros(toldAt)}
 	if a.State == alert.Pending {
 		a.NextAt = fromMicros(next)
 	}
@@ -202,6 +209,10 @@ func (s *Store) LeaseAlerts(ctx context.Context, r alert.LeaseRequest) (alert.Le
 			return err
 		}
 		now := micros(r.Now)
+		if ready, err := gathered(ctx, tx, r); err != nil || !ready.IsZero() {
+			out.NextAt = ready
+			return err
+		}
 		if _, err := tx.Exec(ctx, `
 			UPDATE alert_key SET holder = ?, lease = ?, lease_until = ? WHERE id IN (
 				SELECT id FROM alert_key
@@ -209,6 +220,11 @@ func (s *Store) LeaseAlerts(ctx context.Context, r alert.LeaseRequest) (alert.Le
 				ORDER BY next_at, id LIMIT ?`+tx.dialect.SkipLocked+`)`,
 			r.Holder, r.Token, micros(r.Until), r.Sink, now, now, limit); err != nil {
 			return err
+		}
+		if r.Latest {
+			if err := supersede(ctx, tx, r); err != nil {
+				return err
+			}
 		}
 		if out.Alerts, err = leased(ctx, tx, r.Token); err != nil {
 			return err
@@ -225,16 +241,43 @@ func (s *Store) LeaseAlerts(ctx context.Context, r alert.LeaseRequest) (alert.Le
 	return out, nil
 }
 
+// gathered is the time when what is to be gathered for one message will have
+// been; zero if there is nothing to wait for.
+func gathered(ctx context.Context, tx *Tx, r alert.LeaseRequest) (ready time.Time, err error) {
+	if r.Wait <= 0 {
+		return time.Time{}, nil
+	}
+	var first sql.NullInt64
+	err = tx.QueryRow(ctx, `SELECT MIN(next_at) FROM alert_key WHERE sink = ? AND next_at > 0 AND lease_until <= ?`, r.Sink, micros(r.Now)).Scan(&first)
+	if ready = fromMicros(first.Int64).Add(r.Wait); err != nil || !first.Valid || !ready.After(r.Now) {
+		return time.Time{}, err
+	}
+	return ready, nil
+}
+
+// supersede gives up what is pending of the keys just leased but the newest.
+func supersede(ctx context.Context, tx *Tx, r alert.LeaseRequest) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE alert SET state = 'skipped', last_error = 'a newer outcome took its place', done_at = ?
+		WHERE state = 'pending' AND key_id IN (SELECT id FROM alert_key WHERE lease = ? AND lease <> '')
+		AND seq < (SELECT MAX(p.seq) FROM alert p WHERE p.key_id = alert.key_id AND p.state = 'pending')`,
+		micros(r.Now), r.Token)
+	return err
+}
+
 // leasable says how many keys of the sink may be leased: none while it is
 // paused, and one at a time from then on until one was delivered.
 func leasable(ctx context.Context, tx *Tx, r alert.LeaseRequest) (limit int, resume time.Time, err error) {
 	var until int64
-	err = tx.QueryRow(ctx, `SELECT paused_until FROM alert_sink WHERE name = ?`+tx.dialect.ForUpdate, r.Sink).Scan(&until)
+	var heldBy string
+	err = tx.QueryRow(ctx, `SELECT paused_until, held_by FROM alert_sink WHERE name = ?`+tx.dialect.ForUpdate, r.Sink).Scan(&until, &heldBy)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return r.Limit, time.Time{}, nil
-	case err != nil:
+	case err != nil || heldBy != "":
 		return 0, time.Time{}, err
+	case until == 0:
+		return r.Limit, time.Time{}, nil
 	case until > micros(r.Now):
 		return 0, fromMicros(until), nil
 	}
@@ -278,9 +321,24 @@ func leased(ctx context.Context, tx *Tx, token string) ([]alert.Alert, error) {
 
 // SettleAlerts implements alert.Store.
 func (s *Store) SettleAlerts(ctx context.Context, now time.Time, done []alert.Settlement) error {
+	var left, leftBytes int64
 	err := s.update(ctx, func(tx *Tx) error {
+		left, leftBytes = 0, 0
+		sinks := map[string]alert.Settlement{} // the last that says how the sink is
 		for _, d := range done {
-			if err := settle(ctx, tx, now, d); err != nil {
+			settled, size, err := settle(ctx, tx, now, d)
+			if err != nil {
+				return err
+			}
+			if settled && d.State != alert.Pending {
+				left, leftBytes = left+1, leftBytes+size
+			}
+			if settled && (!d.PauseUntil.IsZero() || d.State == alert.Delivered) {
+				sinks[d.Sink] = d
+			}
+		}
+		for _, d := range sinks {
+			if err := settleSink(ctx, tx, d); err != nil {
 				return err
 			}
 		}
@@ -289,46 +347,56 @@ func (s *Store) SettleAlerts(ctx context.Context, now time.Time, done []alert.Se
 	if err != nil {
 		return fmt.Errorf("settle alerts: %w", err)
 	}
+	s.backlog.leave(left, leftBytes)
 	return nil
 }
 
-func settle(ctx context.Context, tx *Tx, now time.Time, d alert.Settlement) error {
+// settle reports whether the lease was still held, and the alert's size.
+func settle(ctx context.Context, tx *Tx, now time.Time, d alert.Settlement) (held bool, size int64, err error) {
 	var key string
-	err := tx.QueryRow(ctx, `
-		SELECT k.id FROM alert a JOIN alert_key k ON k.id = a.key_id
-		WHERE a.id = ? AND k.lease = ? AND k.lease <> ''`+tx.dialect.ForUpdate, d.ID, d.Token).Scan(&key)
+	var pass int64
+	err = tx.QueryRow(ctx, `
+		SELECT k.id, a.pass, a.size FROM alert a JOIN alert_key k ON k.id = a.key_id
+		WHERE a.id = ? AND k.lease = ? AND k.lease <> ''`+tx.dialect.ForUpdate, d.ID, d.Token).Scan(&key, &pass, &size)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil // the lease ran out, and the key is another's
+		return false, 0, nil // the lease ran out, and the key is another's
 	}
 	if err != nil {
-		return err
+		return false, 0, err
 	}
 	n, err := affected(tx.Exec(ctx, `
 		UPDATE alert SET state = ?, attempts = attempts + ?, last_error = ?, done_at = ?
 		WHERE id = ? AND state = 'pending'`,
 		d.State, bit(!d.Uncounted), d.Error, doneAt(d.State, now), d.ID))
 	if err != nil {
-		return err
+		return false, 0, err
 	}
-	if err := eraseSecret(ctx, tx, d.ID); err != nil {
-		return err
+	if d.Sink == alert.CallbackSink {
+		if err := eraseSecret(ctx, tx, d.ID); err != nil {
+			return false, 0, err
+		}
 	}
 	due := now
 	if n > 0 && d.State == alert.Pending {
 		due = d.RetryAt
 	}
-	if err := setDue(ctx, tx, key, due, `lease = '', lease_until = 0,`); err != nil {
+	besides := `lease = '', lease_until = 0,`
+	if d.State == alert.Delivered {
+		besides += fmt.Sprintf(` told = %d, told_at = %d,`, pass, micros(now))
+	}
+	return true, size, setDue(ctx, tx, key, due, besides)
+}
+
+// settleSink pauses a sink, or ends its pause once it has taken something.
+func settleSink(ctx context.Context, tx *Tx, d alert.Settlement) error {
+	if d.PauseUntil.IsZero() {
+		_, err := tx.Exec(ctx, `DELETE FROM alert_sink WHERE name = ? AND held_by = ''`, d.Sink)
 		return err
 	}
-	switch {
-	case !d.PauseUntil.IsZero():
-		_, err = tx.Exec(ctx, `
-			INSERT INTO alert_sink (name, paused_until, reason) VALUES (?, ?, ?)
-			ON CONFLICT (name) DO UPDATE SET paused_until = excluded.paused_until, reason = excluded.reason`,
-			d.Sink, micros(d.PauseUntil), d.Error)
-	case d.State == alert.Delivered:
-		_, err = tx.Exec(ctx, `DELETE FROM alert_sink WHERE name = ?`, d.Sink)
-	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO alert_sink (name, paused_until, reason) VALUES (?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET paused_until = excluded.paused_until, reason = excluded.reason`,
+		d.Sink, micros(d.PauseUntil), d.Reason)
 	return err
 }
 
@@ -455,7 +523,7 @@ func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 		if lost > 0 {
 			return fmt.Errorf("replay alert %q: %w", string(id), alert.ErrSecretErased)
 		}
-		_, err = tx.Exec(ctx, `UPDATE alert SET state = 'pending', done_at = 0 WHERE id = ?`, id)
+		_, err = tx.Exec(ctx, `UPDATE alert SET state = 'pending', done_at = 0, since = ? WHERE id = ?`, micros(time.Now()), id)
 		if err == nil {
 			err = setDue(ctx, tx, key, time.Now(), "")
 		}
@@ -469,7 +537,9 @@ func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 
 // SkipAlert implements alert.Outbox.
 func (s *Store) SkipAlert(ctx context.Context, id alert.ID) error {
-	return s.update(ctx, func(tx *Tx) error {
+	var left, leftBytes int64
+	err := s.update(ctx, func(tx *Tx) error {
+		left, leftBytes = 0, 0
 		a, key, err := alertByID(ctx, tx, id, tx.dialect.ForUpdate)
 		if err != nil {
 			return err
@@ -487,9 +557,16 @@ func (s *Store) SkipAlert(ctx context.Context, id alert.ID) error {
 		if err != nil {
 			return fmt.Errorf("skip alert %q: %w", string(id), err)
 		}
+		if a.State == alert.Pending {
+			left, leftBytes = 1, int64(len(a.Outcome.Details))
+		}
 		tx.Notify(topicAlert)
 		return nil
 	})
+	if err == nil {
+		s.backlog.leave(left, leftBytes)
+	}
+	return err
 }
 
 // AlertSinks implements alert.Outbox.
@@ -502,8 +579,8 @@ func (s *Store) AlertSinks(ctx context.Context) ([]alert.SinkStatus, error) {
 				SUM(CASE WHEN a.state = 'delivered' THEN 1 ELSE 0 END),
 				SUM(CASE WHEN a.state = 'dead'      THEN 1 ELSE 0 END),
 				SUM(CASE WHEN a.state = 'skipped'   THEN 1 ELSE 0 END),
-				MIN(CASE WHEN a.state = 'pending'   THEN a.created_at END),
-				MAX(COALESCE(p.paused_until, 0)), MAX(COALESCE(p.reason, ''))
+				MIN(CASE WHEN a.state = 'pending'   THEN a.since END),
+				MAX(COALESCE(p.paused_until, 0)), MAX(COALESCE(p.reason, '')), MAX(COALESCE(p.held_by, ''))
 			FROM alert_key k JOIN alert a ON a.key_id = k.id LEFT JOIN alert_sink p ON p.name = k.sink
 			GROUP BY k.sink ORDER BY k.sink`)
 		if err != nil {
@@ -515,7 +592,7 @@ func (s *Store) AlertSinks(ctx context.Context) ([]alert.SinkStatus, error) {
 				st             alert.SinkStatus
 				oldest, paused sql.NullInt64
 			)
-			if err := rows.Scan(&st.Sink, &st.Pending, &st.Delivered, &st.Dead, &st.Skipped, &oldest, &paused, &st.Reason); err != nil {
+			if err := rows.Scan(&st.Sink, &st.Pending, &st.Delivered, &st.Dead, &st.Skipped, &oldest, &paused, &st.Reason, &st.HeldBy); err != nil {
 				return err
 			}
 			st.OldestPending, st.PausedUntil = fromMicros(oldest.Int64), fromMicros(paused.Int64)
@@ -527,4 +604,203 @@ func (s *Store) AlertSinks(ctx context.Context) ([]alert.SinkStatus, error) {
 		return nil, fmt.Errorf("list sinks: %w", err)
 	}
 	return out, nil
+}
+
+// HoldSink implements alert.Outbox.
+func (s *Store) HoldSink(ctx context.Context, sink, by string) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO alert_sink (name, paused_until, reason, held_by) VALUES (?, 0, '', ?)
+			ON CONFLICT (name) DO UPDATE SET held_by = excluded.held_by`, sink, by)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pause sink %s: %w", sink, err)
+	}
+	return nil
+}
+
+// ResumeSink implements alert.Outbox.
+func (s *Store) ResumeSink(ctx context.Context, sink string) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		tx.Notify(topicAlert)
+		_, err := tx.Exec(ctx, `DELETE FROM alert_sink WHERE name = ?`, sink)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("resume sink %s: %w", sink, err)
+	}
+	return nil
+}
+
+// PendingSinks implements alert.Store.
+func (s *Store) PendingSinks(ctx context.Context, prefix string, now time.Time, limit int) (names []string, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		names, err = texts(tx.Query(ctx, `
+			SELECT sink FROM alert_key k
+			WHERE SUBSTR(sink, 1, ?) = ? AND next_at > 0 AND next_at <= ? AND lease_until <= ?
+			AND NOT EXISTS (SELECT 1 FROM alert_sink p WHERE p.name = k.sink AND (p.paused_until > ? OR p.held_by <> ''))
+			GROUP BY sink ORDER BY MIN(next_at) LIMIT ?`, len(prefix), prefix, micros(now), micros(now), micros(now), limit))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list sinks of %s: %w", prefix, err)
+	}
+	return names, nil
+}
+
+// BuryAlerts implements alert.Store.
+func (s *Store) BuryAlerts(ctx context.Context, before, now time.Time, reason string, limit int) (int, error) {
+	var n int
+	err := s.update(ctx, func(tx *Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT a.id, k.id FROM alert a JOIN alert_key k ON k.id = a.key_id
+			WHERE a.state = 'pending' AND a.since < ? AND k.lease_until <= ?
+			LIMIT ?`+tx.dialect.SkipLocked, micros(before), micros(now), limit)
+		if err != nil {
+			return err
+		}
+		var ids []alert.ID
+		keys := map[string]bool{}
+		for rows.Next() {
+			var id alert.ID
+			var key string
+			if err := rows.Scan(&id, &key); err != nil {
+				rows.Close()
+				return err
+			}
+			ids, keys[key] = append(ids, id), true
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			// What the last attempt said is worth more than that it's old.
+			_, err := tx.Exec(ctx, `
+				UPDATE alert SET state = 'dead', done_at = ?, secret = CASE WHEN secret IS NULL THEN NULL ELSE '' END,
+					last_error = CASE WHEN last_error = '' THEN CAST(? AS TEXT) ELSE CAST(? AS TEXT) || ': ' || last_error END
+				WHERE id = ?`, micros(now), reason, reason, id)
+			if err != nil {
+				return err
+			}
+		}
+		for key := range keys {
+			if err := setDue(ctx, tx, key, now, ""); err != nil {
+				return err
+			}
+		}
+		n = len(ids)
+		tx.Notify(topicAlert)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("give up old alerts: %w", err)
+	}
+	s.backlog.leave(int64(n), 0)
+	return n, nil
+}
+
+// Backlogs implements alert.Store.
+func (s *Store) Backlogs(ctx context.Context) ([]alert.Backlog, error) {
+	var out []alert.Backlog
+	err := s.view(ctx, func(tx *Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT sink, SUM(pending), SUM(dead), SUM(bytes), MIN(oldest), SUM(paused) FROM (
+				SELECT k.sink AS sink, COUNT(*) AS pending, 0 AS dead, CAST(SUM(a.size) AS BIGINT) AS bytes, MIN(a.since) AS oldest, 0 AS paused
+				FROM alert a JOIN alert_key k ON k.id = a.key_id WHERE a.state = 'pending' GROUP BY k.sink
+				UNION ALL SELECT k.sink, 0, COUNT(*), 0, NULL, 0 FROM alert a JOIN alert_key k ON k.id = a.key_id WHERE a.state = 'dead' GROUP BY k.sink
+				UNION ALL SELECT name, 0, 0, 0, NULL, 1 FROM alert_sink
+			) AS counted GROUP BY sink ORDER BY sink`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var b alert.Backlog
+			var oldest sql.NullInt64
+			var paused int
+			if err := rows.Scan(&b.Sink, &b.Pending, &b.Dead, &b.Bytes, &oldest, &paused); err != nil {
+				return err
+			}
+			b.Oldest, b.Paused = fromMicros(oldest.Int64), paused > 0
+			out = append(out, b)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count what waits: %w", err)
+	}
+	return out, nil
+}
+
+// LimitAlerts bounds what may wait in the outbox; 0 is no limit. It is called
+// before the store is used.
+func (s *Store) LimitAlerts(alerts int, bytes int64) {
+	s.backlog = &backlog{maxAlerts: int64(alerts), maxBytes: bytes}
+}
+
+// backlog knows about how much waits in the outbox, so that not each alert has
+// to be counted: what it adds up may be more than there is, until it counts.
+// Other replicas' alerts it sees then. nil has no limit.
+type backlog struct {
+	maxAlerts, maxBytes int64
+
+	mu            sync.Mutex
+	counted       time.Time // guarded by mu, as are the others
+	alerts, bytes int64
+	// tx is the transaction that added last, and own and ownBytes what it did.
+	tx            *Tx
+	own, ownBytes int64
+}
+
+// An outbox that may be full is counted anew so often at most, and any other
+// at least.
+const (
+	countFull  = time.Second
+	countLeast = 30 * time.Second
+)
+
+// take makes room for an alert of so many bytes, or returns alert.ErrFull.
+func (b *backlog) take(ctx context.Context, tx *Tx, size int) error {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tx != tx {
+		b.tx, b.own, b.ownBytes = tx, 0, 0
+	}
+	b.add(1, int64(size))
+	if age := time.Since(b.counted); b.full() && age >= countFull || age >= countLeast {
+		var alerts, bytes int64 // with what the transaction has added so far
+		err := tx.QueryRow(ctx, `SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM alert WHERE state = 'pending'`).Scan(&alerts, &bytes)
+		if err != nil {
+			return fmt.Errorf("count what waits: %w", err)
+		}
+		b.counted, b.alerts, b.bytes = time.Now(), alerts+1, bytes+int64(size)
+	}
+	if b.full() { // and the transaction is undone
+		b.add(-b.own, -b.ownBytes)
+		return fmt.Errorf("%d alerts of %d bytes wait: %w", b.alerts, b.bytes, alert.ErrFull)
+	}
+	return nil
+}
+
+func (b *backlog) add(alerts, bytes int64) {
+	b.alerts, b.bytes = b.alerts+alerts, b.bytes+bytes
+	b.own, b.ownBytes = b.own+alerts, b.ownBytes+bytes
+}
+
+// leave is told of what waits no more.
+func (b *backlog) leave(alerts, bytes int64) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.alerts, b.bytes = b.alerts-alerts, b.bytes-bytes
+}
+
+func (b *backlog) full() bool {
+	return b.maxAlerts > 0 && b.alerts > b.maxAlerts || b.maxBytes > 0 && b.bytes > b.maxBytes
 }

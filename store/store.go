@@ -87,6 +87,7 @@ type Store struct {
 	known   known
 
 	allEnds []string // see TellAllEnds
+	backlog *backlog // see LimitAlerts
 
 	stop      context.CancelFunc // ends listening
 	listening sync.WaitGroup

@@ -184,7 +184,7 @@ func testAlerts(t *testing.T, open func(*testing.T) *store.Store) {
 		a := lease(t, s, "x", "t1", 1, now).Alerts[0]
 		until := now.Add(time.Minute).Truncate(time.Microsecond)
 		settle(t, s, now, alert.Settlement{
-			ID: a.ID, Sink: "x", Token: "t1", State: alert.Pending, Uncounted: true, RetryAt: now, PauseUntil: until, Error: "who are you?",
+			ID: a.ID, Sink: "x", Token: "t1", State: alert.Pending, Uncounted: true, RetryAt: now, PauseUntil: until, Reason: "who are you?",
 		})
 		l := lease(t, s, "x", "t2", 10, now.Add(30*time.Second))
 		if len(l.Alerts) != 0 || !l.NextAt.Equal(until) {

@@ -1,0 +1,264 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/store"
+)
+
+func emit(t testing.TB, s *store.Store, e alert.Emit) {
+	t.Helper()
+	if err := s.Emit(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func emissions(sinks []string, outcomes ...fleet.Outcome) (out []alert.Emission) {
+	for _, o := range outcomes {
+		out = append(out, alert.Emission{Outcome: o, Sinks: sinks})
+	}
+	return out
+}
+
+func testAlertRuns(t *testing.T, open func(*testing.T) *store.Store) {
+	x := []string{"x"}
+	t.Run("a run counts what came of it", func(t *testing.T) {
+		s := open(t)
+		emit(t, s, alert.Emit{Run: "r1", Source: "policy:p", Expected: 3, Emissions: emissions(x, outcome("r1", "a"), outcome("r1", "b"))})
+		emit(t, s, alert.Emit{Run: "r1", Emissions: emissions(x, outcome("r1", "b"))}) // again
+		emit(t, s, alert.Emit{Run: "r2", Source: "github:acme", Expected: 1, Emissions: emissions(nil, outcome("r2", "a")), Done: true})
+		incomplete := func() (ids []string) {
+			t.Helper()
+			all, err := s.OutcomeRuns(t.Context(), alert.RunFilter{Incomplete: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range all {
+				ids = append(ids, r.ID)
+			}
+			return ids
+		}
+		equal(t, "while one goes on", incomplete(), []string{"r1"})
+		emit(t, s, alert.Emit{Run: "r1", Done: true, Note: "one repository couldn't be read"})
+		equal(t, "cut short", incomplete(), []string{"r1"})
+		r, err := s.OutcomeRun(t.Context(), "r1")
+		if err != nil || r.Began.IsZero() || r.Ended.IsZero() || r.Complete() {
+			t.Errorf("%+v, %v", r, err)
+		}
+		r.Began, r.Ended = time.Time{}, time.Time{}
+		equal(t, "run", r, alert.Run{
+			ID: "r1", Source: "policy:p", Expected: 3, Emitted: 2, Note: "one repository couldn't be read", Alerts: map[alert.State]int{alert.Pending: 2},
+		})
+		emit(t, s, alert.Emit{Run: "r1", Emissions: emissions(x, outcome("r1", "c"))})
+		equal(t, "whole", incomplete(), []string{})
+		if _, err := s.OutcomeRun(t.Context(), "none"); !errors.Is(err, alert.ErrNoRun) {
+			t.Errorf("unknown: %v", err)
+		}
+		page, err := s.OutcomeRuns(t.Context(), alert.RunFilter{Before: "r2"})
+		if err != nil || len(page) != 1 || page[0].ID != "r1" {
+			t.Errorf("page behind r2: %+v, %v", page, err)
+		}
+		if err := s.RemoveOutcomeRuns(t.Context(), time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "forgotten", incomplete(), []string{})
+	})
+	t.Run("outcomes of another run are refused whole", func(t *testing.T) {
+		s := open(t)
+		if err := s.Emit(t.Context(), alert.Emit{Run: "r1", Source: "p", Emissions: emissions(x, outcome("r1", "a"), outcome("r2", "a"))}); err == nil {
+			t.Error("taken")
+		}
+		if all, err := s.Alerts(t.Context(), alert.Filter{}); err != nil || len(all) != 0 {
+			t.Errorf("left %+v, %v", all, err)
+		}
+	})
+	t.Run("a full outbox takes nothing, and all that it took", func(t *testing.T) {
+		s := open(t)
+		s.LimitAlerts(3, 0)
+		two := func(run string) error {
+			return s.Emit(t.Context(), alert.Emit{Run: run, Source: "p", Expected: 2, Done: true, Emissions: emissions(x, outcome(run, "a"), outcome(run, "b"))})
+		}
+		if err := two("r1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := two("r2"); !errors.Is(err, alert.ErrFull) {
+			t.Fatalf("two more than there is room for: %v", err)
+		}
+		all, err := s.Alerts(t.Context(), alert.Filter{})
+		if err != nil || len(all) != 2 {
+			t.Errorf("%d alerts, %v", len(all), err)
+		}
+		if _, err := s.OutcomeRun(t.Context(), "r2"); !errors.Is(err, alert.ErrNoRun) {
+			t.Errorf("the refused run: %v", err)
+		}
+		if err := s.SkipAlert(t.Context(), all[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := two("r2"); err != nil {
+			t.Errorf("once there is room: %v", err)
+		}
+		s = open(t)
+		s.LimitAlerts(0, 100)
+		big := outcome("r1", "a")
+		big.Details = strings.Repeat("x", 101)
+		if err := s.Emit(t.Context(), alert.Emit{Run: "r1", Source: "p", Emissions: emissions(x, big)}); !errors.Is(err, alert.ErrFull) {
+			t.Errorf("more bytes than may wait: %v", err)
+		}
+	})
+	t.Run("the newest takes the place of what is older", func(t *testing.T) {
+		s := open(t)
+		Outcomes(t, s, []fleet.Outcome{outcome("r1", "a"), outcome("r2", "a"), outcome("r3", "a"), outcome("r1", "b")}, x, nil)
+		now := time.Now().Add(time.Second)
+		l, err := s.LeaseAlerts(t.Context(), alert.LeaseRequest{Sink: "x", Holder: "hub", Token: "t1", Limit: 10, Now: now, Until: now.Add(time.Minute), Latest: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "leased", runs(l), []string{"r3 a#3", "r1 b#1"})
+		if a := alertOf(t, s, alert.NewID(outcome("r1", "a"), "x")); a.State != alert.Skipped || !strings.Contains(a.LastError, "newer") {
+			t.Errorf("the oldest: %s, %q", a.State, a.LastError)
+		}
+	})
+	t.Run("what is gathered waits for the first of it, and knows what was told", func(t *testing.T) {
+		s := open(t)
+		Outcomes(t, s, []fleet.Outcome{outcome("r1", "a"), outcome("r1", "b"), outcome("r2", "a")}, x, nil)
+		now := time.Now().Add(time.Second)
+		ask := func(token string, now time.Time) alert.Leased {
+			t.Helper()
+			l, err := s.LeaseAlerts(t.Context(), alert.LeaseRequest{Sink: "x", Holder: "hub", Token: token, Limit: 10, Now: now, Until: now.Add(time.Minute), Wait: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		early := ask("t1", now)
+		if len(early.Alerts) > 0 || early.NextAt.Sub(now) <= 0 || early.NextAt.Sub(now) > time.Minute {
+			t.Errorf("early: %v, next at %v", runs(early), early.NextAt)
+		}
+		now = now.Add(time.Minute)
+		l := ask("t2", now)
+		equal(t, "gathered", runs(l), []string{"r1 a#1", "r1 b#1"})
+		if !l.Alerts[0].Told.At.IsZero() {
+			t.Errorf("told before: %+v", l.Alerts[0].Told)
+		}
+		for _, a := range l.Alerts {
+			settle(t, s, now, alert.Settlement{ID: a.ID, Sink: "x", Token: "t2", State: alert.Delivered})
+		}
+		l = ask("t3", now.Add(time.Minute))
+		if len(l.Alerts) != 1 || l.Alerts[0].Told.Pass || !l.Alerts[0].Told.At.Equal(now.Truncate(time.Microsecond)) {
+			t.Errorf("told: %+v", l.Alerts)
+		}
+	})
+	t.Run("a person holds a sink", func(t *testing.T) {
+		s := open(t)
+		Outcomes(t, s, []fleet.Outcome{outcome("r1", "a"), outcome("r1", "b")}, []string{"x", "endpoint:h:1"}, nil)
+		now := time.Now().Add(time.Second)
+		pending := func() []string {
+			t.Helper()
+			names, err := s.PendingSinks(t.Context(), "endpoint:", now, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return names
+		}
+		equal(t, "of the prefix", pending(), []string{"endpoint:h:1"})
+		for _, sink := range []string{"x", "endpoint:h:1"} {
+			if err := s.HoldSink(t.Context(), sink, "token:ann"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		equal(t, "held", runs(lease(t, s, "x", "t1", 10, now)), []string{})
+		equal(t, "of the prefix, held", pending(), []string{})
+		sinks, err := s.AlertSinks(t.Context())
+		if err != nil || len(sinks) != 2 || sinks[1].HeldBy != "token:ann" || sinks[1].Pending != 2 {
+			t.Errorf("sinks %+v, %v", sinks, err)
+		}
+		due := s.AlertsDue()
+		if err := s.ResumeSink(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-due:
+		default:
+			t.Error("it wakes nobody")
+		}
+		equal(t, "goes on", runs(lease(t, s, "x", "t2", 10, now)), []string{"r1 a#1", "r1 b#1"})
+	})
+	t.Run("what is too old is given up, but not what is out or was replayed", func(t *testing.T) {
+		s := open(t)
+		Outcomes(t, s, []fleet.Outcome{outcome("r1", "a"), outcome("r1", "b"), outcome("r1", "c"), outcome("r2", "b")}, x, nil)
+		begin := time.Now().Add(time.Second)
+		bury := func() int {
+			t.Helper()
+			n, err := s.BuryAlerts(t.Context(), begin, begin, "given up after 7 days", 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		out := lease(t, s, "x", "t1", 1, begin).Alerts[0]
+		want := map[string]int{"a": 3, "b": 2, "c": 3}[out.Outcome.Subject.Repo] // b's key has two
+		if n := bury(); n != want {
+			t.Errorf("%d given up while one of %s is out, want %d", n, out.Outcome.Subject.Repo, want)
+		}
+		settle(t, s, begin, alert.Settlement{ID: out.ID, Sink: "x", Token: "t1", State: alert.Pending, Error: "busy", RetryAt: begin.Add(time.Hour)})
+		bury()
+		if a := alertOf(t, s, out.ID); a.State != alert.Dead || a.LastError != "given up after 7 days: busy" {
+			t.Errorf("%s, %q", a.State, a.LastError)
+		}
+		if err := s.ReplayAlert(t.Context(), out.ID); err != nil {
+			t.Fatal(err)
+		}
+		begin = alertOf(t, s, out.ID).Since
+		if n := bury(); n != 0 {
+			t.Errorf("%d given up that were replayed", n)
+		}
+		back, err := s.Backlogs(t.Context())
+		if err != nil || len(back) != 1 {
+			t.Fatalf("%+v, %v", back, err)
+		}
+		equal(t, "backlog", back[0], alert.Backlog{Sink: "x", Pending: 1, Dead: 3, Bytes: int64(len(out.Outcome.Details)), Oldest: begin})
+	})
+	t.Run("silences", func(t *testing.T) {
+		s := open(t)
+		now := time.UnixMicro(1_700_000_000_000_000).UTC()
+		var want []alert.Silence
+		for i := range 2 {
+			v := alert.Silence{
+				ID: fmt.Sprint("s", i), Sink: "x", Owner: "acme", Repo: "*", Until: now.Add(time.Duration(i+1) * time.Hour),
+				Comment: "moving house", CreatedBy: "token:ann", Created: now,
+			}
+			want = append(want, v)
+			if err := s.AddSilence(t.Context(), v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := s.Silences(t.Context(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "all", got, want)
+		got, err = s.Silences(t.Context(), now.Add(90*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "later", got, want[1:])
+
+		Outcomes(t, s, []fleet.Outcome{outcome("r1", "a")}, x, nil)
+		at := time.Now().Add(time.Second)
+		a := lease(t, s, "x", "t1", 1, at).Alerts[0]
+		settle(t, s, at, alert.Settlement{ID: a.ID, Sink: "x", Token: "t1", State: alert.Pending, Uncounted: true, Error: "held back: moving house", RetryAt: at.Add(time.Hour)})
+		if err := s.RemoveSilence(t.Context(), "s1"); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "due once the silence is over", runs(lease(t, s, "x", "t2", 1, at.Add(time.Second))), []string{"r1 a#1"})
+		if err := s.RemoveSilence(t.Context(), "s1"); !errors.Is(err, alert.ErrNoSilence) {
+			t.Errorf("again: %v", err)
+		}
+	})
+}
