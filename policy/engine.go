@@ -36,6 +36,8 @@ type Store interface {
 	// those that weren't marked again.
 	PolicyMarks(ctx context.Context) ([]Mark, error)
 	ClearPolicyMarks(ctx context.Context, marks []Mark) error
+	// PoliciesMarked returns a channel that is closed at the next mark.
+	PoliciesMarked() <-chan struct{}
 	// PolicyLayers are those of all namespaces.
 	PolicyLayers(ctx context.Context) ([]Layer, error)
 }
@@ -53,7 +55,10 @@ type Config struct {
 }
 
 const (
-	tickEvery = 5 * time.Second
+	// tickEvery is how often it is looked whether something is due.
+	tickEvery = 20 * time.Second
+	// gather is how long more is waited for once something is known anew.
+	gather = 2 * time.Second
 	// dutyFor is how long a hub that is gone keeps others from its work.
 	dutyFor = time.Minute
 	duty    = "policies"
@@ -100,16 +105,22 @@ func (e *Engine) Faults() []Fault {
 
 // Run evaluates policies until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
-	for wait := tickEvery; ; {
+	for wait := gather; ; {
+		marked := e.cfg.Store.PoliciesMarked()
 		err := e.step(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err == nil {
-			wait = tickEvery
-		} else {
+		if err != nil {
 			wait = min(2*wait, retryMost)
 			e.cfg.Logger.WarnContext(ctx, "policies couldn't be evaluated, will retry", "error", err, "wait", wait)
+		} else {
+			wait = gather
+			select {
+			case <-ctx.Done():
+			case <-marked:
+			case <-time.After(tickEvery):
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -174,7 +185,7 @@ func (e *Engine) step(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := e.evaluateMarked(ctx, marks); err != nil {
+	if err := e.evaluateMarked(ctx, marks, cause); err != nil {
 		return err
 	}
 	return e.cfg.Store.ClearPolicyMarks(ctx, marks)
@@ -311,12 +322,13 @@ func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[s
 	return e.finish(ctx, runs, err)
 }
 
-// evaluateMarked makes one run of all policies at the places of marks.
-func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark) error {
+// evaluateMarked makes one run of policies at the places of marks: of all but
+// those that were evaluated everywhere since the marks were read.
+func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark, everywhere map[string]string) error {
 	var need Need
 	var policies []Policy
 	for _, p := range e.set.all {
-		if !p.Check.ofScans() {
+		if _, done := everywhere[p.Name]; !done && !p.Check.ofScans() {
 			policies, need = append(policies, p), need.and(p.Check.needs())
 		}
 	}

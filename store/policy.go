@@ -384,8 +384,14 @@ func markPolicies(ctx context.Context, tx *Tx, agent fleet.AgentName, namespace 
 	_, err := tx.Exec(ctx, `
 		INSERT INTO policy_marks (agent, namespace, stamp) VALUES (?, ?, ?)
 		ON CONFLICT (agent, namespace) DO UPDATE SET stamp = policy_marks.stamp + 1`, agent, namespace, micros(time.Now()))
+	tx.Notify(topicPolicies)
 	return err
 }
+
+const topicPolicies = "policies"
+
+// PoliciesMarked implements policy.Store.
+func (s *Store) PoliciesMarked() <-chan struct{} { return s.wait(topicPolicies) }
 
 // markInsight marks what an item is about, and where else its image runs.
 func markInsight(ctx context.Context, tx *Tx, it insight.Item, parsed *insight.Parsed) error {

@@ -1,0 +1,400 @@
+package policy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/store"
+	"reeve.dev/reeve/store/sqlite"
+)
+
+// world is a fleet as a hub's database knows it. It is in a bubble of synctest.
+type world struct {
+	*testing.T
+	*store.Store
+	items int
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "hub.db"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &world{T: t, Store: s}
+}
+
+func workload(namespace, name string) insight.Workload {
+	return insight.Workload{Namespace: namespace, Kind: "Deployment", Name: name, Container: "c", Image: "reg/" + name + ":1", Digest: "sha256:" + name}
+}
+
+func (w *world) runs(list ...insight.Workload) {
+	w.Helper()
+	if err := w.PutInventory(w.Context(), "edge", insight.Inventory{Workloads: list}, time.Now()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) sbom(namespace, image string) {
+	w.Helper()
+	w.items++
+	it := insight.Item{
+		ID: insight.ItemID(fmt.Sprint(w.items)), Cluster: "edge", Environment: insight.Environment{Namespace: namespace},
+		Content: insight.Document{Kind: insight.KindSBOM, Service: image},
+	}
+	parsed := &insight.Parsed{Digest: insight.Digest(fmt.Sprint("sha256:sbom", w.items)), SBOM: &insight.SBOM{ImageDigest: "sha256:" + image}}
+	if _, err := w.ApplyInsight(w.Context(), it, parsed, time.Now()); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// start runs an engine until the function that it returns is called.
+func (w *world) start(cfg policy.Config) (e *policy.Engine, stop func()) {
+	w.Helper()
+	if err := policy.Validate(cfg.Policies, cfg.Sinks); err != nil {
+		w.Fatal(err)
+	}
+	if cfg.Store == nil {
+		cfg.Store = w.Store
+	}
+	cfg.Evidence = w.Evidence()
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	e = policy.New(cfg)
+	done.Go(func() {
+		if err := e.Run(ctx); err != nil {
+			w.Error(err)
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); done.Wait() })
+	w.Cleanup(stop)
+	return e, stop
+}
+
+// told are the alerts since the last time, by sink, oldest first.
+func (w *world) told(seen map[alert.ID]bool) (out []string) {
+	w.Helper()
+	found, err := w.Alerts(w.Context(), alert.Filter{Limit: 1000})
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, a := range slices.Backward(found) {
+		if !seen[a.ID] {
+			seen[a.ID] = true
+			out = append(out, fmt.Sprintf("%s: %s %s %v", a.Sink, a.Outcome.Policy, a.Outcome.Subject.Repo, a.Outcome.Pass))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (w *world) lastRuns() (out []string) {
+	w.Helper()
+	runs, err := w.PolicyRuns(w.Context(), policy.Query{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, r := range slices.Backward(runs) {
+		out = append(out, fmt.Sprintf("%s %s %s: %d+%d+%d of %d", r.Policy, r.Cause, r.State, r.Passed, r.Failed, r.Unknown, r.Expected))
+	}
+	return out
+}
+
+func (w *world) expect(what string, want, got []string) {
+	w.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		w.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+var (
+	sinks  = policy.Sinks{"x": "rpc", "y": "webhook"}
+	toRPC  = []policy.Action{{Kind: "rpc"}}
+	toBoth = []policy.Action{{Kind: "rpc", Name: "x"}, {Kind: "webhook", Name: "y"}}
+	sboms  = policy.Policy{Name: "sboms", Check: policy.Check{SBOM: &policy.SBOMCheck{}}, Actions: toRPC, Every: time.Hour}
+)
+
+func TestEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		seen := map[alert.ID]bool{}
+		w.runs(workload("shop", "web"), workload("shop", "db"))
+		_, stop := w.start(policy.Config{Policies: []policy.Policy{sboms}, Sinks: sinks, Holder: "a"})
+		time.Sleep(time.Minute)
+		w.expect("told of what has no SBOM", []string{"x: sboms Deployment/db/c false", "x: sboms Deployment/web/c false"}, w.told(seen))
+
+		// An event has its place evaluated; nothing else is.
+		w.sbom("shop", "web")
+		time.Sleep(time.Minute)
+		w.expect("told once one has", []string{"x: sboms Deployment/db/c false", "x: sboms Deployment/web/c true"}, w.told(seen))
+		time.Sleep(30 * time.Minute)
+		w.expect("told when nothing happens", nil, w.told(seen))
+
+		// The clock has all of it evaluated.
+		w.runs(workload("shop", "web"))
+		time.Sleep(30 * time.Minute)
+		w.expect("told by the clock", []string{"x: sboms Deployment/web/c true", "x: sboms Deployment/web/c true"}, w.told(seen))
+		w.expect("runs", []string{
+			"sboms configuration complete: 0+2+0 of 2", " insight complete: 1+1+0 of 2",
+			" insight complete: 1+0+0 of 1", "sboms clock complete: 1+0+0 of 1",
+		}, w.lastRuns())
+		found, err := w.PolicySubjects(t.Context(), policy.Query{})
+		if err != nil || len(found) != 1 || found[0].Subject.Repo != "Deployment/web/c" || found[0].Verdict != policy.Passed {
+			t.Errorf("how subjects stand: %+v, %v", found, err)
+		}
+
+		// Another configuration is another policy.
+		stop()
+		changed := sboms
+		changed.Actions = toBoth
+		w.start(policy.Config{Policies: []policy.Policy{changed}, Sinks: sinks, Holder: "a"})
+		time.Sleep(2 * time.Minute)
+		w.expect("told by another configuration", []string{"x: sboms Deployment/web/c true", "y: sboms Deployment/web/c true"}, w.told(seen))
+	})
+}
+
+// Of several hubs one evaluates, and another when that is gone.
+func TestEngine_severalHubs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.runs(workload("shop", "web"))
+		// One that was killed has left its run behind.
+		left := policy.Run{ID: policy.NewRunID(), Source: policy.Fleet, Policy: "sboms", Whole: true, Cause: "clock", Holder: "killed", Began: time.Now(), Expected: 1}
+		if err := w.BeginPolicyRun(t.Context(), left); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		_, stopA := w.start(policy.Config{Policies: []policy.Policy{sboms}, Sinks: sinks, Holder: "a"})
+		_, stopB := w.start(policy.Config{Policies: []policy.Policy{sboms}, Sinks: sinks, Holder: "b"})
+		time.Sleep(2 * time.Minute)
+		want := []string{"sboms clock truncated: 0+0+0 of 1", "sboms configuration complete: 0+1+0 of 1"}
+		w.expect("runs of two hubs", want, w.lastRuns())
+		runs, err := w.PolicyRuns(t.Context(), policy.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := map[string]func(){"a": stopA, "b": stopB}[runs[0].Holder]
+		stop()
+		w.sbom("shop", "web")
+		time.Sleep(2 * time.Minute)
+		w.expect("runs once one is gone", append(want, " insight complete: 1+0+0 of 1"), w.lastRuns())
+		if after, err := w.PolicyRuns(t.Context(), policy.Query{Limit: 1}); err != nil || after[0].Holder == runs[0].Holder {
+			t.Errorf("the last run was made by %v, %v", after, err)
+		}
+	})
+}
+
+// faulty is a store that fails for a while.
+type faulty struct {
+	*store.Store
+	record func() error
+}
+
+func (f faulty) RecordResults(ctx context.Context, id policy.RunID, results []fleet.Result, now time.Time) error {
+	if err := f.record(); err != nil {
+		return err
+	}
+	return f.Store.RecordResults(ctx, id, results, now)
+}
+
+// What can't be recorded now is recorded later, unless somebody else took over.
+func TestEngine_databaseAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.runs(workload("shop", "web"))
+		began := time.Now()
+		full := faulty{w.Store, func() error {
+			if time.Since(began) < 3*time.Minute {
+				return errors.New("the outbox is full")
+			}
+			return nil
+		}}
+		w.start(policy.Config{Policies: []policy.Policy{sboms}, Sinks: sinks, Holder: "a", Store: full})
+		time.Sleep(2 * time.Minute)
+		w.expect("runs while nothing is recorded", []string{"sboms configuration running: 0+0+0 of 1"}, w.lastRuns())
+		time.Sleep(3 * time.Minute)
+		w.expect("runs after that", []string{"sboms configuration complete: 0+1+0 of 1"}, w.lastRuns())
+	})
+}
+
+func TestEngine_overrides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		seen := map[alert.ID]bool{}
+		p := sboms
+		p.Actions = toBoth
+		p.Overrides = []policy.Override{{Scope: fleet.Scope{Namespaces: []string{"lab"}}, Change: policy.Change{OptOut: true}}}
+		strict := sboms
+		strict.Name, strict.DisableOverride = "strict", true
+		var log bytes.Buffer
+		w.runs(workload("shop", "web"), workload("web", "web"), workload("lab", "web"))
+		put := func(namespace, text string) {
+			t.Helper()
+			l := policy.Layer{Place: policy.Place{Agent: "edge", Namespace: namespace}, Text: text, By: "anna", At: time.Now()}
+			if _, err := w.PutPolicyLayer(t.Context(), l, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put("shop", "sboms: {actions: [rpc/x]}\nstrict: {optOut: true}\n")
+		put("web", "sboms: {optOut: true, chek: {}}\nnone: {optOut: true}\nstrict: {}\n")
+		e, stop := w.start(policy.Config{
+			Policies: []policy.Policy{p, strict}, Sinks: sinks, Holder: "a", Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		time.Sleep(time.Second)
+		w.expect("told", []string{
+			"x: sboms Deployment/web/c false", "x: sboms Deployment/web/c false", // of shop and of web, whose own part is broken
+			"x: strict Deployment/web/c false", "x: strict Deployment/web/c false", "x: strict Deployment/web/c false",
+			"y: sboms Deployment/web/c false", // of web
+		}, whole(w, seen))
+		var faults []string
+		for _, f := range e.Faults() {
+			faults = append(faults, f.Policy+": "+f.Reason)
+		}
+		w.expect("faults", []string{
+			"strict: of namespace edge/shop, policy strict: the policy can't be overridden (disableOverride); ask who runs the hub, or take this part out",
+			`sboms: of namespace edge/web, policy sboms: line 1: unknown key "chek"; did you mean "check"?`,
+			"none: of namespace edge/web, policy none: there is no policy of that name; there is sboms, strict",
+			"strict: of namespace edge/web, policy strict: the policy can't be overridden (disableOverride); ask who runs the hub, or take this part out",
+		}, faults)
+		time.Sleep(10 * time.Minute)
+		stop()
+		if n := strings.Count(log.String(), "an override isn't applied"); n != 4 {
+			t.Errorf("said %d times in ten minutes, of 4:\n%s", n, log.String())
+		}
+		w.told(seen)
+
+		// Mended, and at once in force.
+		put("web", "sboms: {optOut: true}\n")
+		w.start(policy.Config{Policies: []policy.Policy{p, strict}, Sinks: sinks, Holder: "a"})
+		time.Sleep(time.Minute)
+		w.expect("told of web once it is mended", []string{"x: strict Deployment/web/c false"}, w.told(seen))
+	})
+}
+
+// whole are alerts but those of runs because of an event.
+func whole(w *world, seen map[alert.ID]bool) (out []string) {
+	w.Helper()
+	runs, err := w.PolicyRuns(w.Context(), policy.Query{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, r := range runs {
+		found, err := w.Alerts(w.Context(), alert.Filter{Run: string(r.ID), Limit: 1000})
+		if err != nil {
+			w.Fatal(err)
+		}
+		for _, a := range found {
+			if seen[a.ID] = true; r.Whole {
+				out = append(out, fmt.Sprintf("%s: %s %s %v", a.Sink, a.Outcome.Policy, a.Outcome.Subject.Repo, a.Outcome.Pass))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestEngine_OfScan(t *testing.T) {
+	var log bytes.Buffer
+	e := policy.New(policy.Config{
+		Policies: []policy.Policy{
+			{Name: "baseline", Check: policy.Check{Scan: &policy.ScanCheck{Profile: "linux"}}, Actions: toRPC},
+			{Name: "strict", Check: policy.Check{Scan: &policy.ScanCheck{Profile: "linux", Threshold: "strict"}}, Actions: []policy.Action{{Kind: "fix", Name: "mark"}}},
+			{Name: "ssh", Description: "Nobody logs in as root.", Check: policy.Check{Control: &policy.ControlCheck{ID: "/^ssh-/"}}},
+			{Name: "one", Check: policy.Check{Control: &policy.ControlCheck{Profile: "linux", ID: "os-1"}}},
+			{Name: "other", Subjects: policy.Selector{Scope: fleet.Scope{Namespaces: []string{"web"}}}, Check: policy.Check{Scan: &policy.ScanCheck{Profile: "linux"}}},
+			sboms,
+		},
+		Sinks: sinks, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	scan := policy.EndedScan{
+		Scan: policy.Scan{
+			ID: "s1", Subject: fleet.Subject{Owner: "edge/shop", Repo: "web-1/c"}, Passed: true, At: time.Unix(1e9, 0),
+			Bad: []policy.Control{{ID: "ssh-1", Title: "No root", Status: hdf.Failed}},
+		},
+		Place: policy.Place{Agent: "edge", Namespace: "shop"}, Profile: "linux", Threshold: "lax",
+		Controls: []policy.Control{{ID: "ssh-1", Title: "No root", Status: hdf.Failed}, {ID: "ssh-2", Status: hdf.Passed}, {ID: "os-1", Status: hdf.Skipped}},
+		Judge: func(threshold string) ([]string, error) {
+			if threshold != "strict" {
+				return nil, fmt.Errorf("no threshold %s", threshold)
+			}
+			return []string{"compliance 60 is below 80"}, nil
+		},
+	}
+	told := func(s policy.EndedScan) (out []string) {
+		for _, r := range e.OfScan(t.Context(), s) {
+			line := r.Outcome.Details
+			if r.Unknown != "" {
+				line = r.Unknown
+			}
+			out = append(out, strings.Join(append(r.Sinks, strings.TrimSpace(line)), " "))
+		}
+		return out
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(*policy.EndedScan)
+		want   []string
+	}{
+		{"that passed", func(*policy.EndedScan) {}, []string{
+			"x baseline passed on edge/shop web-1/c: scan s1 by linux passed.",
+			"remedy:mark strict failed on edge/shop web-1/c.\nWhat is wrong:\n- compliance 60 is below 80",
+			"ssh failed on edge/shop web-1/c.\nNobody logs in as root.\nWhat is wrong:\n- ssh-1: No root",
+			"one could not be judged on edge/shop web-1/c: os-1 was skipped.",
+		}},
+		{"that failed", func(s *policy.EndedScan) { s.Passed, s.Threshold = false, "strict" }, []string{
+			"x baseline failed on edge/shop web-1/c.\nWhat is wrong:\n- ssh-1: No root",
+			"remedy:mark strict failed on edge/shop web-1/c.\nWhat is wrong:\n- ssh-1: No root",
+			"ssh failed on edge/shop web-1/c.\nNobody logs in as root.\nWhat is wrong:\n- ssh-1: No root",
+			"one could not be judged on edge/shop web-1/c: os-1 was skipped.",
+		}},
+		{"by another profile", func(s *policy.EndedScan) { s.Profile, s.Controls = "nginx", s.Controls[1:] }, []string{
+			"ssh passed on edge/shop web-1/c: ssh-2 passed.",
+		}},
+		{"that came to nothing", func(s *policy.EndedScan) { s.Failure, s.Controls, s.Passed = "the pod is gone", nil, false }, []string{
+			"baseline could not be judged on edge/shop web-1/c: scan s1 by linux came to no result: the pod is gone.",
+			"strict could not be judged on edge/shop web-1/c: scan s1 by linux came to no result: the pod is gone.",
+			"one could not be judged on edge/shop web-1/c: scan s1 by linux came to no result: the pod is gone.",
+		}},
+	} {
+		got := told(func() policy.EndedScan { s := scan; tc.change(&s); return s }())
+		for i := range got { // sinks of what isn't told are nobody's concern
+			if strings.Contains(got[i], "could not") {
+				got[i] = strings.TrimPrefix(strings.TrimPrefix(got[i], "x "), "remedy:mark ")
+			}
+		}
+		if d := cmp.Diff(tc.want, got); d != "" {
+			t.Errorf("a scan %s (-want +got):\n%s", tc.name, d)
+		}
+	}
+	if n := strings.Count(log.String(), "policy=ssh"); n != 3 {
+		t.Errorf("the hub's log tells of ssh %d times:\n%s", n, log.String())
+	}
+	if strings.Contains(log.String(), "policy=baseline") {
+		t.Error("the hub's log tells of what goes to a sink")
+	}
+}
