@@ -99,7 +99,7 @@ Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newConvert(), newCompare(), newProfile(), newThreshold()}},
+		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newSBOM(), newConvert(), newCompare(), newProfile(), newThreshold()}},
 		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newInsightsRemote(), newCA()}},
 		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newWhoRuns(), newInsight(), newOSV(), newVEX(), newAlerts(), newSchedule(), newEvent(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
 		{"", "", []*cobra.Command{newDoctor(), newVersion()}},
@@ -156,7 +156,11 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), version.Text())
+			made := "SBOMs are made"
+			if !makesSBOMs {
+				made = "SBOMs aren't made (built with the tag nosbom)"
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s\n", version.Text(), made)
 			return err
 		},
 	}

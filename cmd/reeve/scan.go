@@ -100,19 +100,15 @@ skipped; 2 if the scan couldn't be made.`,
 	flags.StringVar(&s.engine, "engine", "native", "`engine`: native, or cinc for an installed cinc-auditor or inspec")
 	flags.IntVar(&s.jobs, "jobs", inspec.Jobs, "`number` of commands that may run on the target side by side")
 	flags.BoolVar(&s.stats, "stats", false, "print what the scan cost: commands, round trips, time spent waiting for the target and by the engine itself, and the most memory")
-	flags.StringVar(&s.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
-	flags.StringVar(&s.context, "context", "", "`name` of the kubeconfig's context")
-	flags.StringVar(&s.method, "method", "auto", "`way` into a container of a cluster: exec of its shell, an ephemeral container, a sidecar that is there, or auto: the first that works")
-	flags.StringVar(&s.scanner, "scanner-image", "", "`image` of reeve-scanner, which ephemeral containers are made of")
+	s.access.flags(cmd)
 	remote.flags(cmd)
 	if err := cmd.MarkFlagRequired("profile"); err != nil {
 		panic(err) // the flag is defined above
 	}
 	complete(cmd, "engine", "native", "cinc")
-	complete(cmd, "method", kube.Methods...)
 	suggest(cmd, "profile", profiles.Names...)
 	suggestThresholds(cmd)
-	cmd.ValidArgsFunction = cobra.FixedCompletions([]string{"pod/", "deployment/", "all", "local:", "dir:/", "chroot:/", "archive:", "image:", "shell:", "k8s-container://"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
+	cmd.ValidArgsFunction = cobra.FixedCompletions(append([]string{"pod/", "deployment/", "all"}, localTargets...), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
 	return cmd
 }
 
@@ -127,8 +123,7 @@ type scanCommand struct {
 	waivers             []string // files
 	attestations        []string // files
 	reporters           []string
-	kubeconfig, context string
-	method, scanner     string
+	access              clusterAccess
 	account             awsAccount
 	engine              string
 	jobs                int
@@ -147,8 +142,8 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(kube.Methods, s.method) {
-		return fmt.Errorf("--method %q: it must be one of %s", s.method, strings.Join(kube.Methods, ", "))
+	if err := s.access.validate(); err != nil {
+		return err
 	}
 	if s.jobs < 1 {
 		return fmt.Errorf("--jobs %d: it must be at least 1", s.jobs)
@@ -215,7 +210,7 @@ func (s *scanCommand) through(cmd *cobra.Command, r *remoteScan, args []string) 
 	}
 	r.profile, r.threshold = s.profile, s.threshold
 	if cmd.Flags().Changed("method") {
-		r.method = s.method
+		r.method = s.access.method
 	}
 	return r.run(cmd.Context(), target, cmd.OutOrStdout(), cmd.ErrOrStderr())
 }
@@ -265,7 +260,7 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 // cinc runs the profile on CINC Auditor or InSpec, where one is installed. The
 // native engine isn't asked whether it could read the profile.
 func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]any, _ io.Writer) (*hdf.Results, error) {
-	if len(s.attestations) > 0 || s.context != "" || s.stats || s.method != "auto" {
+	if len(s.attestations) > 0 || s.access.context != "" || s.stats || s.access.method != "auto" {
 		return nil, errors.New("--attestation-file, --context, --method and --stats are for the native engine: cinc-auditor knows none of them")
 	}
 	engine, err := cinc.Find()
@@ -290,7 +285,7 @@ func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]an
 	}
 	results, err := engine.Run(ctx, cinc.Request{
 		Profile: profile, Target: uri, Inputs: inputs, Controls: s.controls, Tags: s.tags,
-		Waivers: s.waivers, Kubeconfig: s.kubeconfig,
+		Waivers: s.waivers, Kubeconfig: s.access.kubeconfig,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("scan of %s: %w", uri, err)
@@ -299,26 +294,57 @@ func (s *scanCommand) cinc(ctx context.Context, uri string, inputs map[string]an
 }
 
 func (s *scanCommand) open(ctx context.Context, uri string) (target.Target, *hdf.Entry, error) {
+	t, entry, err := s.access.open(ctx, uri)
+	if err != nil || entry.Method == "" {
+		return t, nil, err
+	}
+	return t, &hdf.Entry{Method: string(entry.Method), Reason: entry.Reason}, nil
+}
+
+// clusterAccess is how a container in a cluster is entered.
+type clusterAccess struct{ kubeconfig, context, method, scanner string }
+
+func (a *clusterAccess) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&a.kubeconfig, "kubeconfig", "", "`file`; found as kubectl finds it if left out")
+	flags.StringVar(&a.context, "context", "", "`name` of the kubeconfig's context")
+	flags.StringVar(&a.method, "method", "auto", "`way` into a container of a cluster: exec of its shell, an ephemeral container, a sidecar that is there, or auto: the first that works")
+	flags.StringVar(&a.scanner, "scanner-image", "", "`image` of reeve-scanner, which ephemeral containers are made of")
+	complete(cmd, "method", kube.Methods...)
+}
+
+func (a *clusterAccess) validate() error {
+	if !slices.Contains(kube.Methods, a.method) {
+		return fmt.Errorf("--method %q: it must be one of %s", a.method, strings.Join(kube.Methods, ", "))
+	}
+	return nil
+}
+
+// localTargets are how the targets begin that need no hub.
+var localTargets = []string{"local:", "dir:/", "chroot:/", "archive:", "image:", "shell:", "k8s-container://"}
+
+// open opens the target that uri names. The entry is that of a container in a
+// cluster, and the zero value for any other.
+func (a *clusterAccess) open(ctx context.Context, uri string) (target.Target, kube.Entry, error) {
 	if image.Takes(uri) {
 		t, err := image.Open(ctx, uri)
-		return t, nil, err
+		return t, kube.Entry{}, err
 	}
 	if !strings.HasPrefix(uri, "k8s-container:") {
 		t, err := target.Open(ctx, uri)
-		return t, nil, err
+		return t, kube.Entry{}, err
 	}
 	namespace, pod, container, err := kube.ParseURI(uri)
 	if err != nil {
-		return nil, nil, err
+		return nil, kube.Entry{}, err
 	}
-	config, err := kube.Config(s.kubeconfig, s.context)
+	config, err := kube.Config(a.kubeconfig, a.context)
 	if err != nil {
-		return nil, nil, err
+		return nil, kube.Entry{}, err
 	}
-	t, entry, err := kube.Open(ctx, config, namespace, pod, container, kube.Options{
-		Method: kube.Method(s.method), Scanner: kube.Scanner{Image: s.scanner},
+	return kube.Open(ctx, config, namespace, pod, container, kube.Options{
+		Method: kube.Method(a.method), Scanner: kube.Scanner{Image: a.scanner},
 	})
-	return t, &hdf.Entry{Method: string(entry.Method), Reason: entry.Reason}, err
 }
 
 // openProfile loads the profile that a flag names: a folder or an archive, or

@@ -55,6 +55,9 @@ type Options struct {
 type Entry struct {
 	Method Method
 	Reason string
+	// Container is what was entered. Its digest and image are empty for one that
+	// isn't among the pod's regular containers.
+	Container Deployment
 }
 
 // Opened is a container that was entered.
@@ -74,20 +77,28 @@ func Open(ctx context.Context, config *rest.Config, namespace, pod, container st
 	if err != nil {
 		return nil, Entry{}, err
 	}
-	switch opt.Method {
+	t, entry, err := e.enter(ctx)
+	if err == nil {
+		entry.Container = e.entered()
+	}
+	return t, entry, err
+}
+
+func (e *entering) enter(ctx context.Context) (target.Target, Entry, error) {
+	switch e.opt.Method {
 	case Exec:
 		t, err := e.exec(ctx)
-		return t, Entry{Exec, "it was asked for"}, err
+		return t, Entry{Method: Exec, Reason: "it was asked for"}, err
 	case Sidecar:
 		t, err := e.sidecar(ctx)
-		return t, Entry{Sidecar, "it was asked for"}, err
+		return t, Entry{Method: Sidecar, Reason: "it was asked for"}, err
 	case Ephemeral:
 		t, err := e.ephemeral(ctx)
-		return t, Entry{Ephemeral, "it was asked for"}, err
+		return t, Entry{Method: Ephemeral, Reason: "it was asked for"}, err
 	case Auto, "":
 		return e.auto(ctx)
 	}
-	return nil, Entry{}, fmt.Errorf("method %q: it must be one of %s", opt.Method, strings.Join(Methods, ", "))
+	return nil, Entry{}, fmt.Errorf("method %q: it must be one of %s", e.opt.Method, strings.Join(Methods, ", "))
 }
 
 // entering is the way into one container.
@@ -121,17 +132,31 @@ func newEntering(ctx context.Context, config *rest.Config, namespace, pod, conta
 func (e *entering) auto(ctx context.Context) (target.Target, Entry, error) {
 	t, err := e.exec(ctx)
 	if err == nil || !errors.Is(err, ErrNoShell) {
-		return t, Entry{Exec, "the container has a shell"}, err
+		return t, Entry{Method: Exec, Reason: "the container has a shell"}, err
 	}
 	if _, missing := e.findSidecar(); missing == nil {
 		t, err := e.sidecar(ctx)
-		return t, Entry{Sidecar, "the container has no /bin/sh, and its pod has a sidecar with the scanner"}, err
+		return t, Entry{Method: Sidecar, Reason: "the container has no /bin/sh, and its pod has a sidecar with the scanner"}, err
 	}
 	if e.opt.Scanner.Image == "" {
 		return nil, Entry{}, err
 	}
 	t, err = e.ephemeral(ctx)
-	return t, Entry{Ephemeral, "the container has no /bin/sh, and its pod no sidecar with the scanner"}, err
+	return t, Entry{Method: Ephemeral, Reason: "the container has no /bin/sh, and its pod no sidecar with the scanner"}, err
+}
+
+// entered says what the container is.
+func (e *entering) entered() Deployment {
+	for _, d := range deployments(e.pod) {
+		if d.Container == e.container {
+			return d
+		}
+	}
+	kind, workload := workloadOf(e.pod)
+	return Deployment{
+		Namespace: e.pod.Namespace, Pod: e.pod.Name, PodID: string(e.pod.UID), Container: e.container,
+		Kind: kind, Workload: workload, Labels: e.pod.Labels, Annotations: e.pod.Annotations,
+	}
 }
 
 func (e *entering) uri() string { return URI(e.pod.Namespace, e.pod.Name, e.container) }

@@ -594,6 +594,21 @@ func TestOpen_Registry(t *testing.T) {
 	if got := markOf(t, "image:"+repo+"@"+digest.String()); got != "here" {
 		t.Errorf("by digest: %s", got)
 	}
+	for uri, want := range map[string][2]string{
+		"image:" + repo + ":1":                         {"image:" + repo + "@" + digest.String(), digest.String()},
+		"image:" + repo + ":1?platform=linux/amd64":    {"image:" + repo + "@" + digest.String() + "?platform=linux/amd64", digest.String()},
+		"image:" + repo + "@" + digest.String():        {"image:" + repo + "@" + digest.String(), digest.String()},
+		"archive:web.tar":                              {"archive:web.tar", ""},
+		"image:https://me:hush@registry.example/web:1": {"image:https://me:hush@registry.example/web:1", ""}, // Open's to refuse
+	} {
+		pinned, found, err := image.Resolve(t.Context(), uri)
+		if got := [2]string{pinned, found}; err != nil || got != want {
+			t.Errorf("%s is resolved to %v, %v; wants %v", uri, got, err, want)
+		}
+	}
+	if _, _, err := image.Resolve(t.Context(), "image:"+repo+":2"); err == nil || !strings.Contains(err.Error(), "MANIFEST_UNKNOWN") {
+		t.Errorf("the error for a missing tag is %v", err)
+	}
 	refused(t, "image:"+repo+":2", "MANIFEST_UNKNOWN")
 	refused(t, "image:"+repo+":1?platform=linux/m68k", "platform", "?platform=OS/ARCH")
 }
