@@ -25,6 +25,7 @@ import (
 const (
 	perPage     = 100
 	requestTime = 30 * time.Second
+	archiveTime = 10 * time.Minute
 	userAgent   = "reeve"
 	// GitHub takes a token of an App for ten minutes at most; its clock may be
 	// behind ours.
@@ -57,6 +58,7 @@ type account struct {
 	client *gh.Client
 	limits *limits
 	conn   *connection
+	token  func(context.Context) (string, error)
 }
 
 // connect prepares a connection. base makes the requests; nil is the usual way.
@@ -277,7 +279,7 @@ func (c *connection) account(login string, installation int64) (*account, error)
 	if err != nil {
 		return nil, err
 	}
-	a := &account{login: login, client: client, limits: l, conn: c}
+	a := &account{login: login, client: client, limits: l, conn: c, token: token}
 	c.accounts[key] = a
 	return a, nil
 }
@@ -403,7 +405,13 @@ func firstLine(s string) string {
 
 // archive opens the archive of a commit. The link to it that GitHub gives holds
 // a token of its own and leads to another host, so it is followed without ours.
-func (a *account) archive(ctx context.Context, owner, repo, ref string) (io.ReadCloser, error) {
+func (a *account) archive(ctx context.Context, owner, repo, ref string) (_ io.ReadCloser, err error) {
+	ctx, cancel := context.WithTimeout(ctx, archiveTime)
+	defer func() {
+		if err != nil {
+			cancel()
+		}
+	}()
 	req, err := a.client.NewRequest(remembering(ctx, nil), http.MethodGet, fmt.Sprintf("repos/%s/%s/tarball/%s", owner, repo, url.PathEscape(ref)), nil)
 	if err != nil {
 		return nil, err
@@ -437,5 +445,5 @@ func (a *account) archive(ctx context.Context, owner, repo, ref string) (io.Read
 		drain(resp)
 		return nil, fmt.Errorf("the archive: GitHub answered %d", resp.StatusCode)
 	}
-	return resp.Body, nil
+	return ending{resp.Body, cancel}, nil
 }

@@ -103,16 +103,14 @@ func (l *limits) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err := l.ready(ctx, resource(req)); err != nil {
 			return nil, err
 		}
-		attempt := req
+		within, cancel := context.WithTimeout(ctx, timeFor(req))
+		attempt := req.Clone(within)
 		if failed+limited > 0 && req.Body != nil {
-			if req.GetBody == nil {
-				return nil, errors.New("the request can't be repeated")
-			}
 			body, err := req.GetBody()
 			if err != nil {
+				cancel()
 				return nil, err
 			}
-			attempt = req.Clone(ctx)
 			attempt.Body = body
 		}
 		resp, err := l.next.RoundTrip(attempt)
@@ -122,23 +120,51 @@ func (l *limits) RoundTrip(req *http.Request) (*http.Response, error) {
 		case err == nil && l.refused(resp, limited):
 			limited++
 			again = limited < limitTries
-		case ctx.Err() == nil && (err != nil || resp.StatusCode >= 500) && idempotent(req.Method):
+		case ctx.Err() == nil && (err != nil || resp.StatusCode >= 500) && idempotent(req):
 			failed++
 			if again = failed < tries; again {
 				again = pause(ctx, time.Second<<(failed-1)/2+rand.N(time.Second<<(failed-1)/2)) == nil
 			}
 		}
 		if !again {
-			return resp, err
+			if err != nil {
+				cancel()
+				return nil, err
+			}
+			resp.Body = ending{resp.Body, cancel}
+			return resp, nil
 		}
 		if resp != nil {
 			drain(resp)
 		}
+		cancel()
 	}
 }
 
-// idempotent leaves out what may have been carried out and would be twice.
-func idempotent(method string) bool { return method != http.MethodPost }
+// timeFor bounds one attempt, with the reading of its answer.
+func timeFor(req *http.Request) time.Duration {
+	if strings.Contains(req.URL.Path, "/tarball/") {
+		return archiveTime
+	}
+	return requestTime
+}
+
+// ending is an answer's body that ends its attempt.
+type ending struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (e ending) Close() error {
+	defer e.cancel()
+	return e.ReadCloser.Close()
+}
+
+// idempotent leaves out what may have been carried out and would be twice. Of
+// GraphQL only queries are used.
+func idempotent(req *http.Request) bool {
+	return req.Method != http.MethodPost || resource(req) == "graphql"
+}
 
 // resource is the limit that a request counts against, unless the answer says
 // otherwise.

@@ -161,6 +161,12 @@ type memoryKey struct{}
 
 type holdingKey struct{}
 
+// memoryOf is the memory that answers the requests of ctx; nil: none.
+func memoryOf(ctx context.Context) *memory {
+	m, _ := ctx.Value(memoryKey{}).(*memory)
+	return m
+}
+
 // remembering has the requests of ctx answered with the help of m.
 func remembering(ctx context.Context, m *memory) context.Context {
 	return context.WithValue(ctx, memoryKey{}, m)
@@ -176,7 +182,7 @@ func holds(ctx context.Context, asOf string, whole bool) context.Context {
 type remembered struct{ next http.RoundTripper }
 
 func (t remembered) RoundTrip(req *http.Request) (*http.Response, error) {
-	m, _ := req.Context().Value(memoryKey{}).(*memory)
+	m := memoryOf(req.Context())
 	if m == nil || req.Method != http.MethodGet {
 		return t.next.RoundTrip(req)
 	}

@@ -33,6 +33,9 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 	for name, test := range policyTests {
 		t.Run("policies/"+name, func(t *testing.T) { test(t, open(t)) })
 	}
+	for name, test := range githubTests {
+		t.Run("github/"+name, func(t *testing.T) { test(t, open(t)) })
+	}
 	t.Run("alerts", func(t *testing.T) { testAlerts(t, open) })
 	t.Run("alert runs", func(t *testing.T) { testAlertRuns(t, open) })
 	t.Run("insights", func(t *testing.T) { testInsights(t, open) })

@@ -1,0 +1,192 @@
+package github
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// binaryArtifacts is the policy Binary Artifacts: no programs in the repository
+// that nobody can review.
+type binaryArtifacts struct {
+	acting
+	// IgnoreFiles are names of files, IgnorePaths whole paths.
+	IgnoreFiles []string `key:"ignoreFiles" layer:"org"`
+	IgnorePaths []string `key:"ignorePaths" layer:"repo"`
+}
+
+func (p *binaryArtifacts) validate(report func(key, text string)) { p.acting.validate(report, false) }
+
+const (
+	// maxArchive bounds what is unpacked of an archive, and maxFiles its files.
+	maxArchive = 8 << 30
+	maxFiles   = 2_000_000
+	// sniffed is how much of a file says what it is.
+	sniffed = 1 << 10
+	// maxFound bounds what is remembered of a repository.
+	maxFound = 10_000
+)
+
+func (p *binaryArtifacts) judge(ctx context.Context, r *repository) (verdict, error) {
+	sha, err := r.at(ctx, r.GetDefaultBranch())
+	if err != nil {
+		return verdict{}, err
+	}
+	if branches, err := r.branches(ctx); err != nil || len(branches) == 0 {
+		return passed("The repository is empty."), err
+	}
+	all, err := r.artifacts(ctx, sha)
+	if err != nil {
+		return verdict{}, err
+	}
+	var found []string
+	for _, name := range all {
+		if !slices.Contains(p.IgnorePaths, name) && !slices.Contains(p.IgnoreFiles, path.Base(name)) {
+			found = append(found, "`"+name+"`")
+		}
+	}
+	if len(found) == 0 {
+		return passed("No binary artifact was found."), nil
+	}
+	return failed("The repository holds %d binary artifacts. Nobody can review what they do: they may be out of date, or not made from the code beside them.\n\n%s\n"+
+		"Remove them from the repository and have them built, or fetched with a checksum, where they are needed. What must stay can be listed in ignorePaths of .allstar/binary_artifacts.yaml, if the organisation allows it.\n"+
+		"See https://github.com/ossf/scorecard/blob/main/docs/checks.md#binary-artifacts.", len(found), lines("files", found)), nil
+}
+
+// artifacts are the paths of the binary artifacts of a commit, which never
+// change.
+func (r *repository) artifacts(ctx context.Context, sha string) ([]string, error) {
+	m := memoryOf(ctx)
+	name := "artifacts:" + sha
+	if sha != "" && m != nil {
+		if text, ok := m.text(name); ok {
+			m.keepText(name, text)
+			return strings.FieldsFunc(text, func(r rune) bool { return r == 0 }), nil
+		}
+	}
+	ref := sha
+	if ref == "" {
+		ref = r.GetDefaultBranch()
+	}
+	archive, err := r.acct.archive(ctx, r.owner(), r.GetName(), ref)
+	if err != nil {
+		return nil, err
+	}
+	defer archive.Close()
+	found, err := binaries(archive)
+	if err != nil {
+		return nil, fmt.Errorf("read the archive: %w", err)
+	}
+	if sha != "" && m != nil {
+		m.keepText(name, strings.Join(found, "\x00"))
+	}
+	return found, nil
+}
+
+// binaries reads a gzipped tar archive, whose files are in one folder, as
+// GitHub makes them, and returns the paths of what is a binary artifact.
+func binaries(archive io.Reader) ([]string, error) {
+	z, err := gzip.NewReader(archive)
+	if err != nil {
+		return nil, err
+	}
+	left := &io.LimitedReader{R: z, N: maxArchive}
+	t := tar.NewReader(left)
+	var found []string
+	head := make([]byte, sniffed)
+	for n := 0; ; n++ {
+		h, err := t.Next()
+		if err == io.EOF {
+			slices.Sort(found)
+			return found, nil
+		}
+		if left.N <= 0 || n > maxFiles {
+			return nil, errors.New("it is too large")
+		}
+		if err != nil {
+			return nil, err
+		}
+		_, name, _ := strings.Cut(h.Name, "/")
+		if h.Typeflag != tar.TypeReg || h.Size == 0 || name == "" {
+			continue
+		}
+		got, err := io.ReadFull(t, head)
+		if err != nil && err != io.ErrUnexpectedEOF {
+			return nil, err
+		}
+		if isBinary(name, head[:got]) {
+			if len(found) == maxFound {
+				return nil, fmt.Errorf("it has more than %d binary artifacts", maxFound)
+			}
+			found = append(found, name)
+		}
+	}
+}
+
+// magics begin the files of programs and packages of them.
+var magics = [][]byte{
+	[]byte("\x7fELF"),
+	[]byte("\xca\xfe\xba\xbe"),                                                                                     // Java classes; Mach-O of several architectures
+	[]byte("\xfe\xed\xfa\xce"), []byte("\xfe\xed\xfa\xcf"), []byte("\xce\xfa\xed\xfe"), []byte("\xcf\xfa\xed\xfe"), // Mach-O
+	[]byte("\x00asm"),                // WebAssembly
+	[]byte("dex\n"), []byte("dey\n"), // Android
+	[]byte("\xed\xab\xee\xdb"), // RPM
+	[]byte("!<arch>\n"),        // static libraries, Debian packages
+	[]byte("Cr24"),             // Chrome extensions
+}
+
+// extensions are of such files, where their content isn't text.
+var extensions = []string{
+	".a", ".apk", ".bundle", ".class", ".crx", ".deb", ".dex", ".dey", ".dll", ".drv", ".dylib", ".efi", ".elf", ".exe", ".iso", ".jar", ".ko", ".lib",
+	".macho", ".msi", ".o", ".ocx", ".par", ".pyc", ".pyo", ".rpm", ".so", ".sys", ".war", ".wasm", ".whl",
+}
+
+// isBinary reports whether a file, by its path and its first bytes, is a program
+// or a package of programs.
+func isBinary(name string, head []byte) bool {
+	for _, m := range magics {
+		if bytes.HasPrefix(head, m) {
+			return true
+		}
+	}
+	if isPE(head) {
+		return true
+	}
+	base := strings.ToLower(path.Base(name))
+	ext := path.Ext(base)
+	if !slices.Contains(extensions, ext) && !strings.Contains(base, ".so.") {
+		return false
+	}
+	return !isText(head)
+}
+
+// isPE reports whether a file is a program of Windows: MZ, and where its header
+// says, if that is near, PE.
+func isPE(head []byte) bool {
+	if len(head) < 64 || head[0] != 'M' || head[1] != 'Z' {
+		return false
+	}
+	at := int(head[60]) | int(head[61])<<8 | int(head[62])<<16 | int(head[63])<<24
+	return at > len(head)-4 && at < 1<<24 || at >= 0 && at <= len(head)-4 && bytes.Equal(head[at:at+4], []byte("PE\x00\x00"))
+}
+
+// isText reports whether the beginning of a file is UTF-8 without control
+// characters that texts don't have.
+func isText(head []byte) bool {
+	for len(head) > 0 {
+		r, n := utf8.DecodeRune(head)
+		if r == utf8.RuneError && n <= 1 && len(head) >= utf8.UTFMax || r < ' ' && !strings.ContainsRune("\t\n\v\f\r\x1b", r) {
+			return false
+		}
+		head = head[n:]
+	}
+	return true
+}
