@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/credential"
 	"reeve.dev/reeve/alert/rpc"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/pki"
@@ -122,7 +123,7 @@ func sinkAt(t testing.TB, ca *pki.CA, addr string) *rpc.Sink {
 	if err := os.WriteFile(file, ca.CertPEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := rpc.New(rpc.Config{Endpoint: addr, CAFile: file})
+	s, err := rpc.New(rpc.Config{Endpoint: addr, TLS: credential.TLS{CAFile: file}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,23 +14,15 @@
 package cloudevent
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 
 	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/credential"
+	"reeve.dev/reeve/alert/internal/post"
 )
 
 // The types of events.
@@ -41,10 +33,7 @@ const (
 	CheckCompleted = "check.completed"
 )
 
-const (
-	timeout   = 15 * time.Second
-	maxAnswer = 64 << 10
-)
+const timeout = 15 * time.Second
 
 // Scan is what is told of a scan; Status says which type the event has.
 type Scan struct {
@@ -135,92 +124,27 @@ func (s *Sink) body(a alert.Alert, scan *Scan) ([]byte, error) {
 
 // HTTPConfig says where events are posted to.
 type HTTPConfig struct {
-	URL string
-	// TokenFile holds a bearer token; it is read for each event, so that it
-	// can be renewed in place.
-	TokenFile string
-	// CAFile holds the certificates that the receiver's is verified with;
-	// empty: the system's.
-	CAFile string
+	URL, URLFile string
+	TLS          credential.TLS
+	Token        *credential.Source
+}
+
+func (c HTTPConfig) post() post.Config {
+	return post.Config{URL: c.URL, URLFile: c.URLFile, TLS: c.TLS, Token: c.Token}
 }
 
 // Validate reports the first thing that is wrong with c, without reading the
 // files.
-func (c HTTPConfig) Validate() error {
-	u, err := url.Parse(c.URL)
-	switch {
-	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return errors.New("endpoint: it must be https://HOST/PATH")
-	case u.User != nil:
-		return errors.New("endpoint: it must not hold a user or password; use tokenFile")
-	case u.Scheme == "http" && c.TokenFile != "":
-		return errors.New("tokenFile: a token is sent over https only")
-	}
-	return nil
-}
+func (c HTTPConfig) Validate() error { return c.post().Validate() }
 
 // HTTP returns a function for Config.Send that posts to c, and one for Close.
 func HTTP(c HTTPConfig) (send func(context.Context, []byte) error, done func() error, err error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("caFile: %w", err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, nil, fmt.Errorf("caFile: %s holds no certificate in PEM", c.CAFile)
-		}
-	}
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, TLSHandshakeTimeout: timeout,
-		MaxResponseHeaderBytes: maxAnswer, IdleConnTimeout: 30 * time.Second, ForceAttemptHTTP2: true,
-	}
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	send = func(ctx context.Context, body []byte) error { return post(ctx, client, c, body) }
-	return send, func() error { transport.CloseIdleConnections(); return nil }, nil
-}
-
-func post(ctx context.Context, client *http.Client, c HTTPConfig, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(body))
+	client, err := post.New(c.post())
 	if err != nil {
-		return &alert.Error{Class: alert.Pause, Err: errors.New("endpoint: not a URL")}
+		return nil, nil, err
 	}
-	req.Header.Set("Content-Type", "application/cloudevents+json; charset=utf-8")
-	req.Header.Set("User-Agent", "reeve")
-	if c.TokenFile != "" {
-		token, err := os.ReadFile(c.TokenFile)
-		if err != nil {
-			return &alert.Error{Class: alert.Pause, Err: fmt.Errorf("tokenFile: %w", err)}
-		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	send = func(ctx context.Context, body []byte) error {
+		return client.Post(ctx, "application/cloudevents+json; charset=utf-8", nil, body)
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
-			err = u.Err // without the URL, whose path may be a secret
-		}
-		return err
-	}
-	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)
-	return classify(resp)
-}
-
-// classify says what an answer means: the receiver is of the operator's
-// choice, so one that refuses the credential, or isn't there, needs mending.
-func classify(resp *http.Response) error {
-	code := resp.StatusCode
-	err := fmt.Errorf("the receiver answered %d %s", code, http.StatusText(code))
-	switch {
-	case code/100 == 2:
-		return nil
-	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusMethodNotAllowed, code/100 == 3:
-		return &alert.Error{Class: alert.Pause, Err: err}
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code/100 == 5:
-		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-		return &alert.Error{After: time.Duration(max(seconds, 0)) * time.Second, Err: err}
-	}
-	return &alert.Error{Class: alert.Permanent, Err: err}
+	return send, client.Close, nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/cloudevent"
+	"reeve.dev/reeve/alert/credential"
 	"reeve.dev/reeve/fleet"
 )
 
@@ -87,7 +88,11 @@ func TestHTTP(t *testing.T) {
 	if err := errors.Join(os.WriteFile(token, []byte("hunter2\n"), 0o600), os.WriteFile(ca, cert, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	send, done, err := cloudevent.HTTP(cloudevent.HTTPConfig{URL: srv.URL + "/secret-path", TokenFile: token, CAFile: ca})
+	source, err := credential.Known().New(credential.Config{Type: "token-file", File: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	send, done, err := cloudevent.HTTP(cloudevent.HTTPConfig{URL: srv.URL + "/secret-path", Token: source, TLS: credential.TLS{CAFile: ca}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +127,7 @@ func TestHTTPConfig_Validate(t *testing.T) {
 	for want, c := range map[string]cloudevent.HTTPConfig{
 		"endpoint":               {URL: "http://"},
 		"endpoint: it must not":  {URL: "https://u:p@h"},
-		"tokenFile":              {URL: "http://h", TokenFile: "f"},
+		"endpoint: a token":      {URL: "http://h", Token: new(credential.Source)},
 		"endpoint: it must be h": {URL: "ftp://h"},
 	} {
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {

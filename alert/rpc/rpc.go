@@ -9,11 +9,10 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,19 +24,26 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/credential"
+	"reeve.dev/reeve/alert/verify"
+	"reeve.dev/reeve/internal/public"
 	allstarv1 "reeve.dev/reeve/proto/allstar/v1"
 )
 
 // Metadata that goes with each call beside the frozen fields: the alert's ID,
-// the same at each repetition, and its place in the order of its owner, repo
-// and policy.
+// the same at each repetition; its place in the order of its owner, repo and
+// policy; and through how many hubs it has come. Its signature is under
+// verify.SignatureKey.
 const (
-	IDKey  = "reeve-alert-id"
-	SeqKey = "reeve-seq"
+	IDKey   = "reeve-alert-id"
+	SeqKey  = "reeve-seq"
+	HopsKey = "reeve-hops"
 )
 
 // paths are those that receivers of the proposal answer under.
@@ -59,34 +65,55 @@ const (
 type Config struct {
 	// Endpoint is host:port.
 	Endpoint string
-	// CAFile holds the PEM certificates that the sink's is verified with;
-	// empty means the system's.
-	CAFile string
-	// CertFile and KeyFile are the PEM client certificate and its key, if
-	// the sink wants one. All three files are read again for each
-	// connection, so that they can be renewed in place.
-	CertFile, KeyFile string
+	// TLS is whom to trust, and who we are.
+	TLS credential.TLS
+	// Token gives the token that we show; nil: none.
+	Token *credential.Source
+	// Plaintext is for a sink on this machine that speaks no TLS.
+	Plaintext bool
 	// Path is tried before the known ones, such as /my.AlertSink/Alert.
 	Path string
+	// Sign makes the signature of a request; nil: none is sent. Audience is
+	// whom it is for; empty: the Endpoint.
+	Sign     func(ctx context.Context, s verify.Statement, request []byte) (string, error)
+	Audience string
+	// Untrusted says that somebody else has chosen the endpoint: it must have
+	// a public address, judged at the connection. Resolver turns its name into
+	// addresses; nil: the system's.
+	Untrusted bool
+	Resolver  *net.Resolver
 }
 
 // Validate reports the first thing that is wrong with c, without reading the
 // files.
 func (c Config) Validate() error {
-	if host, port, err := net.SplitHostPort(c.Endpoint); err != nil || host == "" || port == "" {
+	host, port, err := net.SplitHostPort(c.Endpoint)
+	if err != nil || host == "" || port == "" {
 		return fmt.Errorf("endpoint %q: must be host:port, such as sink.example.com:443", c.Endpoint)
 	}
-	if (c.CertFile == "") != (c.KeyFile == "") {
-		return errors.New("certFile and keyFile: give both or neither")
+	if err := c.TLS.Validate(); err != nil {
+		return err
 	}
 	if c.Path != "" && (!strings.HasPrefix(c.Path, "/") || strings.Count(c.Path, "/") != 2) {
 		return fmt.Errorf("path %q: must be /SERVICE/METHOD, such as %s", c.Path, paths[0])
+	}
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case c.Plaintext && c.Token != nil:
+		return errors.New("plaintext: a token is sent over TLS only")
+	case c.Plaintext && c.TLS != credential.TLS{}:
+		return errors.New("plaintext: there is no TLS then that caFile or certFile could be for")
+	case c.Plaintext && (err != nil || !addr.IsLoopback()):
+		return fmt.Errorf("plaintext: alerts go without TLS to a loopback address only, such as 127.0.0.1:%s", port)
+	case c.Untrusted && (c.Token != nil || c.Plaintext || c.TLS != credential.TLS{}):
+		return errors.New("an endpoint that somebody else has chosen gets no credential of ours")
 	}
 	return nil
 }
 
 // Sink is an alert.Sink that calls an AlertSink.
 type Sink struct {
+	cfg   Config
 	conn  *grpc.ClientConn
 	paths []string
 	known atomic.Int32 // index in paths of the one that answered last
@@ -100,13 +127,21 @@ func New(cfg Config) (*Sink, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if _, err := cfg.tls(); err != nil {
+	if _, err := cfg.TLS.Config(); err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient("dns:///"+cfg.Endpoint,
-		grpc.WithTransportCredentials(reloading{credentials.NewTLS(&tls.Config{}), cfg}),
+	if cfg.Audience == "" {
+		cfg.Audience = cfg.Endpoint
+	}
+	transport := credentials.TransportCredentials(reloading{credentials.NewTLS(&tls.Config{}), cfg.TLS})
+	if cfg.Plaintext {
+		transport = insecure.NewCredentials()
+	}
+	target := "dns:///" + cfg.Endpoint
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDisableServiceConfig(), // its DNS could say how we retry and balance
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse), grpc.ForceCodec(exact{})),
 		grpc.WithMaxHeaderListSize(maxHeaders),
 		grpc.WithUserAgent("reeve"),
 		// The outbox waits between attempts; a connection that waits much
@@ -115,11 +150,21 @@ func New(cfg Config) (*Sink, error) {
 			Backoff:           backoff.Config{BaseDelay: 500 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 			MinConnectTimeout: timeout,
 		}),
-	)
+	}
+	if cfg.Untrusted {
+		// The name goes to our own dialer, which judges the address; no proxy
+		// connects in our stead.
+		target = "passthrough:///" + cfg.Endpoint
+		dialer := &net.Dialer{Timeout: timeout, Resolver: cfg.Resolver, Control: public.Control}
+		options = append(options, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", addr)
+		}))
+	}
+	conn, err := grpc.NewClient(target, options...)
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %q: %w", cfg.Endpoint, err)
 	}
-	s := &Sink{conn: conn, paths: paths}
+	s := &Sink{cfg: cfg, conn: conn, paths: paths}
 	if cfg.Path != "" {
 		s.paths = append([]string{cfg.Path}, slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return p == cfg.Path })...)
 	}
@@ -129,32 +174,76 @@ func New(cfg Config) (*Sink, error) {
 // Close ends the connection.
 func (s *Sink) Close() error { return s.conn.Close() }
 
+// exact sends a request's bytes as they are, since they are what is signed.
+type exact struct{}
+
+func (exact) Marshal(v any) ([]byte, error)      { return v.([]byte), nil }
+func (exact) Unmarshal(data []byte, v any) error { return proto.Unmarshal(data, v.(proto.Message)) }
+func (exact) Name() string                       { return "proto" }
+
 // Deliver implements alert.Sink.
 func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	ctx = metadata.AppendToOutgoingContext(ctx, IDKey, string(a.ID), SeqKey, strconv.FormatInt(a.Seq, 10))
-	req := &allstarv1.AlertRequest{
+	request, err := proto.MarshalOptions{Deterministic: true}.Marshal(&allstarv1.AlertRequest{
 		OwnerName:  a.Outcome.Subject.Owner,
 		RepoName:   a.Outcome.Subject.Repo,
 		PolicyName: a.Outcome.Policy,
 		Details:    a.Outcome.Details,
 		Pass:       a.Outcome.Pass,
+	})
+	if err != nil {
+		return &alert.Error{Class: alert.Permanent, Err: err}
+	}
+	about := []string{IDKey, string(a.ID), SeqKey, strconv.FormatInt(a.Seq, 10)}
+	if hops := hopsOf(a.Outcome.Run); hops > 0 {
+		about = append(about, HopsKey, strconv.Itoa(hops))
+	}
+	if s.cfg.Sign != nil {
+		envelope, err := s.cfg.Sign(ctx, verify.Statement{ID: string(a.ID), Seq: a.Seq, Timestamp: time.Now().UTC().Truncate(time.Millisecond), Audience: s.cfg.Audience}, request)
+		if err != nil {
+			return fmt.Errorf("signature: %w", err)
+		}
+		about = append(about, verify.SignatureKey, envelope)
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, about...)
+	token, err := s.cfg.Token.Token(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.call(ctx, request, token)
+	if status.Code(err) == codes.Unauthenticated && token != "" {
+		// It may have been replaced before its time.
+		s.cfg.Token.Refused(token)
+		fresh, tokenErr := s.cfg.Token.Token(ctx)
+		if tokenErr == nil && fresh != token {
+			err = s.call(ctx, request, fresh)
+		}
+	}
+	if errors.Is(err, errNoPath) {
+		return &alert.Error{Class: alert.Pause, Err: fmt.Errorf("%w of %s; if it has another path, set it as the sink's path", errNoPath, strings.Join(s.paths, ", "))}
+	}
+	return classify(err)
+}
+
+var errNoPath = errors.New("the sink implements none")
+
+// call tries the paths, the one that answered last first.
+func (s *Sink) call(ctx context.Context, request []byte, token string) error {
+	if token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	}
 	first := int(s.known.Load())
 	for i := range s.paths {
 		n := (first + i) % len(s.paths)
-		err := s.conn.Invoke(ctx, s.paths[n], req, new(allstarv1.AlertResponse))
+		err := s.conn.Invoke(ctx, s.paths[n], request, new(allstarv1.AlertResponse))
 		if status.Code(err) == codes.Unimplemented {
 			continue
 		}
 		s.known.Store(int32(n))
-		return classify(err)
+		return err
 	}
-	return &alert.Error{
-		Class: alert.Pause,
-		Err:   fmt.Errorf("the sink implements none of %s; if it has another path, set it as the sink's path", strings.Join(s.paths, ", ")),
-	}
+	return errNoPath
 }
 
 // classify says what a call's status means for the alert.
@@ -180,37 +269,14 @@ func classify(err error) error {
 	return e
 }
 
-// tls reads the files.
-func (c Config) tls() (*tls.Config, error) {
-	out := &tls.Config{MinVersion: tls.VersionTLS13}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("caFile: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("caFile: %s holds no PEM certificate", c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("certFile, keyFile: %w", err)
-		}
-		out.Certificates = []tls.Certificate{cert}
-	}
-	return out, nil
-}
-
 // reloading is TLS whose files are read for each connection.
 type reloading struct {
 	credentials.TransportCredentials
-	cfg Config
+	tls credential.TLS
 }
 
 func (r reloading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	cfg, err := r.cfg.tls()
+	cfg, err := r.tls.Config()
 	if err != nil {
 		conn.Close()
 		return nil, nil, err
@@ -219,5 +285,5 @@ func (r reloading) ClientHandshake(ctx context.Context, authority string, conn n
 }
 
 func (r reloading) Clone() credentials.TransportCredentials {
-	return reloading{r.TransportCredentials.Clone(), r.cfg}
+	return reloading{r.TransportCredentials.Clone(), r.tls}
 }

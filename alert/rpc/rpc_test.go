@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/credential"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/pki"
 	allstarv1 "reeve.dev/reeve/proto/allstar/v1"
@@ -74,7 +75,7 @@ func serve(t *testing.T, ca *pki.CA, addr string, opts []grpc.ServerOption, regi
 
 func dial(t *testing.T, ca *pki.CA, cfg Config) *Sink {
 	t.Helper()
-	cfg.CAFile = write(t, filepath.Join(t.TempDir(), "ca.pem"), ca.CertPEM())
+	cfg.TLS.CAFile = write(t, filepath.Join(t.TempDir(), "ca.pem"), ca.CertPEM())
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -313,14 +314,14 @@ func TestSink_Deliver_whoIsTrusted(t *testing.T) {
 	})
 	t.Run("a renewed client certificate is shown at the next connection", func(t *testing.T) {
 		dir := t.TempDir()
-		cfg := Config{Endpoint: addr, CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}
+		cfg := Config{Endpoint: addr, TLS: credential.TLS{CertFile: filepath.Join(dir, "cert.pem"), KeyFile: filepath.Join(dir, "key.pem")}}
 		renew := func(name string) {
 			cert, key, err := ca.NewCredential(pki.Identity{Purpose: pki.Control, Name: name}, time.Hour)
 			if err != nil {
 				t.Fatal(err)
 			}
-			write(t, cfg.CertFile, cert)
-			write(t, cfg.KeyFile, key)
+			write(t, cfg.TLS.CertFile, cert)
+			write(t, cfg.TLS.KeyFile, key)
 		}
 		renew("first")
 		sink := dial(t, ca, cfg)
@@ -415,11 +416,11 @@ func TestNew_namesWhatIsWrong(t *testing.T) {
 		{Config{Endpoint: "sink.example.com"}, "endpoint"},
 		{Config{Endpoint: "https://sink.example.com:1"}, "endpoint"},
 		{Config{Endpoint: ":443"}, "endpoint"},
-		{Config{Endpoint: "a:1", CertFile: key}, "keyFile"},
+		{Config{Endpoint: "a:1", TLS: credential.TLS{CertFile: key}}, "keyFile"},
 		{Config{Endpoint: "a:1", Path: "AlertSink/Alert"}, "path"},
-		{Config{Endpoint: "a:1", CAFile: filepath.Join(dir, "none")}, "caFile"},
-		{Config{Endpoint: "a:1", CAFile: key}, "caFile"},
-		{Config{Endpoint: "a:1", CertFile: key, KeyFile: key}, "certFile"},
+		{Config{Endpoint: "a:1", TLS: credential.TLS{CAFile: filepath.Join(dir, "none")}}, "caFile"},
+		{Config{Endpoint: "a:1", TLS: credential.TLS{CAFile: key}}, "caFile"},
+		{Config{Endpoint: "a:1", TLS: credential.TLS{CertFile: key, KeyFile: key}}, "certFile"},
 	} {
 		s, err := New(tc.cfg)
 		if err == nil {

@@ -32,6 +32,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/internal/public"
 )
 
 // ErrPrivate means that a callback's URL leads to an address that isn't
@@ -98,7 +99,7 @@ func (c Config) Validate(rawURL string, auth alert.Auth) error {
 	if strings.ContainsFunc(auth.Token, control) || strings.ContainsFunc(auth.Username+auth.Password, control) || strings.Contains(auth.Username, ":") {
 		return errors.New("callback authentication: holds characters that can't be sent")
 	}
-	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && !c.AllowPrivate && !public(addr) {
+	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && !c.AllowPrivate && !public.Is(addr) {
 		return fmt.Errorf("callback URL: %w", ErrPrivate)
 	}
 	return nil
@@ -146,49 +147,10 @@ func (c Config) permit(address string) error {
 	if c.AllowPrivate {
 		return nil
 	}
-	at, err := netip.ParseAddrPort(address)
-	if err != nil || !public(at.Addr()) {
+	if public.Control("", address, nil) != nil {
 		return ErrPrivate
 	}
 	return nil
-}
-
-// special are ranges beside those that netip tells: they lead to the
-// machine's own network, to its cloud's metadata, or to an IPv4 address in
-// disguise.
-var special = func() []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range []string{
-		"0.0.0.0/8",        // this network, RFC 791
-		"100.64.0.0/10",    // carrier-grade NAT, RFC 6598; cloud metadata too
-		"192.0.0.0/24",     // protocol assignments, RFC 6890
-		"198.18.0.0/15",    // benchmarks, RFC 2544
-		"240.0.0.0/4",      // reserved, and broadcast
-		"168.63.129.16/32", // Azure's platform, on each of its machines
-		"64:ff9b::/96",     // NAT64, RFC 6052
-		"64:ff9b:1::/48",   // local NAT64, RFC 8215
-		"2002::/16",        // 6to4
-		"2001::/32",        // Teredo
-		"fec0::/10",        // site-local, deprecated
-		"::/96",            // IPv4-compatible, deprecated
-		"::ffff:0:0:0/96",  // IPv4-translated, RFC 2765
-	} {
-		out = append(out, netip.MustParsePrefix(p))
-	}
-	return out
-}()
-
-func public(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
-		return false
-	}
-	for _, p := range special {
-		if p.Contains(a) {
-			return false
-		}
-	}
-	return true
 }
 
 // callback is the body of a callback.

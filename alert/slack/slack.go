@@ -1,0 +1,156 @@
+// Package slack tells a channel that people read of outcomes, by an incoming
+// webhook as Slack has it (Mattermost, Rocket.Chat, Discord's /slack and
+// Google Chat's bridges take the same): a message of plain text in mrkdwn.
+//
+// Several outcomes make one message, those that failed first. What an outcome
+// says comes from outside: it is escaped, so that it mentions nobody and links
+// nowhere, and cut.
+package slack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/credential"
+	"reeve.dev/reeve/alert/internal/post"
+)
+
+// Config is a channel.
+type Config struct {
+	// URL is the incoming webhook; since who knows it can write to the channel,
+	// URLFile, which holds it, is better.
+	URL, URLFile string
+	TLS          credential.TLS
+	// Hub is where people see more; empty: nowhere.
+	Hub string
+}
+
+func (c Config) post() post.Config { return post.Config{URL: c.URL, URLFile: c.URLFile, TLS: c.TLS} }
+
+// Validate reports the first thing that is wrong with c, without reading the
+// files.
+func (c Config) Validate() error { return c.post().Validate() }
+
+// Sink is the alert.Grouped of a channel.
+type Sink struct {
+	cfg    Config
+	client *post.Client
+}
+
+var _ alert.Grouped = (*Sink)(nil)
+
+// New returns a Sink; the caller closes it.
+func New(c Config) (*Sink, error) {
+	client, err := post.New(c.post())
+	if err != nil {
+		return nil, err
+	}
+	return &Sink{c, client}, nil
+}
+
+// Close ends idle connections.
+func (s *Sink) Close() error { return s.client.Close() }
+
+// Deliver implements alert.Sink.
+func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
+	return s.DeliverGroup(ctx, []alert.Alert{a})
+}
+
+// DeliverGroup implements alert.Grouped.
+func (s *Sink) DeliverGroup(ctx context.Context, as []alert.Alert) error {
+	body, err := json.Marshal(struct {
+		Text   string `json:"text"`
+		Mrkdwn bool   `json:"mrkdwn"`
+	}{s.text(as), true})
+	if err != nil {
+		return &alert.Error{Class: alert.Permanent, Err: err}
+	}
+	return s.client.Post(ctx, "application/json", nil, body)
+}
+
+// Limits of a message: Slack cuts one off at 40,000 characters, and nobody
+// reads that much.
+const (
+	shown      = 20
+	maxDetails = 300
+	maxName    = 200
+)
+
+// text is the message.
+func (s *Sink) text(as []alert.Alert) string {
+	failed := 0
+	sorted := slices.Clone(as)
+	for _, a := range as {
+		if !a.Outcome.Pass {
+			failed++
+		}
+	}
+	slices.SortStableFunc(sorted, func(a, b alert.Alert) int {
+		if a.Outcome.Pass != b.Outcome.Pass {
+			if b.Outcome.Pass {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(name(a), name(b))
+	})
+	var b strings.Builder
+	if len(as) > 1 {
+		fmt.Fprintf(&b, "*%d failed, %d pass again*\n", failed, len(as)-failed)
+	}
+	for _, a := range sorted[:min(len(sorted), shown)] {
+		s.line(&b, a)
+	}
+	if more := len(sorted) - shown; more > 0 {
+		fmt.Fprintf(&b, "… and %d more\n", more)
+	}
+	if s.cfg.Hub != "" {
+		fmt.Fprintf(&b, "<%s/alerts|Alerts>\n", s.cfg.Hub)
+	}
+	return b.String()
+}
+
+func name(a alert.Alert) string {
+	o := a.Outcome
+	return o.Subject.Owner + "/" + o.Subject.Repo + " " + o.Policy
+}
+
+func (s *Sink) line(b *strings.Builder, a alert.Alert) {
+	o := a.Outcome
+	subject := escape(o.Subject.Owner+"/"+o.Subject.Repo, maxName)
+	policy := escape(o.Policy, maxName)
+	if o.Pass {
+		fmt.Fprintf(b, ":white_check_mark: *%s* passes %s again\n", subject, policy)
+		return
+	}
+	still := ""
+	if !a.Told.At.IsZero() && !a.Told.Pass {
+		still = "still "
+	}
+	fmt.Fprintf(b, ":x: *%s* %sfails %s\n", subject, still, policy)
+	if details := escape(o.Details, maxDetails); details != "" {
+		fmt.Fprintf(b, "> %s\n", details)
+	}
+}
+
+// escape makes text of at most limit bytes that means only itself, on one
+// line.
+func escape(text string, limit int) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > limit {
+		cut := limit
+		for cut > 0 && !utf8.RuneStart(text[cut]) {
+			cut--
+		}
+		text = text[:cut] + " …"
+	}
+	return escapes.Replace(text)
+}
+
+// & < > are Slack's; the rest would begin formatting.
+var escapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "*", "∗", "_", "\uFF3F", "`", "'", "~", "∼")
