@@ -26,7 +26,7 @@ images: ## build the images of hub, agent and scanner for linux/amd64 and arm64,
 	  $(GO) run ./deploy/image -program $$p -version $(VERSION) -name $(REGISTRY)$$p:$(VERSION) -arch amd64,arm64 -level 9 -o $$p.tar; done
 
 release: ## build everything that a release of VERSION consists of, in dist/; KEY names a file that signs it
-	$(GO) run ./internal/release/cmd -version $(VERSION) -registry "$(REGISTRY)" $(if $(KEY),-key $(KEY))
+	$(GO) run ./internal/ci/release -version $(VERSION) -registry "$(REGISTRY)" $(if $(KEY),-key $(KEY))
 
 manifests: ## write deploy/reeve-hub.yaml and reeve-agent.yaml from the charts
 	cd e2e && $(GO) run ./cmd/manifests

@@ -1,7 +1,6 @@
 package release
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/pem"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -93,7 +93,7 @@ func (i Image) image(b Binary) (v1.Image, error) {
 		)
 	}
 	var buf bytes.Buffer
-	if err := writeTar(&buf, files); err != nil {
+	if err := writeTar(&buf, files, time.Time{}); err != nil {
 		return nil, err
 	}
 	options := []tarball.LayerOption{tarball.WithMediaType(types.OCILayer)}
@@ -142,36 +142,6 @@ func authorities() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// file is one entry of an archive; the name of a folder ends with a slash.
-// Link makes it a symbolic link.
-type file struct {
-	Name string
-	Mode int64
-	Body []byte
-	Link string
-}
-
-// writeTar writes files as they come, owned by root, all of the same age.
-func writeTar(w io.Writer, files []file) error {
-	t := tar.NewWriter(w)
-	for _, f := range files {
-		h := &tar.Header{Name: f.Name, Mode: f.Mode, Size: int64(len(f.Body)), Typeflag: tar.TypeReg, Format: tar.FormatGNU}
-		switch {
-		case f.Link != "":
-			h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, f.Link, 0o777
-		case strings.HasSuffix(f.Name, "/"):
-			h.Typeflag = tar.TypeDir
-		}
-		if err := t.WriteHeader(h); err != nil {
-			return fmt.Errorf("%s: %w", f.Name, err)
-		}
-		if _, err := t.Write(f.Body); err != nil {
-			return fmt.Errorf("%s: %w", f.Name, err)
-		}
-	}
-	return t.Close()
-}
-
 // tarDir writes the files of dir into a tar file.
 func tarDir(out, dir string) error {
 	var files []file
@@ -190,7 +160,7 @@ func tarDir(out, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeTar(f, files); err != nil {
+	if err := writeTar(f, files, time.Time{}); err != nil {
 		f.Close()
 		return err
 	}
