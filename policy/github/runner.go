@@ -84,6 +84,8 @@ type Runner struct {
 	log   *slog.Logger
 	conns []*connection
 	stats *stats
+	// settings are those for issues, which are made later.
+	settings settingsKept
 }
 
 const (
@@ -117,6 +119,12 @@ func (r *Runner) Close() error {
 		c.close()
 	}
 	return nil
+}
+
+// permit says why alerts may not go to an organisation's own endpoint.
+func (r *Runner) permit(endpoint string) error {
+	_, err := r.cfg.EndpointSink(endpoint)
+	return err
 }
 
 func (r *Runner) connection(name string) *connection {
@@ -279,7 +287,7 @@ func (r *Runner) check(ctx context.Context, c *connection, t Task) error {
 			return err
 		}
 	}
-	m, err := recall(ctx, r.cfg.Store, c.cfg.Name, "organisation:"+strings.ToLower(a.login))
+	m, err := recall(ctx, r.cfg.Store, c.cfg.Name, orgScope(a))
 	if err != nil {
 		return err
 	}
@@ -287,12 +295,8 @@ func (r *Runner) check(ctx context.Context, c *connection, t Task) error {
 		Runner: r, conn: c, acct: a, whole: whole,
 		run: policy.Run{ID: policy.NewRunID(), Source: Source(a.login), Cause: t.Cause, Whole: whole, Holder: r.cfg.Holder, Began: time.Now()},
 	}
-	permit := func(endpoint string) error {
-		_, err := r.cfg.EndpointSink(endpoint)
-		return err
-	}
 	var repos []*gh.Repository
-	org, err := readOrg(ctx, a, m, permit)
+	org, err := readOrg(ctx, a, m, r.permit)
 	if err == nil {
 		repos, err = cy.list(ctx, m, t.Repo)
 	}
@@ -535,7 +539,7 @@ func (c *cycle) results(ctx context.Context, info *gh.Repository) (out []fleet.R
 	if !c.possible(info) {
 		return nil, nil
 	}
-	m, err := recall(ctx, c.cfg.Store, c.conn.cfg.Name, "repository:"+strings.ToLower(c.acct.login+"/"+info.GetName()))
+	m, err := recall(ctx, c.cfg.Store, c.conn.cfg.Name, repoScope(c.acct, info))
 	if err != nil {
 		return nil, err
 	}
@@ -556,6 +560,7 @@ func (c *cycle) results(ctx context.Context, info *gh.Repository) (out []fleet.R
 	problems := files.problems
 	bot, more := c.org.resolve(botFile, files, r.bot)
 	problems = append(problems, more...)
+	c.settings.keep(settingsKey(c.conn.cfg.Name, c.acct.login, info.GetName()), *r.bot)
 	on := bot.enabled(info)
 	for _, p := range policies {
 		settings := p.defaults()

@@ -1,0 +1,298 @@
+// Package issue makes outcomes known as issues on GitHub, as Allstar's action of
+// that name does: one issue for each policy that a repository fails, opened once,
+// kept up to date, reopened while the policy isn't met, and closed when it is.
+//
+// An issue is found by its exact title and its label, whatever its state, so an
+// issue that Allstar opened is taken over. A hash of the text is kept in its
+// body, between two marks, beside the link to the newest comment: only a text
+// that changed is told again at once, and one that stands for longer than the
+// ping interval. On days of silence no issue is opened, reopened or pinged.
+//
+// An alert may come twice. What it led to is found by the marks, so that it is
+// done once.
+package issue
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	gh "github.com/google/go-github/v89/github"
+
+	"reeve.dev/reeve/alert"
+)
+
+// Settings say how issues about a repository are made.
+type Settings struct {
+	// Client asks GitHub. It keeps to GitHub's limits by itself.
+	Client *gh.Client
+	// Web is where people reach that GitHub.
+	Web string
+	// Repo is the repository of the same owner that the issues are in; empty is
+	// the one that they are about.
+	Repo string
+	// Label marks and finds the issues. Details and Footer end their text.
+	Label, Details, Footer string
+	// Silent reports whether nobody is to be told now that something failed.
+	Silent bool
+	// PingAfter is how long an issue may stay quiet.
+	PingAfter time.Duration
+	// Remember, if it isn't nil, has what is asked for in the context asked for
+	// only if it changed; the function that it returns ends that.
+	Remember func(context.Context) (context.Context, func())
+}
+
+// Source finds the settings for a repository.
+type Source func(ctx context.Context, owner, repo string) (Settings, error)
+
+// Sink is the alert.Sink of issues.
+type Sink struct {
+	settings Source
+	log      *slog.Logger
+}
+
+var _ alert.Sink = (*Sink)(nil)
+
+// New returns the sink of issues.
+func New(settings Source, log *slog.Logger) *Sink { return &Sink{settings, log} }
+
+// The titles, and the marks in the text. They are Allstar's, so that its issues
+// are found and understood.
+const (
+	ownTitle   = "Security Policy violation %s"
+	otherTitle = "Security Policy violation for repository %q %s"
+	section    = "<!-- Edit section #updates -->"
+	hashMark   = "<!-- Current result text hash: %s -->"
+	// alertMark is in each comment, so that one that was made isn't made again.
+	alertMark = "<!-- Alert: %s -->"
+)
+
+const (
+	// maxText is what is shown of an outcome's text; GitHub takes 65536 characters
+	// in all.
+	maxText  = 48 << 10
+	maxPages = 100
+	perPage  = 100
+)
+
+// issues is what one alert leads to.
+type issues struct {
+	Settings
+	a           alert.Alert
+	owner, repo string // where the issues are
+	title       string
+	hash        string
+	log         *slog.Logger
+}
+
+// Deliver implements alert.Sink.
+func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
+	o := a.Outcome
+	settings, err := s.settings(ctx, o.Subject.Owner, o.Subject.Repo)
+	if err != nil {
+		return classify(err)
+	}
+	if settings.Remember != nil {
+		remembering, end := settings.Remember(ctx)
+		defer end()
+		ctx = remembering
+	}
+	sum := sha256.Sum256([]byte(o.Details))
+	i := &issues{
+		Settings: settings, a: a, owner: o.Subject.Owner, repo: o.Subject.Repo, title: fmt.Sprintf(ownTitle, o.Policy),
+		hash: hex.EncodeToString(sum[:]), log: s.log.With("repository", o.Subject.Owner+"/"+o.Subject.Repo, "policy", o.Policy),
+	}
+	if settings.Repo != "" {
+		i.repo, i.title = settings.Repo, fmt.Sprintf(otherTitle, o.Subject.Repo, o.Policy)
+	}
+	found, err := i.find(ctx)
+	switch {
+	case err != nil:
+	case o.Pass:
+		err = i.close(ctx, found)
+	case found == nil:
+		err = i.create(ctx)
+	default:
+		err = i.keepOpen(ctx, found)
+	}
+	return classify(err)
+}
+
+// find returns the issue, open or not; nil if there is none.
+func (i *issues) find(ctx context.Context) (*gh.Issue, error) {
+	opts := &gh.IssueListByRepoOptions{State: "all", Labels: []string{i.Label}, ListOptions: gh.ListOptions{PerPage: perPage}}
+	var found *gh.Issue
+	for range maxPages {
+		page, resp, err := i.Client.Issues.ListByRepo(ctx, i.owner, i.repo, opts)
+		if err != nil {
+			return nil, err
+		}
+		for _, is := range page {
+			if is.GetTitle() != i.title || is.IsPullRequest() {
+				continue
+			}
+			if is.GetState() == "open" {
+				return is, nil
+			}
+			if found == nil {
+				found = is
+			}
+		}
+		if resp.NextPage == 0 {
+			break
+		}
+		opts.ListOptions.Page = resp.NextPage
+	}
+	return found, nil
+}
+
+func (i *issues) create(ctx context.Context) error {
+	if i.Silent {
+		return nil
+	}
+	body, labels := i.body(), []string{i.Label}
+	made, _, err := i.Client.Issues.Create(ctx, i.owner, i.repo, &gh.IssueRequest{Title: &i.title, Body: &body, Labels: &labels})
+	if err == nil {
+		i.log.InfoContext(ctx, "issue opened", "issue", made.GetHTMLURL())
+	}
+	return err
+}
+
+// body is the text of a new issue.
+func (i *issues) body() string {
+	about := ""
+	if i.repo != i.a.Outcome.Subject.Repo {
+		full := i.a.Outcome.Subject.Owner + "/" + i.a.Outcome.Subject.Repo
+		about = fmt.Sprintf(" and refers to [%s](%s/%s)", full, i.Web, full)
+	}
+	details := ""
+	if i.Details != "" {
+		details = "For more: " + i.Details
+	}
+	return fmt.Sprintf("_This issue was opened automatically by Reeve%s._\n\n**Security Policy Violation**\n%s\n\n---\n\n%s%s%s\n%s\n\n%s",
+		about, i.text(), section, fmt.Sprintf(hashMark, i.hash), section, details, i.Footer)
+}
+
+// text is the outcome's, as far as an issue can show it.
+func (i *issues) text() string {
+	text := strings.ReplaceAll(i.a.Outcome.Details, section, "")
+	if len(text) <= maxText {
+		return text
+	}
+	cut := maxText
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + fmt.Sprintf("\n\n… [cut: %d bytes in all]", len(text))
+}
+
+// keepOpen has an issue tell that the policy isn't met.
+func (i *issues) keepOpen(ctx context.Context, is *gh.Issue) error {
+	if !strings.Contains(is.GetBody(), i.hash) && strings.Count(is.GetBody(), section) == 2 {
+		return i.update(ctx, is)
+	}
+	switch {
+	case i.Silent:
+		return nil
+	case is.GetState() == "closed":
+		// The comment comes first: once the issue is open again, nothing would tell
+		// that it is missing.
+		if _, err := i.comment(ctx, is, "Reopening the issue: the policy still isn't met.\n\n---\n\n"+i.text()); err != nil {
+			return err
+		}
+		return i.edit(ctx, is, &gh.IssueRequest{State: new("open")}, "issue reopened")
+	case time.Since(is.GetUpdatedAt().Time) > i.PingAfter:
+		_, err := i.comment(ctx, is, "The policy still isn't met.\n\n---\n\n"+i.text())
+		return err
+	}
+	return nil
+}
+
+// update tells the text that has changed, and notes that in the issue's own.
+func (i *issues) update(ctx context.Context, is *gh.Issue) error {
+	c, err := i.comment(ctx, is, "The result of the policy has changed.\n\n---\n\n"+i.text())
+	if err != nil {
+		return err
+	}
+	parts := strings.Split(is.GetBody(), section)
+	note := fmt.Sprintf("\n%s\n:warning: The result has changed since: [see the newest one](%s)\n\n---\n\n", fmt.Sprintf(hashMark, i.hash), c.GetHTMLURL())
+	body := strings.Join([]string{parts[0], note, parts[2]}, section)
+	return i.edit(ctx, is, &gh.IssueRequest{State: new("open"), Body: &body}, "issue updated")
+}
+
+// close closes an open issue.
+func (i *issues) close(ctx context.Context, is *gh.Issue) error {
+	if is.GetState() != "open" {
+		return nil
+	}
+	if _, err := i.comment(ctx, is, "The policy is met now. Closing the issue."); err != nil {
+		return err
+	}
+	return i.edit(ctx, is, &gh.IssueRequest{State: new("closed")}, "issue closed")
+}
+
+func (i *issues) edit(ctx context.Context, is *gh.Issue, req *gh.IssueRequest, did string) error {
+	_, _, err := i.Client.Issues.Edit(ctx, i.owner, i.repo, is.GetNumber(), req)
+	if err == nil {
+		i.log.InfoContext(ctx, did, "issue", is.GetHTMLURL())
+	}
+	return err
+}
+
+// comment makes a comment unless this alert has made it already.
+func (i *issues) comment(ctx context.Context, is *gh.Issue, text string) (*gh.IssueComment, error) {
+	mark := fmt.Sprintf(alertMark, i.a.ID)
+	since := i.a.Created.Add(-time.Minute) // GitHub's clock may be behind
+	opts := &gh.IssueListCommentsOptions{Since: &since, ListOptions: gh.ListOptions{PerPage: perPage}}
+	for range maxPages {
+		page, resp, err := i.Client.Issues.ListComments(ctx, i.owner, i.repo, is.GetNumber(), opts)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range page {
+			if strings.Contains(c.GetBody(), mark) {
+				return c, nil
+			}
+		}
+		if resp.NextPage == 0 {
+			break
+		}
+		opts.ListOptions.Page = resp.NextPage
+	}
+	body := text + "\n\n" + mark
+	c, _, err := i.Client.Issues.CreateComment(ctx, i.owner, i.repo, is.GetNumber(), &gh.IssueComment{Body: &body})
+	return c, err
+}
+
+// classify says what a refusal of GitHub's means.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *gh.ErrorResponse
+	if !errors.As(err, &e) || e.Response == nil {
+		return &alert.Error{Err: err}
+	}
+	code := e.Response.StatusCode
+	err = fmt.Errorf("GitHub answered %d %.200s", code, e.Message)
+	switch code {
+	case http.StatusUnauthorized:
+		return &alert.Error{Class: alert.Pause, Err: fmt.Errorf("%w; the App's key or the token isn't valid any more", err)}
+	case http.StatusForbidden:
+		return permanent(fmt.Errorf("%w; the App needs the permission Issues: write, and the repository may not be archived", err))
+	case http.StatusGone:
+		return permanent(fmt.Errorf("%w; issues are turned off in the repository: turn them on, or name an issueRepo", err))
+	case http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusMovedPermanently:
+		return permanent(err)
+	}
+	return &alert.Error{Err: err}
+}
+
+func permanent(err error) error { return &alert.Error{Class: alert.Permanent, Err: err} }
