@@ -17,6 +17,7 @@ import (
 	"reeve.dev/reeve/internal/config"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/pki/oidc"
+	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store/postgres"
 )
@@ -53,6 +54,8 @@ type Config struct {
 	Insights   InsightConfig   `yaml:"insights"`
 	Callbacks  CallbackConfig  `yaml:"callbacks"`
 	Retention  RetentionConfig `yaml:"retention"`
+	// Policies are checks of what runs, and where their outcomes go.
+	Policies []policy.Policy `yaml:"policies"`
 	// Remediation says which outcomes agents' hooks are told of; none: nothing
 	// is ever done because of one.
 	Remediation  []RemedyRule      `yaml:"remediation"`
@@ -261,6 +264,9 @@ func (c Config) Validate() error {
 		if err := r.validate(); err != nil {
 			bad("remediation[%d].%w", i, err)
 		}
+	}
+	if err := policy.Validate(c.Policies, c.policySinks()); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.Retention.validate(); err != nil {
 		errs = append(errs, err)

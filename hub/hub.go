@@ -50,6 +50,7 @@ type Hub struct {
 	replicas *replicas
 	queue    *scan.Queue
 	alert    *alert.Worker
+	policies *policy.Engine
 	events   *event.Service
 	schedule *scan.Schedules
 	brokers  []BrokerConfig
@@ -195,8 +196,10 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err != nil {
 		return nil, err
 	}
+	h.openPolicies(cfg)
 	h.queue = scan.NewQueue(scan.Config{
-		Store: h.store, Catalogue: catalogue, Agents: h.store, Connected: h.agents.connected,
+		Policies: h.judgePolicies,
+		Store:    h.store, Catalogue: catalogue, Agents: h.store, Connected: h.agents.connected,
 		Outcome: scanOutcome, Sinks: sinkNames(cfg.Sinks), MoreSinks: h.moreSinks(cfg), Logger: logger.With("component", "scans"),
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
@@ -319,6 +322,9 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config) error {
 	for _, r := range cfg.Remediation {
 		sinks[remedySink+r.Hook] = remedies{hook: r.Hook, scans: h.store.Scan, agents: h.agents, audit: h.audit.add}
 	}
+	for _, hook := range cfg.fixes() {
+		sinks[remedySink+hook] = remedies{hook: hook, scans: h.store.Scan, agents: h.agents, audit: h.audit.add}
+	}
 	if cfg.Database.URL != "" {
 		var err error
 		if h.holder, err = replicaID(cfg.DataDir); err != nil {
@@ -326,7 +332,7 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config) error {
 		}
 	}
 	h.alert = alert.NewWorker(alert.Config{
-		Store: h.store, Sinks: sinks, Holder: h.holder, Logger: h.log.With("component", "alerts"),
+		Store: h.store, Sinks: sinks, Hold: h.hold, Holder: h.holder, Logger: h.log.With("component", "alerts"),
 	})
 	return nil
 }
@@ -483,6 +489,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	worker("events", h.events.Run)
 	worker("brokers", h.takeEvents)
 	worker("schedules", h.schedule.Run)
+	worker("policies", h.policies.Run)
 	if h.broker != nil {
 		worker("broker", h.broker.Run)
 	}

@@ -60,7 +60,8 @@ type Check struct {
 type ScanCheck struct {
 	// Profile is the name of one, without a version.
 	Profile string `yaml:"profile"`
-	// Threshold judges the scan; empty is what it was asked for with.
+	// Threshold judges the scan; empty is what it was asked for with. A scan that
+	// isn't a schedule's or a route's counts then only if that is none.
 	Threshold string `yaml:"threshold"`
 }
 

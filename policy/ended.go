@@ -15,6 +15,8 @@ type EndedScan struct {
 	Place
 	// Profile is its name, without a version, and Threshold the scan's own.
 	Profile, Threshold string
+	// AdHoc says that somebody chose the threshold who may choose any.
+	AdHoc bool
 	// Failure says why there is no result; empty: there is.
 	Failure string
 	// Controls are all that were run.
@@ -58,7 +60,7 @@ func (c Check) judgeScan(s EndedScan) judgement {
 
 func (c *ScanCheck) judge(s EndedScan) (j judgement) {
 	switch {
-	case c.Profile != s.Profile:
+	case c.Profile != s.Profile, c.Threshold == "" && s.AdHoc && s.Threshold != "":
 		j.left = true
 	case s.Failure != "":
 		j.unknown = fmt.Sprintf("scan %s by %s came to no result: %s", s.ID, s.Profile, s.Failure)

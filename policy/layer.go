@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/internal/config"
 )
 
@@ -164,4 +165,19 @@ func readLayers(list []Layer) layers {
 		out[l.Place], _ = l.changes()
 	}
 	return out
+}
+
+// Hold is until when people aren't told of a failing outcome, by the schedule of
+// its policy where its subject is; the zero time: they are.
+func (e *Engine) Hold(o fleet.Outcome, now time.Time) (until time.Time, why string) {
+	p, known := e.set.byName[o.Policy]
+	agent, namespace, inCluster := strings.Cut(o.Subject.Owner, "/")
+	if !known || !inCluster || o.Pass {
+		return time.Time{}, ""
+	}
+	l := e.places().at(p, Place{fleet.AgentName(agent), namespace})
+	if until = l.Schedule.HeldUntil(now); until.IsZero() {
+		return until, ""
+	}
+	return until, "held back by the schedule of policy " + p.Name
 }

@@ -125,6 +125,8 @@ type Finish struct {
 	ResultDigest string
 	ResultSize   int64
 	Outcomes     []fleet.Outcome
+	// Results are what policies come to by it.
+	Results []fleet.Result
 	// Sinks are the names of the sinks that each outcome is told to.
 	Sinks []string
 }
@@ -182,6 +184,8 @@ type Config struct {
 	Connected func(fleet.AgentName) bool
 	// Outcome words what a completed scan came to.
 	Outcome func(Scan, Verdict) fleet.Outcome
+	// Policies tells what policies come to by a completed scan; nil: nothing.
+	Policies func(context.Context, Judged) []fleet.Result
 	// Sinks are the names of the sinks that every outcome is told to, and
 	// MoreSinks those besides that the outcome of a scan is; nil: none.
 	Sinks     []string
@@ -192,6 +196,16 @@ type Config struct {
 	MaxAttempts int
 	QueueFor    time.Duration
 	Timeout     time.Duration
+}
+
+// Judged is a scan that completes.
+type Judged struct {
+	Scan    Scan
+	Verdict Verdict
+	Results *hdf.Results
+	// Threshold holds the results against a threshold of the catalogue, and tells
+	// which of its bounds aren't met.
+	Threshold func(name string) ([]string, error)
 }
 
 // Queue is the hub's half of scanning. Its methods may be called
@@ -591,9 +605,12 @@ func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt in
 		return fmt.Errorf("complete scan %s: %w", id, err)
 	}
 	digest, size, err := q.cfg.Store.PutDocument(results, MaxResults)
+	now := time.Now()
+	s.Status, s.Attempt, s.Finished = Completed, attempt, now
 	var verdict Verdict
+	var policies []fleet.Result
 	if err == nil {
-		verdict, err = q.verdict(ctx, s, digest)
+		verdict, policies, err = q.verdict(ctx, s, digest)
 	}
 	if errors.Is(err, ErrBadResult) {
 		// The refusal is final only once the scan's end is.
@@ -604,13 +621,12 @@ func (q *Queue) Complete(ctx context.Context, peer fleet.Peer, id ID, attempt in
 	if err != nil {
 		return fmt.Errorf("judge scan %s: %w", id, err)
 	}
-	now := time.Now()
-	s.Status, s.Outcome, s.Counts, s.Attempt, s.Finished = Completed, verdict.Outcome, verdict.Counts, attempt, now
+	s.Outcome, s.Counts = verdict.Outcome, verdict.Counts
 	outcome := q.cfg.Outcome(s, verdict)
 	err = q.cfg.Store.FinishScan(ctx, Finish{
 		ID: id, Agent: peer.Agent, Attempt: attempt, Status: Completed,
 		Verdict: verdict, ResultDigest: digest, ResultSize: size,
-		Outcomes: []fleet.Outcome{outcome}, Sinks: q.sinks(s),
+		Outcomes: []fleet.Outcome{outcome}, Sinks: q.sinks(s), Results: policies,
 	}, now)
 	if err != nil {
 		return fmt.Errorf("complete scan %s: %w", id, err)
@@ -640,26 +656,37 @@ func (s Scan) takes(peer fleet.Peer, attempt int) error {
 }
 
 // verdict judges the kept document: what is told is what is kept.
-func (q *Queue) verdict(ctx context.Context, s Scan, digest string) (Verdict, error) {
+func (q *Queue) verdict(ctx context.Context, s Scan, digest string) (v Verdict, policies []fleet.Result, err error) {
 	select {
 	case q.judging <- struct{}{}:
 		defer func() { <-q.judging }()
 	case <-ctx.Done():
-		return Verdict{}, context.Cause(ctx)
+		return v, nil, context.Cause(ctx)
 	}
 	doc, err := q.document(digest)
 	if err != nil {
-		return Verdict{}, err
+		return v, nil, err
 	}
 	doc.Seal()
 	if s.Request.Threshold == "" {
-		return judge(doc, false, nil), nil
+		v = judge(doc, false, nil)
+	} else {
+		findings, err := q.cfg.Catalogue.check(ctx, s.Request.Threshold, s.ThresholdDigest, doc)
+		if err != nil {
+			return v, nil, err
+		}
+		v = judge(doc, true, findings)
 	}
-	findings, err := q.cfg.Catalogue.check(ctx, s.Request.Threshold, s.ThresholdDigest, doc)
-	if err != nil {
-		return Verdict{}, err
+	if q.cfg.Policies != nil {
+		policies = q.cfg.Policies(ctx, Judged{Scan: s, Verdict: v, Results: doc, Threshold: func(name string) ([]string, error) {
+			t, err := q.cfg.Catalogue.Threshold(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			return q.cfg.Catalogue.check(ctx, t.Name, t.Digest, doc)
+		}})
 	}
-	return judge(doc, true, findings), nil
+	return v, policies, nil
 }
 
 // document reads kept results. ErrBadResult is for what is wrong with them;

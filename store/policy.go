@@ -13,6 +13,7 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/scan"
 )
 
 var _ policy.Recorder = (*Store)(nil)
@@ -57,8 +58,11 @@ func (s *Store) RecordResults(ctx context.Context, id policy.RunID, results []fl
 		if r.State != policy.Running {
 			return policy.ErrRunOver
 		}
-		n, err := s.recordResults(ctx, tx, r.Source, string(id), results, now)
+		n, emissions, err := s.recordResults(ctx, tx, r.Source, string(id), results, now)
 		if err != nil {
+			return err
+		}
+		if err := s.emit(ctx, tx, alert.Emit{Run: string(id), Source: emitter(r), Expected: r.Expected, Emissions: emissions}); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, `UPDATE policy_runs SET passed = passed + ?, failed = failed + ?, unknown = unknown + ? WHERE id = ?`,
@@ -78,14 +82,22 @@ type standing struct {
 	run     string
 }
 
-// recordResults notes how subjects stand and enqueues what is told of it. It
-// counts what the run had no result of yet.
-func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, results []fleet.Result, now time.Time) (n policy.Tally, err error) {
+// emitter is what a run is the source of alerts as.
+func emitter(r policy.Run) string {
+	if r.Source == policy.Fleet && r.Policy != "" {
+		return "policy:" + r.Policy
+	}
+	return r.Source
+}
+
+// recordResults notes how subjects stand. It counts what the run had no result
+// of yet, and answers what is to be told of that.
+func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, results []fleet.Result, now time.Time) (n policy.Tally, tell []alert.Emission, err error) {
 	const columns = 11
 	for part := range slices.Chunk(results, batch) {
 		before, err := standings(ctx, tx, source, part)
 		if err != nil {
-			return n, err
+			return n, nil, err
 		}
 		var rows []any
 		for _, r := range part {
@@ -95,7 +107,7 @@ func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, r
 				o.At = now
 			}
 			if o, err = alert.Clean(o); err != nil {
-				return n, err
+				return n, nil, err
 			}
 			verdict, count := verdictOf(r, &n)
 			if r.Unknown != "" {
@@ -113,12 +125,11 @@ func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, r
 			}
 			before[key] = standing{verdict, since, run}
 			rows = append(rows, source, o.Policy, o.Subject.Owner, o.Subject.Repo, r.Agent, r.Namespace, verdict, o.Details, since, micros(o.At), run)
-			if verdict == policy.Unknown {
-				continue
+			e := alert.Emission{Outcome: o}
+			if verdict != policy.Unknown {
+				e.Sinks = r.Sinks
 			}
-			if err := s.enqueueOutcomes(ctx, tx, []fleet.Outcome{o}, r.Sinks); err != nil {
-				return n, err
-			}
+			tell = append(tell, e)
 		}
 		if len(rows) == 0 {
 			continue
@@ -130,10 +141,30 @@ func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, r
 			ON CONFLICT (source, policy, owner, repo) DO UPDATE SET
 				agent = excluded.agent, namespace = excluded.namespace, verdict = excluded.verdict, details = excluded.details,
 				since = excluded.since, checked = excluded.checked, run = excluded.run`, rows...); err != nil {
-			return n, err
+			return n, nil, err
 		}
 	}
-	return n, nil
+	return n, tell, nil
+}
+
+// judgedByScan records what policies come to by the end of a scan.
+func (s *Store) judgedByScan(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, now time.Time) error {
+	_, tell, err := s.recordResults(ctx, tx, policy.Fleet, string(c.ID), append(f.Results, s.unjudged(c, f)...), now)
+	for _, e := range tell {
+		if err == nil {
+			err = s.enqueueOutcomes(ctx, tx, []fleet.Outcome{e.Outcome}, e.Sinks)
+		}
+	}
+	return err
+}
+
+// unjudged is what policies come to by a scan that ends in error.
+func (s *Store) unjudged(c scan.Scan, f scan.Finish) []fleet.Result {
+	if f.Status != scan.Error || c.Selector != nil || s.judgeErrors == nil {
+		return nil
+	}
+	c.Reason = f.Reason
+	return s.judgeErrors(c)
 }
 
 // verdictOf is that of a result, and where it is counted in n.
@@ -183,6 +214,9 @@ func (s *Store) EndPolicyRun(ctx context.Context, id policy.RunID, reason string
 	err := s.update(ctx, func(tx *Tx) error {
 		r, err := runToChange(ctx, tx, id)
 		if err != nil || r.State != policy.Running {
+			return err
+		}
+		if err := s.emit(ctx, tx, alert.Emit{Run: string(id), Source: emitter(r), Expected: r.Expected, Done: true, Note: reason}); err != nil {
 			return err
 		}
 		return endPolicyRun(ctx, tx, r, reason, now)

@@ -503,6 +503,10 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 		f.Verdict.Entry.Method, f.Verdict.Entry.Reason, c.ID); err != nil {
 		return err
 	}
+	// A policy may have the name of a profile: then its outcome is what is told.
+	if err := s.judgedByScan(ctx, tx, c, f, now); err != nil {
+		return err
+	}
 	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {
 		return err
 	}

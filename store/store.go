@@ -20,6 +20,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
+	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store/blob"
 )
 
@@ -86,8 +88,9 @@ type Store struct {
 	log     *slog.Logger
 	known   known
 
-	allEnds []string // see TellAllEnds
-	backlog *backlog // see LimitAlerts
+	allEnds     []string                       // see TellAllEnds
+	judgeErrors func(scan.Scan) []fleet.Result // see JudgeErrors
+	backlog     *backlog                       // see LimitAlerts
 
 	stop      context.CancelFunc // ends listening
 	listening sync.WaitGroup
@@ -199,6 +202,10 @@ func (s *Store) Close() error {
 // TellAllEnds has sinks told of scans that end without a verdict, too: in error
 // or cancelled. It is called before the store is used.
 func (s *Store) TellAllEnds(sinks []string) { s.allEnds = sinks }
+
+// JudgeErrors has recorded what policies come to by each scan that ends in
+// error. It is called before the store is used; judge doesn't use the store.
+func (s *Store) JudgeErrors(judge func(scan.Scan) []fleet.Result) { s.judgeErrors = judge }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx) }
