@@ -29,6 +29,17 @@ type Caller struct {
 	// tokenID is that of the token or session.
 	tokenID    string
 	credential pki.Credential
+	// source is what a session rests on, if on anything.
+	source pki.Credential
+}
+
+// root is the credential that what the caller makes rests on: a person's own, and
+// not the session, which ends every day.
+func (c Caller) root() pki.Credential {
+	if c.By == "session" {
+		return c.source
+	}
+	return c.credential
 }
 
 // String is how a caller is named in records, such as token:ci.
@@ -86,9 +97,12 @@ func (a *API) byToken(ctx context.Context, kind pki.Kind, by, text string) (Call
 	if err != nil {
 		return Caller{}, err
 	}
+	if err := pki.VerifySource(ctx, a.cfg.Tokens, a.cfg.CA.Revocations(), t.Source); err != nil {
+		return Caller{}, fmt.Errorf("what this %s rests on is not good any more: %w", by, err)
+	}
 	held := pki.Credential{Kind: pki.ByToken, ID: t.ID, Issued: t.Created}
 	c := newCaller(t.Name, t.Rights, by, held)
-	c.tokenID = t.ID
+	c.tokenID, c.source = t.ID, t.Source
 	return c, nil
 }
 
@@ -215,7 +229,7 @@ func (a *API) sessions() {
 		if err != nil {
 			return nil, err
 		}
-		link, expires, err := a.LoginLink(ctx, in.Body.Name, rights)
+		link, expires, err := a.loginLink(ctx, in.Body.Name, rights, caller.root())
 		if err != nil {
 			return nil, a.problem(ctx, "make a login link", err)
 		}

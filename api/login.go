@@ -15,10 +15,15 @@ import (
 
 // LoginLink makes a link that logs a browser in, once.
 func (a *API) LoginLink(ctx context.Context, name string, rights pki.Rights) (link string, expires time.Time, err error) {
+	return a.loginLink(ctx, name, rights, pki.Credential{})
+}
+
+func (a *API) loginLink(ctx context.Context, name string, rights pki.Rights, source pki.Credential) (link string, expires time.Time, err error) {
 	t, text, err := pki.NewToken(pki.Login, name, rights, pki.LoginLife)
 	if err != nil {
 		return "", time.Time{}, err
 	}
+	t.RestOn(source)
 	if err := a.cfg.Tokens.CreateToken(ctx, t); err != nil {
 		return "", time.Time{}, err
 	}
@@ -82,7 +87,11 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) {
 	var session pki.Token
 	var text string
 	if err == nil {
+		err = pki.VerifySource(ctx, a.cfg.Tokens, a.cfg.CA.Revocations(), t.Source)
+	}
+	if err == nil {
 		session, text, err = pki.NewToken(pki.Session, t.Name, t.Rights, pki.SessionLife)
+		session.RestOn(t.Source)
 	}
 	if err == nil {
 		err = a.cfg.Tokens.UseToken(ctx, t.ID, session.ID, time.Now())

@@ -62,7 +62,7 @@ func (a *API) byIssuer(ctx context.Context, text string) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	held := pki.Credential{Kind: pki.ByToken, ID: "oidc:" + p.Subject, Issued: p.Issued, Expires: p.Expires}
+	held := pki.IssuedTo(p)
 	if err := a.cfg.CA.Revocations().Check(held); err != nil {
 		return Caller{}, err
 	}
@@ -113,7 +113,10 @@ func (a *API) finishLogin(w http.ResponseWriter, r *http.Request) {
 	var session pki.Token
 	var text string
 	if err == nil {
-		session, text, err = pki.NewToken(pki.Session, p.Name, p.Rights, pki.SessionLife)
+		source := pki.IssuedTo(p)
+		source.Expires = time.Time{} // that of the ID token, which is for the login alone
+		session, text, err = pki.NewToken(pki.Session, p.Name, p.Rights, pki.IssuedSessionLife)
+		session.RestOn(source)
 	}
 	if err == nil {
 		err = a.cfg.Tokens.CreateToken(ctx, session)

@@ -93,6 +93,17 @@ func TestAPI_loginByIssuer(t *testing.T) {
 		t.Errorf("back again: %d %s", a.status, a.text)
 	}
 
+	sessions, err := w.store.ListTokens(t.Context())
+	if err != nil || len(sessions) != 1 || sessions[0].Expires.Sub(sessions[0].Created) != time.Hour {
+		t.Errorf("the issuer isn't asked again within the hour: %+v, %v", sessions, err)
+	}
+	if a := w.do(t, "POST", "/api/v1/revocations", `{"kind":"token","id":"oidc:u-1"}`); a.status != http.StatusCreated {
+		t.Fatal(a.text)
+	}
+	if a := do(t, browser, "GET", w.url+"/api/v1/whoami", ""); a.status != http.StatusUnauthorized || !strings.Contains(a.Detail, "revoked") {
+		t.Errorf("the session of somebody who was taken back: %d %s", a.status, a.text)
+	}
+
 	for _, next := range []string{"https://evil.example/", "//evil.example/", "/%5Cevil.example", "evil", ""} {
 		b := newBrowser()
 		if a := do(t, b, "GET", login(b, next), ""); a.status != http.StatusSeeOther || a.header.Get("Location") != "/" {

@@ -81,5 +81,9 @@ func (a *API) revokeToken(ctx context.Context, id string) error {
 func (a *API) held(ctx context.Context, c Caller) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	unwatch := a.cfg.CA.Revocations().Watch(c.credential, cancel)
-	return ctx, func() { unwatch(); cancel(nil) }
+	unwatchSource := func() {}
+	if c.source.ID != "" {
+		unwatchSource = a.cfg.CA.Revocations().Watch(c.source, cancel)
+	}
+	return ctx, func() { unwatch(); unwatchSource(); cancel(nil) }
 }

@@ -2,6 +2,9 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -43,6 +46,7 @@ type (
 		Next      time.Time      `json:"next,omitzero" doc:"When it runs next"`
 		Created   time.Time      `json:"created"`
 		CreatedBy string         `json:"createdBy,omitempty"`
+		Paused    string         `json:"paused,omitempty" doc:"Why it is suspended, where nobody wanted it so: its maker may not make it any more"`
 	}
 	ScheduleRun struct {
 		At     time.Time     `json:"at" doc:"When it should have been"`
@@ -72,14 +76,50 @@ func (in *ScheduleRequest) schedule(ctx context.Context, name string) (scan.Sche
 		return c, invalidMember("target", "is missing; name a target or a selector")
 	}
 	c.Request.Permit = func(t scan.Target) error { return reach(ctx, pki.Operator, t.Agent, t.Namespace) }
-	return c, nil
+	caller := callerOf(ctx)
+	var err error
+	c.Maker, err = json.Marshal(scheduleMaker{caller.Name, caller.By, caller.Rights, caller.root()})
+	return c, err
+}
+
+// scheduleMaker is who made a schedule, as it is kept with it.
+type scheduleMaker struct {
+	Name       string         `json:"name"`
+	By         string         `json:"by"`
+	Rights     pki.Rights     `json:"rights"`
+	Credential pki.Credential `json:"credential"`
+}
+
+// MayStillMake judges whether whoever made a schedule could make it now: the
+// credential must not have been taken back, nor have ended if it is a token, and
+// give the rights. It is for [scan.Schedules.Judge].
+func (a *API) MayStillMake(ctx context.Context, c scan.Schedule) (refused string, err error) {
+	if len(c.Maker) == 0 { // from before makers were kept
+		return "", nil
+	}
+	var m scheduleMaker
+	if err := json.Unmarshal(c.Maker, &m); err != nil {
+		return "", fmt.Errorf("maker of schedule %s: %w", c.Name, err)
+	}
+	err = pki.VerifySource(ctx, a.cfg.Tokens, a.cfg.CA.Revocations(), m.Credential)
+	if errors.Is(err, pki.ErrForeign) || errors.Is(err, pki.ErrExpired) {
+		return fmt.Sprintf("%s:%s made it: %v", m.By, m.Name, err), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	who := Caller{Name: m.Name, By: m.By, Role: m.Rights.Role(), Rights: m.Rights}
+	if err := reachSchedule(context.WithValue(ctx, callerKey{}, who), pki.Operator, c); err != nil {
+		return err.Error(), nil
+	}
+	return "", nil
 }
 
 func fromSchedule(c scan.Schedule) Schedule {
 	r := c.Request
 	out := Schedule{
 		Name: c.Name, Agent: string(c.Owner), Profile: r.Profile, Threshold: r.Threshold, Inputs: r.Inputs,
-		Timeout: int(r.Timeout.Seconds()), Priority: r.Priority, Method: r.Method, Next: c.Next, Created: c.Created, CreatedBy: c.CreatedBy,
+		Timeout: int(r.Timeout.Seconds()), Priority: r.Priority, Method: r.Method, Next: c.Next, Created: c.Created, CreatedBy: c.CreatedBy, Paused: c.Paused,
 		ScheduleTimes: ScheduleTimes{
 			Cron: c.Cron, TimeZone: c.TimeZone, Jitter: int(c.Jitter.Seconds()), Missed: string(c.Missed), Suspended: c.Suspended,
 		},

@@ -1,12 +1,14 @@
 package api_test
 
 import (
+	"bytes"
 	"net/http"
 	"strings"
 	"testing"
 
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/scan"
 )
 
 const scheduleBody = `{"cron":"0 3 * * *","timeZone":"Europe/Berlin","selector":{"agents":["east"],"namespace":"shop"},"scan":{"profile":"p","threshold":"strict"},"options":{"priority":"low","timeout":60},"jitter":600}`
@@ -106,5 +108,58 @@ func TestSchedules_rights(t *testing.T) {
 	scanner := w.caller(t, limited(pki.Scanner, "shop"))
 	if a := scanner("PUT", "/schedules/new", scheduleBody); a.status != http.StatusForbidden {
 		t.Errorf("by a scanner: %d %s", a.status, a.text)
+	}
+}
+
+// A schedule is judged by what its maker may do now: who lost his token, or his
+// rights, doesn't go on scanning by it.
+func TestSchedules_makers(t *testing.T) {
+	w := newWorld(t, "east", "west")
+	made := decode[struct{ ID, Token string }](t, w.do(t, "POST", "/api/v1/tokens", `{"kind":"api","name":"ops","role":"operator"}`), http.StatusCreated)
+	put := do(t, w.client(t, nil), "PUT", w.url+"/api/v1/schedules/s", scheduleBody, "Authorization", "Bearer "+made.Token)
+	decode[api.Schedule](t, put, http.StatusCreated)
+	judge := func(change func(*scan.Schedule)) string {
+		t.Helper()
+		c, err := w.store.Schedule(t.Context(), "", "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&c)
+		refused, err := w.MayStillMake(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return refused
+	}
+	same := func(*scan.Schedule) {}
+	if got := judge(same); got != "" {
+		t.Errorf("at first: %s", got)
+	}
+	if got := judge(func(c *scan.Schedule) { c.Maker = nil }); got != "" {
+		t.Errorf("one from before makers were kept: %s", got)
+	}
+	less := func(c *scan.Schedule) { c.Maker = bytes.Replace(c.Maker, []byte("operator"), []byte("scanner"), 1) }
+	if got := judge(less); !strings.Contains(got, "needs the role operator") {
+		t.Errorf("with fewer rights: %q", got)
+	}
+	if a := w.do(t, "DELETE", "/api/v1/tokens/"+made.ID, ""); a.status != http.StatusNoContent {
+		t.Fatal(a.text)
+	}
+	if got := judge(same); !strings.Contains(got, "token:ops made it") || !strings.Contains(got, "revoked") {
+		t.Errorf("after the token was revoked: %q", got)
+	}
+	c, err := w.store.Schedule(t.Context(), "", "s")
+	if err == nil {
+		err = w.store.PauseSchedule(t.Context(), c, "its maker left")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := decode[api.Schedule](t, w.do(t, "GET", "/api/v1/schedules/s", ""), http.StatusOK)
+	if !got.Suspended || got.Paused != "its maker left" || !got.Next.IsZero() {
+		t.Errorf("paused: %+v", got)
+	}
+	if got := decode[api.Schedule](t, w.do(t, "PUT", "/api/v1/schedules/s", scheduleBody), http.StatusOK); got.Paused != "" || got.Suspended || got.Next.IsZero() {
+		t.Errorf("saved by somebody who may: %+v", got)
 	}
 }

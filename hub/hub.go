@@ -226,6 +226,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		Services: own.Services(), Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})
 
+	h.schedule.Judge(h.api.MayStillMake)
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "reeve_hub_links", Help: "Registered links of agents."},
 			func() float64 { return float64(len(h.links.all())) }))

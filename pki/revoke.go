@@ -99,7 +99,7 @@ func (r Revocation) Normal() (Revocation, error) {
 		r.ID = n.Text(16)
 	case ByToken:
 		// A JWT has dots; so may a subject, of whom an issuer speaks.
-		if r.ID == "" || !strings.HasPrefix(r.ID, "oidc:") && strings.ContainsAny(r.ID, ". \t\r\n") {
+		if r.ID == "" || !strings.HasPrefix(r.ID, byIssuer) && strings.ContainsAny(r.ID, ". \t\r\n") {
 			return bad("the id must be the token's jti or id, not the token itself")
 		}
 	case ByIdentity:

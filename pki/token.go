@@ -32,6 +32,9 @@ const (
 	JoinLife    = time.Hour
 	LoginLife   = 10 * time.Minute
 	SessionLife = 12 * time.Hour
+	// IssuedSessionLife is that of a session by an issuer, who is asked again
+	// then whether somebody still is who he was: groups are told at no other time.
+	IssuedSessionLife = time.Hour
 )
 
 var prefixes = map[Kind]string{API: "reeve", Join: "reeve-join", Login: "reeve-login", Session: "reeve-session"}
@@ -79,6 +82,50 @@ type Token struct {
 	// fingerprint of the key that it was used for.
 	UsedAt time.Time
 	UsedBy string
+	// Source is what a session, or the link to one, rests on: it is good as long
+	// as that is; see VerifySource. The zero value is nothing else.
+	Source Credential
+}
+
+// RestOn makes t good for no longer than source.
+func (t *Token) RestOn(source Credential) {
+	t.Source = source
+	if !source.Expires.IsZero() && source.Expires.Before(t.Expires) {
+		t.Expires = source.Expires
+	}
+}
+
+// byIssuer begins the ids of credentials that an issuer of logins has made.
+const byIssuer = "oidc:"
+
+// IssuedTo is the credential of somebody whom an issuer vouches for.
+func IssuedTo(p Person) Credential {
+	return Credential{Kind: ByToken, ID: byIssuer + p.Subject, Issued: p.Issued, Expires: p.Expires}
+}
+
+// VerifySource tells whether a credential is still good on which something rests
+// that was made with it. The error wraps ErrForeign or ErrExpired, or is the
+// store's own. The zero value is good.
+func VerifySource(ctx context.Context, store TokenStore, revoked *Revocations, c Credential) error {
+	if c.ID == "" {
+		return nil
+	}
+	if err := revoked.Check(c); err != nil {
+		return err
+	}
+	if c.Kind != ByToken || strings.HasPrefix(c.ID, byIssuer) {
+		return nil
+	}
+	t, err := store.TokenByID(ctx, c.ID)
+	switch {
+	case errors.Is(err, ErrNoToken):
+		return fmt.Errorf("token %s: %w: it was revoked", c.ID, ErrForeign)
+	case err != nil:
+		return fmt.Errorf("look up token %s: %w", c.ID, err)
+	case !t.Expires.IsZero() && !time.Now().Before(t.Expires):
+		return fmt.Errorf("token %s: %w on %s", c.ID, ErrExpired, t.Expires.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // TokenStore keeps tokens. It is implemented in store.

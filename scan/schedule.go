@@ -72,6 +72,11 @@ type Schedule struct {
 
 	Created   time.Time
 	CreatedBy string
+	// Maker is what Schedules.Judge knows whoever made it by.
+	Maker []byte
+	// Paused says why it is suspended, where not by somebody's wish: its maker may
+	// not scan there any more.
+	Paused string
 	// Next is when it runs next; zero while it is suspended.
 	Next time.Time
 }
@@ -123,6 +128,8 @@ type ScheduleStore interface {
 	Schedule(ctx context.Context, owner fleet.AgentName, name string) (Schedule, error)
 	// Schedules lists all, by owner and name.
 	Schedules(ctx context.Context) ([]Schedule, error)
+	// PauseSchedule suspends a schedule that is still as it was saved.
+	PauseSchedule(ctx context.Context, s Schedule, reason string) error
 	// DeleteSchedule removes a schedule with its runs.
 	DeleteSchedule(ctx context.Context, owner fleet.AgentName, name string) error
 
@@ -151,11 +158,20 @@ type Schedules struct {
 	queue *Queue
 	store ScheduleStore
 	log   *slog.Logger
+	judge func(context.Context, Schedule) (refused string, err error)
 }
 
 // NewSchedules returns the schedules that are kept in store.
 func NewSchedules(queue *Queue, store ScheduleStore, logger *slog.Logger) *Schedules {
-	return &Schedules{queue: queue, store: store, log: logger}
+	may := func(context.Context, Schedule) (string, error) { return "", nil }
+	return &Schedules{queue: queue, store: store, log: logger, judge: may}
+}
+
+// Judge has may asked before each run of a schedule of the hub's, whether its
+// Maker could make it today. With a refusal it is paused instead of run. Call it
+// before Run.
+func (s *Schedules) Judge(may func(context.Context, Schedule) (refused string, err error)) {
+	s.judge = may
 }
 
 // cronParser takes what crontab(5) has.
@@ -281,7 +297,7 @@ func (s *Schedules) check(ctx context.Context, c Schedule) (Schedule, error) {
 	if err := s.queue.check(ctx, &c.Request, c.Agents, c.Selector); err != nil {
 		return c, err
 	}
-	c.Created, c.Request.Permit, c.Request.Key = storeTime(), nil, Key{}
+	c.Created, c.Paused, c.Request.Permit, c.Request.Key = storeTime(), "", nil, Key{}
 	if c.Next = times.after(c.Created); c.Suspended {
 		c.Next = time.Time{}
 	}
@@ -413,6 +429,9 @@ func (s Schedule) fire(now time.Time) (next time.Time, r Run) {
 // so it leads to one scan.
 func (s *Schedules) begin(ctx context.Context, r Run) Run {
 	c, err := s.store.Schedule(ctx, r.Owner, r.Schedule)
+	if err == nil && c.Owner == "" {
+		err = s.permit(ctx, c)
+	}
 	if err == nil {
 		err = s.ask(ctx, c, &r)
 	}
@@ -429,6 +448,20 @@ func (s *Schedules) begin(ctx context.Context, r Run) Run {
 		s.log.ErrorContext(ctx, "schedule couldn't run, will retry", "schedule", c.id(), "at", r.At, "error", err)
 	}
 	return r
+}
+
+// permit pauses a schedule whose maker may not make it any more, and says so by
+// an *InvalidError.
+func (s *Schedules) permit(ctx context.Context, c Schedule) error {
+	refused, err := s.judge(ctx, c)
+	if err != nil || refused == "" {
+		return err
+	}
+	refused = "paused, until somebody saves it who may: " + refused
+	if err := s.store.PauseSchedule(ctx, c, refused); err != nil {
+		return err
+	}
+	return invalid("createdBy", "%s", refused)
 }
 
 func (s *Schedules) ask(ctx context.Context, c Schedule, r *Run) error {

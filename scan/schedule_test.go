@@ -125,6 +125,66 @@ func TestSchedules_batch(t *testing.T) {
 	}
 }
 
+// Whose maker may not scan any more is paused, and says why; what can't be judged
+// now isn't.
+func TestSchedules_judged(t *testing.T) {
+	s := newStore(t)
+	q := newQueue(t, s, nil)
+	schedules := scan.NewSchedules(q, s, quiet)
+	made := schedule("minutely")
+	made.Maker = []byte(`"ann"`)
+	c, _, err := schedules.Save(t.Context(), made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back(t, s, c, time.Minute)
+	fault := true
+	schedules.Judge(func(_ context.Context, c scan.Schedule) (string, error) {
+		switch {
+		case string(c.Maker) != `"ann"`:
+			return "", errors.New("who made it is lost")
+		case fault:
+			fault = false
+			return "", errors.New("the database is away")
+		}
+		return "ann has left", nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	go func() { defer close(done); schedules.Run(ctx) }()
+	for {
+		runs, err := schedules.Runs(t.Context(), "", "minutely")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(runs) == 1 && runs[0].Reason != "" {
+			if runs[0].State != scan.RunDue || !strings.Contains(runs[0].Reason, "tried again") {
+				t.Errorf("after a fault: %+v", runs[0])
+			}
+			break
+		}
+	}
+	cancel()
+	<-done
+	if _, err := s.ClaimRuns(t.Context(), time.Now().Add(time.Hour), time.Now()); err != nil { // it is due at once
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	done = make(chan struct{})
+	go func() { defer close(done); schedules.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	if r := waitRuns(t, schedules, "minutely")[0]; r.State != scan.RunError || !strings.Contains(r.Reason, "ann has left") {
+		t.Errorf("run %+v", r)
+	}
+	if c, err := schedules.Get(t.Context(), "", "minutely"); err != nil || !c.Suspended || !strings.Contains(c.Paused, "ann has left") || !c.Next.IsZero() {
+		t.Errorf("paused: %+v, %v", c, err)
+	}
+	if scans, err := q.List(t.Context(), scan.Filter{}); err != nil || len(scans) != 0 {
+		t.Errorf("scans %+v, %v", scans, err)
+	}
+}
+
 // A hub that dies between a run's scan and its end makes one scan of it.
 func TestSchedules_oneScan(t *testing.T) {
 	s := newStore(t)

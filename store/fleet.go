@@ -125,11 +125,15 @@ func (s *Store) CreateToken(ctx context.Context, t pki.Token) error {
 		if err != nil {
 			return err
 		}
+		source, err := credentialColumn(t.Source)
+		if err != nil {
+			return err
+		}
 		_, err = tx.Exec(ctx, `
-			INSERT INTO tokens (id, kind, name, agent, role, rights, hash, created, expires, used_at, used_by)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			INSERT INTO tokens (id, kind, name, agent, role, rights, hash, created, expires, used_at, used_by, source)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			t.ID, t.Kind, t.Name, t.Agent, t.Rights.Role(), string(rights), hex.EncodeToString(t.Hash),
-			micros(t.Created), micros(t.Expires), micros(t.UsedAt), t.UsedBy)
+			micros(t.Created), micros(t.Expires), micros(t.UsedAt), t.UsedBy, source)
 		return err
 	})
 	if err != nil {
@@ -138,17 +142,36 @@ func (s *Store) CreateToken(ctx context.Context, t pki.Token) error {
 	return nil
 }
 
-const tokenColumns = `id, kind, name, agent, role, rights, hash, created, expires, used_at, used_by`
+const tokenColumns = `id, kind, name, agent, role, rights, hash, created, expires, used_at, used_by, source`
+
+// credentialColumn is a credential as JSON, or nothing for none.
+func credentialColumn(c pki.Credential) (string, error) {
+	if c.ID == "" {
+		return "", nil
+	}
+	text, err := json.Marshal(c)
+	return string(text), err
+}
+
+func credentialOf(column string) (c pki.Credential, err error) {
+	if column != "" {
+		err = json.Unmarshal([]byte(column), &c)
+	}
+	return c, err
+}
 
 func scanToken(row interface{ Scan(...any) error }) (t pki.Token, err error) {
 	var (
 		role                   pki.Role
-		rights, hash           string
+		rights, hash, source   string
 		created, expires, used int64
 	)
-	err = row.Scan(&t.ID, &t.Kind, &t.Name, &t.Agent, &role, &rights, &hash, &created, &expires, &used, &t.UsedBy)
+	err = row.Scan(&t.ID, &t.Kind, &t.Name, &t.Agent, &role, &rights, &hash, &created, &expires, &used, &t.UsedBy, &source)
 	if err != nil {
 		return t, err
+	}
+	if t.Source, err = credentialOf(source); err != nil {
+		return t, fmt.Errorf("source: %w", err)
 	}
 	if rights != "" {
 		err = json.Unmarshal([]byte(rights), &t.Rights)

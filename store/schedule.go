@@ -52,17 +52,20 @@ func storedRequest(c scan.Schedule) (string, error) {
 	return string(text), err
 }
 
-const scheduleColumns = `owner, name, cron, time_zone, request, jitter, missed, suspended, created, created_by, next_at`
+const scheduleColumns = `owner, name, cron, time_zone, request, jitter, missed, suspended, created, created_by, next_at, maker, paused`
 
 func scanSchedule(row interface{ Scan(...any) error }) (c scan.Schedule, err error) {
-	var request string
+	var request, maker string
 	var jitter, suspended, created, next int64
-	err = row.Scan(&c.Owner, &c.Name, &c.Cron, &c.TimeZone, &request, &jitter, &c.Missed, &suspended, &created, &c.CreatedBy, &next)
+	err = row.Scan(&c.Owner, &c.Name, &c.Cron, &c.TimeZone, &request, &jitter, &c.Missed, &suspended, &created, &c.CreatedBy, &next, &maker, &c.Paused)
 	if err != nil {
 		return c, err
 	}
 	c.Jitter, c.Suspended = time.Duration(jitter)*time.Microsecond, suspended != 0
 	c.Created, c.Next = fromMicros(created), fromMicros(next)
+	if maker != "" {
+		c.Maker = []byte(maker)
+	}
 	var r scheduledRequest
 	if err := json.Unmarshal([]byte(request), &r); err != nil {
 		return c, fmt.Errorf("schedule %s: %w", c.Name, err)
@@ -107,13 +110,23 @@ func putSchedule(ctx context.Context, tx *Tx, c scan.Schedule) error {
 		return err
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO schedules (`+scheduleColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		INSERT INTO schedules (`+scheduleColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (owner, name) DO UPDATE SET cron = excluded.cron, time_zone = excluded.time_zone, request = excluded.request,
 			jitter = excluded.jitter, missed = excluded.missed, suspended = excluded.suspended,
-			created = excluded.created, created_by = excluded.created_by, next_at = excluded.next_at`,
+			created = excluded.created, created_by = excluded.created_by, next_at = excluded.next_at,
+			maker = excluded.maker, paused = excluded.paused`,
 		c.Owner, c.Name, c.Cron, c.TimeZone, request, c.Jitter.Microseconds(), c.Missed, bit(c.Suspended),
-		micros(c.Created), c.CreatedBy, micros(c.Next))
+		micros(c.Created), c.CreatedBy, micros(c.Next), string(c.Maker), c.Paused)
 	return err
+}
+
+// PauseSchedule implements scan.ScheduleStore.
+func (s *Store) PauseSchedule(ctx context.Context, c scan.Schedule, reason string) error {
+	return s.update(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE schedules SET suspended = 1, next_at = 0, paused = ? WHERE owner = ? AND name = ? AND created = ?`,
+			reason, c.Owner, c.Name, micros(c.Created))
+		return err
+	})
 }
 
 // SetSchedules implements scan.ScheduleStore.

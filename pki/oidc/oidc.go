@@ -5,7 +5,8 @@
 //
 // What somebody may do follows from the groups in the token, by the rules of
 // the [Config]. It is decided when the token comes: who is taken out of a group
-// keeps a session, or a token, until its end.
+// keeps a session, or a token, until its end, which is within the hour for
+// sessions.
 //
 // The issuer is asked for nothing until somebody needs it, so a hub starts
 // while it is away. Its keys are fetched again when a token names one that

@@ -107,6 +107,7 @@ func tokens(t *testing.T, s *store.Store) {
 	join := pki.Token{ID: "one", Kind: pki.Join, Name: "join edge", Agent: "edge", Hash: []byte{0, 1, 254}, Created: epoch, Expires: epoch.Add(time.Hour)}
 	rights := pki.Rights{{Role: pki.Scanner, Scope: fleet.Scope{Agents: []string{"prod-*"}, Namespaces: []string{"shop", "web"}}}, {Role: pki.Viewer}}
 	api := pki.Token{ID: "two", Kind: pki.API, Name: "ci", Rights: rights, Hash: []byte{7}, Created: epoch.Add(time.Second)}
+	api.RestOn(pki.Credential{Identity: pki.Identity{Purpose: pki.User, Name: "ann", Holder: "ann"}, Kind: pki.ByCertificate, ID: "a1", Issued: epoch})
 	for _, tok := range []pki.Token{join, api} {
 		if err := s.CreateToken(ctx, tok); err != nil {
 			t.Fatal(err)
