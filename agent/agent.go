@@ -106,7 +106,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if a.events, err = a.spool("events", spool.Config{}); err != nil {
 		return nil, err
 	}
-	a.targets = &targets{kubeconfig: cfg.Kubeconfig, cfg: cfg.Scan, instance: a.instance, log: a.component("scan")}
+	a.targets = &targets{kubeconfig: cfg.Kubeconfig, cfg: cfg.Scan, instance: a.instance, log: a.component("scan"), sbom: a.handIn}
 	a.worker, err = scan.NewWorker(scan.WorkerConfig{
 		Source: scanlink.NewClient(a.up), Spool: results,
 		OpenTarget: a.targets.open, Select: a.targets.choose, Kinds: cfg.Scan.Targets,

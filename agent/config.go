@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/insight/amqp"
+	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/internal/config"
 	"reeve.dev/reeve/internal/spool"
 	scankube "reeve.dev/reeve/scan/kube"
@@ -54,6 +57,9 @@ type Config struct {
 	Kubeconfig string `yaml:"kubeconfig"`
 	// Tracer makes traces of forwarded requests; nil: none are made.
 	Tracer trace.Tracer `yaml:"-"`
+	// SBOM writes the SBOM (CycloneDX, in JSON) of a target, which runs the image
+	// of a name and a digest; nil: this build of the agent makes none.
+	SBOM func(ctx context.Context, t target.Target, name, digest string, w io.Writer) error `yaml:"-"`
 }
 
 // AccessConfig says who may call what of this agent's services. What none of

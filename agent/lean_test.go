@@ -15,6 +15,7 @@ func TestLean(t *testing.T) {
 		"reeve.dev/reeve/store":                     "the agent keeps files, not a database",
 		"reeve.dev/reeve/alert":                     "the hub tells",
 		"reeve.dev/reeve/insight/osv":               "the hub matches vulnerabilities",
+		"reeve.dev/reeve/insight/sbom":              "4 MB of parsers; the command hands them in",
 		"database/sql":                              "the agent keeps files, not a database",
 		"modernc.org/sqlite":                        "14 MB of binary",
 		"github.com/danielgtaylor/huma/v2":          "the agent has no REST API",

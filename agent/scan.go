@@ -22,6 +22,8 @@ type targets struct {
 	cfg        ScanConfig
 	instance   fleet.InstanceID
 	log        *slog.Logger
+	// sbom answers what hands in the SBOM of a container; nil if this agent can't.
+	sbom func(*scan.Job, target.Target, kube.Deployment) func(context.Context) error
 
 	mu       sync.Mutex
 	accounts *kube.Accounts // guarded by mu; made when it is needed first
@@ -42,7 +44,7 @@ func (t *targets) open(ctx context.Context, job *scan.Job) (scan.Opened, error) 
 		return scan.Opened{}, transient(err)
 	}
 	return scan.Opened{
-		Target: opened.Target, Release: opened.Release,
+		Target: opened.Target, SBOM: t.sbom(job, opened.Target, opened.Entry.Container), Release: opened.Release,
 		Entry: &hdf.Entry{Method: string(opened.Entry.Method), Reason: opened.Entry.Reason},
 	}, nil
 }

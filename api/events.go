@@ -72,6 +72,7 @@ type (
 		Threshold string         `json:"threshold,omitempty"`
 		Inputs    map[string]any `json:"inputs,omitempty"`
 		Method    string         `json:"method,omitempty" enum:"auto,exec,ephemeral,sidecar"`
+		SBOM      bool           `json:"sbom,omitempty"`
 		Priority  string         `json:"priority,omitempty" enum:"high,normal,low"`
 		Timeout   int            `json:"timeout,omitempty" doc:"Seconds"`
 		Agent     string         `json:"agent,omitempty" doc:"Which makes the scan where the event names none"`

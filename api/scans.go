@@ -48,6 +48,7 @@ type (
 			Timeout      int    `json:"timeout,omitempty" minimum:"1" maximum:"3600" doc:"Seconds that the run may take; 300 if left out"`
 			Priority     string `json:"priority,omitempty" enum:"high,normal,low" doc:"Of the scans that an agent has to make, those of a higher priority come first, and within one the callers by turns; high needs the role operator"`
 			Method       string `json:"method,omitempty" enum:"auto,exec,ephemeral,sidecar" doc:"The way into a container: by its own shell, by an ephemeral container or a sidecar with Reeve's scanner, or auto, the first that works"`
+			SBOM         bool   `json:"sbom,omitempty" doc:"Have the agent make an SBOM of the container, too, and hand it in as an insight"`
 			ReportFormat string `json:"reportFormat,omitempty" enum:"json" doc:"What results are wanted in; HDF as JSON"`
 		} `json:"options,omitempty"`
 		Callback *ScanCallback `json:"callback,omitempty"`
@@ -119,6 +120,7 @@ type (
 			Threshold      string `json:"threshold,omitempty"`
 			Priority       string `json:"priority,omitempty"`
 			Method         string `json:"method,omitempty" doc:"The way into the container that was asked for"`
+			SBOM           bool   `json:"sbom,omitempty" doc:"Whether the agent was asked for an SBOM, too"`
 		} `json:"scan"`
 		Entry    *hdf.Entry `json:"entry,omitempty" doc:"The way into the container that was taken, and why"`
 		Progress struct {
@@ -156,7 +158,7 @@ func FromScan(s scan.Scan) Scan {
 	}
 	out.Scan.Profile, out.Scan.ProfileVersion, out.Scan.Threshold = s.Request.Profile, s.ProfileVersion, s.Request.Threshold
 	out.Scan.Priority = string(s.Request.Priority)
-	out.Scan.Method = string(s.Request.Method)
+	out.Scan.Method, out.Scan.SBOM = string(s.Request.Method), s.Request.SBOM
 	if s.Entry.Method != "" {
 		out.Entry = &s.Entry
 	}
@@ -193,7 +195,7 @@ func (b *ScanRun) request(ctx context.Context) scan.Request {
 	r.Permit = func(t scan.Target) error { return reach(ctx, b.role(), t.Agent, t.Namespace) }
 	if b.Options != nil {
 		r.Timeout, r.Priority = time.Duration(b.Options.Timeout)*time.Second, scan.Priority(b.Options.Priority)
-		r.Method = scan.Method(b.Options.Method)
+		r.Method, r.SBOM = scan.Method(b.Options.Method), b.Options.SBOM
 	}
 	if c := b.Callback; c != nil {
 		r.Callback = &scan.Callback{URL: c.URL, Secret: scan.Secret(c.Secret)}

@@ -43,6 +43,7 @@ type (
 		Timeout   int            `json:"timeout" doc:"Seconds"`
 		Priority  scan.Priority  `json:"priority" enum:"high,normal,low"`
 		Method    scan.Method    `json:"method,omitempty" enum:"auto,exec,ephemeral,sidecar"`
+		SBOM      bool           `json:"sbom,omitempty" doc:"Whether agents hand in SBOMs, too"`
 		Next      time.Time      `json:"next,omitzero" doc:"When it runs next"`
 		Created   time.Time      `json:"created"`
 		CreatedBy string         `json:"createdBy,omitempty"`
@@ -119,7 +120,7 @@ func fromSchedule(c scan.Schedule) Schedule {
 	r := c.Request
 	out := Schedule{
 		Name: c.Name, Agent: string(c.Owner), Profile: r.Profile, Threshold: r.Threshold, Inputs: r.Inputs,
-		Timeout: int(r.Timeout.Seconds()), Priority: r.Priority, Method: r.Method, Next: c.Next, Created: c.Created, CreatedBy: c.CreatedBy, Paused: c.Paused,
+		Timeout: int(r.Timeout.Seconds()), Priority: r.Priority, Method: r.Method, SBOM: r.SBOM, Next: c.Next, Created: c.Created, CreatedBy: c.CreatedBy, Paused: c.Paused,
 		ScheduleTimes: ScheduleTimes{
 			Cron: c.Cron, TimeZone: c.TimeZone, Jitter: int(c.Jitter.Seconds()), Missed: string(c.Missed), Suspended: c.Suspended,
 		},

@@ -54,6 +54,8 @@ type Scan struct {
 	Threshold string         `yaml:"threshold" json:"threshold,omitempty"`
 	Inputs    map[string]any `yaml:"inputs" json:"inputs,omitempty"`
 	Method    string         `yaml:"method" json:"method,omitempty"`
+	// SBOM has the agent hand in an SBOM of the container, too.
+	SBOM bool `yaml:"sbom" json:"sbom,omitempty"`
 	Priority  string         `yaml:"priority" json:"priority,omitempty"`
 	// Timeout is in seconds.
 	Timeout int `yaml:"timeout" json:"timeout,omitempty"`

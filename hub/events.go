@@ -235,7 +235,7 @@ func (p policies) SetPolicies(ctx context.Context, agent fleet.AgentName, own ev
 			Name: c.Name, Cron: c.Cron, TimeZone: c.TimeZone, Jitter: time.Duration(c.Jitter) * time.Second, Suspended: c.Suspended,
 			Selector: &selector, CreatedBy: "agent:" + string(agent),
 			Request: scan.Request{
-				Profile: c.Scan.Profile, Threshold: c.Scan.Threshold, Inputs: inputs, Method: scan.Method(c.Scan.Method),
+				Profile: c.Scan.Profile, Threshold: c.Scan.Threshold, Inputs: inputs, Method: scan.Method(c.Scan.Method), SBOM: c.Scan.SBOM,
 				Priority: scan.Priority(c.Scan.Priority), Timeout: time.Duration(c.Scan.Timeout) * time.Second, Actions: c.Scan.Actions,
 			},
 		}
@@ -274,7 +274,7 @@ func (s eventScanner) Scan(ctx context.Context, r event.Request) (string, error)
 			Agent: fleet.AgentName(r.Agent), Namespace: r.Namespace, Pod: r.Pod, Container: r.Container, URI: r.URI,
 		},
 		Profile: r.Scan.Profile, Threshold: r.Scan.Threshold, Inputs: inputs, Priority: scan.Priority(r.Scan.Priority),
-		Timeout: time.Duration(r.Scan.Timeout) * time.Second, Method: scan.Method(r.Scan.Method), RequestedBy: r.By,
+		Timeout: time.Duration(r.Scan.Timeout) * time.Second, Method: scan.Method(r.Scan.Method), SBOM: r.Scan.SBOM, RequestedBy: r.By,
 		Standing: r.Standing, Actions: r.Scan.Actions,
 		Key: scan.Key{Caller: "events", Name: r.Key, Digest: r.Key},
 	})

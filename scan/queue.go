@@ -404,6 +404,9 @@ func (q *Queue) validateRun(r *Request) error {
 	default:
 		return invalid("options.priority", "%q is unknown; use high, normal or low", r.Priority)
 	}
+	if r.SBOM && r.Target.Kind() != KindContainer {
+		return invalid("options.sbom", "an SBOM is handed in of containers of a cluster; make one of another target with `reeve sbom`")
+	}
 	switch r.Method {
 	case "", Auto:
 	case Exec, Ephemeral, Sidecar:
@@ -559,7 +562,7 @@ func (q *Queue) job(s Scan) *Job {
 	return &Job{
 		ID: s.ID, Attempt: s.Attempt, Target: s.Request.Target,
 		Profile: s.Request.Profile, ProfileDigest: s.ProfileDigest,
-		Inputs: s.Request.Inputs, Timeout: s.Request.Timeout, Method: s.Request.Method, Selector: s.Selector, LeaseFor: q.cfg.LeaseFor,
+		Inputs: s.Request.Inputs, Timeout: s.Request.Timeout, Method: s.Request.Method, SBOM: s.Request.SBOM, Selector: s.Selector, LeaseFor: q.cfg.LeaseFor,
 	}
 }
 

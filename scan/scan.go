@@ -177,6 +177,9 @@ type Request struct {
 	Priority Priority
 	// Method is the way into a container; empty is auto.
 	Method Method
+	// SBOM has the agent hand in a bill of materials of the container, too, as an
+	// insight.
+	SBOM bool
 	// Standing says that a rule asks for it that the hub's owner has made, a route
 	// or schedule or policy, and that nobody else chose by what.
 	Standing bool
@@ -424,6 +427,7 @@ type Job struct {
 	Inputs        map[string]any
 	Timeout       time.Duration
 	Method        Method
+	SBOM          bool
 	// Selector is there where the job is to tell what it chooses, and not to
 	// scan.
 	Selector *Selector

@@ -2,9 +2,18 @@ package scan
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/inspec/target"
 )
 
 // progressFunc is a hub that is only told of progress.
@@ -43,3 +52,51 @@ func TestWorker_report_keepsTheLease(t *testing.T) {
 		})
 	}
 }
+
+// What hands in an SBOM is asked for a job that wants one, while its target is
+// open, and its failure isn't the scan's.
+func TestWorker_scan_SBOM(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		closed, asked := false, 0
+		w, err := NewWorker(WorkerConfig{
+			Source: profileSource{},
+			Kinds:  []string{KindContainer}, CacheDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler),
+			Engine: func(context.Context, string, target.Target, EngineOptions) (*hdf.Results, error) {
+				return &hdf.Results{}, nil
+			},
+			OpenTarget: func(context.Context, *Job) (Opened, error) {
+				return Opened{Target: closable{}, Release: func() { closed = true }, SBOM: func(context.Context) error {
+					asked++
+					if closed {
+						t.Error("the target is closed already")
+					}
+					return errors.New("no")
+				}}, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := w.scan(t.Context(), &Job{
+			ProfileDigest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(archive))), Timeout: time.Minute, SBOM: wanted,
+			Target: Target{Namespace: "n", Pod: "p", Container: "c"},
+		}, func(Progress) {})
+		if m.err != nil || !closed || (asked == 1) != wanted {
+			t.Errorf("wanted %v: asked %d times, closed %v, error %v", wanted, asked, closed, m.err)
+		}
+	}
+}
+
+// profileSource is a hub that only has a profile.
+type profileSource struct{ Source }
+
+const archive = "a profile"
+
+func (profileSource) Profile(context.Context, string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(archive)), nil
+}
+
+// closable is a target of which nothing is asked.
+type closable struct{ target.Target }
+
+func (closable) Close() error { return nil }

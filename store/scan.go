@@ -131,12 +131,12 @@ func insertScan(ctx context.Context, tx *Tx, c scan.Scan) error {
 	_, err = tx.Exec(ctx, `
 		INSERT INTO scans (id, status, agent, kind, namespace, pod, container, uri,
 			profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout,
-			requested_by, callback, callback_secret, created, expires, total, batch, selector, class, turn, method, not_before, standing, actions)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			requested_by, callback, callback_secret, created, expires, total, batch, selector, class, turn, method, not_before, standing, actions, sbom)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		c.ID, c.Status, t.Agent, kind, t.Namespace, t.Pod, t.Container, t.URI,
 		r.Profile, c.ProfileVersion, c.ProfileDigest, r.Threshold, c.ThresholdDigest, string(inputs), r.Timeout.Microseconds(),
 		r.RequestedBy, string(callback), string(secret), micros(c.Created), micros(c.Expires), c.Progress.Total,
-		c.Batch, string(selector), classes[r.Priority], turn, r.Method, micros(c.NotBefore), bit(r.Standing), strings.Join(r.Actions, "\n"))
+		c.Batch, string(selector), classes[r.Priority], turn, r.Method, micros(c.NotBefore), bit(r.Standing), strings.Join(r.Actions, "\n"), bit(r.SBOM))
 	changed(tx, c)
 	return err
 }
@@ -211,12 +211,12 @@ func byKey(ctx context.Context, tx *Tx, k scan.Key, now time.Time) (id string, e
 const scanColumns = `id, status, outcome, reason, agent, namespace, pod, container, uri,
 	profile, profile_version, profile_digest, threshold, threshold_digest, inputs, timeout, requested_by, callback, callback_secret,
 	created, started, finished, expires, attempt, lease_instance, lease_expires, done, total, control,
-	passed, failed, skipped, errors, compliance, findings, result_digest, result_size, batch, selector, class, not_before, method, entry_method, entry_reason, standing, actions`
+	passed, failed, skipped, errors, compliance, findings, result_digest, result_size, batch, selector, class, not_before, method, entry_method, entry_reason, standing, actions, sbom`
 
 func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	var (
 		inputs, callback, secret, findings, selector, actions                string
-		timeout, created, started, finished, expires, leased, next, standing int64
+		timeout, created, started, finished, expires, leased, next, standing, sbom int64
 		class                                                      int
 	)
 	r, t, n := &c.Request, &c.Request.Target, &c.Counts
@@ -224,7 +224,7 @@ func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 		&r.Profile, &c.ProfileVersion, &c.ProfileDigest, &r.Threshold, &c.ThresholdDigest, &inputs, &timeout, &r.RequestedBy, &callback, &secret,
 		&created, &started, &finished, &expires, &c.Attempt, &c.Lease.Instance, &leased, &c.Progress.Done, &c.Progress.Total, &c.Progress.Control,
 		&n.Passed, &n.Failed, &n.Skipped, &n.Error, &c.Compliance, &findings, &c.ResultDigest, &c.ResultSize,
-		&c.Batch, &selector, &class, &next, &r.Method, &c.Entry.Method, &c.Entry.Reason, &standing, &actions)
+		&c.Batch, &selector, &class, &next, &r.Method, &c.Entry.Method, &c.Entry.Reason, &standing, &actions, &sbom)
 	if err != nil {
 		return c, err
 	}
@@ -236,6 +236,7 @@ func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 			return c, fmt.Errorf("selector: %w", err)
 		}
 	}
+	r.SBOM = sbom == 1
 	c.NotBefore = fromMicros(next)
 	if r.Standing = standing != 0; actions != "" {
 		r.Actions = strings.Split(actions, "\n")

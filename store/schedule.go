@@ -30,6 +30,7 @@ type scheduledRequest struct {
 	Timeout   int64             `json:"timeout"` // microseconds
 	Priority  scan.Priority     `json:"priority,omitempty"`
 	Method    scan.Method       `json:"method,omitempty"`
+	SBOM      bool              `json:"sbom,omitempty"`
 	Actions   []string          `json:"actions,omitempty"`
 	By        string            `json:"by"`
 }
@@ -37,7 +38,7 @@ type scheduledRequest struct {
 func storedRequest(c scan.Schedule) (string, error) {
 	r := scheduledRequest{
 		Selector: c.Selector, Agents: c.Agents, Profile: c.Request.Profile, Threshold: c.Request.Threshold,
-		Timeout: c.Request.Timeout.Microseconds(), Priority: c.Request.Priority, Method: c.Request.Method, Actions: c.Request.Actions, By: c.Request.RequestedBy,
+		Timeout: c.Request.Timeout.Microseconds(), Priority: c.Request.Priority, Method: c.Request.Method, SBOM: c.Request.SBOM, Actions: c.Request.Actions, By: c.Request.RequestedBy,
 	}
 	if c.Selector == nil {
 		r.Target = &c.Request.Target
@@ -73,7 +74,7 @@ func scanSchedule(row interface{ Scan(...any) error }) (c scan.Schedule, err err
 	c.Selector, c.Agents = r.Selector, r.Agents
 	c.Request = scan.Request{
 		Profile: r.Profile, Threshold: r.Threshold, Timeout: time.Duration(r.Timeout) * time.Microsecond,
-		Priority: r.Priority, Method: r.Method, Actions: r.Actions, RequestedBy: r.By,
+		Priority: r.Priority, Method: r.Method, SBOM: r.SBOM, Actions: r.Actions, RequestedBy: r.By,
 	}
 	if r.Target != nil {
 		c.Request.Target = *r.Target

@@ -32,6 +32,7 @@ type remoteScan struct {
 	timeout                      time.Duration
 	priority                     string
 	profile, threshold, method   string
+	sbom                         bool
 	inputs                       map[string]any
 	reporters                    []reporter
 }
@@ -45,6 +46,7 @@ func (r *remoteScan) flags(cmd *cobra.Command) {
 	flags.StringVarP(&r.labels, "selector", "l", "", "through a hub: label `selector` of the pods whose containers are scanned")
 	flags.DurationVar(&r.timeout, "timeout", 0, "through a hub: how long each run may take; 5m if left out")
 	flags.StringVar(&r.priority, "priority", "", "through a hub: high, normal or low")
+	flags.BoolVar(&r.sbom, "sbom", false, "through a hub: have the agent hand in an SBOM of the container, too; see reeve sbom for one here")
 	complete(cmd, "priority", "high", "normal", "low")
 }
 
@@ -92,6 +94,9 @@ func (r *remoteScan) request(target string) (body map[string]any, batch bool, er
 	}
 	if r.priority != "" {
 		options["priority"] = r.priority
+	}
+	if r.sbom {
+		options["sbom"] = true
 	}
 	if r.method != "" {
 		options["method"] = r.method

@@ -67,6 +67,9 @@ docs/configuration.md.`,
 				return err
 			}
 			defer end()
+			if makesSBOMs {
+				cfg.SBOM = agentSBOM
+			}
 			a, err := agent.New(cfg, version.Text(), telemetry.Logger(cmd.ErrOrStderr(), cfg.Log.Level, cfg.Log.Format))
 			if err != nil {
 				return err

@@ -53,7 +53,7 @@ func (c *Client) Lease(ctx context.Context, kinds []string, holding []scan.ID) (
 	return &scan.Job{
 		ID: m.ID, Attempt: m.Attempt,
 		Target: scan.Target{Namespace: m.Target.Namespace, Pod: m.Target.Pod, Container: m.Target.Container, URI: m.Target.URI},
-		Method: m.Method, Selector: m.Selector, Profile: m.Profile, ProfileDigest: m.ProfileDigest, Inputs: inputs,
+		Method: m.Method, SBOM: m.SBOM, Selector: m.Selector, Profile: m.Profile, ProfileDigest: m.ProfileDigest, Inputs: inputs,
 		Timeout:  time.Duration(m.TimeoutMS) * time.Millisecond,
 		LeaseFor: time.Duration(m.LeaseForMS) * time.Millisecond,
 	}, nil

@@ -148,7 +148,7 @@ func give(w http.ResponseWriter, job *scan.Job) error {
 		ID: job.ID, Attempt: job.Attempt,
 		Target:   targetMessage{Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, URI: t.URI},
 		Selector: job.Selector, Profile: job.Profile, ProfileDigest: job.ProfileDigest, Inputs: inputs,
-		TimeoutMS: job.Timeout.Milliseconds(), Method: job.Method, LeaseForMS: job.LeaseFor.Milliseconds(),
+		TimeoutMS: job.Timeout.Milliseconds(), Method: job.Method, SBOM: job.SBOM, LeaseForMS: job.LeaseFor.Milliseconds(),
 	})
 	return nil
 }

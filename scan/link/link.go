@@ -61,6 +61,7 @@ type jobMessage struct {
 	Inputs        json.RawMessage `json:"inputs"`
 	TimeoutMS     int64           `json:"timeoutMs"`
 	Method        scan.Method     `json:"method,omitempty"`
+	SBOM          bool            `json:"sbom,omitempty"`
 	Selector      *scan.Selector  `json:"selector,omitempty"`
 	LeaseForMS    int64           `json:"leaseForMs"`
 }

@@ -234,6 +234,7 @@ func keepsWhole(t *testing.T, s *store.Store) {
 	c.Request.Inputs = map[string]any{"n": int64(1), "f": 1.5, "list": []any{"a", int64(2)}}
 	c.Request.Callback = &scan.Callback{URL: "https://ci.example/1", Type: "basic", Username: "u", Password: "p"}
 	c.Request.RequestedBy, c.Request.Priority, c.Request.Method = "token ci", scan.Low, scan.Ephemeral
+	c.Request.SBOM = true
 	c.Request.Standing, c.Request.Actions = true, []string{"log", "fix/deny"}
 	c.ProfileVersion, c.Progress.Total, c.ThresholdDigest = "1.2.3", 17, "sha256:threshold"
 	create(t, s, c)

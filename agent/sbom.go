@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"reeve.dev/reeve/insight/lagoon"
+	"reeve.dev/reeve/inspec/target"
+	"reeve.dev/reeve/scan"
+	"reeve.dev/reeve/scan/kube"
+)
+
+// handIn answers what makes the SBOM of a container that a scan looks at and
+// puts it into the spool of the insights, as the message that a labelled
+// ConfigMap makes. It is for the hub, which knows by the image's digest whose it
+// is: a workload in another namespace, too.
+func (a *Agent) handIn(job *scan.Job, t target.Target, c kube.Deployment) func(context.Context) error {
+	if a.cfg.SBOM == nil {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		name := c.Image
+		if name == "" {
+			name = job.Target.String()
+		}
+		service := sbomService(c)
+		m := lagoon.ConfigMap{
+			Labels:    map[string]string{lagoon.LabelInsightsType: "sbom-gz", lagoon.LabelService: service},
+			Namespace: c.Namespace, Service: service, Type: lagoon.TypeSBOM,
+			Project: c.Labels[lagoon.LabelProject], Environment: c.Labels[lagoon.LabelEnvironment],
+		}
+		pr, pw := io.Pipe()
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			pw.CloseWithError(m.Write(pw, service+".cyclonedx.json.gz", func(w io.Writer) error {
+				z := gzip.NewWriter(w)
+				return errors.Join(a.cfg.SBOM(ctx, t, name, c.Digest, z), z.Close())
+			}))
+		}()
+		err := a.insights.Put(ctx, fmt.Sprintf("sbom/%s.%d", job.ID, job.Attempt), lagoon.SpoolHub, pr)
+		pr.CloseWithError(errors.New("the spool has stopped reading"))
+		<-written // the target is closed next
+		return err
+	}
+}
+
+// sbomService names what an SBOM is of in its namespace: Lagoon's service, or
+// the workload with the container.
+func sbomService(c kube.Deployment) string {
+	if s := c.Labels[lagoon.LabelService]; s != "" {
+		return s
+	}
+	owner := c.Workload
+	if owner == "" {
+		owner = c.Pod
+	}
+	return owner + "." + c.Container
+}
