@@ -25,6 +25,7 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/internal/disk"
+	"reeve.dev/reeve/internal/metric"
 	"reeve.dev/reeve/internal/spool"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
@@ -44,7 +45,7 @@ type Agent struct {
 	cfg      Config
 	version  string
 	log      *slog.Logger
-	metrics  *prometheus.Registry
+	metrics  *metric.Registry
 	instance fleet.InstanceID
 	identity *pki.Enroller // set before the first link
 	up       *uplink
@@ -77,7 +78,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	for _, n := range notes {
 		logger.Warn("Birger's services file", "note", n)
 	}
-	a := &Agent{cfg: cfg, version: version, log: logger, metrics: prometheus.NewRegistry(), up: &uplink{}}
+	a := &Agent{cfg: cfg, version: version, log: logger, metrics: metric.NewRegistry(), up: &uplink{}}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -340,6 +341,9 @@ func (a *Agent) registration() fleet.Registration {
 func (a *Agent) hubEvents() *eventlink.Client {
 	return &eventlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}}
 }
+
+// Metrics describes what /metrics has.
+func (a *Agent) Metrics() []metric.Description { return a.metrics.Descriptions() }
 
 // Health serves /metrics, /healthz and /readyz.
 func (a *Agent) Health() http.Handler {

@@ -26,6 +26,7 @@ import (
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/insight/amqp"
 	insightlink "reeve.dev/reeve/insight/link"
+	"reeve.dev/reeve/internal/metric"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/pki/oidc"
 	"reeve.dev/reeve/policy"
@@ -63,6 +64,7 @@ type Hub struct {
 	holder     string        // names this hub among those on the same database
 	grace      time.Duration // of what is forwarded, at the end
 	ready      *readiness
+	metrics    *metric.Registry
 
 	addrs   Addrs
 	public  string
@@ -139,7 +141,8 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	if err := h.ca.Revocations().Load(ctx, h.store); err != nil {
 		return nil, err
 	}
-	metrics := prometheus.NewRegistry()
+	metrics := metric.NewRegistry()
+	h.metrics = metrics
 	if err := h.openAudit(ctx, cfg, version, metrics); err != nil {
 		return nil, err
 	}
@@ -278,6 +281,9 @@ func openIssuer(cfg oidc.Config, public string) (api.Issuer, string, error) {
 	return i, i.Name(), nil
 }
 
+// Metrics describes what /metrics has.
+func (h *Hub) Metrics() []metric.Description { return h.metrics.Descriptions() }
+
 func (h *Hub) onClose(f func() error) { h.teardown = append(h.teardown, f) }
 
 func (h *Hub) listen(key, addr string) (net.Listener, error) {
@@ -390,7 +396,7 @@ func (h *Hub) apiMux(page http.Handler, session tunnel.Config, certs Certificate
 	return mux
 }
 
-func (h *Hub) metricsMux(reg *prometheus.Registry) http.Handler {
+func (h *Hub) metricsMux(reg prometheus.Gatherer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
