@@ -45,7 +45,7 @@ func (p *codeowners) judge(ctx context.Context, r *repository) (verdict, error) 
 	}
 	var found []string
 	for _, e := range got.Errors {
-		found = append(found, fmt.Sprintf("%s line %d: %s", e.Path, e.Line, firstLine(strings.TrimPrefix(e.Message, e.Kind+": "))))
+		found = append(found, fmt.Sprintf("%s line %d: %s", e.Path, e.Line, firstLine(e.Message)))
 	}
 	return failed("The CODEOWNERS file has %d errors. Lines with errors are ignored, so nobody is asked to review what they are about.\n\n%s\n%s", len(got.Errors), lines("errors", found), about), nil
 }

@@ -2,6 +2,7 @@ package github
 
 import (
 	"bytes"
+	"compress/flate"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,8 +13,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // Responses keeps what GitHub answered, so that the next cycle asks only
@@ -65,10 +64,30 @@ type savedMemory struct {
 	Answers map[string]*answer `json:"answers"`
 }
 
-var (
-	encoder, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
-	decoder, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(2*maxMemory))
-)
+var packers = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.BestSpeed)
+	return w
+}}
+
+func pack(m savedMemory) ([]byte, error) {
+	var b bytes.Buffer
+	z := packers.Get().(*flate.Writer)
+	defer packers.Put(z)
+	z.Reset(&b)
+	if err := json.NewEncoder(z).Encode(m); err != nil {
+		return nil, err
+	}
+	err := z.Close()
+	return b.Bytes(), err
+}
+
+func unpack(data []byte) (m savedMemory, err error) {
+	z := flate.NewReader(bytes.NewReader(data))
+	defer z.Close()
+	// A body is in base64, and so longer than what was counted.
+	err = json.NewDecoder(io.LimitReader(z, 2*maxMemory)).Decode(&m)
+	return m, err
+}
 
 // recall loads the memory of a scope. What can't be read is forgotten.
 func recall(ctx context.Context, r Responses, connection, scope string) (*memory, error) {
@@ -77,8 +96,7 @@ func recall(ctx context.Context, r Responses, connection, scope string) (*memory
 	if err != nil || data == nil {
 		return m, err
 	}
-	var saved savedMemory
-	if text, err := decoder.DecodeAll(data, nil); err == nil && json.Unmarshal(text, &saved) == nil && saved.Format == memoryFormat {
+	if saved, err := unpack(data); err == nil && saved.Format == memoryFormat && saved.Answers != nil {
 		m.known = saved.Answers
 	}
 	return m, nil
@@ -91,11 +109,11 @@ func (m *memory) save(ctx context.Context, r Responses, now time.Time) error {
 	if !m.changed && len(m.used) == len(m.known) {
 		return nil
 	}
-	text, err := json.Marshal(savedMemory{memoryFormat, m.used})
+	data, err := pack(savedMemory{memoryFormat, m.used})
 	if err != nil {
 		return err
 	}
-	if err := r.SaveResponses(ctx, m.connection, m.scope, encoder.EncodeAll(text, nil), now); err != nil {
+	if err := r.SaveResponses(ctx, m.connection, m.scope, data, now); err != nil {
 		return err
 	}
 	m.known, m.changed = maps.Clone(m.used), false
