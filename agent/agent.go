@@ -48,6 +48,7 @@ type Agent struct {
 	metrics  *metric.Registry
 	instance fleet.InstanceID
 	identity *pki.Enroller // set before the first link
+	joined   atomic.Pointer[pki.Enroller] // identity, for those who ask at any time
 	up       *uplink
 	hub      atomic.Uint32 // counts the tries that have no carrier
 	forward  *forward.Agent
@@ -56,6 +57,8 @@ type Agent struct {
 	insights *spool.Spool
 	events   *spool.Spool
 	ways     map[string]sender // of insights
+	// brokerTrouble is why Lagoon's broker takes nothing; empty while it does.
+	brokerTrouble func() string
 	// listeners are those of insights.listen and metrics; nil where off.
 	ingest, health net.Listener
 	incoming       []incoming
@@ -87,6 +90,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Agent, err error) 
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("dataDir: %w", err)
 	}
+	a.observe()
 	if a.instance, err = instanceID(filepath.Join(cfg.DataDir, "instance")); err != nil {
 		return nil, fmt.Errorf("dataDir: %w", err)
 	}
@@ -167,6 +171,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 		a.identity = identity
+		a.joined.Store(identity)
 		a.log.InfoContext(work, "agent starts", "agent", identity.Agent(), "instance", a.instance, "certificateUntil", identity.NotAfter())
 		group.Go(func() error { return a.link(work) })
 		group.Go(func() error { return a.worker.Run(work) })

@@ -45,7 +45,7 @@ func (c Config) hubless() bool {
 // port where workloads hand them in.
 func (a *Agent) openInsights() (err error) {
 	cfg := a.cfg.Insights
-	a.ways = map[string]sender{}
+	a.ways, a.brokerTrouble = map[string]sender{}, func() string { return "" }
 	if !a.cfg.hubless() {
 		client := &insightlink.Client{Base: scanlink.BaseURL, HTTP: &http.Client{Transport: a.up}, Logger: a.component("insight")}
 		a.ways[wayHub] = sender{
@@ -60,6 +60,15 @@ func (a *Agent) openInsights() (err error) {
 	}
 	if cfg.Broker.URL != "" {
 		broker := amqp.NewPublisher(cfg.Broker, a.component("broker"))
+		a.brokerTrouble = broker.Trouble
+		a.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "reeve_agent_broker_trouble", Help: "1 while Lagoon's broker takes nothing: it can't be reached, refuses, or blocks publishers.",
+		}, func() float64 {
+			if broker.Trouble() != "" {
+				return 1
+			}
+			return 0
+		}))
 		a.closers = append(a.closers, broker.Close)
 		a.ways[wayBroker] = sender{connect: broker.Connect, most: amqp.Batch, send: toBroker(broker)}
 	}

@@ -30,6 +30,7 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 	tick := time.NewTicker(inventoryEvery)
 	defer tick.Stop()
 	var last []insight.Workload
+	var trouble string
 	var sent time.Time
 	for {
 		select {
@@ -39,7 +40,8 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 		}
 		running, pods, ok := watcher.Inventory()
 		now := workloads(running, pods)
-		if !ok || reflect.DeepEqual(now, last) && time.Since(sent) < inventoryStale {
+		broker := a.brokerTrouble()
+		if !ok || reflect.DeepEqual(now, last) && broker == trouble && time.Since(sent) < inventoryStale {
 			continue
 		}
 		if len(now) > insight.MaxWorkloads {
@@ -47,7 +49,7 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 			now = now[:insight.MaxWorkloads]
 		}
 		waiting := a.insights.Stats()
-		report := insight.Inventory{Workloads: now, Backlog: insight.Backlog{Items: waiting.Items, Bytes: waiting.Bytes, Since: waiting.Oldest}}
+		report := insight.Inventory{Workloads: now, Backlog: insight.Backlog{Items: waiting.Items, Bytes: waiting.Bytes, Since: waiting.Oldest, Broker: broker}}
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		err := client.SendInventory(call, report)
 		cancel()
@@ -55,7 +57,7 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 			log.WarnContext(ctx, "the hub doesn't know what runs, will retry", "error", err)
 			continue
 		}
-		last, sent = now, time.Now()
+		last, trouble, sent = now, broker, time.Now()
 	}
 }
 

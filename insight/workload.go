@@ -48,6 +48,9 @@ type Backlog struct {
 	Bytes int64 `json:"bytes"`
 	// Since is when the oldest of it came; zero where there is nothing.
 	Since time.Time `json:"since,omitzero"`
+	// Broker says why Lagoon's broker takes nothing from the agent; empty while it
+	// does, and where there is none.
+	Broker string `json:"broker,omitempty"`
 }
 
 // MaxWorkloads is how many an inventory may have.

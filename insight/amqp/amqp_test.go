@@ -245,9 +245,40 @@ func TestPublisher(t *testing.T) {
 		t.Setenv("BROKER_PASSWORD", "hunter2")
 		cfg := config(server, amqptest.Admin, amqptest.Lagoon)
 		cfg.PasswordEnv = "BROKER_PASSWORD"
-		err := publisher(t, cfg).Connect(t.Context())
+		p := publisher(t, cfg)
+		err := p.Connect(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "403") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("got %v", err)
+		}
+		if why := p.Trouble(); why != err.Error() {
+			t.Errorf("the trouble is %q, want %q", why, err)
+		}
+	})
+	t.Run("a broker that blocks publishers gets everything once it takes messages again", func(t *testing.T) {
+		const messages = 600 // more than a batch
+		s := openSpool(t)
+		p := publisher(t, config(server, amqptest.Admin, amqptest.Lagoon))
+		if err := p.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		server.Alarm(true)
+		start(t, send(p, s))
+		for i := range messages {
+			put(t, s, fmt.Sprint(i), strings.Repeat("x", 1000))
+		}
+		// It is told to those who publish.
+		until(t, "the block is told", func() bool { return strings.Contains(p.Trouble(), "disk") })
+		if n := s.Stats().Items; n != messages {
+			t.Errorf("%d messages wait, want all %d", n, messages)
+		}
+		server.Alarm(false)
+		until(t, "delivered", empty(s))
+		if why := p.Trouble(); why != "" {
+			t.Errorf("the trouble is %q after all was delivered", why)
+		}
+		// Nothing was sent twice: it was one connection all the time.
+		if n := items(t, admin); n != messages {
+			t.Errorf("the queue has %d messages, want %d", n, messages)
 		}
 	})
 }

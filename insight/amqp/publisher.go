@@ -34,6 +34,8 @@ type Publisher struct {
 
 	// Send's own: a message came back, or was too large.
 	unbound, large bool
+
+	trouble atomic.Pointer[string] // of the last try; nil while there is none
 }
 
 // session is a link in the mode of confirmations.
@@ -41,7 +43,7 @@ type session struct {
 	*link
 	returns chan rabbit.Return
 	closed  chan *rabbit.Error
-	blocked atomic.Bool
+	blocked atomic.Pointer[string] // why the broker blocks publishers; nil while it doesn't
 }
 
 // NewPublisher makes a Publisher; it connects when there is something to send.
@@ -52,7 +54,34 @@ func NewPublisher(cfg Config, logger *slog.Logger) *Publisher {
 // Connect connects unless there is a connection already.
 func (p *Publisher) Connect(ctx context.Context) error {
 	_, err := p.session(ctx)
+	p.note(err)
 	return err
+}
+
+// Trouble says why the broker takes nothing: that it blocks publishers, or what
+// was wrong the last time. It is empty while nothing is.
+func (p *Publisher) Trouble() string {
+	p.mu.Lock()
+	s := p.link
+	p.mu.Unlock()
+	if s != nil {
+		if reason := s.blocked.Load(); reason != nil {
+			return "the broker blocks publishers: " + *reason
+		}
+	}
+	if text := p.trouble.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
+
+// note remembers what came of a try.
+func (p *Publisher) note(err error) {
+	if err == nil {
+		p.trouble.Store(nil)
+		return
+	}
+	p.trouble.Store(new(err.Error()))
 }
 
 // Close ends the connection; a Send that runs ends with an error.
@@ -63,7 +92,12 @@ func (p *Publisher) Close() error {
 
 // Send publishes items, at most those of a Batch, and answers how many of them,
 // from the first on, the broker has confirmed; it is what Spool.Deliver calls.
-func (p *Publisher) Send(ctx context.Context, items []spool.Item) (int, error) {
+func (p *Publisher) Send(ctx context.Context, items []spool.Item) (n int, err error) {
+	defer func() {
+		if ctx.Err() == nil {
+			p.note(err)
+		}
+	}()
 	s, err := p.session(ctx)
 	if err != nil {
 		return 0, err
@@ -74,7 +108,7 @@ func (p *Publisher) Send(ctx context.Context, items []spool.Item) (int, error) {
 	// The library's writes know no context.
 	stop := context.AfterFunc(ctx, func() { s.socket.Close() })
 	defer stop()
-	n, err := p.publish(ctx, s, items)
+	n, err = p.publish(ctx, s, items)
 	if err != nil {
 		p.drop() // its confirmations are out of step with ours
 	}
@@ -136,7 +170,7 @@ func (s *session) confirmed(ctx context.Context, c *rabbit.DeferredConfirmation)
 			}
 			return nil
 		case <-late.C:
-			if !s.blocked.Load() {
+			if s.blocked.Load() == nil {
 				return fmt.Errorf("no confirmation within %s", confirmTime)
 			}
 		case <-ctx.Done():
@@ -208,10 +242,11 @@ func (p *Publisher) session(ctx context.Context) (*session, error) {
 // watch notes that the broker blocks publishers, until the connection ends.
 func (p *Publisher) watch(s *session, blockings <-chan rabbit.Blocking) {
 	for b := range blockings {
-		s.blocked.Store(b.Active)
 		if b.Active {
+			s.blocked.Store(&b.Reason)
 			p.log.Warn("the broker blocks publishers; insights wait in the spool", "reason", b.Reason)
 		} else {
+			s.blocked.Store(nil)
 			p.log.Info("the broker takes insights again")
 		}
 	}

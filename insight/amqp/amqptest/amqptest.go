@@ -199,6 +199,22 @@ func (s *Server) Restart() {
 	}
 }
 
+// Alarm has the server block publishers, as it does when its disk is full, or
+// ends that.
+func (s *Server) Alarm(on bool) {
+	s.tb.Helper()
+	limit := "1MB"
+	if on {
+		limit = "1000000GB"
+	}
+	cmd := exec.Command("/usr/lib/rabbitmq/bin/rabbitmqctl", "--quiet", "set_disk_free_limit", limit)
+	attr := s.attr
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir, s.env, &attr
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.tb.Fatalf("rabbitmqctl set_disk_free_limit: %v\n%s", err, out)
+	}
+}
+
 // process is a running program.
 type process struct {
 	cmd         *exec.Cmd
