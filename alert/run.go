@@ -30,6 +30,8 @@ type Emit struct {
 	// empty, why something is missing.
 	Done bool
 	Note string
+	// Alone says that the outcome is all of the run: no record is kept of it.
+	Alone bool
 }
 
 // Run is the record of what made outcomes. One that has ended with fewer

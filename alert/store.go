@@ -37,8 +37,8 @@ type Store interface {
 	// BuryAlerts gives up to limit alerts up that have been pending since
 	// before a time and aren't leased.
 	BuryAlerts(ctx context.Context, before, now time.Time, reason string, limit int) (int, error)
-	// Backlogs tells what waits for each sink, and what of it is dead.
-	Backlogs(ctx context.Context) ([]Backlog, error)
+	// AlertBacklogs tells what waits for each sink, and what of it is dead.
+	AlertBacklogs(ctx context.Context) ([]Backlog, error)
 	// AlertsDue returns a channel that is closed when an alert becomes due
 	// by something that this process did: one was enqueued, replayed, or
 	// skipped out of the way of the next.

@@ -203,7 +203,7 @@ func (w *Worker) watch(ctx context.Context) {
 }
 
 func (w *Worker) look(ctx context.Context, now time.Time) error {
-	backlogs, err := w.cfg.Store.Backlogs(ctx)
+	backlogs, err := w.cfg.Store.AlertBacklogs(ctx)
 	if err != nil {
 		return err
 	}

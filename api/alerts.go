@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -34,6 +36,8 @@ type (
 	}
 	Sink struct {
 		Name          string    `json:"name"`
+		Type          string    `json:"type,omitempty" doc:"As configured; none: the configuration doesn't name it"`
+		People        bool      `json:"people,omitempty" doc:"Whether people read it: then silences hold for it"`
 		Pending       int       `json:"pending"`
 		Delivered     int       `json:"delivered"`
 		Dead          int       `json:"dead"`
@@ -41,6 +45,7 @@ type (
 		OldestPending time.Time `json:"oldestPending,omitzero"`
 		PausedUntil   time.Time `json:"pausedUntil,omitzero"`
 		Reason        string    `json:"reason,omitempty" doc:"Why it is paused"`
+		PausedBy      string    `json:"pausedBy,omitempty" doc:"Who paused it until somebody resumes it"`
 	}
 	alertOutput struct{ Body Alert }
 )
@@ -57,11 +62,16 @@ func fromAlert(al alert.Alert) Alert {
 	return v
 }
 
-func fromSink(s alert.SinkStatus) Sink {
+func (a *API) fromSink(s alert.SinkStatus) Sink {
+	c := a.cfg.Alerts.Sinks[s.Sink]
 	return Sink{
-		Name: s.Sink, Pending: s.Pending, Delivered: s.Delivered, Dead: s.Dead, Skipped: s.Skipped,
-		OldestPending: s.OldestPending, PausedUntil: s.PausedUntil, Reason: s.Reason,
+		Name: s.Sink, Type: c.Type, People: c.People, Pending: s.Pending, Delivered: s.Delivered, Dead: s.Dead, Skipped: s.Skipped,
+		OldestPending: s.OldestPending, PausedUntil: s.PausedUntil, Reason: s.Reason, PausedBy: s.HeldBy,
 	}
+}
+
+func sortSinks(all []Sink) {
+	slices.SortFunc(all, func(a, b Sink) int { return strings.Compare(a.Name, b.Name) })
 }
 
 func (a *API) alerts() {
@@ -86,10 +96,21 @@ func (a *API) alerts() {
 	type idInput struct {
 		ID string `path:"id"`
 	}
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/alerts/{id}", "get-alert", "Get an alert", http.StatusNotFound)),
+		func(ctx context.Context, in *idInput) (*alertOutput, error) {
+			if err := a.reachAlert(ctx, pki.Viewer, alert.ID(in.ID)); err != nil {
+				return nil, a.problem(ctx, "get an alert", err)
+			}
+			al, err := a.cfg.Outbox.Alert(ctx, alert.ID(in.ID))
+			if err != nil {
+				return nil, a.problem(ctx, "get an alert", err)
+			}
+			return &alertOutput{fromAlert(al)}, nil
+		})
 	act := func(verb, summary string, do func(alert.Outbox, context.Context, alert.ID) error) {
 		op := within(operation(pki.Operator, http.MethodPost, "/alerts/{id}/"+verb, verb+"-alert", summary, http.StatusNotFound, http.StatusConflict))
 		huma.Register(a.huma, op, func(ctx context.Context, in *idInput) (*alertOutput, error) {
-			if err := a.reachAlert(ctx, alert.ID(in.ID)); err != nil {
+			if err := a.reachAlert(ctx, pki.Operator, alert.ID(in.ID)); err != nil {
 				return nil, a.problem(ctx, verb+" an alert", err)
 			}
 			if err := do(a.cfg.Outbox, ctx, alert.ID(in.ID)); err != nil {
@@ -108,18 +129,18 @@ func (a *API) alerts() {
 
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/sinks", "list-sinks", "How the outbox of each sink stands")),
 		func(ctx context.Context, _ *struct{}) (*page[Sink], error) {
-			found, err := a.cfg.Outbox.AlertSinks(ctx)
+			all, err := a.sinks(ctx)
 			if err != nil {
-				return nil, a.problem(ctx, "list sinks", err)
+				return nil, err
 			}
-			return newPage(found, 0, fromSink, nil), nil
+			return newPage(all, 0, func(s Sink) Sink { return s }, nil), nil
 		})
 }
 
-// reachAlert refuses who isn't operator where the alert's scan was made, and
+// reachAlert refuses who isn't in role where the alert's scan was made, and
 // doesn't tell of it who may not know of that.
-func (a *API) reachAlert(ctx context.Context, id alert.ID) error {
-	if callerOf(ctx).Rights.Everywhere(pki.Operator) {
+func (a *API) reachAlert(ctx context.Context, role pki.Role, id alert.ID) error {
+	if callerOf(ctx).Rights.Everywhere(role) {
 		return nil
 	}
 	al, err := a.cfg.Outbox.Alert(ctx, id)
@@ -133,5 +154,5 @@ func (a *API) reachAlert(ctx context.Context, id alert.ID) error {
 	if err != nil {
 		return err
 	}
-	return reach(ctx, pki.Operator, s.Request.Target.Agent, s.Request.Target.Namespace)
+	return reach(ctx, role, s.Request.Target.Agent, s.Request.Target.Namespace)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/alert/sign"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/audit"
 	"reeve.dev/reeve/event"
@@ -18,6 +19,7 @@ import (
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/internal/compress"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/scan"
 )
 
@@ -44,10 +46,18 @@ type Config struct {
 	Insights Insights
 	// Quarantine is of messages of agents.
 	Quarantine Quarantine
-	Events     *event.Service
-	Schedules  *scan.Schedules
-	Outbox     alert.Outbox
-	Callbacks  webhook.Config
+	// Deriver makes key facts of the documents that are stored.
+	Deriver Deriver
+	// Exporter sends SBOMs elsewhere.
+	Exporter  Exporter
+	Events    *event.Service
+	Schedules *scan.Schedules
+	Outbox    alert.Outbox
+	// Policies are the hub's, and PolicyStore knows what they came to.
+	Policies    Policies
+	PolicyStore PolicyStore
+	Alerts      Alerting
+	Callbacks   webhook.Config
 	// PublicURL is where callers reach this API, ServicesURL where they
 	// reach forwarded services; neither ends in a slash.
 	PublicURL, ServicesURL string
@@ -108,8 +118,12 @@ func New(cfg Config) *API {
 	a.running()
 	a.vulnerabilities()
 	a.differences()
+	a.transforms()
+	a.exports()
 	a.quarantine()
+	a.policies()
 	a.alerts()
+	a.alerting()
 	a.auditLog()
 	a.sessions()
 	a.issuerLogin()
@@ -199,9 +213,9 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 		return huma.Error404NotFound(err.Error())
 	case errors.As(err, &invalid):
 		return invalidMember(invalid.Field, invalid.Reason)
-	case errors.Is(err, scan.ErrNotFound), errors.Is(err, alert.ErrNotFound), errors.Is(err, insight.ErrNotFound), errors.Is(err, event.ErrNotFound), errors.Is(err, pki.ErrNoToken):
+	case errors.Is(err, scan.ErrNotFound), errors.Is(err, alert.ErrNotFound), errors.Is(err, alert.ErrNoRun), errors.Is(err, alert.ErrNoSilence), errors.Is(err, sign.ErrNoKey), errors.Is(err, insight.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, event.ErrNotFound), errors.Is(err, pki.ErrNoToken):
 		return huma.Error404NotFound(err.Error())
-	case errors.Is(err, scan.ErrFinished), errors.Is(err, scan.ErrNoResult), errors.Is(err, alert.ErrDelivered), errors.Is(err, alert.ErrSecretErased):
+	case errors.Is(err, scan.ErrFinished), errors.Is(err, scan.ErrNoResult), errors.Is(err, alert.ErrDelivered), errors.Is(err, sign.ErrRotating), errors.Is(err, alert.ErrSecretErased):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, scan.ErrKeyUsed):
 		return huma.Error422UnprocessableEntity("Idempotency-Key: you named another request so within the last day; choose a new key for this one",
@@ -212,7 +226,7 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, scan.ErrVersionUsed), errors.Is(err, scan.ErrHubsOwn), errors.Is(err, scan.ErrCatalogueFull), errors.Is(err, scan.ErrSchedulesFull):
 		return huma.Error409Conflict(err.Error())
-	case errors.Is(err, scan.ErrChanged):
+	case errors.Is(err, scan.ErrChanged), errors.Is(err, policy.ErrChanged):
 		return huma.Error412PreconditionFailed(err.Error())
 	case ctx.Err() != nil:
 		return huma.NewError(499, "the caller went away")

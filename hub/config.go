@@ -11,7 +11,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"reeve.dev/reeve/alert"
-	"reeve.dev/reeve/alert/rpc"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/forward"
 	"reeve.dev/reeve/internal/config"
@@ -49,6 +48,7 @@ type Config struct {
 	Profiles   DirConfig       `yaml:"profiles"`
 	Thresholds DirConfig       `yaml:"thresholds"`
 	Sinks      []SinkConfig    `yaml:"sinks"`
+	Alerts     AlertConfig     `yaml:"alerts"`
 	Scan       ScanConfig      `yaml:"scan"`
 	Events     EventConfig     `yaml:"events"`
 	Insights   InsightConfig   `yaml:"insights"`
@@ -103,30 +103,6 @@ type DatabaseConfig struct {
 // empty takes the host's name and the port that is listened on.
 type ReplicaConfig struct {
 	Address string `yaml:"address"`
-}
-
-// SinkConfig is one receiver of alerts. Its type is rpc, an AlertSink, or
-// cloudevents: to a URL or a broker, which the scheme of the endpoint says.
-type SinkConfig struct {
-	Name     string `yaml:"name"`
-	Type     string `yaml:"type"`
-	Endpoint string `yaml:"endpoint"`
-	CAFile   string `yaml:"caFile"`
-	CertFile string `yaml:"certFile"`
-	KeyFile  string `yaml:"keyFile"`
-	Path     string `yaml:"path"`
-	// The rest is for cloudevents: TokenFile for https, the others for a
-	// broker; see broker.Config.
-	TokenFile    string `yaml:"tokenFile"`
-	Topic        string `yaml:"topic"`
-	Username     string `yaml:"username"`
-	PasswordFile string `yaml:"passwordFile"`
-	// ScanPolicies lets ScanPolicies of the clusters name the sink.
-	ScanPolicies bool `yaml:"scanPolicies"`
-}
-
-func (c SinkConfig) rpc() rpc.Config {
-	return rpc.Config{Endpoint: c.Endpoint, CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Path: c.Path}
 }
 
 // ScanConfig tunes the queue of scans: how long an agent may be silent, how
@@ -189,6 +165,7 @@ func Defaults() Config {
 		Scan:         ScanConfig{LeaseFor: scan.DefaultLeaseFor, MaxAttempts: scan.DefaultMaxAttempts, QueueFor: scan.DefaultQueueFor},
 		Certificates: CertificateConfig{AgentLife: pki.AgentLife, AgentGrace: pki.AgentGrace},
 		Events:       defaultEvents(),
+		Alerts:       defaultAlerts(),
 		Insights:     InsightConfig{BrokerCluster: "lagoon"},
 		Grace:        20 * time.Second,
 		Audit:        defaultAudit(),
@@ -244,6 +221,9 @@ func (c Config) Validate() error {
 		if err := s.validate(); err != nil {
 			bad("sinks[%d].%w", i, err)
 		}
+	}
+	if err := c.Alerts.validate(); err != nil {
+		bad("alerts.%w", err)
 	}
 	if err := c.Access.validate(c.Names); err != nil {
 		errs = append(errs, err)

@@ -7,15 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 	_ "time/tzdata" // schedules have time zones, and images may have none
 
-	"reeve.dev/reeve/alert"
-	"reeve.dev/reeve/alert/cloudevent"
-	"reeve.dev/reeve/alert/rpc"
-	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/event"
 	"reeve.dev/reeve/event/broker"
 	eventlink "reeve.dev/reeve/event/link"
@@ -90,68 +85,6 @@ func (h *Hub) openEvents(cfg EventConfig, catalogue *scan.Catalogue) {
 		DedupeFor: cfg.DedupeFor, MaxPending: cfg.MaxPending, KeepFor: cfg.KeepFor, Logger: h.log.With("component", "events"),
 	})
 	h.schedule = scan.NewSchedules(h.queue, h.store, h.log.With("component", "schedules"))
-}
-
-// closingSink is a sink that has to be closed.
-type closingSink interface {
-	alert.Sink
-	Close() error
-}
-
-func (h *Hub) openSink(c SinkConfig) (closingSink, error) {
-	if c.Type == "rpc" {
-		return rpc.New(c.rpc())
-	}
-	cfg := cloudevent.Config{Source: h.public, Describe: h.describe}
-	if c.toBroker() {
-		topic := broker.NewTopic(c.broker())
-		cfg.Send, cfg.Close = topic.Send, topic.Close
-		return cloudevent.New(cfg), nil
-	}
-	var err error
-	cfg.Send, cfg.Close, err = cloudevent.HTTP(c.http())
-	return cloudevent.New(cfg), err
-}
-
-// describe tells events of the scan that a run was.
-func (h *Hub) describe(ctx context.Context, run string) (*cloudevent.Scan, error) {
-	s, err := h.store.Scan(ctx, scan.ID(run))
-	if errors.Is(err, scan.ErrNotFound) {
-		return nil, nil
-	}
-	return &cloudevent.Scan{Status: string(s.Status), Told: api.FromScan(s)}, err
-}
-
-func (c SinkConfig) validate() error {
-	switch {
-	case c.Type == "rpc":
-		return c.rpc().Validate()
-	case c.Type != "cloudevents":
-		return fmt.Errorf("type %q: it must be rpc or cloudevents", c.Type)
-	case c.toBroker():
-		return c.broker().Validate()
-	}
-	return c.http().Validate()
-}
-
-func (c SinkConfig) toBroker() bool { return !strings.HasPrefix(c.Endpoint, "http") }
-
-func (c SinkConfig) broker() broker.Config {
-	return broker.Config{URL: c.Endpoint, Topic: c.Topic, Username: c.Username, PasswordFile: c.PasswordFile, CAFile: c.CAFile}
-}
-
-func (c SinkConfig) http() cloudevent.HTTPConfig {
-	return cloudevent.HTTPConfig{URL: c.Endpoint, TokenFile: c.TokenFile, CAFile: c.CAFile}
-}
-
-// eventSinks are those that hear of every scan's end.
-func eventSinks(cfgs []SinkConfig) (names []string) {
-	for _, c := range cfgs {
-		if c.Type == "cloudevents" {
-			names = append(names, c.Name)
-		}
-	}
-	return names
 }
 
 // BrokerConfig is a broker whose events are taken.

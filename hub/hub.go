@@ -14,16 +14,17 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"reeve.dev/reeve/alert"
-	"reeve.dev/reeve/alert/webhook"
+	"reeve.dev/reeve/alert/rpc"
+	"reeve.dev/reeve/alert/sign"
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/event"
 	eventlink "reeve.dev/reeve/event/link"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/amqp"
 	insightlink "reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/internal/metric"
@@ -51,13 +52,20 @@ type Hub struct {
 	replicas *replicas
 	queue    *scan.Queue
 	alert    *alert.Worker
-	policies *policy.Engine
-	events   *event.Service
-	schedule *scan.Schedules
-	brokers  []BrokerConfig
-	broker   *amqp.Consumer // nil: none
-	api      *api.API
-	audit    *auditing
+	// alertKeys sign alerts, and silences hold them back from people.
+	alertKeys *sign.Ring
+	silences  *silences
+	received  *receiver
+	policies  *policy.Engine
+	events    *event.Service
+	schedule  *scan.Schedules
+	brokers   []BrokerConfig
+	broker    *amqp.Consumer // nil: none
+	api       *api.API
+	audit     *auditing
+	// exports sends SBOMs elsewhere, by exporter; nil: nowhere.
+	exports  exports
+	exporter *insight.Exporter
 	// recordings is how long those are kept.
 	recordings time.Duration
 	retention  RetentionConfig
@@ -192,7 +200,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 			return nil, err
 		}
 	}
-	if err := h.openSinks(cfg, callbacks); err != nil {
+	if err := h.openSinks(cfg, callbacks, metrics); err != nil {
 		return nil, err
 	}
 	catalogue, err := newCatalogue(h.store, profiles, thresholds)
@@ -207,7 +215,10 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 		LeaseFor: cfg.Scan.LeaseFor, MaxAttempts: cfg.Scan.MaxAttempts, QueueFor: cfg.Scan.QueueFor,
 	})
 	h.openEvents(cfg.Events, catalogue)
-	insights := h.insights(logger.With("component", "insights"))
+	insights, err := h.insights(cfg.Insights, metrics, logger.With("component", "insights"))
+	if err != nil {
+		return nil, err
+	}
 	h.broker = openBroker(cfg.Insights, insights, logger.With("component", "broker"))
 	h.links.services = linkMux(
 		scanlink.Handler(h.queue, logger.With("component", "scans")),
@@ -225,14 +236,13 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.api = api.New(api.Config{
 		Issuer: issuer,
 		Scans:  h.queue, Catalogue: catalogue, Events: h.events, Schedules: h.schedule, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
-		Insights: h.store, Quarantine: quarantine{insights}, Outbox: h.store, Callbacks: callbacks, PublicURL: h.public, ServicesURL: servicesURL,
+		Insights: h.store, Quarantine: quarantine{insights}, Deriver: insights, Exporter: h.exports, Outbox: h.store, Policies: h.policies, PolicyStore: h.store, Callbacks: callbacks, Alerts: h.alerting(cfg.Sinks), PublicURL: h.public, ServicesURL: servicesURL,
 		Services: own.Services(), Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})
 
 	h.schedule.Judge(h.api.MayStillMake)
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "reeve_hub_links", Help: "Registered links of agents."},
-			func() float64 { return float64(len(h.links.all())) }))
+	h.received = newReceiver(h.api.Authenticate, h.store, sinkNames(cfg.Sinks))
+	h.register(metrics, version)
 	ways := forward.WithLocal(h.agents, own, logger.With("component", "services"))
 	h.onClose(ways.Close)
 	rules, err := forward.NewRules(cfg.Access.Rules)
@@ -313,45 +323,6 @@ func urlOr(configured string, names []string, l net.Listener) string {
 	return "https://" + net.JoinHostPort(host, port)
 }
 
-func (h *Hub) openSinks(cfg Config, callbacks webhook.Config) error {
-	callback := webhook.New(callbacks)
-	h.onClose(callback.Close)
-	sinks := map[string]alert.Sink{alert.CallbackSink: callback}
-	for _, c := range cfg.Sinks {
-		s, err := h.openSink(c)
-		if err != nil {
-			return fmt.Errorf("sink %s: %w", c.Name, err)
-		}
-		h.onClose(s.Close)
-		sinks[c.Name] = s
-	}
-	h.store.TellAllEnds(eventSinks(cfg.Sinks))
-	for _, r := range cfg.Remediation {
-		sinks[remedySink+r.Hook] = remedies{hook: r.Hook, scans: h.store.Scan, agents: h.agents, audit: h.audit.add}
-	}
-	for _, hook := range cfg.fixes() {
-		sinks[remedySink+hook] = remedies{hook: hook, scans: h.store.Scan, agents: h.agents, audit: h.audit.add}
-	}
-	if cfg.Database.URL != "" {
-		var err error
-		if h.holder, err = replicaID(cfg.DataDir); err != nil {
-			return err
-		}
-	}
-	h.alert = alert.NewWorker(alert.Config{
-		Store: h.store, Sinks: sinks, Hold: h.hold, Holder: h.holder, Logger: h.log.With("component", "alerts"),
-	})
-	return nil
-}
-
-func sinkNames(cfgs []SinkConfig) []string {
-	var names []string
-	for _, c := range cfgs {
-		names = append(names, c.Name)
-	}
-	return names
-}
-
 // scanOutcome words what a scan came to.
 func scanOutcome(s scan.Scan, v scan.Verdict) fleet.Outcome {
 	p := policy.Scan{
@@ -389,6 +360,9 @@ func (h *Hub) apiMux(page http.Handler, session tunnel.Config, certs Certificate
 	mux.Handle("/", page)
 	for _, path := range api.Paths {
 		mux.Handle(path, h.api)
+	}
+	for _, service := range rpc.Services() {
+		mux.Handle("POST /"+service+"/", h.received)
 	}
 	mux.Handle("GET "+tunnel.Path, h.links.guard(tunnel.Handler(session, h.links.serve)))
 	mux.Handle(pki.EnrollPath, h.ca.EnrollHandler(auditedTokens{h.store, h.audit.add}, certs.AgentLife, log))
@@ -499,6 +473,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	worker("policies", h.policies.Run)
 	if h.broker != nil {
 		worker("broker", h.broker.Run)
+	}
+	if h.exporter != nil {
+		worker("exports", func(ctx context.Context) error { h.exporter.Run(ctx); return nil })
 	}
 	if h.replicas != nil {
 		worker("replicas", func(ctx context.Context) error { h.replicas.run(ctx); return nil })

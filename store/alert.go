@@ -700,8 +700,8 @@ func (s *Store) BuryAlerts(ctx context.Context, before, now time.Time, reason st
 	return n, nil
 }
 
-// Backlogs implements alert.Store.
-func (s *Store) Backlogs(ctx context.Context) ([]alert.Backlog, error) {
+// AlertBacklogs implements alert.Store.
+func (s *Store) AlertBacklogs(ctx context.Context) ([]alert.Backlog, error) {
 	var out []alert.Backlog
 	err := s.view(ctx, func(tx *Tx) error {
 		rows, err := tx.Query(ctx, `

@@ -44,6 +44,9 @@ func (s *Store) emit(ctx context.Context, tx *Tx, e alert.Emit) error {
 			emitted++
 		}
 	}
+	if e.Alone {
+		return nil
+	}
 	now := micros(time.Now())
 	ended := int64(0)
 	if e.Done {

@@ -218,7 +218,7 @@ func testAlertRuns(t *testing.T, open func(*testing.T) *store.Store) {
 		if n := bury(); n != 0 {
 			t.Errorf("%d given up that were replayed", n)
 		}
-		back, err := s.Backlogs(t.Context())
+		back, err := s.AlertBacklogs(t.Context())
 		if err != nil || len(back) != 1 {
 			t.Fatalf("%+v, %v", back, err)
 		}
