@@ -210,6 +210,9 @@ func ParseCA(certPEM, caKey, jwtKey []byte) (*CA, error) {
 // CertPEM is the CA's certificate.
 func (ca *CA) CertPEM() []byte { return certPEM(ca.cert.Raw) }
 
+// NotAfter is when the CA's certificate ends.
+func (ca *CA) NotAfter() time.Time { return ca.cert.NotAfter }
+
 // Pool holds the CA's certificate alone.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
