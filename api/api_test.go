@@ -29,6 +29,7 @@ import (
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/lagoon"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/scan/scantest"
 	"reeve.dev/reeve/store"
@@ -116,7 +117,7 @@ func newWorldWith(t *testing.T, change func(*api.Config), agents ...fleet.AgentN
 		Events: event.New(event.Config{
 			Store: w.store, Routes: []event.Route{{Name: "shop", Scan: event.Scan{Profile: "p"}}}, MaxPending: 100, Logger: logger,
 		}),
-		Insights: w.store, Quarantine: quarantine{insight.NewService(w.store, insight.Limits{}, logger)}, Outbox: w.store, Records: w.store, Recordings: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
+		Insights: w.store, Quarantine: quarantine{insight.NewService(w.store, insight.Limits{}, logger)}, Deriver: deriver(w.store, logger), Exporter: nowhere{}, Outbox: w.store, Alerts: alerting(t, w), PolicyStore: w.store, Policies: policy.New(policy.Config{Logger: logger}), Records: w.store, Recordings: w.store, Callbacks: webhook.Config{}, PublicURL: w.url, ServicesURL: "https://services", Version: "test", Logger: logger,
 	}
 	change(&cfg)
 	w.API = api.New(cfg)

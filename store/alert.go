@@ -598,6 +598,25 @@ func (s *Store) AlertSinks(ctx context.Context) ([]alert.SinkStatus, error) {
 			st.OldestPending, st.PausedUntil = fromMicros(oldest.Int64), fromMicros(paused.Int64)
 			out = append(out, st)
 		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		// Those that are paused and never had an alert.
+		rows, err = tx.Query(ctx, `SELECT name, paused_until, reason, held_by FROM alert_sink p
+			WHERE NOT EXISTS (SELECT 1 FROM alert_key k JOIN alert a ON a.key_id = k.id WHERE k.sink = p.name) ORDER BY name`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var st alert.SinkStatus
+			var paused int64
+			if err := rows.Scan(&st.Sink, &paused, &st.Reason, &st.HeldBy); err != nil {
+				return err
+			}
+			st.PausedUntil = fromMicros(paused)
+			out = append(out, st)
+		}
 		return rows.Err()
 	})
 	if err != nil {
