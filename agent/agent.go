@@ -47,7 +47,7 @@ type Agent struct {
 	log      *slog.Logger
 	metrics  *metric.Registry
 	instance fleet.InstanceID
-	identity *pki.Enroller // set before the first link
+	identity *pki.Enroller                // set before the first link
 	joined   atomic.Pointer[pki.Enroller] // identity, for those who ask at any time
 	up       *uplink
 	hub      atomic.Uint32 // counts the tries that have no carrier
