@@ -47,6 +47,11 @@ func (s *Store) emit(ctx context.Context, tx *Tx, e alert.Emit) error {
 	if e.Alone {
 		return nil
 	}
+	return recordRun(ctx, tx, e, emitted)
+}
+
+// recordRun adds to a run's record.
+func recordRun(ctx context.Context, tx *Tx, e alert.Emit, emitted int) error {
 	now := micros(time.Now())
 	ended := int64(0)
 	if e.Done {

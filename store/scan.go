@@ -511,6 +511,13 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {
 		return err
 	}
+	// What was to be told and wasn't shows as a run that isn't complete.
+	if c.Selector == nil && (len(f.Sinks) > 0 || f.Status == scan.Error) {
+		run := alert.Emit{Run: string(c.ID), Source: "scan", Expected: 1, Done: true, Note: f.Reason}
+		if err := recordRun(ctx, tx, run, len(f.Outcomes)); err != nil {
+			return err
+		}
+	}
 	if f.Status != scan.Completed && c.Selector == nil {
 		o := fleet.Outcome{Subject: c.Request.Target.Subject(), Policy: c.Request.Policy(), Run: string(c.ID), Details: f.Reason, At: now}
 		if err := s.enqueueOutcomes(ctx, tx, []fleet.Outcome{o}, s.allEnds); err != nil {
