@@ -41,6 +41,7 @@ type Set struct {
 	base     *ruby.Class // Inspec::Resource
 	spec     *ruby.Class // Inspec::Resources
 	backend  *ruby.Object
+	trained  *ruby.Object // what train makes
 	registry map[string]*ruby.Class
 	names    map[*ruby.Class]string
 	supports map[string][]*ruby.Hash

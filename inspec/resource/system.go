@@ -22,10 +22,17 @@ type kernelParameter struct{ name string }
 type osEnv struct{ name ruby.Value }
 
 func defineSystem(s *Set) {
-	platform := s.define("platform", "PlatformResource", nil, func(c *ruby.Call) (any, error) { return osRes{}, s.arity(c, 0, 0) })
+	var platform, system *ruby.Class
+	platform = s.define("platform", "PlatformResource", nil, func(c *ruby.Call) (any, error) {
+		// What a profile derives from these refers to it.
+		if o, ok := c.Self.(*ruby.Object); ok && o.Class != platform && o.Class != system {
+			o.SetIVar("@platform", s.train())
+		}
+		return osRes{}, s.arity(c, 0, 0)
+	})
 	definePlatform(s, platform)
 	fixed(platform, "Platform Detection")
-	system := s.define("os", "OSResource", platform, nil)
+	system = s.define("os", "OSResource", platform, nil)
 	for _, family := range []string{"aix", "redhat", "debian", "suse", "bsd", "solaris", "linux", "unix", "windows", "hpux", "darwin"} {
 		def(system, family+"?", func(c *ruby.Call, _ osRes) (ruby.Value, error) { return s.platform.Is(family), nil })
 	}
@@ -80,15 +87,49 @@ func defineSystem(s *Set) {
 	})
 }
 
-func definePlatform(s *Set, k *ruby.Class) {
+// platformValues are what is known of the target's platform.
+func (s *Set) platformValues() map[string]func() ruby.Value {
 	p := s.platform
-	values := map[string]func() ruby.Value{
+	return map[string]func() ruby.Value{
 		"name":     func() ruby.Value { return str(p.Name) },
 		"family":   func() ruby.Value { return str(p.Family) },
 		"release":  func() ruby.Value { return str(p.Release) },
 		"arch":     func() ruby.Value { return str(p.Arch) },
 		"families": func() ruby.Value { return ruby.Strings(p.Families) },
 	}
+}
+
+// train is the platform as the library beneath InSpec has it, which answers
+// linux? and the like for any name of a family or platform.
+func (s *Set) train() *ruby.Object {
+	if s.trained != nil {
+		return s.trained
+	}
+	p := s.platform
+	k := s.in.DefineClass(s.backend.Class, "Platform", nil)
+	values := s.platformValues()
+	values["family_hierarchy"] = values["families"]
+	values["title"] = func() ruby.Value { return str(p.Title) }
+	for name, get := range values {
+		k.Def(name, func(*ruby.Call) (ruby.Value, error) { return get(), nil })
+	}
+	k.Def("[]", func(c *ruby.Call) (ruby.Value, error) {
+		name, _ := argString(c, 0)
+		if get, ok := values[name]; ok {
+			return get(), nil
+		}
+		return strings.HasSuffix(name, "?") && p.Is(strings.TrimSuffix(name, "?")), nil
+	})
+	k.DefMissing(func(c *ruby.Call, name string) (ruby.Value, error) {
+		return p.Is(strings.TrimSuffix(name, "?")), nil
+	}, func(_ ruby.Value, name string) bool { return strings.HasSuffix(name, "?") })
+	s.trained = s.in.NewObject(k, nil)
+	return s.trained
+}
+
+func definePlatform(s *Set, k *ruby.Class) {
+	p := s.platform
+	values := s.platformValues()
 	for name, get := range values {
 		def(k, name, func(c *ruby.Call, _ osRes) (ruby.Value, error) { return get(), nil })
 	}

@@ -27,6 +27,9 @@ func defineXML(s *Set) {
 		if err != nil {
 			return nil, s.fail("Unable to parse XML: %s", err)
 		}
+		if xmlDepth(doc) > maxXMLDepth {
+			return nil, s.fail("Unable to parse XML: more than %d elements within each other", maxXMLDepth)
+		}
 		return &xmlRes{doc}, nil
 	})
 	k.Def("to_s", func(c *ruby.Call) (ruby.Value, error) {
@@ -45,15 +48,46 @@ func defineXML(s *Set) {
 	missing(k, func(c *ruby.Call, d *xmlRes, name string) (ruby.Value, error) { return s.xpath(d, name) })
 }
 
-// query lists what an XPath finds: the texts of elements, nil for one without,
+// maxXMLDepth bounds how deep elements lie within each other: their text is
+// gathered by recursion.
+const maxXMLDepth = 10_000
+
+func xmlDepth(doc *xmlquery.Node) (deepest int) {
+	depth := 0
+	for n := doc; n != nil; {
+		deepest = max(deepest, depth)
+		if n.FirstChild != nil {
+			n, depth = n.FirstChild, depth+1
+			continue
+		}
+		for n != nil && n.NextSibling == nil {
+			n, depth = n.Parent, depth-1
+		}
+		if n != nil {
+			n = n.NextSibling
+		}
+	}
+	return deepest
+}
+
+// xpath lists what an XPath finds: the texts of elements, nil for one without,
 // and of attributes, or one number, text or truth value.
-func (s *Set) xpath(d *xmlRes, path string) (ruby.Value, error) {
-	expr, err := xpath.Compile(path)
+func (s *Set) xpath(d *xmlRes, path string) (_ ruby.Value, err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case *ruby.LimitError:
+			err = r
+		default:
+			err = s.argumentError("XPath %.200q can't be evaluated: %v", path, r)
+		}
+	}()
+	expr, err := xpath.Compile(ruby.XPath(path))
 	if err != nil {
 		return nil, s.argumentError("XPath %q: %s", path, err)
 	}
 	list := ruby.NewArray()
-	switch found := expr.Evaluate(xmlquery.CreateXPathNavigator(d.doc)).(type) {
+	switch found := expr.Evaluate(&xmlSteps{xmlquery.CreateXPathNavigator(d.doc), s.in}).(type) {
 	case *xpath.NodeIterator:
 		for found.MoveNext() {
 			node := found.Current()
@@ -81,6 +115,59 @@ func (s *Set) xpath(d *xmlRes, path string) (ruby.Value, error) {
 }
 
 // elementText is the first text directly in an element, as REXML's text.
+// xmlSteps walks a document for XPath. Each move is a step of the interpreter;
+// one that passes a limit panics with the *ruby.LimitError.
+type xmlSteps struct {
+	*xmlquery.NodeNavigator
+	in *ruby.Interp
+}
+
+func (x *xmlSteps) step(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+func (x *xmlSteps) MoveToParent() bool {
+	x.step(x.in.Step())
+	return x.NodeNavigator.MoveToParent()
+}
+
+func (x *xmlSteps) MoveToNextAttribute() bool {
+	x.step(x.in.Step())
+	return x.NodeNavigator.MoveToNextAttribute()
+}
+
+func (x *xmlSteps) MoveToChild() bool {
+	x.step(x.in.Step())
+	return x.NodeNavigator.MoveToChild()
+}
+
+func (x *xmlSteps) MoveToNext() bool {
+	x.step(x.in.Step())
+	return x.NodeNavigator.MoveToNext()
+}
+
+func (x *xmlSteps) MoveToPrevious() bool {
+	x.step(x.in.Step())
+	return x.NodeNavigator.MoveToPrevious()
+}
+
+func (x *xmlSteps) Value() string {
+	text := x.NodeNavigator.Value()
+	x.step(x.in.Charge(len(text)))
+	return text
+}
+
+func (x *xmlSteps) Copy() xpath.NodeNavigator {
+	return &xmlSteps{x.NodeNavigator.Copy().(*xmlquery.NodeNavigator), x.in}
+}
+
+func (x *xmlSteps) MoveTo(other xpath.NodeNavigator) bool {
+	o, ok := other.(*xmlSteps)
+	return ok && x.NodeNavigator.MoveTo(o.NodeNavigator)
+}
+
 func elementText(node xpath.NodeNavigator) ruby.Value {
 	for more := node.MoveToChild(); more; more = node.MoveToNext() {
 		if node.NodeType() == xpath.TextNode {

@@ -355,6 +355,15 @@ func (x *xmlNavigator) MoveTo(other xpath.NodeNavigator) bool {
 	return ok
 }
 
+// XPath is the expression without a slash at its end, which REXML passes over.
+func XPath(expr string) string {
+	trimmed, ended := strings.CutSuffix(strings.TrimSpace(expr), "/")
+	if !ended || trimmed == "" || strings.HasSuffix(trimmed, "/") {
+		return expr
+	}
+	return trimmed
+}
+
 // xpath is what an expression finds from n: nodes, attributes, or one number,
 // text or truth value.
 func (in *Interp) xpath(n *xmlNode, expr string, names map[string]string) (found []Value, err error) {
@@ -370,7 +379,7 @@ func (in *Interp) xpath(n *xmlNode, expr string, names map[string]string) (found
 			found, err = nil, in.Raise(in.Class("REXML::ParseException"), "XPath %.200q can't be evaluated: %s", expr, fmt.Sprint(r))
 		}
 	}()
-	e, err := xpath.CompileWithNS(expr, names)
+	e, err := xpath.CompileWithNS(XPath(expr), names)
 	if err != nil {
 		return nil, in.Raise(in.Class("REXML::ParseException"), "XPath %.200q: %s", expr, err.Error())
 	}

@@ -455,6 +455,9 @@ func (in *Interp) check() error {
 // Charge counts n bytes that Go code is about to allocate for Ruby values.
 func (in *Interp) Charge(n int) error { return in.charge(n) }
 
+// Step counts one step of what is done for the program outside of it.
+func (in *Interp) Step() error { return in.step() }
+
 // charge counts n bytes about to be allocated.
 func (in *Interp) charge(n int) error { return in.chargeBig(int64(n)) }
 
