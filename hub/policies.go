@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/scan"
@@ -93,5 +95,59 @@ func endedScan(s scan.Scan) policy.EndedScan {
 	return policy.EndedScan{
 		Scan:  policy.Scan{ID: string(s.ID), Subject: t.Subject(), Policy: s.Request.Policy(), At: at},
 		Place: policy.Place{Agent: t.Agent, Namespace: t.Namespace}, Profile: profile, Threshold: s.Request.Threshold, AdHoc: !s.Request.Standing, Failure: s.Reason,
+	}
+}
+
+// policyRunsKept is how long runs of policies can be seen, and subjects that
+// nobody checks any more.
+const policyRunsKept = 30 * 24 * time.Hour
+
+var (
+	policySubjectsDesc = prometheus.NewDesc("reeve_hub_policy_subjects", "Subjects of policies by how they stand: passed, failed, unknown.", []string{"policy", "verdict"}, nil)
+	policyRunDesc      = prometheus.NewDesc("reeve_hub_policy_run_timestamp_seconds", "When a policy was last evaluated on all subjects, in seconds since 1970.", []string{"policy"}, nil)
+	policyCutDesc      = prometheus.NewDesc("reeve_hub_policy_run_truncated", "1 if that evaluation has fewer results than it should.", []string{"policy"}, nil)
+	policyFaultsDesc   = prometheus.NewDesc("reeve_hub_policy_faults", "Parts of namespaces' overrides that aren't applied since something is wrong with them.", nil, nil)
+)
+
+// policyStock tells of policies, as the whole database knows them.
+type policyStock struct{ h *Hub }
+
+func (s policyStock) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{policySubjectsDesc, policyRunDesc, policyCutDesc, policyFaultsDesc} {
+		out <- d
+	}
+}
+
+// Collect leaves out what the database doesn't tell.
+func (s policyStock) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), stockTime)
+	defer cancel()
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(policyFaultsDesc, float64(len(s.h.policies.Faults())))
+	tallies, err := s.h.store.PolicyTallies(ctx, policy.Query{Source: policy.Fleet})
+	if err != nil {
+		return
+	}
+	last, err := s.h.store.LastRuns(ctx, policy.Fleet)
+	if err != nil {
+		return
+	}
+	for _, p := range s.h.policies.Policies() {
+		t := tallies[p.Name]
+		gauge(policySubjectsDesc, float64(t.Passed), p.Name, string(policy.Passed))
+		gauge(policySubjectsDesc, float64(t.Failed), p.Name, string(policy.Failed))
+		gauge(policySubjectsDesc, float64(t.Unknown), p.Name, string(policy.Unknown))
+		r, ran := last[p.Name]
+		if !ran || !r.Whole {
+			continue
+		}
+		cut := 0.0
+		if r.State == policy.Truncated {
+			cut = 1
+		}
+		gauge(policyRunDesc, float64(r.Began.Unix()), p.Name)
+		gauge(policyCutDesc, cut, p.Name)
 	}
 }

@@ -178,15 +178,24 @@ func (s remedies) Deliver(ctx context.Context, a alert.Alert) error {
 	began := time.Now()
 	o := a.Outcome
 	agent, namespace, _ := strings.Cut(o.Subject.Owner, "/")
-	pod, container, _ := strings.Cut(o.Subject.Repo, "/")
+	e := remedy.Event{ID: string(a.ID), Scan: o.Run, Policy: o.Policy, Passed: o.Pass, Namespace: namespace, At: o.At}
+	resource, name := "pods", ""
+	switch parts := strings.Split(o.Subject.Repo, "/"); len(parts) {
+	case 2: // what a scan looked into
+		e.Pod, e.Container, name = parts[0], parts[1], parts[0]
+	case 3: // what is known of a workload
+		e.Workload, e.Container = parts[0]+"/"+parts[1], parts[2]
+		resource, name = strings.ToLower(parts[0])+"s", parts[1]
+	default:
+		return permanent(fmt.Errorf("%s %s is no container of a cluster, so that a hook could act on it", o.Subject.Owner, o.Subject.Repo))
+	}
 	if age := time.Since(o.At); age > remedyAge {
 		return permanent(fmt.Errorf("the outcome is %v old; after %v nothing is done because of it", age.Round(time.Second), remedyAge))
 	}
-	e := remedy.Event{ID: string(a.ID), Scan: o.Run, Policy: o.Policy, Passed: o.Pass, Namespace: namespace, Pod: pod, Container: container, At: o.At}
-	// What isn't a scan's is an outcome of a policy of the hub's.
+	// What isn't a scan's own outcome is that of a policy of the hub's.
 	e.Group, e.Standing = "policy "+o.Policy, true
 	scanned, err := s.scans(ctx, scan.ID(o.Run))
-	if err == nil {
+	if err == nil && o.Policy == scanned.Request.Policy() {
 		e.Group, e.Check, e.Standing, err = checkOf(scanned)
 	}
 	if err != nil && !errors.Is(err, scan.ErrNotFound) {
@@ -194,7 +203,7 @@ func (s remedies) Deliver(ctx context.Context, a alert.Alert) error {
 	}
 	status, answer, err := s.ask(ctx, fleet.AgentName(agent), e)
 	r := audit.Record{
-		Kind: audit.Hub, Action: "remedy", At: time.Now(), Took: time.Since(began), Agent: agent, Namespace: namespace, Resource: "pods", Name: pod,
+		Kind: audit.Hub, Action: "remedy", At: time.Now(), Took: time.Since(began), Agent: agent, Namespace: namespace, Resource: resource, Name: name,
 		Status: status, Details: map[string]string{"hook": s.hook, "scan": o.Run, "policy": o.Policy, "passed": fmt.Sprint(o.Pass)},
 	}
 	switch {

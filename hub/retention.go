@@ -52,6 +52,7 @@ func (h *Hub) sweepOld(ctx context.Context) {
 	scans, err := h.retention.Scans.Apply(ctx, h.store, now)
 	alerts, alertsErr := h.retention.Alerts.Apply(ctx, h.store, now)
 	err = errors.Join(err, alertsErr)
+	err = errors.Join(err, h.store.RemovePolicyRuns(ctx, now.Add(-policyRunsKept)))
 	if h.retention.Receipts > 0 {
 		err = errors.Join(err, h.store.RemoveReceipts(ctx, now.Add(-h.retention.Receipts)))
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	"go.yaml.in/yaml/v3"
 
 	"reeve.dev/reeve/fleet"
 )
@@ -20,18 +21,18 @@ type Policy struct {
 	// Name is what outcomes call it.
 	Name string `yaml:"name"`
 	// Description is for people; failing outcomes begin with it.
-	Description string   `yaml:"description"`
-	Subjects    Selector `yaml:"subjects"`
-	Check       Check    `yaml:"check"`
-	Actions     []Action `yaml:"actions"`
+	Description string   `yaml:"description,omitempty"`
+	Subjects    Selector `yaml:"subjects,omitempty"`
+	Check       Check    `yaml:"check,omitempty"`
+	Actions     []Action `yaml:"actions,omitempty"`
 	// Schedule is when people aren't told.
-	Schedule Schedule `yaml:"schedule"`
+	Schedule Schedule `yaml:"schedule,omitempty"`
 	// Every is how often all subjects are checked, besides at each event.
-	Every time.Duration `yaml:"every"`
+	Every time.Duration `yaml:"every,omitempty"`
 	// Overrides are the organisation's own, by place; a later one goes before.
-	Overrides []Override `yaml:"overrides"`
+	Overrides []Override `yaml:"overrides,omitempty"`
 	// DisableOverride leaves out what namespaces say of themselves.
-	DisableOverride bool `yaml:"disableOverride"`
+	DisableOverride bool `yaml:"disableOverride,omitempty"`
 }
 
 // Selector chooses subjects: those that each member chooses. Names may have *
@@ -39,83 +40,83 @@ type Policy struct {
 type Selector struct {
 	fleet.Scope `yaml:",inline"`
 	// Environments are PROJECT/NAME, as Lagoon has them.
-	Environments []string `yaml:"environments"`
+	Environments []string `yaml:"environments,omitempty"`
 	// Images are names of images, as workloads have them.
-	Images []string `yaml:"images"`
+	Images []string `yaml:"images,omitempty"`
 	// Labels are those of pods.
-	Labels map[string]string `yaml:"labels"`
+	Labels map[string]string `yaml:"labels,omitempty"`
 }
 
 // Check has one member: what is checked.
 type Check struct {
-	Scan    *ScanCheck    `yaml:"scan"`
-	Control *ControlCheck `yaml:"control"`
-	Problem *ProblemCheck `yaml:"problem"`
-	Fact    *FactCheck    `yaml:"fact"`
-	SBOM    *SBOMCheck    `yaml:"sbom"`
-	Image   *ImageCheck   `yaml:"image"`
+	Scan    *ScanCheck    `yaml:"scan,omitempty"`
+	Control *ControlCheck `yaml:"control,omitempty"`
+	Problem *ProblemCheck `yaml:"problem,omitempty"`
+	Fact    *FactCheck    `yaml:"fact,omitempty"`
+	SBOM    *SBOMCheck    `yaml:"sbom,omitempty"`
+	Image   *ImageCheck   `yaml:"image,omitempty"`
 }
 
 // ScanCheck passes when a scan by the profile does.
 type ScanCheck struct {
 	// Profile is the name of one, without a version.
-	Profile string `yaml:"profile"`
+	Profile string `yaml:"profile,omitempty"`
 	// Threshold judges the scan; empty is what it was asked for with. A scan that
 	// isn't a schedule's or a route's counts then only if that is none.
-	Threshold string `yaml:"threshold"`
+	Threshold string `yaml:"threshold,omitempty"`
 }
 
 // ControlCheck passes when controls of a scan by the profile do, whatever
 // becomes of the others.
 type ControlCheck struct {
 	// Profile is the name of one, without a version; empty is any.
-	Profile string `yaml:"profile"`
+	Profile string `yaml:"profile,omitempty"`
 	// ID is a control's, or /REGEXP/ for several.
-	ID string `yaml:"id"`
+	ID string `yaml:"id,omitempty"`
 }
 
 // ProblemCheck passes when there is no problem that each member is about.
 type ProblemCheck struct {
 	// Severity is the least: low, medium, high or critical; empty is any.
-	Severity string `yaml:"severity"`
+	Severity string `yaml:"severity,omitempty"`
 	// OlderThan is for how long it has been known here.
-	OlderThan time.Duration `yaml:"olderThan"`
+	OlderThan time.Duration `yaml:"olderThan,omitempty"`
 	// Identifiers are those of vulnerabilities; * stands for any text.
-	Identifiers []string `yaml:"identifiers"`
+	Identifiers []string `yaml:"identifiers,omitempty"`
 	// Sources are who told of it: osv is the hub itself.
-	Sources []string `yaml:"sources"`
+	Sources []string `yaml:"sources,omitempty"`
 	// Fixable leaves out what no version of the package mends.
-	Fixable bool `yaml:"fixable"`
+	Fixable bool `yaml:"fixable,omitempty"`
 	// Cleared counts also what a statement (VEX) says is no problem.
-	Cleared bool `yaml:"cleared"`
+	Cleared bool `yaml:"cleared,omitempty"`
 }
 
 // FactCheck passes when a fact has a value.
 type FactCheck struct {
 	Name string `yaml:"name"`
 	// Source is who told of it; empty is whoever.
-	Source string `yaml:"source"`
+	Source string `yaml:"source,omitempty"`
 	// Value is the value itself, or /REGEXP/; empty is any.
-	Value string `yaml:"value"`
+	Value string `yaml:"value,omitempty"`
 	// Version is what the value must be as a version, such as ">=8.1, <9".
-	Version string `yaml:"version"`
+	Version string `yaml:"version,omitempty"`
 	// Optional leaves out subjects that don't have the fact; else those fail.
-	Optional bool `yaml:"optional"`
+	Optional bool `yaml:"optional,omitempty"`
 }
 
 // SBOMCheck passes when there is an SBOM of each image.
 type SBOMCheck struct {
 	// MaxAge is how old it may be; 0: any age.
-	MaxAge time.Duration `yaml:"maxAge"`
+	MaxAge time.Duration `yaml:"maxAge,omitempty"`
 }
 
 // ImageCheck passes when each image does.
 type ImageCheck struct {
 	// MaxAge is since the image was made or, where no image inspect tells that,
 	// since it first ran.
-	MaxAge time.Duration `yaml:"maxAge"`
+	MaxAge time.Duration `yaml:"maxAge,omitempty"`
 	// From are the names that it may have; * stands for any text.
-	From []string `yaml:"from"`
+	From []string `yaml:"from,omitempty"`
 }
 
 // Override is what is otherwise somewhere. Members that aren't there are as the
@@ -128,16 +129,17 @@ type Override struct {
 // Change is what an override changes.
 type Change struct {
 	// OptOut has the policy not checked there.
-	OptOut bool `yaml:"optOut"`
+	OptOut bool `yaml:"optOut,omitempty"`
 	// Check has members of the policy's own kind of check.
-	Check    Check     `yaml:"check"`
-	Actions  []Action  `yaml:"actions"`
-	Schedule *Schedule `yaml:"schedule"`
+	Check    Check     `yaml:"check,omitempty"`
+	Actions  []Action  `yaml:"actions,omitempty"`
+	Schedule *Schedule `yaml:"schedule,omitempty"`
 }
 
 const (
 	defaultEvery = 24 * time.Hour
 	minEvery     = time.Minute
+	maxEvery     = 7 * 24 * time.Hour
 	maxPolicies  = 200
 	maxPatterns  = 100
 )
@@ -184,8 +186,8 @@ func (p Policy) validate(sinks Sinks) (errs []error) {
 	if err := p.Schedule.Validate(); err != nil {
 		bad("schedule.%w", err)
 	}
-	if p.Every != 0 && p.Every < minEvery {
-		bad("every %v: it must be at least %v", p.Every, minEvery)
+	if p.Every != 0 && (p.Every < minEvery || p.Every > maxEvery) {
+		bad("every %v: it must be between %v and %v", p.Every, minEvery, maxEvery)
 	}
 	if s := p.Subjects; p.Check.ofScans() && len(s.Environments)+len(s.Images)+len(s.Labels) > 0 {
 		bad("subjects: a check of scans chooses by agents and namespaces alone; take environments, images and labels out")
@@ -250,7 +252,7 @@ func (c Check) Kind() string {
 	v := reflect.ValueOf(c)
 	for i := range v.NumField() {
 		if !v.Field(i).IsNil() {
-			return v.Type().Field(i).Tag.Get("yaml")
+			return checkKinds()[i]
 		}
 	}
 	return ""
@@ -260,7 +262,8 @@ func (c Check) Kind() string {
 func checkKinds() (out []string) {
 	t := reflect.TypeFor[Check]()
 	for i := range t.NumField() {
-		out = append(out, t.Field(i).Tag.Get("yaml"))
+		key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+		out = append(out, key)
 	}
 	return out
 }
@@ -435,4 +438,13 @@ func (p Policy) defaults() Policy {
 		p.Actions = []Action{{Kind: KindLog}}
 	}
 	return p
+}
+
+// Definition is p as a configuration file has it, in YAML.
+func (p Policy) Definition() string {
+	text, err := yaml.Marshal(p)
+	if err != nil {
+		panic(err) // it was read from YAML
+	}
+	return string(text)
 }

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"reeve.dev/reeve/fleet"
 )
 
@@ -167,7 +165,7 @@ func (e *Engine) step(ctx context.Context) error {
 		switch r, ran := last[p.Name]; {
 		case p.Check.ofScans():
 			continue
-		case !ran || !r.Whole || r.Config != e.digest(p):
+		case !ran || !r.Whole || r.Config != digest(p):
 			cause[p.Name] = "configuration"
 		case r.State == Truncated && time.Since(r.Ended) >= retryMost:
 			cause[p.Name] = "retry"
@@ -231,12 +229,8 @@ func (e *Engine) readLayers(ctx context.Context) error {
 }
 
 // digest is of all that an operator can change of a policy.
-func (e *Engine) digest(p Policy) string {
-	text, err := yaml.Marshal(p)
-	if err != nil {
-		panic(err) // it was read from YAML
-	}
-	sum := sha256.Sum256(text)
+func digest(p Policy) string {
+	sum := sha256.Sum256([]byte(p.Definition()))
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -304,7 +298,7 @@ func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[s
 	var runs []*evaluation
 	var need Need
 	for _, p := range policies {
-		v, err := e.begin(ctx, Run{Policy: p.Name, Whole: true, Cause: cause[p.Name], Config: e.digest(p)}, []Policy{p})
+		v, err := e.begin(ctx, Run{Policy: p.Name, Whole: true, Cause: cause[p.Name], Config: digest(p)}, []Policy{p})
 		if err != nil {
 			return err
 		}

@@ -13,11 +13,11 @@ import (
 // zero value holds nothing back.
 type Schedule struct {
 	// TimeZone is a name of the IANA database; empty is UTC.
-	TimeZone string `yaml:"timeZone"`
+	TimeZone string `yaml:"timeZone,omitempty"`
 	// Days are whole days of the week, by their English names.
-	Days []string `yaml:"days"`
+	Days []string `yaml:"days,omitempty"`
 	// Hours is from when to when, such as 20:00-08:00.
-	Hours string `yaml:"hours"`
+	Hours string `yaml:"hours,omitempty"`
 }
 
 var weekdays = []string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}

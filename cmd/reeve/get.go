@@ -82,6 +82,7 @@ func newGet() *cobra.Command {
 		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", path: "/profiles", rows: profileRows, arg: "NAME"}),
 		newList(list[api.Threshold]{use: "thresholds", short: "List the thresholds that scans can ask for", path: "/thresholds", rows: thresholdRows, arg: "NAME"}),
 	)
+	cmd.AddCommand(newGetPolicies()...)
 	return cmd
 }
 

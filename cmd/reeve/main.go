@@ -101,7 +101,7 @@ Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 	}{
 		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newSBOM(), newConvert(), newCompare(), newProfile(), newThreshold()}},
 		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newInsightsRemote(), newCA()}},
-		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newWhoRuns(), newInsight(), newOSV(), newVEX(), newAlerts(), newSchedule(), newEvent(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
+		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newWhoRuns(), newInsight(), newOSV(), newVEX(), newAlerts(), newSchedule(), newPolicy(), newEvent(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
 		{"", "", []*cobra.Command{newDoctor(), newVersion(), newMan()}},
 	} {
 		if g.id != "" {

@@ -36,12 +36,15 @@ const (
 // Event is an outcome that a hook is to act on.
 type Event struct {
 	// ID names the outcome: the same again has the same one.
-	ID        string    `json:"id"`
-	Scan      string    `json:"scan"`
-	Policy    string    `json:"policy"`
-	Passed    bool      `json:"passed"`
-	Namespace string    `json:"namespace"`
-	Pod       string    `json:"pod"`
+	ID        string `json:"id"`
+	Scan      string `json:"scan"`
+	Policy    string `json:"policy"`
+	Passed    bool   `json:"passed"`
+	Namespace string `json:"namespace"`
+	// Pod is the one that a scan looked into. What is known of a workload without
+	// that has Workload, KIND/NAME, in its place.
+	Pod       string    `json:"pod,omitempty"`
+	Workload  string    `json:"workload,omitempty"`
 	Container string    `json:"container"`
 	At        time.Time `json:"at"`
 	// Group and Check say what a mark is of, see [Hooks]: a check is one way to
@@ -71,12 +74,33 @@ func (e Event) validate() error {
 		return fmt.Errorf("group and check: they must have at most %d bytes", maxGroup)
 	case len(validation.IsDNS1123Label(e.Namespace)) > 0:
 		return errors.New("namespace: it can't be the name of one")
-	case len(validation.IsDNS1123Subdomain(e.Pod)) > 0:
+	case e.Workload != "" && e.Pod != "":
+		return errors.New("workload: there is a pod, too")
+	case e.Workload != "" && !known(e.Workload):
+		return errors.New("workload: it must be KIND/NAME, the kind Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob or Pod")
+	case e.Workload == "" && len(validation.IsDNS1123Subdomain(e.Pod)) > 0:
 		return errors.New("pod: it can't be the name of one")
 	case len(validation.IsDNS1123Label(e.Container)) > 0:
 		return errors.New("container: it can't be the name of one")
 	}
 	return nil
+}
+
+// kinds are those of workloads, without their names.
+var kinds = map[string]object{
+	"Deployment":  {api: "/apis/apps/v1", resource: "deployments"},
+	"StatefulSet": {api: "/apis/apps/v1", resource: "statefulsets"},
+	"DaemonSet":   {api: "/apis/apps/v1", resource: "daemonsets"},
+	"ReplicaSet":  {api: "/apis/apps/v1", resource: "replicasets"},
+	"Job":         {api: "/apis/batch/v1", resource: "jobs"},
+	"CronJob":     {api: "/apis/batch/v1", resource: "cronjobs"},
+	"Pod":         {api: "/api/v1", resource: "pods"},
+}
+
+func known(workload string) bool {
+	kind, name, _ := strings.Cut(workload, "/")
+	_, is := kinds[kind]
+	return is && len(validation.IsDNS1123Subdomain(name)) == 0
 }
 
 // Config is what Hooks work with.
@@ -139,7 +163,7 @@ func (hs *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the event is refused: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	log := hs.log.With("hook", h.Name, "scan", e.Scan, "passed", e.Passed, "target", e.Namespace+"/"+e.Pod+"/"+e.Container)
+	log := hs.log.With("hook", h.Name, "scan", e.Scan, "passed", e.Passed, "target", e.Namespace+"/"+e.Pod+e.Workload+"/"+e.Container)
 	if !h.acts(e.Namespace) {
 		log.WarnContext(r.Context(), "the hub asked for a hook where it may not act")
 		http.Error(w, fmt.Sprintf("hook %s may not act in namespace %s: the agent's owner allows it in %s", h.Name, e.Namespace, strings.Join(h.Namespaces, ", ")), http.StatusForbidden)
@@ -159,7 +183,7 @@ func (hs *Hooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // statusOf says whether trying again may help.
 func statusOf(err error) int {
 	var status apierrors.APIStatus
-	if errors.Is(err, errForged) {
+	if errors.Is(err, errForged) || errors.Is(err, errNoPod) {
 		return http.StatusUnprocessableEntity
 	}
 	if !errors.As(err, &status) {
@@ -176,22 +200,30 @@ func statusOf(err error) int {
 // run does what h says and tells what that was.
 func (hs *Hooks) run(ctx context.Context, h Hook, e Event) (done []string, err error) {
 	var pod corev1.Pod
-	raw, err := hs.client.Get().AbsPath("/api/v1/namespaces", e.Namespace, "pods", e.Pod).Do(ctx).Raw()
-	if err == nil {
-		err = json.Unmarshal(raw, &pod)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("get the pod: %w", err)
-	}
-	own, err := hs.owner(ctx, &pod)
-	if err != nil {
-		return nil, err
+	var own object
+	if kind, name, _ := strings.Cut(e.Workload, "/"); kind != "" {
+		if own = kinds[kind]; h.Object == Pod && kind != "Pod" {
+			return nil, errNoPod
+		}
+		own.kind, own.name = kind, name
+		pod.Name = name
+	} else {
+		raw, err := hs.client.Get().AbsPath("/api/v1/namespaces", e.Namespace, "pods", e.Pod).Do(ctx).Raw()
+		if err == nil {
+			err = json.Unmarshal(raw, &pod)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get the pod: %w", err)
+		}
+		if own, err = hs.owner(ctx, &pod); err != nil {
+			return nil, err
+		}
 	}
 	with := replacer(e, own)
 	if len(h.Annotate)+len(h.Label) > 0 {
 		at := own
 		if h.Object == Pod {
-			at = object{"/api/v1", "pods", "Pod", e.Pod, pod.UID}
+			at = object{"/api/v1", "pods", "Pod", pod.Name, pod.UID}
 		}
 		did, err := hs.mark(ctx, h, e, at, with)
 		if err != nil {
@@ -220,6 +252,9 @@ func (o object) String() string { return o.kind + "/" + o.name }
 // errForged says that a pod names an owner that isn't its own: whoever makes
 // pods writes into them what he likes.
 var errForged = errors.New("the pod says that it belongs to a workload which isn't there, or another one of that name")
+
+// errNoPod says that a hook marks pods, and the outcome is about a workload.
+var errNoPod = errors.New("the outcome is about a workload, and the hook marks pods: its owner must give object: workload")
 
 // owner is the workload that a pod belongs to, or the pod itself where it
 // belongs to none that is known here. Which Deployment has a ReplicaSet that one
@@ -334,7 +369,10 @@ func (hs *Hooks) mark(ctx context.Context, h Hook, e Event, at object, with *str
 // patch changes the metadata of an object, which must still be the one that it
 // was, and of that version if there is one; and answers how it is then.
 func (hs *Hooks) patch(ctx context.Context, e Event, at object, annotations, labels map[string]any, version string) (*metav1.PartialObjectMetadata, error) {
-	meta := map[string]any{"annotations": annotations, "labels": labels, "uid": at.uid}
+	meta := map[string]any{"annotations": annotations, "labels": labels}
+	if at.uid != "" {
+		meta["uid"] = at.uid
+	}
 	if version != "" {
 		meta["resourceVersion"] = version
 	}

@@ -155,7 +155,7 @@ func change(t *testing.T, o *metav1.ObjectMeta, body []byte) (code int) {
 	if err := json.Unmarshal(body, &patch); err != nil {
 		t.Error(err)
 	}
-	if m := patch.Metadata; m.UID != o.UID || m.ResourceVersion != "" && m.ResourceVersion != o.ResourceVersion {
+	if m := patch.Metadata; m.UID != "" && m.UID != o.UID || m.ResourceVersion != "" && m.ResourceVersion != o.ResourceVersion {
 		return http.StatusConflict
 	}
 	o.ResourceVersion = fmt.Sprint(len(o.ResourceVersion), "x", o.ResourceVersion)
@@ -273,6 +273,53 @@ func TestHooks(t *testing.T) {
 	}
 	if len(s.asked) > 0 {
 		t.Errorf("what was refused led to %q", s.asked)
+	}
+}
+
+// TestHooks_workload: what is known of a workload, and not of one of its pods.
+func TestHooks_workload(t *testing.T) {
+	s := newAPIServer(t)
+	hs := newHooks(t, s.config,
+		remedy.Hook{Name: "note", Namespaces: []string{"shop"}, Annotate: map[string]string{"reeve.dev/sbom": "{outcome} {workload} {pod}"}, Job: manifest(t, job)},
+		remedy.Hook{Name: "deny", Namespaces: []string{"shop"}, Object: remedy.Pod, Label: map[string]string{"reeve.dev/deny": "true"}},
+	)
+	of := func(workload string, passed bool) remedy.Event {
+		e := event("shop", "", passed)
+		e.Policy, e.Workload = "sboms", workload
+		return e
+	}
+	if status, answer := post(t, hs, "note", of("Deployment/web", false)); status != http.StatusOK {
+		t.Fatalf("%d %s", status, answer)
+	}
+	want := `PATCH /apis/apps/v1/namespaces/shop/deployments/web {"metadata":{"annotations":{"reeve.dev/sbom":"failed Deployment/web "},"labels":{}}}`
+	if len(s.asked) != 2 || s.asked[0] != want || !strings.Contains(s.asked[1], `["/bin/true","shop","Deployment/web","sboms"]`) {
+		t.Errorf("asked %q", s.asked)
+	}
+	s.asked = nil
+	both := of("Deployment/web", false)
+	both.Pod = "web-7d9f-x"
+	for name, tc := range map[string]struct {
+		hook string
+		e    remedy.Event
+		want int
+	}{
+		"a hook that marks pods":   {"deny", of("Deployment/web", false), 422},
+		"a kind that isn't":        {"note", of("Secret/web", false), 400},
+		"a name that isn't":        {"note", of("Deployment/web/scale", false), 400},
+		"no name":                  {"note", of("Deployment", false), 400},
+		"a pod, too":               {"note", both, 400},
+		"neither":                  {"note", of("", false), 400},
+		"a pod that is a workload": {"deny", of("Pod/web-7d9f-x", false), 200},
+	} {
+		if status, answer := post(t, hs, tc.hook, tc.e); status != tc.want {
+			t.Errorf("%s: %d %s; want %d", name, status, answer, tc.want)
+		}
+	}
+	if len(s.asked) != 1 || !strings.HasPrefix(s.asked[0], "PATCH /api/v1/namespaces/shop/pods/web-7d9f-x ") {
+		t.Errorf("asked %q", s.asked)
+	}
+	if status, answer := post(t, hs, "note", of("Deployment/gone", false)); status != 404 {
+		t.Errorf("a workload that is gone: %d %s", status, answer)
 	}
 }
 
