@@ -1,27 +1,57 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"reeve.dev/reeve/alert/verify"
+	"reeve.dev/reeve/api"
 )
 
 func newAlerts() *cobra.Command {
-	cmd := &cobra.Command{Use: "alerts", Short: "List, replay and skip alerts"}
+	cmd := &cobra.Command{Use: "alerts", Short: "List, replay and skip alerts; pause sinks, silence channels; check signatures"}
+	runs := list[api.AlertRun]{
+		use: "runs", short: "List what made outcomes, newest first, and whether all came that should have", path: "/alert-runs",
+		rows: alertRunRows, paged: true, arg: "ID",
+		filters: []filter{
+			{name: "source", usage: "only those that this `source` made, such as scan or policy:NAME"},
+			{name: "incomplete", usage: "`true`: only those of which outcomes are missing", values: []string{"true"}},
+		},
+	}
 	cmd.AddCommand(
 		newList(alertList("list")),
-		newAlertAct("replay", "Deliver an alert again, now"),
-		newAlertAct("skip", "Give an alert up, so that the ones behind it are delivered"),
+		newAct("replay ID", "Deliver an alert again, now", "/alerts/"),
+		newAct("skip ID", "Give an alert up, so that the ones behind it are delivered", "/alerts/"),
+		newList(runs),
+		newList(list[api.Sink]{use: "sinks", short: "Show how the outbox of each sink stands", path: "/sinks", rows: sinkRows}),
+		newAct("pause SINK", "Deliver nothing to a sink until it is resumed; its alerts wait", "/sinks/"),
+		newAct("resume SINK", "End a sink's pause", "/sinks/"),
+		newSilence(),
+		newList(list[api.Silence]{use: "silences", short: "List what people's channels aren't told of now", path: "/silences", rows: silenceRows}),
+		newUnsilence(),
+		newAlertKeys(),
+		newAlertVerify(),
 	)
 	return cmd
 }
 
-func newAlertAct(verb, short string) *cobra.Command {
+// newAct is a command that has the hub do what it is called to one thing.
+func newAct(use, short, path string) *cobra.Command {
 	var hub hubFlags
+	verb, _, _ := strings.Cut(use, " ")
 	cmd := &cobra.Command{
-		Use:   verb + " ID",
+		Use:   use,
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -29,7 +59,7 @@ func newAlertAct(verb, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := c.do(cmd.Context(), http.MethodPost, "/alerts/"+url.PathEscape(args[0])+"/"+verb, nil); err != nil {
+			if _, err := c.do(cmd.Context(), http.MethodPost, path+url.PathEscape(args[0])+"/"+verb, nil); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", verb, args[0])
@@ -38,4 +68,209 @@ func newAlertAct(verb, short string) *cobra.Command {
 	}
 	hub.flags(cmd)
 	return cmd
+}
+
+func alertRunRows(w io.Writer, list []api.AlertRun) error {
+	row(w, "ID", "SOURCE", "EXPECTED", "EMITTED", "COMPLETE", "BEGAN", "ENDED", "NOTE")
+	for _, r := range list {
+		row(w, r.ID, r.Source, r.Expected, r.Emitted, r.Complete, ago(r.Began), ago(r.Ended), orDash(r.Note))
+	}
+	return nil
+}
+
+func silenceRows(w io.Writer, list []api.Silence) error {
+	row(w, "ID", "SINK", "OWNER", "REPO", "POLICY", "UNTIL", "BY", "COMMENT")
+	for _, s := range list {
+		row(w, s.ID, orAll(s.Sink), orAll(s.Owner), orAll(s.Repo), orAll(s.Policy), when(s.Until), s.CreatedBy, s.Comment)
+	}
+	return nil
+}
+
+func orAll(pattern string) string {
+	if pattern == "" {
+		return "*"
+	}
+	return pattern
+}
+
+func newSilence() *cobra.Command {
+	var hub hubFlags
+	var b api.SilenceRequest
+	var lasts time.Duration
+	cmd := &cobra.Command{
+		Use:   "silence",
+		Short: "Hold back what people's channels would be told, for a time",
+		Long: `Holds back what people's channels, such as Slack's, would be told about what the
+patterns choose, in which * stands for any text. What is held back is told
+afterwards, if it is still news. Programs are told all the same.`,
+		Example: `  reeve alerts silence --owner 'edge/shop' --for 4h --comment 'moving the shop'`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			b.Until = time.Now().Add(lasts).UTC().Truncate(time.Second)
+			data, err := c.do(cmd.Context(), http.MethodPost, "/silences", b)
+			if err != nil {
+				return err
+			}
+			var made api.Silence
+			if err := json.Unmarshal(data, &made); err != nil {
+				return fmt.Errorf("the hub's answer: %w", err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", made.ID)
+			fmt.Fprintf(cmd.ErrOrStderr(), "silent until %s; to end it: reeve alerts unsilence %s\n", when(made.Until), made.ID)
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&b.Sink, "sink", "", "`pattern` of sinks")
+	flags.StringVar(&b.Owner, "owner", "", "`pattern` of owners, such as AGENT/NAMESPACE")
+	flags.StringVar(&b.Repo, "repo", "", "`pattern` of repositories, or POD/CONTAINER")
+	flags.StringVar(&b.Policy, "policy", "", "`pattern` of policies")
+	flags.DurationVar(&lasts, "for", 0, "how `long`, such as 4h")
+	flags.StringVar(&b.Comment, "comment", "", "why, for those who wonder")
+	for _, name := range []string{"for", "comment"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // it is defined above
+		}
+	}
+	hub.flags(cmd)
+	return cmd
+}
+
+func newUnsilence() *cobra.Command {
+	var hub hubFlags
+	cmd := &cobra.Command{
+		Use:   "unsilence ID",
+		Short: "End a silence",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			if _, err := c.do(cmd.Context(), http.MethodDelete, "/silences/"+url.PathEscape(args[0]), nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "unsilence: %s\n", args[0])
+			return nil
+		},
+	}
+	hub.flags(cmd)
+	return cmd
+}
+
+func newAlertKeys() *cobra.Command {
+	cmd := &cobra.Command{Use: "keys", Short: "Print, rotate and end the keys that alerts are signed by"}
+	keys := func(use, short string, args cobra.PositionalArgs, method string, path func(args []string) string) *cobra.Command {
+		var hub hubFlags
+		c := &cobra.Command{
+			Use: use, Short: short, Args: args,
+			RunE: func(cmd *cobra.Command, args []string) error {
+				c, err := hub.client()
+				if err != nil {
+					return err
+				}
+				data, err := c.do(cmd.Context(), method, "/alert-keys"+path(args), nil)
+				if err != nil {
+					return err
+				}
+				return (&output{"json"}).print(cmd.OutOrStdout(), data, nil)
+			},
+		}
+		hub.flags(c)
+		return c
+	}
+	cmd.AddCommand(
+		keys("print", "Print the JSON Web Key Set that a sink checks signatures with", cobra.NoArgs, http.MethodGet, func([]string) string { return "" }),
+		keys("rotate", "Make a new key; the old one signs beside it for a week", cobra.NoArgs, http.MethodPost, func([]string) string { return "/rotate" }),
+		keys("end ID", "Sign by a key no more, at once", cobra.ExactArgs(1), http.MethodPost, func(args []string) string { return "/" + url.PathEscape(args[0]) + "/end" }),
+	)
+	return cmd
+}
+
+func newAlertVerify() *cobra.Command {
+	var hub hubFlags
+	var v verify.Verifier
+	var keys, signature, request, id, timestamp string
+	var anyTime bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Check whether an alert that a sink got comes from the hub, unchanged",
+		Long: `Checks the signature of an alert: that of an AlertSink is the metadata
+reeve-signature and the bytes of the request; that of a webhook the header
+webhook-signature, with --id and --timestamp, and the body. The keys are a file,
+or the hub's. Exit code 1: it isn't from there, or isn't for --audience.`,
+		Example: `  reeve alerts verify --keys keys.json --audience sink.example.com:443 --signature signature.json --request request.bin
+  reeve alerts verify --keys keys.json --signature signature.txt --id 3f2a --timestamp 1795334400 --request body.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := os.ReadFile(signature)
+			if err != nil {
+				return fmt.Errorf("--signature: %w", err)
+			}
+			body, err := os.ReadFile(request)
+			if err != nil {
+				return fmt.Errorf("--request: %w", err)
+			}
+			if v.Keys, err = alertKeys(cmd, &hub, keys); err != nil {
+				return err
+			}
+			if anyTime {
+				v.Tolerance = 1<<63 - 1
+			}
+			var said verify.Statement
+			if signed := strings.TrimSpace(string(text)); id == "" && timestamp == "" {
+				said, err = v.Alert(signed, body)
+			} else {
+				said, err = v.Webhook(http.Header{"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Webhook-Signature": {signed}}, body)
+			}
+			if err != nil {
+				return &exitError{exitNo, fmt.Errorf("not verified: %w; it was checked with the keys %s", err, strings.Join(slices.Sorted(maps.Keys(v.Keys)), ", "))}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "verified: alert %s, signed at %s\n", said.ID, said.Timestamp.UTC().Format(time.RFC3339))
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&keys, "keys", "", "`file` with the JSON Web Key Set (`reeve alerts keys print`); left out: the hub is asked")
+	flags.StringVar(&signature, "signature", "", "`file` with the signature, as it came")
+	flags.StringVar(&request, "request", "", "`file` with the request's bytes, or the webhook's body")
+	flags.StringVar(&v.Audience, "audience", "", "the sink that it must be for: its `endpoint`, unless the hub's configuration says otherwise")
+	flags.StringVar(&id, "id", "", "a webhook's webhook-`id`")
+	flags.StringVar(&timestamp, "timestamp", "", "a webhook's webhook-timestamp, in `seconds`")
+	flags.BoolVar(&anyTime, "any-time", false, "don't mind when it was signed")
+	for _, name := range []string{"signature", "request"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // it is defined above
+		}
+	}
+	hub.flags(cmd)
+	return cmd
+}
+
+// alertKeys are those in a file, or else the hub's.
+func alertKeys(cmd *cobra.Command, hub *hubFlags, file string) (verify.Keys, error) {
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--keys: %w", err)
+		}
+		keys, err := verify.ParseKeys(text)
+		if err != nil {
+			return nil, fmt.Errorf("--keys: %w", err)
+		}
+		return keys, nil
+	}
+	c, err := hub.client()
+	if err != nil {
+		return nil, errors.Join(errors.New("without --keys the hub is asked for them"), err)
+	}
+	data, err := c.do(cmd.Context(), http.MethodGet, "/alert-keys", nil)
+	if err != nil {
+		return nil, err
+	}
+	return verify.ParseKeys(data)
 }

@@ -48,21 +48,23 @@ func newGet() *cobra.Command {
 		newHistory(),
 		newInsights(),
 		newList(list[api.Document]{use: "sboms", short: "List the SBOMs", path: "/insights/sboms", rows: documentRows, paged: true, filters: append([]filter{
-			ofNamespace, {name: "history", usage: "`true`: also those that a later one replaced", values: []string{"true"}}, {name: "build", usage: "only those of the build with this `name`"},
+			ofNamespace, {name: "history", usage: "`true`: also those that a later one replaced", values: []string{"true"}}, ofBuild, atTime,
 		}, insightFilters...)}),
 		newList(list[api.Document]{use: "images", short: "List the image inspects", path: "/insights/images", rows: documentRows, paged: true, filters: insightFilters}),
 		newList(list[api.Component]{
 			use: "components", short: "Find packages in the current SBOMs", path: "/components", rows: componentRows, paged: true,
-			filters: append([]filter{{name: "q", short: "q", usage: "how the `name` begins, or a purl (pkg:…)"}}, insightFilters...),
+			filters: append([]filter{{name: "q", short: "q", usage: "how the `name` begins, or a purl (pkg:…)"}, ofNamespace, ofBuild, atTime}, insightFilters...),
 		}),
-		newList(list[api.Fact]{use: "facts", short: "List the facts", path: "/insights/facts", rows: factRows, paged: true, filters: insightFilters}),
+		newList(list[api.Fact]{
+			use: "facts", short: "List the facts", path: "/insights/facts", rows: factRows, paged: true,
+			filters: append(append([]filter{{name: "name", usage: "only those with this `name`"}}, directFilters...), insightFilters...),
+		}),
 		newList(list[api.Problem]{
 			use: "problems", short: "List the problems", path: "/insights/problems", rows: problemRows, paged: true,
-			filters: append([]filter{
+			filters: append(append([]filter{
 				{name: "identifier", usage: "only this `id`, such as CVE-2024-3094"},
-				ofNamespace, since("only what wasn't known before this `time`"),
 				{name: "cleared", usage: "`true`: also what a statement (VEX) says is no problem", values: []string{"true"}},
-			}, insightFilters...),
+			}, directFilters...), insightFilters...),
 		}),
 		newList(list[api.Workload]{
 			use: "workloads", short: "List what runs in the clusters", path: "/workloads", rows: workloadRows, paged: true,
@@ -76,6 +78,10 @@ func newGet() *cobra.Command {
 		newList(list[api.Inventory]{use: "inventories", short: "List how each agent last reported what runs, and what waits at it", path: "/inventories", rows: inventoryRows, paged: true, filters: []filter{ofAgent}}),
 		newList(list[api.Quarantined]{use: "quarantine", short: "List what agents sent that couldn't be taken, and why", path: "/insights/quarantine", rows: quarantineRows, paged: true, filters: []filter{ofAgent}}),
 		newList(list[api.Statement]{use: "vex", short: "List what was said of vulnerabilities", path: "/vex", rows: statementRows, paged: true, filters: []filter{{name: "vulnerability", usage: "only on this `id`"}}}),
+		newList(list[api.Export]{
+			use: "exports", short: "List the SBOMs that go to Dependency-Track", path: "/insights/exports", rows: exportRows, paged: true,
+			filters: append([]filter{{name: "state", usage: "only those in this `state`", values: []string{"waiting", "sent", "refused"}}, ofNamespace}, insightFilters...),
+		}),
 		newWhatsNew(),
 		newList(alertList("alerts")),
 		newList(list[api.Sink]{use: "sinks", short: "Show how the outbox of each sink stands", path: "/sinks", rows: sinkRows}),
@@ -111,6 +117,8 @@ var (
 	ofAgent        = filter{name: "agent", usage: "only those of the agent with this `name`"}
 	ofNamespace    = filter{name: "namespace", usage: "only those of the namespace with this `name`"}
 	ofProfile      = filter{name: "profile", usage: "only those by the profile with this `name`"}
+	atTime         = filter{name: "at", usage: "as it stood at this `time`", read: since("").read}
+	ofBuild        = filter{name: "build", usage: "only those of the build with this `name`"}
 	insightFilters = []filter{
 		ofAgent,
 		{name: "project", usage: "only those of the project with this `name`"},
@@ -128,6 +136,13 @@ func alertList(use string) list[api.Alert] {
 			{name: "run", usage: "only those of the scan with this `id`"},
 		},
 	}
+}
+
+// directFilters are those of facts and problems.
+var directFilters = []filter{
+	ofNamespace, since("only what wasn't so before this `time`; with --history also what ended since"), ofBuild, atTime,
+	{name: "history", usage: "`true`: also what was told and doesn't hold any more", values: []string{"true"}},
+	{name: "source", usage: "only those from this `source`"},
 }
 
 // pageSize is the most that every list of the API answers at once.
@@ -455,17 +470,17 @@ func componentRows(w io.Writer, list []api.Component) error {
 }
 
 func factRows(w io.Writer, list []api.Fact) error {
-	row(w, "AGENT", "PROJECT", "ENVIRONMENT", "SOURCE", "NAME", "VALUE", "RECEIVED")
+	row(w, "AGENT", "PROJECT", "ENVIRONMENT", "SOURCE", "NAME", "VALUE", "SINCE", "UNTIL")
 	for _, f := range list {
-		row(w, f.Agent, orDash(f.Project), orDash(f.Environment), orDash(f.Source), f.Name, f.Value, ago(f.Received))
+		row(w, f.Agent, orDash(cmp.Or(f.Project, f.Namespace)), orDash(f.Environment), orDash(f.Source), f.Name, f.Value, ago(f.Since), ago(f.Until))
 	}
 	return nil
 }
 
 func problemRows(w io.Writer, list []api.Problem) error {
-	row(w, "AGENT", "PROJECT", "ENVIRONMENT", "IDENTIFIER", "SEVERITY", "PACKAGE", "FIXED IN", "RECEIVED")
+	row(w, "AGENT", "PROJECT", "ENVIRONMENT", "IDENTIFIER", "SEVERITY", "PACKAGE", "FIXED IN", "SINCE", "UNTIL")
 	for _, p := range list {
-		row(w, p.Agent, orDash(cmp.Or(p.Project, p.Namespace)), orDash(p.Environment), p.Identifier, orDash(p.Severity), orDash(p.AssociatedPackage), orDash(p.FixedVersion), ago(p.Received))
+		row(w, p.Agent, orDash(cmp.Or(p.Project, p.Namespace)), orDash(p.Environment), p.Identifier, orDash(p.Severity), orDash(p.AssociatedPackage), orDash(p.FixedVersion), ago(p.Since), ago(p.Until))
 	}
 	return nil
 }
@@ -479,9 +494,13 @@ func alertRows(w io.Writer, list []api.Alert) error {
 }
 
 func sinkRows(w io.Writer, list []api.Sink) error {
-	row(w, "NAME", "PENDING", "DELIVERED", "DEAD", "SKIPPED", "OLDEST", "PAUSED UNTIL", "REASON")
+	row(w, "NAME", "TYPE", "PENDING", "DELIVERED", "DEAD", "SKIPPED", "OLDEST", "PAUSED UNTIL", "REASON")
 	for _, s := range list {
-		row(w, s.Name, s.Pending, s.Delivered, s.Dead, s.Skipped, ago(s.OldestPending), when(s.PausedUntil), orDash(s.Reason))
+		until, reason := when(s.PausedUntil), s.Reason
+		if s.PausedBy != "" {
+			until, reason = "resumed", "paused by "+s.PausedBy
+		}
+		row(w, s.Name, orDash(s.Type), s.Pending, s.Delivered, s.Dead, s.Skipped, ago(s.OldestPending), until, orDash(reason))
 	}
 	return nil
 }
