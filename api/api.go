@@ -46,18 +46,18 @@ type Config struct {
 	Insights Insights
 	// Quarantine is of messages of agents.
 	Quarantine Quarantine
-	// Deriver makes key facts of the documents that are stored.
-	Deriver Deriver
-	// Exporter sends SBOMs elsewhere.
-	Exporter  Exporter
-	Events    *event.Service
-	Schedules *scan.Schedules
-	Outbox    alert.Outbox
+	Events     *event.Service
+	Schedules  *scan.Schedules
+	Outbox     alert.Outbox
 	// Policies are the hub's, and PolicyStore knows what they came to.
 	Policies    Policies
 	PolicyStore PolicyStore
 	Alerts      Alerting
 	Callbacks   webhook.Config
+	// Deriver makes key facts of the documents that are stored.
+	Deriver Deriver
+	// Exporter sends SBOMs elsewhere.
+	Exporter Exporter
 	// PublicURL is where callers reach this API, ServicesURL where they
 	// reach forwarded services; neither ends in a slash.
 	PublicURL, ServicesURL string

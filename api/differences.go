@@ -155,7 +155,7 @@ func (a *API) side(ctx context.Context, name, ref string, at time.Time) (s side,
 		}
 	}
 	if at.IsZero() && len(s.documents)+len(s.facts)+len(s.problems) == 0 {
-		return s, huma.Error404NotFound(fmt.Sprintf("%s: nothing is known of %s; GET %s/insights/sboms lists the SBOMs that there are", name, ref, prefix))
+		return s, huma.Error404NotFound(fmt.Sprintf("%s: there is no SBOM %s, nor any fact or problem of such a place; GET %s/insights/sboms lists the SBOMs that there are", name, ref, prefix))
 	}
 	return s, nil
 }

@@ -32,6 +32,7 @@ type Insights interface {
 	osv.Store
 	Statements(ctx context.Context, q insight.Query) ([]insight.StatementRecord, error)
 	PutStatements(ctx context.Context, document insight.Digest, statements []insight.Statement, at time.Time) error
+	Exports(ctx context.Context, q insight.Query, state insight.ExportState) ([]insight.Export, error)
 	// RemoveStatements answers insight.ErrNotFound where there are none.
 	RemoveStatements(ctx context.Context, document insight.Digest) error
 }

@@ -6,14 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/amqp"
+	"reeve.dev/reeve/insight/dtrack"
 	"reeve.dev/reeve/insight/lagoon"
 	insightlink "reeve.dev/reeve/insight/link"
 	"reeve.dev/reeve/insight/osv"
+	"reeve.dev/reeve/insight/transform"
 	"reeve.dev/reeve/insight/vex"
+	"reeve.dev/reeve/store"
 )
 
 // InsightConfig says where insights come from beside the agents.
@@ -23,9 +29,19 @@ type InsightConfig struct {
 	Broker amqp.Config `yaml:"broker"`
 	// BrokerCluster is the name under which is kept what comes from there.
 	BrokerCluster fleet.AgentName `yaml:"brokerCluster"`
+	// Transforms are files that say which key facts are made of SBOMs and image
+	// inspects; none: the shipped ones.
+	Transforms []string `yaml:"transforms"`
+	// DependencyTrack gets the SBOMs, too. No URL: none does.
+	DependencyTrack dtrack.Config `yaml:"dependencyTrack"`
 }
 
 func (c InsightConfig) validate() (errs []error) {
+	if c.DependencyTrack.URL != "" {
+		if err := c.DependencyTrack.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("dependencyTrack.%w", err))
+		}
+	}
 	if c.Broker.URL == "" {
 		return nil
 	}
@@ -39,10 +55,53 @@ func (c InsightConfig) validate() (errs []error) {
 }
 
 // insights makes the service of what agents collect.
-func (h *Hub) insights(log *slog.Logger) *insight.Service {
+func (h *Hub) insights(cfg InsightConfig, metrics prometheus.Registerer, log *slog.Logger) (*insight.Service, error) {
+	transforms, err := transform.Load(cfg.Transforms)
+	if err != nil {
+		return nil, fmt.Errorf("insights.transforms: %w", err)
+	}
 	s := insight.NewService(h.store, insight.Limits{}, log)
 	s.ReadStatements(vex.Parse)
-	return s
+	s.DeriveFacts(transforms.Of)
+	metrics.MustRegister(backlogs{h.store, log})
+	if cfg.DependencyTrack.URL == "" {
+		return s, nil
+	}
+	track, err := dtrack.New(cfg.DependencyTrack)
+	if err != nil {
+		return nil, fmt.Errorf("insights.dependencyTrack.%w", err)
+	}
+	h.onClose(func() error { track.Close(); return nil })
+	h.exporter = &insight.Exporter{Store: h.store, Send: track.Send, Holder: h.holder, Logger: h.log.With("component", "dependency-track")}
+	h.exports = exports{h.store, track}
+	s.ExportTo(func(it insight.Item, d insight.Document) (*insight.Destination, error) {
+		return track.Destination(it.Cluster, it.Environment, d.Service, d.Build)
+	})
+	return s, nil
+}
+
+// exports sends what is stored already.
+type exports struct {
+	store *store.Store
+	track *dtrack.Client // nil: there is nowhere to send it
+}
+
+// Export implements api.Exports.
+func (e exports) Export(ctx context.Context, list []insight.DocumentRecord) (int, error) {
+	if e.track == nil {
+		return 0, insight.Invalidf("this hub exports SBOMs nowhere: its configuration has no insights.dependencyTrack")
+	}
+	var out []insight.Export
+	for _, d := range list {
+		to, err := e.track.Destination(d.Cluster, d.Environment, d.Service, d.Build)
+		if err != nil {
+			return 0, err
+		}
+		if to != nil {
+			out = append(out, insight.Export{Destination: *to, Cluster: d.Cluster, Environment: d.Environment, Service: d.Service, Build: d.Build, Digest: d.Digest})
+		}
+	}
+	return len(out), e.store.QueueExports(ctx, out, time.Now())
 }
 
 // fromAgents is what agents send of what they collect.

@@ -17,10 +17,12 @@ type RetentionConfig struct {
 	// Receipts is for how long an item that an agent delivered is known, so
 	// that its repetition changes nothing.
 	Receipts time.Duration `yaml:"receipts"`
+	// Insights is how long the past of facts and problems is known.
+	Insights time.Duration `yaml:"insights"`
 }
 
 func defaultRetention() RetentionConfig {
-	return RetentionConfig{Scans: scan.DefaultRetention(), Alerts: alert.DefaultRetention(), Receipts: 30 * 24 * time.Hour}
+	return RetentionConfig{Scans: scan.DefaultRetention(), Alerts: alert.DefaultRetention(), Receipts: 30 * 24 * time.Hour, Insights: 365 * 24 * time.Hour}
 }
 
 func (c RetentionConfig) validate() error {
@@ -33,6 +35,9 @@ func (c RetentionConfig) validate() error {
 	}
 	if c.Receipts != 0 && c.Receipts < 24*time.Hour {
 		errs = append(errs, fmt.Errorf("retention.receipts %v: it must be at least 24h, or 0 for ever", c.Receipts))
+	}
+	if c.Insights < 0 {
+		errs = append(errs, fmt.Errorf("retention.insights %v: it must not be negative; 0 is for ever", c.Insights))
 	}
 	return errors.Join(errs...)
 }
@@ -55,6 +60,9 @@ func (h *Hub) sweepOld(ctx context.Context) {
 	err = errors.Join(err, h.store.RemovePolicyRuns(ctx, now.Add(-policyRunsKept)))
 	if h.retention.Receipts > 0 {
 		err = errors.Join(err, h.store.RemoveReceipts(ctx, now.Add(-h.retention.Receipts)))
+	}
+	if h.retention.Insights > 0 {
+		err = errors.Join(err, h.store.RemovePastInsights(ctx, now.Add(-h.retention.Insights)))
 	}
 	if err != nil && ctx.Err() == nil {
 		log.WarnContext(ctx, "not all that is old is forgotten, will retry", "error", err)

@@ -18,12 +18,20 @@ var specVersions = []string{"1.2", "1.3", "1.4", "1.5", "1.6", "1.7"}
 
 // bomComponent has the members of CycloneDX's component that we keep.
 type bomComponent struct {
-	Type       string         `json:"type"`
-	Group      string         `json:"group"`
-	Name       string         `json:"name"`
-	Version    string         `json:"version"`
-	PURL       string         `json:"purl"`
-	Components []bomComponent `json:"components"`
+	Type        string         `json:"type"`
+	BOMRef      string         `json:"bom-ref"`
+	MIMEType    string         `json:"mime-type"`
+	Author      string         `json:"author"`
+	Publisher   string         `json:"publisher"`
+	Group       string         `json:"group"`
+	Name        string         `json:"name"`
+	Version     string         `json:"version"`
+	Description string         `json:"description"`
+	Scope       string         `json:"scope"`
+	Copyright   string         `json:"copyright"`
+	CPE         string         `json:"cpe"`
+	PURL        string         `json:"purl"`
+	Components  []bomComponent `json:"components"`
 }
 
 type bomParser struct {
@@ -33,7 +41,8 @@ type bomParser struct {
 	format string // CycloneDX or SPDX
 	sbom   SBOM
 	count  int
-	seen   map[string]bool // by their keys; nil where none are to be kept
+	seen   map[string]bool  // by their keys; nil where none are to be kept
+	each   func(Attributes) // nil: nobody is shown them
 }
 
 func (p *bomParser) document() error {
@@ -83,7 +92,7 @@ func (p *bomParser) member(name string) error {
 			if err := p.value(at, &c); err != nil {
 				return err
 			}
-			return p.add(at, c)
+			return p.top(at, c)
 		})
 	case "vulnerabilities":
 		return p.list(name, func(string) error { p.sbom.Analysed = true; return p.skip() })
@@ -106,6 +115,17 @@ func imageDigest(c bomComponent) string {
 		}
 	}
 	return ""
+}
+
+// top adds a component that isn't part of another.
+func (p *bomParser) top(at string, c bomComponent) error {
+	if p.each != nil {
+		p.each(Attributes{
+			BOMRef: c.BOMRef, MIMEType: c.MIMEType, Type: c.Type, Author: c.Author, Publisher: c.Publisher, Group: c.Group, Name: c.Name,
+			Version: c.Version, Description: c.Description, Scope: c.Scope, Copyright: c.Copyright, CPE: c.CPE, PackageURL: c.PURL,
+		})
+	}
+	return p.add(at, c)
 }
 
 func (p *bomParser) add(at string, c bomComponent) error {

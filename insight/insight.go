@@ -172,6 +172,9 @@ type ImageInspect struct {
 	Architecture string
 	OS           string
 	Labels       map[string]string
+	// Env are the variables of its environment, NAME=VALUE. They aren't kept,
+	// since there may be secrets.
+	Env []string
 }
 
 // Query narrows a list. A zero member doesn't.

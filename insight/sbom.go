@@ -21,20 +21,22 @@ const maxValue = 32 << 20
 // it says of itself and at most limit components, those nested in others beside
 // them. A document that is neither is an *InvalidError that names the place.
 func ParseSBOM(r io.Reader, limit int) (*SBOM, error) {
-	return parseSBOM(r, limit, true)
+	return parseSBOM(r, limit, true, nil)
 }
 
 // CheckSBOM finds whether ParseSBOM would take a document, in constant memory.
 // It counts a component as often as it is there.
 func CheckSBOM(r io.Reader, limit int) error {
-	_, err := parseSBOM(r, limit, false)
+	_, err := parseSBOM(r, limit, false, nil)
 	return err
 }
 
-func parseSBOM(r io.Reader, limit int, keep bool) (*SBOM, error) {
+// parseSBOM calls each, unless it is nil, with the components that aren't part
+// of others.
+func parseSBOM(r io.Reader, limit int, keep bool, each func(Attributes)) (*SBOM, error) {
 	in := &valueReader{r: r, left: maxValue}
 	buf := bufio.NewReader(in)
-	p := &bomParser{in: in, limit: limit}
+	p := &bomParser{in: in, limit: limit, each: each}
 	if keep {
 		p.seen = map[string]bool{}
 	}
@@ -140,7 +142,7 @@ func (p *bomParser) spdxPackage(at string) error {
 			break
 		}
 	}
-	return p.add(at, c)
+	return p.top(at, c)
 }
 
 // spdxElement reads one of the elements of SPDX 3's graph.
@@ -175,7 +177,7 @@ func (p *bomParser) spdxElement(at string) error {
 				c.PURL = id.Identifier
 			}
 		}
-		return p.add(at, c)
+		return p.top(at, c)
 	}
 	return nil
 }
@@ -191,16 +193,28 @@ func purpose(s string) string {
 
 // xmlComponent has the elements of CycloneDX's component that we keep.
 type xmlComponent struct {
-	Type       string         `xml:"type,attr"`
-	Group      string         `xml:"group"`
-	Name       string         `xml:"name"`
-	Version    string         `xml:"version"`
-	PURL       string         `xml:"purl"`
-	Components []xmlComponent `xml:"components>component"`
+	Type        string         `xml:"type,attr"`
+	BOMRef      string         `xml:"bom-ref,attr"`
+	MIMEType    string         `xml:"mime-type,attr"`
+	Author      string         `xml:"author"`
+	Publisher   string         `xml:"publisher"`
+	Group       string         `xml:"group"`
+	Name        string         `xml:"name"`
+	Version     string         `xml:"version"`
+	Description string         `xml:"description"`
+	Scope       string         `xml:"scope"`
+	Copyright   string         `xml:"copyright"`
+	CPE         string         `xml:"cpe"`
+	PURL        string         `xml:"purl"`
+	Components  []xmlComponent `xml:"components>component"`
 }
 
 func (c xmlComponent) component() bomComponent {
-	out := bomComponent{Type: c.Type, Group: text(c.Group), Name: text(c.Name), Version: text(c.Version), PURL: text(c.PURL)}
+	out := bomComponent{
+		Type: c.Type, BOMRef: c.BOMRef, MIMEType: c.MIMEType, Author: text(c.Author), Publisher: text(c.Publisher),
+		Group: text(c.Group), Name: text(c.Name), Version: text(c.Version), Description: text(c.Description),
+		Scope: text(c.Scope), Copyright: text(c.Copyright), CPE: text(c.CPE), PURL: text(c.PURL),
+	}
 	for _, nested := range c.Components {
 		out.Components = append(out.Components, nested.component())
 	}
@@ -248,7 +262,7 @@ func (p *bomParser) xml(dec *xml.Decoder) error {
 				at = "components[" + strconv.Itoa(components) + "]"
 				components++
 				if err = dec.DecodeElement(&c, &t); err == nil {
-					if err := p.add(at, c.component()); err != nil {
+					if err := p.top(at, c.component()); err != nil {
 						return err
 					}
 				}

@@ -34,6 +34,10 @@ type Store interface {
 	QuarantinedItem(ctx context.Context, cluster fleet.AgentName, id ItemID) (QuarantineRecord, error)
 	Unquarantine(ctx context.Context, cluster fleet.AgentName, id ItemID) error
 	ForgetReceipt(ctx context.Context, cluster fleet.AgentName, id ItemID) error
+	// DerivedFacts lists what was derived from a document, and PutDerivedFacts
+	// replaces it if the document is still current.
+	DerivedFacts(ctx context.Context, d DocumentRecord) ([]Fact, error)
+	PutDerivedFacts(ctx context.Context, d DocumentRecord, facts []Fact) error
 }
 
 // Parsed is what a Document was found to be. One of SBOM and Image is set.
@@ -44,6 +48,8 @@ type Parsed struct {
 	Image  *ImageInspect
 	// Statements are those that an SBOM makes on its own components.
 	Statements []Statement
+	// Export is where an SBOM goes besides; nil: nowhere.
+	Export *Destination
 	// Facts are derived from the document. They replace those of the service's
 	// document before it.
 	Facts []Fact
@@ -86,6 +92,9 @@ type Service struct {
 	limits Limits
 	log    *slog.Logger
 	vex    func(io.Reader) ([]Statement, error)
+	derive func(kind Kind, service string) Deriver
+
+	exportTo func(Item, Document) (*Destination, error)
 }
 
 // ReadStatements has SBOMs that make statements read by parse, too. It is
@@ -120,6 +129,11 @@ func (s *Service) accept(ctx context.Context, it Item, at time.Time) error {
 	if doc, ok := it.Content.(Document); ok {
 		if parsed, err = s.keep(doc); err != nil {
 			return err
+		}
+		if s.exportTo != nil && doc.Kind == KindSBOM {
+			if parsed.Export, err = s.exportTo(it, doc); err != nil {
+				s.log.Error("an SBOM is kept, but not exported", "agent", it.Cluster, "item", it.ID, "error", err)
+			}
 		}
 	}
 	_, err = s.store.ApplyInsight(ctx, it, parsed, at)
@@ -212,18 +226,15 @@ func (s *Service) keep(doc Document) (*Parsed, error) {
 		return nil, err
 	}
 	defer r.Close()
-	p := &Parsed{Digest: Digest(digest), Size: size}
-	switch doc.Kind {
-	case KindSBOM:
-		p.SBOM, err = ParseSBOM(r, s.limits.Components)
-	case KindImage:
-		p.Image, err = ParseImageInspect(r)
-	default:
-		err = Invalidf("document of kind %q: must be %s or %s", doc.Kind, KindSBOM, KindImage)
+	var by Deriver
+	if s.derive != nil {
+		by = s.derive(doc.Kind, doc.Service)
 	}
+	p, err := s.parse(r, doc.Kind, by)
 	if err != nil {
 		return nil, err
 	}
+	p.Digest, p.Size = Digest(digest), size
 	if p.SBOM != nil && p.SBOM.Analysed && s.vex != nil {
 		p.Statements, err = s.statements(p.Digest)
 	}
@@ -365,6 +376,7 @@ func ParseImageInspect(r io.Reader) (*ImageInspect, error) {
 	var doc struct {
 		Name, Digest, Created, Architecture, Os string
 		Labels                                  map[string]string
+		Env                                     []string
 	}
 	if err := decodeAll(json.NewDecoder(r), &doc); err != nil {
 		return nil, documentError("image inspect", err)
@@ -374,7 +386,7 @@ func ParseImageInspect(r io.Reader) (*ImageInspect, error) {
 	}
 	return &ImageInspect{
 		Name: doc.Name, Digest: doc.Digest, Created: doc.Created,
-		Architecture: doc.Architecture, OS: doc.Os, Labels: doc.Labels,
+		Architecture: doc.Architecture, OS: doc.Os, Labels: doc.Labels, Env: doc.Env,
 	}, nil
 }
 

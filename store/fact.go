@@ -112,7 +112,39 @@ func byPlace[T any](list []T, of func(T) place) map[place][]T {
 func deriveFacts(ctx context.Context, tx *Tx, cluster fleet.AgentName, env insight.Environment, doc insight.Document, derived []insight.Fact, at int64) error {
 	env.ID = 0 // known by the namespace
 	w := factWriter{cluster: cluster, env: env, place: env.Place(), origin: doc.Kind, build: doc.Build, at: at}
-	return w.replace(ctx, tx, derived, `cluster = ? AND environment_id = 0 AND place = ? AND service = ? AND origin = ?`, cluster, w.place, doc.Service, doc.Kind)
+	return w.replace(ctx, tx, derived, derivedFrom, cluster, w.place, doc.Service, doc.Kind)
+}
+
+const derivedFrom = `cluster = ? AND environment_id = 0 AND place = ? AND service = ? AND origin = ?`
+
+// DerivedFacts implements insight.Store.
+func (s *Store) DerivedFacts(ctx context.Context, d insight.DocumentRecord) (out []insight.Fact, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		out, err = heldFacts(ctx, tx, derivedFrom, d.Cluster, d.Environment.Place(), d.Service, d.Kind)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("facts of %s: %w", d.Digest, err)
+	}
+	return out, nil
+}
+
+// PutDerivedFacts implements insight.Store.
+func (s *Store) PutDerivedFacts(ctx context.Context, d insight.DocumentRecord, derived []insight.Fact) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		if err := tx.Lock(ctx, "insights of "+string(d.Cluster)); err != nil {
+			return err
+		}
+		var current int
+		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM insight_inventory WHERE cluster = ? AND item = ? AND is_current = 1`, d.Cluster, d.Item).Scan(&current); err != nil || current == 0 {
+			return err
+		}
+		return deriveFacts(ctx, tx, d.Cluster, d.Environment, insight.Document{Kind: d.Kind, Service: d.Service, Build: d.Build}, derived, micros(time.Now()))
+	})
+	if err != nil {
+		return fmt.Errorf("facts of %s: %w", d.Digest, err)
+	}
+	return nil
 }
 
 // factWriter is what facts that are said at once have in common.
@@ -127,17 +159,7 @@ type factWriter struct {
 
 // replace makes those that where chooses what is said now.
 func (w factWriter) replace(ctx context.Context, tx *Tx, said []insight.Fact, where string, args ...any) error {
-	rows, err := tx.Query(ctx, `SELECT source, service, name, value, description, type, category FROM insight_facts WHERE `+where, args...)
-	if err != nil {
-		return err
-	}
-	var held []insight.Fact
-	err = eachRow(rows, func() error {
-		var f insight.Fact
-		err := rows.Scan(&f.Source, &f.Service, &f.Name, &f.Value, &f.Description, &f.Type, &f.Category)
-		held = append(held, f)
-		return err
-	})
+	held, err := heldFacts(ctx, tx, where, args...)
 	if err != nil {
 		return err
 	}
@@ -159,6 +181,20 @@ func (w factWriter) replace(ctx context.Context, tx *Tx, said []insight.Fact, wh
 			w.build, f.Value, f.Description, f.Type, f.Category, w.at, w.at)
 	}
 	return facts.begin(ctx, tx, fresh)
+}
+
+func heldFacts(ctx context.Context, tx *Tx, where string, args ...any) (out []insight.Fact, err error) {
+	rows, err := tx.Query(ctx, `SELECT source, service, name, value, description, type, category FROM insight_facts WHERE `+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	err = eachRow(rows, func() error {
+		var f insight.Fact
+		err := rows.Scan(&f.Source, &f.Service, &f.Name, &f.Value, &f.Description, &f.Type, &f.Category)
+		out = append(out, f)
+		return err
+	})
+	return out, err
 }
 
 // tellProblems replaces the problems of the message's places.

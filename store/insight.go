@@ -180,6 +180,12 @@ func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc in
 	if err != nil || later > 0 {
 		return learned, err
 	}
+	if parsed.Export != nil {
+		e := insight.Export{Destination: *parsed.Export, Cluster: it.Cluster, Environment: env, Service: doc.Service, Build: doc.Build, Digest: parsed.Digest}
+		if err := queueExport(ctx, tx, e, false, micros(at)); err != nil {
+			return learned, err
+		}
+	}
 	return learned, deriveFacts(ctx, tx, it.Cluster, env, doc, parsed.Facts, micros(at))
 }
 

@@ -532,7 +532,7 @@ func (l *problemList) records(ctx context.Context, tx *Tx) (out []insight.Proble
 func problemOf(p placed, c storedComponent, f foundProblem) insight.ProblemRecord {
 	data, _ := json.Marshal(map[string]string{"osv": f.entry, "purl": c.PURL, "sbom": string(p.Digest)}) // strings
 	return insight.ProblemRecord{
-		Cluster: p.Cluster, Environment: p.Environment, Received: fromMicros(f.found),
+		Cluster: p.Cluster, Environment: p.Environment, Since: fromMicros(f.found), Received: fromMicros(f.found),
 		Problem: insight.Problem{
 			Identifier: f.cve, Version: c.Version, FixedVersion: f.fixed, Source: insight.SourceOSV, Service: p.Service,
 			Severity: strings.ToUpper(f.severity), SeverityScore: f.score / 10, AssociatedPackage: c.Name,

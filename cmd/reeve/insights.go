@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/insight/transform"
 )
 
 // since is the filter of a time, as readTime has it.
@@ -158,7 +159,7 @@ func newWhatsNew() *cobra.Command {
 
 func newInsight() *cobra.Command {
 	cmd := &cobra.Command{Use: "insights", Short: "Compare what runs, and see to messages that couldn't be taken"}
-	cmd.AddCommand(newInsightsDiff(), newQuarantineAct("requeue", "Take a message out of quarantine, as this version of the hub reads it"),
+	cmd.AddCommand(newInsightsDiff(), newTransform(), newExport(), newQuarantineAct("requeue", "Take a message out of quarantine, as this version of the hub reads it"),
 		newQuarantineAct("discard", "Forget a message in quarantine"))
 	return cmd
 }
@@ -166,21 +167,34 @@ func newInsight() *cobra.Command {
 func newInsightsDiff() *cobra.Command {
 	var hub hubFlags
 	var out output
+	var then string
 	cmd := &cobra.Command{
-		Use:   "diff FROM TO",
-		Short: "Show what differs between two builds or two environments",
-		Long: `Shows which components, facts and problems differ between two SBOMs: each by its
-digest, or as AGENT/NAMESPACE[/SERVICE][@BUILD]. Without a build that is what is
-current; facts are compared between whole environments.`,
+		Use:   "diff FROM TO | diff PLACE --since TIME",
+		Short: "Show what differs between two builds, two environments or two times",
+		Long: `Shows which components, facts and problems differ between two sides, each an SBOM
+by its digest, or AGENT/NAMESPACE[/SERVICE][@BUILD]: how that is now or, with a
+build, was at its end. With --since one place is compared with how it was then.`,
 		Example: `  reeve insights diff prod/shop-main@build-17 prod/shop-main@build-18
-  reeve insights diff test/shop-dev prod/shop-main`,
-		Args: cobra.ExactArgs(2),
+  reeve insights diff test/shop-dev prod/shop-main
+  reeve insights diff prod/shop-main --since tuesday`,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			params := url.Values{"from": {args[0]}, "to": {args[len(args)-1]}}
+			if (then == "") == (len(args) == 1) {
+				return errors.New("give two sides to compare, or one with --since")
+			}
+			if then != "" {
+				t, err := readTime(then, time.Now())
+				if err != nil {
+					return fmt.Errorf("--since: %w", err)
+				}
+				params.Set("fromAt", t.Format(time.RFC3339))
+			}
 			c, err := hub.client()
 			if err != nil {
 				return err
 			}
-			data, err := c.do(cmd.Context(), http.MethodGet, "/insights/diff?"+url.Values{"from": {args[0]}, "to": {args[1]}}.Encode(), nil)
+			data, err := c.do(cmd.Context(), http.MethodGet, "/insights/diff?"+params.Encode(), nil)
 			if err != nil {
 				return err
 			}
@@ -193,6 +207,154 @@ current; facts are compared between whole environments.`,
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
+	cmd.Flags().StringVar(&then, "since", "", since("compare with how it was at this `time`").usage)
+	return cmd
+}
+
+func newTransform() *cobra.Command {
+	var hub hubFlags
+	var out output
+	var dry bool
+	filters := append([]filter{ofNamespace, {name: "kind", usage: "only `sbom` or image", values: []string{"sbom", "image"}}}, insightFilters...)
+	query := map[string]*string{}
+	cmd := &cobra.Command{
+		Use:   "transform [--dry-run [FILE…]]",
+		Short: "Make the key facts of the stored SBOMs and image inspects anew",
+		Long: `Makes the key facts of what the hub has stored anew, by its own transforms: after
+those in its configuration (insights.transforms) have changed. What comes is
+transformed as it comes.
+
+With --dry-run nothing is stored: what would change is shown, by the hub's own
+transforms or those of files, in insights-handler's format.`,
+		Example: "  reeve insights transform --dry-run transforms.yaml --namespace shop-main\n  reeve insights transform",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && !dry {
+				return errors.New("facts are stored by the hub's own transforms alone: name the files in its configuration (insights.transforms), or add --dry-run")
+			}
+			request := api.TransformRequest{DryRun: dry}
+			for _, name := range args {
+				text, err := os.ReadFile(name)
+				if err != nil {
+					return err
+				}
+				if _, err := transform.Parse(text); err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				request.Transforms = append(request.Transforms, string(text))
+			}
+			params, err := parameters(filters, query)
+			if err != nil {
+				return err
+			}
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			return transformAll(cmd, c, &out, params, request)
+		},
+	}
+	hub.flags(cmd)
+	out.flag(cmd)
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would change")
+	for _, f := range filters {
+		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
+		complete(cmd, f.name, f.values...)
+	}
+	return cmd
+}
+
+// transformAll asks for page after page.
+func transformAll(cmd *cobra.Command, c *client, out *output, params url.Values, request api.TransformRequest) error {
+	all := []api.Derived{}
+	examined := 0
+	for {
+		data, err := c.do(cmd.Context(), http.MethodPost, "/insights/transform?"+params.Encode(), request)
+		if err != nil {
+			return err
+		}
+		var page api.DerivedPage
+		if err := json.Unmarshal(data, &page); err != nil {
+			return fmt.Errorf("the hub's answer: %w", err)
+		}
+		all, examined = append(all, page.Items...), examined+page.Examined
+		if page.Next == "" {
+			break
+		}
+		params.Set("before", page.Next)
+	}
+	data, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return derivedRows(w, all) }); err != nil {
+		return err
+	}
+	does := "changed"
+	if request.DryRun {
+		does = "would change"
+	}
+	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s looked at, the facts of %d of them %s\n", count(examined, "document"), len(all), does)
+	return err
+}
+
+func exportRows(w io.Writer, list []api.Export) error {
+	row(w, "AGENT", "NAMESPACE", "SERVICE", "TO PROJECT", "VERSION", "STATE", "QUEUED", "ATTEMPTS", "REASON")
+	for _, e := range list {
+		row(w, e.Agent, orDash(cmp.Or(e.Namespace, e.Project+"/"+e.Environment)), e.Service, e.ToProject, orDash(e.ToVersion), e.State, ago(e.Queued), e.Attempts, orDash(e.Reason))
+	}
+	return nil
+}
+
+func derivedRows(w io.Writer, list []api.Derived) error {
+	row(w, "AGENT", "NAMESPACE", "SERVICE", "KIND", "CHANGE", "FACT", "FROM", "TO")
+	for _, d := range list {
+		for _, c := range d.Changes {
+			row(w, d.Agent, orDash(cmp.Or(d.Namespace, d.Project+"/"+d.Environment)), d.Service, d.Kind, c.Change, c.Name, orDash(c.From), orDash(c.To))
+		}
+	}
+	return nil
+}
+
+func newExport() *cobra.Command {
+	var hub hubFlags
+	query := map[string]*string{}
+	filters := append([]filter{ofNamespace}, insightFilters...)
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Send the current SBOMs to Dependency-Track, again where they were sent already",
+		Long: `Sends the current SBOMs to the Dependency-Track that the hub's configuration
+names (insights.dependencyTrack): those that came before there was one, and those
+that it refused. What comes is sent as it comes; reeve get exports shows how far
+each is.`,
+		Example: "  reeve insights export --namespace shop-main\n  reeve get exports --state refused",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			only := map[string]string{}
+			for name, value := range query {
+				if *value != "" {
+					only[name] = *value
+				}
+			}
+			data, err := c.do(cmd.Context(), http.MethodPost, "/insights/exports", only)
+			if err != nil {
+				return err
+			}
+			var got api.Exported
+			if err := json.Unmarshal(data, &got); err != nil {
+				return fmt.Errorf("the hub's answer: %w", err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s on the way; reeve get exports shows how far\n", count(got.Queued, "SBOM"))
+			return err
+		},
+	}
+	hub.flags(cmd)
+	for _, f := range filters {
+		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
+	}
 	return cmd
 }
 

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 	t.Run("alerts", func(t *testing.T) { testAlerts(t, open) })
 	t.Run("alert runs", func(t *testing.T) { testAlertRuns(t, open) })
 	t.Run("insights", func(t *testing.T) { testInsights(t, open) })
+	t.Run("exports", func(t *testing.T) { exports(t, open(t)) })
 	t.Run("workloads", func(t *testing.T) { workloads(t, open(t)) })
 	t.Run("vulnerabilities", func(t *testing.T) { vulnerabilities(t, open(t)) })
 }
