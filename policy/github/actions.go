@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/Masterminds/semver/v3"
 	gh "github.com/google/go-github/v89/github"
@@ -375,7 +374,7 @@ const maxTags = 5000
 type tagLoader struct {
 	m *memory
 
-	mu    sync.Mutex                   // guards byRef, and a request under way
+	turn  turn                         // guards byRef, and a request under way
 	byRef map[string]map[string]string // repository → commit → tag
 }
 
@@ -388,8 +387,10 @@ func (t *tagLoader) version(ctx context.Context, r *repository, a used) (*semver
 	if len(parts) < 2 || !login.MatchString(parts[0]) || !repoName(parts[1]) {
 		return nil, nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.turn.take(ctx); err != nil {
+		return nil, err
+	}
+	defer t.turn.leave()
 	key := strings.ToLower(parts[0] + "/" + parts[1])
 	if _, ok := t.byRef[key]; !ok {
 		tags := map[string]string{}

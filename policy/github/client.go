@@ -160,14 +160,16 @@ type installationToken struct {
 	conn *connection
 	id   int64
 
-	mu    sync.Mutex
+	turn  turn // guards the rest
 	token string
 	until time.Time
 }
 
 func (t *installationToken) get(ctx context.Context) (string, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.turn.take(ctx); err != nil {
+		return "", err
+	}
+	defer t.turn.leave()
 	if t.token != "" && time.Until(t.until) > renewBefore {
 		return t.token, nil
 	}
@@ -266,7 +268,7 @@ func (c *connection) account(login string, installation int64) (*account, error)
 	}
 	token := func(context.Context) (string, error) { return secret(c.cfg.TokenFile, c.cfg.TokenEnv) }
 	if installation != 0 {
-		token = (&installationToken{conn: c, id: installation}).get
+		token = (&installationToken{conn: c, id: installation, turn: newTurn()}).get
 	}
 	l := newLimits(credential{c.base, c.api.Host, token}, c.log.With("organisation", login))
 	if installation == 0 {

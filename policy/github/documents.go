@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 
 	gh "github.com/google/go-github/v89/github"
 )
@@ -79,13 +78,13 @@ const securityBatch = 50
 type securityLoader struct {
 	acct *account
 
-	mu      sync.Mutex      // guards the rest, and a query under way
+	turn    turn            // guards the rest, and a query under way
 	waiting []string        // names that are yet to be asked about
 	known   map[string]bool // by lower-case name
 }
 
 func newSecurityLoader(a *account, repos []*gh.Repository) *securityLoader {
-	l := &securityLoader{acct: a, known: map[string]bool{}}
+	l := &securityLoader{acct: a, turn: newTurn(), known: map[string]bool{}}
 	for _, r := range repos {
 		l.waiting = append(l.waiting, r.GetName())
 	}
@@ -94,8 +93,8 @@ func newSecurityLoader(a *account, repos []*gh.Repository) *securityLoader {
 
 // enabled reports whether r has a security policy.
 func (l *securityLoader) enabled(ctx context.Context, r *repository) (bool, error) {
-	if v, ok := l.batched(ctx, r.GetName()); ok {
-		return v, nil
+	if v, ok, err := l.batched(ctx, r.GetName()); ok || err != nil {
+		return v, err
 	}
 	// What one query about many doesn't answer is asked about singly: one
 	// repository's fault isn't the others'.
@@ -103,12 +102,14 @@ func (l *securityLoader) enabled(ctx context.Context, r *repository) (bool, erro
 }
 
 // batched answers from what is known, or by a query that asks about others, too.
-func (l *securityLoader) batched(ctx context.Context, name string) (enabled, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *securityLoader) batched(ctx context.Context, name string) (enabled, ok bool, err error) {
+	if err := l.turn.take(ctx); err != nil {
+		return false, false, err
+	}
+	defer l.turn.leave()
 	key := strings.ToLower(name)
 	if v, ok := l.known[key]; ok {
-		return v, true
+		return v, true, nil
 	}
 	batch := []string{name}
 	rest := l.waiting[:0:0]
@@ -130,7 +131,7 @@ func (l *securityLoader) batched(ctx context.Context, name string) (enabled, ok 
 		}
 	}
 	enabled, ok = l.known[key]
-	return enabled, ok
+	return enabled, ok, nil
 }
 
 const maxGraphQL = 4 << 20

@@ -305,7 +305,7 @@ func (r *Runner) check(ctx context.Context, c *connection, t Task) error {
 	}
 	cy.org = org
 	cy.security = newSecurityLoader(a, repos)
-	cy.tags = &tagLoader{m: m, byRef: map[string]map[string]string{}}
+	cy.tags = &tagLoader{m: m, turn: newTurn(), byRef: map[string]map[string]string{}}
 	cy.scores = newScores(c.cfg.Scorecard, c.base)
 	err = cy.judge(ctx, repos)
 	if whole {

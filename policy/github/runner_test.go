@@ -2,6 +2,10 @@ package github_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -106,7 +110,7 @@ func (h *hub) await(t *testing.T, n int, since time.Duration) {
 		if done >= n {
 			return
 		}
-		time.Sleep(100 * time.Millisecond) // of the bubble's time
+		time.Sleep(time.Second) // of the bubble's time
 	}
 	t.Fatalf("not all of %d organisations were checked", n)
 }
@@ -176,3 +180,85 @@ func TestRunner_cycle(t *testing.T) {
 }
 
 func alertsOf(sink string) alert.Filter { return alert.Filter{Sink: sink, Limit: 1000} }
+
+// allPolicies turns every policy on that needs no program of its own.
+var allPolicies = map[string]string{
+	"binary_artifacts.yaml": optOut, "branch_protection.yaml": optOut, "codeowners.yaml": optOut, "outside.yaml": optOut, "security.yaml": optOut,
+	"dangerous_workflow.yaml": optOut, "admin.yaml": optOut, "actions.yaml": "groups: [{rules: [{method: deny, actions: [{name: evil/*}]}]}]\n",
+}
+
+// The bar is that of 1000 repositories in a minute where each answer takes 50 ms,
+// and of a second cycle that costs a tenth of the limit of 5000 requests an hour.
+func TestRunner_thousand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		h.useApp(t, map[int64]string{7: "acme"})
+		enable(h.Server, "acme", allPolicies)
+		for i := range 999 {
+			r := h.Add("acme", fmt.Sprintf("repo-%03d", i))
+			r.Put(".github/workflows/ci.yml", usesA)
+			if i%2 == 0 {
+				r.Protection["main"] = reviews(1)
+			}
+			if i%3 == 0 {
+				r.Rules["main"] = []object{pullRequest}
+			}
+			if i%5 == 0 {
+				r.Put(".github/CODEOWNERS", "* @acme/team")
+			}
+		}
+		h.Latency = 50 * time.Millisecond
+		stop := h.start(t)
+		defer stop()
+		h.await(t, 1, 0)
+		first := h.lastRun(t, "acme")
+		took, cost := first.Ended.Sub(first.Began), h.cost()
+		h.awaitRun(t, "acme", first.ID)
+		second := h.lastRun(t, "acme")
+		again := h.cost() - cost
+		t.Logf("first cycle: %v, %d requests; second cycle: %v, %d requests of the limit", took, cost, second.Ended.Sub(second.Began), again)
+		if first.State != policy.Complete || second.State != policy.Complete || first.Expected != 8*1000+1 || first.Passed != second.Passed || first.Unknown+second.Unknown > 0 {
+			t.Errorf("runs: %+v, %+v", first, second)
+		}
+		if took >= time.Minute {
+			t.Errorf("the first cycle took %v", took)
+		}
+		if again >= 500 {
+			t.Errorf("the second cycle cost %d requests of 5000", again)
+		}
+	})
+}
+
+func (h *hub) cost() int {
+	h.Lock()
+	defer h.Unlock()
+	return h.Cost
+}
+
+// awaitRun waits for a run of an organisation after one to end.
+func (h *hub) awaitRun(t *testing.T, org string, after policy.RunID) {
+	t.Helper()
+	for range 100_000 {
+		if r := h.lastRun(t, org); r.ID != after && r.State != policy.Running {
+			return
+		}
+		time.Sleep(10 * time.Second)
+	}
+	t.Fatal("no run followed")
+}
+
+// useApp has the hub ask as a GitHub App that was installed.
+func (h *hub) useApp(t *testing.T, installations map[int64]string) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(h.dir, "app.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Key, h.Installations = &key.PublicKey, installations
+	h.cfg.TokenFile, h.cfg.AppID, h.cfg.PrivateKeyFile = "", 4711, file
+}
