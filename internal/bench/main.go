@@ -22,6 +22,8 @@ type options struct {
 	scans  int           // of queue
 	links  int           // carriers of each
 	sboms  int           // of insights
+	// workloads are what policies are evaluated on.
+	workloads int
 }
 
 // subjects are measured in this order.
@@ -37,6 +39,7 @@ var subjects = []struct {
 	{"scan", scanning, false},
 	{"queue", queueing, true},
 	{"insights", insights, true},
+	{"policies", policies, true},
 	{"start", starting, false},
 }
 
@@ -48,7 +51,8 @@ func main() {
 	flag.IntVar(&opt.links, "carriers", 1, "carriers of each agent of -only scale")
 	flag.IntVar(&opt.scans, "scans", 10_000, "scans of -only queue, at 100 a second")
 	flag.IntVar(&opt.sboms, "sboms", 10_000, "SBOMs of -only insights, of 600 components each")
-	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan, queue, insights or start")
+	flag.IntVar(&opt.workloads, "workloads", 10_000, "workloads of -only policies, which are 20")
+	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan, queue, insights, policies or start")
 	hubDir := flag.String("hub", "", "be the hub of -only scale, in this folder")
 	hubPort := flag.Int("port", 0, "port of -hub")
 	farUp := flag.String("far", "", "be one stream of -only stream on a far path, from hub to agent: true or false")
