@@ -5,8 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -85,6 +87,11 @@ func until(t *testing.T, what string, cond func() bool) {
 }
 
 func empty(s *spool.Spool) func() bool { return func() bool { return s.Stats().Items == 0 } }
+
+// zeros are as many as are read.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // take gets a message from the queue.
 func take(t *testing.T, ch *rabbit.Channel) rabbit.Delivery {
@@ -224,6 +231,29 @@ func TestPublisher(t *testing.T) {
 		stop()
 		if len(seen) != 8 {
 			t.Errorf("%d messages arrived, want 8", len(seen))
+		}
+	})
+	t.Run("a large message takes no memory of its own", func(t *testing.T) {
+		const size = 64 << 20
+		s := openSpool(t)
+		if err := s.Put(t.Context(), "large", "insight", io.LimitReader(zeros{}, size)); err != nil {
+			t.Fatal(err)
+		}
+		p := publisher(t, config(server, amqptest.Admin, amqptest.Lagoon))
+		if err := p.Connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if n, err := p.Send(t.Context(), s.List()); n != 1 || err != nil {
+			t.Fatalf("%d sent, %v", n, err)
+		}
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > size/8 {
+			t.Errorf("sending %d bytes allocates %d", size, took)
+		}
+		if got := take(t, admin); got.MessageId != "large" || len(got.Body) != size {
+			t.Errorf("got %s with %d bytes", got.MessageId, len(got.Body))
 		}
 	})
 	t.Run("by TLS with a client's certificate", func(t *testing.T) {

@@ -17,7 +17,8 @@
 // durable queue that is when it is on the broker's disk. Its message id is the
 // spool's, the same whenever it is sent again.
 //
-// There is one connection, made when it is first needed and again after it was
+// A message is handed to the connection as it lies on the disk, so that a large
+// one takes no memory of the agent's own. There is one connection, made when it is first needed and again after it was
 // lost. Up to a batch of messages is under way at once. After a loss, a
 // refusal (the policy reject-publish) or an unroutable message, everything from
 // the first unconfirmed one on is published again: some twice, but what comes

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -119,7 +118,7 @@ func (p *Publisher) publish(ctx context.Context, s *session, items []spool.Item)
 	confirms := make([]*rabbit.DeferredConfirmation, 0, len(items))
 	var failed error
 	for _, it := range items {
-		body, err := read(it)
+		body, unmap, err := it.Map()
 		if err != nil {
 			failed = err
 			break
@@ -128,6 +127,7 @@ func (p *Publisher) publish(ctx context.Context, s *session, items []spool.Item)
 			ContentType: "application/json", DeliveryMode: rabbit.Persistent,
 			MessageId: it.ID, Timestamp: it.Stored, Body: body,
 		})
+		unmap() // all of it has been written, or never will be
 		if err != nil {
 			failed = err
 			break
@@ -259,15 +259,4 @@ func (p *Publisher) drop() {
 		p.link.Close()
 		p.link = nil
 	}
-}
-
-func read(it spool.Item) ([]byte, error) {
-	r, err := it.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	body := make([]byte, it.Size)
-	_, err = io.ReadFull(r, body)
-	return body, err
 }
