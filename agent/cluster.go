@@ -3,8 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/metadata"
@@ -74,19 +72,14 @@ func (a *Agent) watchCluster(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("insights.leader: %w", err)
 	}
+	namespace := cfg.Leader.Namespace
+	if namespace == "" {
+		if namespace, err = scankube.Home(a.cfg.Kubeconfig); err != nil {
+			return fmt.Errorf("insights.leader: %w", err)
+		}
+	}
 	leader := insightkube.Leader{
-		Leases: leases, Namespace: cfg.Leader.namespace(), Name: cfg.Leader.Lease, Identity: string(a.instance), Logger: a.component("leader"),
+		Leases: leases, Namespace: namespace, Name: cfg.Leader.Lease, Identity: string(a.instance), Logger: a.component("leader"),
 	}
 	return leader.Run(ctx, together)
-}
-
-// namespace is the pod's unless it is given, and default outside a cluster.
-func (c LeaderConfig) namespace() string {
-	if c.Namespace != "" {
-		return c.Namespace
-	}
-	if text, err := os.ReadFile("/var/run/secrets/kubernetes.io/serviceaccount/namespace"); err == nil {
-		return strings.TrimSpace(string(text))
-	}
-	return "default"
 }
