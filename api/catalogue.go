@@ -70,6 +70,12 @@ func fromThreshold(t scan.Threshold) Threshold {
 	}
 }
 
+// byNames is the input of a list that is by name.
+type byNames struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"500"`
+	Before string `query:"before" maxLength:"128" doc:"The last page's next"`
+}
+
 // catalogue is what scans can ask for.
 func (a *API) catalogue() {
 	a.readProfiles()
@@ -79,12 +85,12 @@ func (a *API) catalogue() {
 
 func (a *API) readProfiles() {
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/profiles", "list-profiles", "List the last version of each profile")),
-		func(ctx context.Context, _ *struct{}) (*page[Profile], error) {
-			found, err := a.cfg.Catalogue.Profiles(ctx)
+		func(ctx context.Context, in *byNames) (*page[Profile], error) {
+			found, err := a.cfg.Catalogue.Profiles(ctx, in.Before, in.Limit+1)
 			if err != nil {
 				return nil, a.problem(ctx, "list profiles", err)
 			}
-			return newPage(found, 0, fromProfile, nil), nil
+			return newPage(found, in.Limit, fromProfile, func(p scan.Profile) string { return p.Name }), nil
 		})
 
 	type getInput struct {
@@ -172,12 +178,12 @@ func (a *API) changeProfiles() {
 
 func (a *API) thresholds() {
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/thresholds", "list-thresholds", "List the thresholds")),
-		func(ctx context.Context, _ *struct{}) (*page[Threshold], error) {
-			found, err := a.cfg.Catalogue.Thresholds(ctx)
+		func(ctx context.Context, in *byNames) (*page[Threshold], error) {
+			found, err := a.cfg.Catalogue.Thresholds(ctx, in.Before, in.Limit+1)
 			if err != nil {
 				return nil, a.problem(ctx, "list thresholds", err)
 			}
-			return newPage(found, 0, fromThreshold, nil), nil
+			return newPage(found, in.Limit, fromThreshold, func(t scan.Threshold) string { return t.Name }), nil
 		})
 
 	type getInput struct {

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -123,5 +124,35 @@ func TestThresholds_stored(t *testing.T) {
 	}
 	if a := do(t, c, "DELETE", at+"strict", "", operator...); a.status != http.StatusConflict {
 		t.Errorf("delete the hub's own: %d %s", a.status, a.text)
+	}
+}
+
+// Lists come page by page, the hub's own in their places among the stored.
+func TestCatalogue_pages(t *testing.T) {
+	w := newWorld(t, "east")
+	for _, name := range []string{"a", "c", "q", "z"} {
+		if a := do(t, w.admin, "POST", w.url+"/api/v1/profiles", `{"name":"`+name+`","version":"1"}`, "Content-Type", "application/gzip"); a.status != http.StatusCreated {
+			t.Fatal(a.text)
+		}
+		if a := w.do(t, "PUT", "/api/v1/thresholds/"+name, `{"text":"compliance: {min: 80}"}`); a.status != http.StatusCreated {
+			t.Fatal(a.text)
+		}
+	}
+	for path, want := range map[string]string{"profiles": "a c p q z", "thresholds": "a c moderate q strict z"} {
+		for _, limit := range []int{1, 2, 3, 4, 5, 500} {
+			var got []string
+			for before := ""; ; {
+				p := decode[page[struct{ Name string }]](t, w.do(t, "GET", fmt.Sprintf("/api/v1/%s?limit=%d&before=%s", path, limit, before), ""), http.StatusOK)
+				for _, item := range p.Items {
+					got = append(got, item.Name)
+				}
+				if before = p.Next; before == "" || len(p.Items) == 0 {
+					break
+				}
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("%s by %d: %q, want %q", path, limit, got, want)
+			}
+		}
 	}
 }

@@ -34,6 +34,7 @@ func TestScans_eachMemberWrong(t *testing.T) {
 		"/options/timeout":                  {"300", 0, -1, 3601, 1.5, 1e30},
 		"/options/priority":                 {7, "urgent", "HIGH"},
 		"/options/method":                   {7, "ssh", "EXEC"},
+		"/options/sbom":                     {7, "yes", []any{}},
 		"/options/reportFormat":             {7, "yaml", "pdf"},
 		"/callback":                         {7, "https://x.example/", []any{}},
 		"/callback/url":                     {7, "", "ftp://x.example/", "x", "https://u:p@x.example/", "https://169.254.169.254/latest", "http://[::1]/", "https://" + strings.Repeat("a", 5000)},

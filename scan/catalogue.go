@@ -41,7 +41,9 @@ const (
 	MaxThreshold = 1 << 20
 	// MaxStored is how many versions of profiles are stored, and how many
 	// thresholds.
-	MaxStored = 1000
+	MaxStored = 20_000
+	// namesTold is how many names an error tells.
+	namesTold = 50
 
 	// readers is how many archives are unpacked at a time.
 	readers = 1
@@ -84,20 +86,25 @@ type Threshold struct {
 type CatalogueStore interface {
 	// SaveProfile keeps a version, whose archive is a document already. It
 	// is ErrVersionUsed if the version is there with another digest, and
-	// ErrCatalogueFull at MaxStored. For the same digest it changes nothing;
-	// created says which.
-	SaveProfile(ctx context.Context, p Profile) (created bool, err error)
-	// StoredProfiles lists the versions of a profile, the one stored last
-	// first; with an empty name the last one of each, by name.
+	// ErrCatalogueFull where there are most already. For the same digest it
+	// changes nothing; created says which.
+	SaveProfile(ctx context.Context, p Profile, most int) (created bool, err error)
+	// StoredProfiles lists the versions of a profile, the one stored last first.
 	StoredProfiles(ctx context.Context, name string) ([]Profile, error)
+	// LastProfiles lists the version stored last of each profile whose name
+	// begins with prefix and comes after one, by name.
+	LastProfiles(ctx context.Context, prefix, after string, limit int) ([]Profile, error)
 	// DeleteProfile removes a version, or with an empty one all;
 	// ErrNoProfile if there is none.
 	DeleteProfile(ctx context.Context, name, version string) error
 	// SaveThreshold keeps or replaces a threshold. Unless was is empty it is
-	// ErrChanged if the one that is there has another digest.
-	SaveThreshold(ctx context.Context, t Threshold, was string) (created bool, err error)
-	// StoredThresholds lists by name, or the one of that name.
-	StoredThresholds(ctx context.Context, name string) ([]Threshold, error)
+	// ErrChanged if the one that is there has another digest. It is ErrCatalogueFull
+	// where there are most already.
+	SaveThreshold(ctx context.Context, t Threshold, was string, most int) (created bool, err error)
+	// StoredThreshold is ErrNoThreshold if there is none of that name.
+	StoredThreshold(ctx context.Context, name string) (Threshold, error)
+	// StoredThresholds lists those that come after a name, by name.
+	StoredThresholds(ctx context.Context, after string, limit int) ([]Threshold, error)
 	DeleteThreshold(ctx context.Context, name string) error
 
 	PutDocument(r io.Reader, limit int64) (digest string, size int64, err error)
@@ -191,31 +198,50 @@ func (c *Catalogue) Versions(ctx context.Context, ref string) ([]Profile, error)
 	case there > 0:
 		return nil, fmt.Errorf("%w: %q; there are other versions of it", ErrNoProfile, ref)
 	}
-	all, err := c.Profiles(ctx)
+	all, err := c.Profiles(ctx, "", namesTold+1)
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(all))
-	for i, p := range all {
-		names[i] = p.Name
-	}
-	return nil, fmt.Errorf("%w: %q; there are: %s", ErrNoProfile, ref, join(names))
+	return nil, fmt.Errorf("%w: %q; there are: %s", ErrNoProfile, ref, told(all, func(p Profile) string { return p.Name }))
 }
 
-// Profiles lists the last version of each profile, by name, without archives.
-func (c *Catalogue) Profiles(ctx context.Context) ([]Profile, error) {
-	out, err := c.cfg.Store.StoredProfiles(ctx, "")
+// told are the names of a list, or the first of them.
+func told[T any](list []T, name func(T) string) string {
+	var names []string
+	for _, v := range list[:min(len(list), namesTold)] {
+		names = append(names, name(v))
+	}
+	if len(list) > namesTold {
+		names = append(names, "…")
+	}
+	return join(names)
+}
+
+// Profiles lists the last version of each profile, by name, after one, without
+// archives.
+func (c *Catalogue) Profiles(ctx context.Context, after string, limit int) ([]Profile, error) {
+	out, err := c.cfg.Store.LastProfiles(ctx, "", after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list profiles: %w", err)
 	}
-	for _, p := range c.cfg.Profiles {
-		if !slices.ContainsFunc(out, func(o Profile) bool { return o.Name == p.Name }) {
-			p.Archive = nil
-			out = append(out, p)
+	return withOwn(out, c.cfg.Profiles, after, limit, func(p Profile) string { return p.Name }, func(p *Profile) { p.Archive = nil }), nil
+}
+
+// withOwn is a page of what is stored together with the hub's own, but for those
+// whose names are taken.
+func withOwn[T any](stored, own []T, after string, limit int, name func(T) string, trim func(*T)) []T {
+	full := len(stored) == limit
+	for _, v := range own {
+		n := name(v)
+		beyond := full && n > name(stored[limit-1])
+		if n <= after || beyond || slices.ContainsFunc(stored, func(o T) bool { return name(o) == n }) {
+			continue
 		}
+		trim(&v)
+		stored = append(stored, v)
 	}
-	slices.SortFunc(out, func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	slices.SortFunc(stored, func(a, b T) int { return strings.Compare(name(a), name(b)) })
+	return stored[:min(len(stored), limit)]
 }
 
 // Archive gives the archive of a profile; the caller closes it.
@@ -258,7 +284,7 @@ func (c *Catalogue) Upload(ctx context.Context, archive io.Reader, by string) (p
 		return Profile{}, false, fmt.Errorf("store profile %s: %w", p.Name, err)
 	}
 	p.Archive, p.Created, p.CreatedBy = nil, storeTime(), by
-	if created, err = c.cfg.Store.SaveProfile(ctx, p); err != nil {
+	if created, err = c.cfg.Store.SaveProfile(ctx, p, MaxStored); err != nil {
 		return Profile{}, false, fmt.Errorf("store profile %s %s: %w", p.Name, p.Version, err)
 	}
 	return p, created, nil
@@ -307,40 +333,27 @@ func (c *Catalogue) DeleteProfile(ctx context.Context, ref string) error {
 
 // Threshold finds a threshold by its name, or ErrNoThreshold.
 func (c *Catalogue) Threshold(ctx context.Context, name string) (Threshold, error) {
-	all, err := c.thresholds(ctx, name)
+	t, err := c.cfg.Store.StoredThreshold(ctx, name)
+	if err == nil || !errors.Is(err, ErrNoThreshold) {
+		return t, err
+	}
+	if i := slices.IndexFunc(c.cfg.Thresholds, func(t Threshold) bool { return t.Name == name }); i >= 0 {
+		return c.cfg.Thresholds[i], nil
+	}
+	all, err := c.Thresholds(ctx, "", namesTold+1)
 	if err != nil {
 		return Threshold{}, err
 	}
-	if i := slices.IndexFunc(all, func(t Threshold) bool { return t.Name == name }); i >= 0 {
-		return all[i], nil
-	}
-	if all, err = c.Thresholds(ctx); err != nil {
-		return Threshold{}, err
-	}
-	names := make([]string, len(all))
-	for i, t := range all {
-		names[i] = t.Name
-	}
-	return Threshold{}, fmt.Errorf("%w: %q; there are: %s", ErrNoThreshold, name, join(names))
+	return Threshold{}, fmt.Errorf("%w: %q; there are: %s", ErrNoThreshold, name, told(all, func(t Threshold) string { return t.Name }))
 }
 
-// Thresholds lists all, by name.
-func (c *Catalogue) Thresholds(ctx context.Context) ([]Threshold, error) {
-	return c.thresholds(ctx, "")
-}
-
-func (c *Catalogue) thresholds(ctx context.Context, name string) ([]Threshold, error) {
-	out, err := c.cfg.Store.StoredThresholds(ctx, name)
+// Thresholds lists all, by name, after one.
+func (c *Catalogue) Thresholds(ctx context.Context, after string, limit int) ([]Threshold, error) {
+	out, err := c.cfg.Store.StoredThresholds(ctx, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list thresholds: %w", err)
 	}
-	for _, t := range c.cfg.Thresholds {
-		if !slices.ContainsFunc(out, func(o Threshold) bool { return o.Name == t.Name }) {
-			out = append(out, t)
-		}
-	}
-	slices.SortFunc(out, func(a, b Threshold) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	return withOwn(out, c.cfg.Thresholds, after, limit, func(t Threshold) string { return t.Name }, func(*Threshold) {}), nil
 }
 
 // SaveThreshold stores or replaces a threshold. What is wrong with its text is
@@ -360,7 +373,7 @@ func (c *Catalogue) SaveThreshold(ctx context.Context, name string, text []byte,
 		return t, false, fmt.Errorf("threshold %q %w: choose another name", name, ErrHubsOwn)
 	}
 	t = Threshold{Name: name, Text: text, Digest: digestOf(text), Created: storeTime(), CreatedBy: by}
-	if created, err = c.cfg.Store.SaveThreshold(ctx, t, was); err != nil {
+	if created, err = c.cfg.Store.SaveThreshold(ctx, t, was, MaxStored); err != nil {
 		return t, false, fmt.Errorf("store threshold %s: %w", name, err)
 	}
 	return t, created, nil

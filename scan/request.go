@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"reeve.dev/reeve/fleet"
@@ -117,11 +116,10 @@ func (q *Queue) TakeProfile(ctx context.Context, peer fleet.Peer, archive io.Rea
 		return "", err
 	}
 	if len(versions) == 0 {
-		all, err := c.Profiles(ctx)
+		all, err := c.cfg.Store.LastProfiles(ctx, AgentProfiles(peer.Agent), "", maxAgentProfiles)
 		if err != nil {
 			return "", err
 		}
-		all = slices.DeleteFunc(all, func(o Profile) bool { return !strings.HasPrefix(o.Name, AgentProfiles(peer.Agent)) })
 		if len(all) >= maxAgentProfiles {
 			return "", invalid("", "the hub keeps %d profiles of the agent %s already; an operator must delete some of them", len(all), peer.Agent)
 		}

@@ -22,7 +22,7 @@ type controlRow struct {
 }
 
 // SaveProfile implements scan.CatalogueStore.
-func (s *Store) SaveProfile(ctx context.Context, p scan.Profile) (created bool, err error) {
+func (s *Store) SaveProfile(ctx context.Context, p scan.Profile, most int) (created bool, err error) {
 	rows := make([]controlRow, len(p.Controls))
 	for i, c := range p.Controls {
 		rows[i] = controlRow(c)
@@ -45,7 +45,7 @@ func (s *Store) SaveProfile(ctx context.Context, p scan.Profile) (created bool, 
 		case len(old) > 0:
 			return nil
 		}
-		if err := full(ctx, tx, `SELECT COUNT(*) FROM profiles`); err != nil {
+		if err := full(ctx, tx, `SELECT COUNT(*) FROM profiles`, most); err != nil {
 			return err
 		}
 		created = true
@@ -58,12 +58,12 @@ func (s *Store) SaveProfile(ctx context.Context, p scan.Profile) (created bool, 
 	return created, err
 }
 
-func full(ctx context.Context, tx *Tx, count string) error {
+func full(ctx context.Context, tx *Tx, count string, most int) error {
 	var n int
 	if err := tx.QueryRow(ctx, count).Scan(&n); err != nil {
 		return err
 	}
-	if n >= scan.MaxStored {
+	if n >= most {
 		return fmt.Errorf("%w: there are %d already; delete some first", scan.ErrCatalogueFull, n)
 	}
 	return nil
@@ -72,16 +72,30 @@ func full(ctx context.Context, tx *Tx, count string) error {
 // StoredProfiles implements scan.CatalogueStore.
 func (s *Store) StoredProfiles(ctx context.Context, name string) (out []scan.Profile, err error) {
 	err = s.view(ctx, func(tx *Tx) error {
-		if name != "" {
-			out, err = queryProfiles(ctx, tx, `name = ? ORDER BY created DESC, version DESC`, name)
-			return err
-		}
-		out, err = queryProfiles(ctx, tx, `NOT EXISTS (
-			SELECT 1 FROM profiles AS later WHERE later.name = profiles.name AND (later.created > profiles.created
-				OR later.created = profiles.created AND later.version > profiles.version)) ORDER BY name`)
+		out, err = queryProfiles(ctx, tx, `name = ? ORDER BY created DESC, version DESC`, name)
 		return err
 	})
 	return out, err
+}
+
+// LastProfiles implements scan.CatalogueStore.
+func (s *Store) LastProfiles(ctx context.Context, prefix, after string, limit int) (out []scan.Profile, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		out, err = queryProfiles(ctx, tx, `name > ? AND SUBSTR(name, 1, ?) = ? AND NOT EXISTS (
+			SELECT 1 FROM profiles AS later WHERE later.name = profiles.name AND (later.created > profiles.created
+				OR later.created = profiles.created AND later.version > profiles.version)) ORDER BY name LIMIT ?`, max(after, before(prefix)), len(prefix), prefix, limit)
+		return err
+	})
+	return out, err
+}
+
+// before comes before every text that begins with prefix, and after what comes
+// before all of them.
+func before(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return prefix[:len(prefix)-1]
 }
 
 func queryProfiles(ctx context.Context, tx *Tx, where string, args ...any) ([]scan.Profile, error) {
@@ -127,7 +141,7 @@ func (s *Store) DeleteProfile(ctx context.Context, name, version string) error {
 }
 
 // SaveThreshold implements scan.CatalogueStore.
-func (s *Store) SaveThreshold(ctx context.Context, t scan.Threshold, was string) (created bool, err error) {
+func (s *Store) SaveThreshold(ctx context.Context, t scan.Threshold, was string, most int) (created bool, err error) {
 	err = s.update(ctx, func(tx *Tx) error {
 		created = false
 		if err := tx.Lock(ctx, lockCatalogue); err != nil {
@@ -144,7 +158,7 @@ func (s *Store) SaveThreshold(ctx context.Context, t scan.Threshold, was string)
 				string(t.Text), t.Digest, micros(t.Created), t.CreatedBy, t.Name)
 			return err
 		}
-		if err := full(ctx, tx, `SELECT COUNT(*) FROM thresholds`); err != nil {
+		if err := full(ctx, tx, `SELECT COUNT(*) FROM thresholds`, most); err != nil {
 			return err
 		}
 		created = true
@@ -155,10 +169,25 @@ func (s *Store) SaveThreshold(ctx context.Context, t scan.Threshold, was string)
 	return created, err
 }
 
-// StoredThresholds implements scan.CatalogueStore.
-func (s *Store) StoredThresholds(ctx context.Context, name string) (out []scan.Threshold, err error) {
+// StoredThreshold implements scan.CatalogueStore.
+func (s *Store) StoredThreshold(ctx context.Context, name string) (t scan.Threshold, err error) {
 	err = s.view(ctx, func(tx *Tx) error {
-		out, err = queryThresholds(ctx, tx, `? = '' OR name = ? ORDER BY name`, name, name)
+		found, err := queryThresholds(ctx, tx, `name = ?`, name)
+		if err == nil && len(found) == 0 {
+			err = scan.ErrNoThreshold
+		}
+		if err == nil {
+			t = found[0]
+		}
+		return err
+	})
+	return t, err
+}
+
+// StoredThresholds implements scan.CatalogueStore.
+func (s *Store) StoredThresholds(ctx context.Context, after string, limit int) (out []scan.Threshold, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		out, err = queryThresholds(ctx, tx, `name > ? ORDER BY name LIMIT ?`, after, limit)
 		return err
 	})
 	return out, err
