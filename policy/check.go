@@ -55,10 +55,11 @@ func (c *ProblemCheck) judge(s *Subject, now time.Time) (j judgement) {
 			if !c.means(p, now) {
 				continue
 			}
-			if rank := p.severity(); rank < 0 && least > 0 {
+			switch rank := p.severity(); {
+			case rank < 0 && least > 0:
 				unrated++
 				continue
-			} else if rank < least {
+			case rank >= 0 && rank < least:
 				continue
 			}
 			if line := p.String(); !seen[line] {
