@@ -17,6 +17,7 @@ import (
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/pki/oidc"
 	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/policy/github"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store/postgres"
 )
@@ -56,6 +57,8 @@ type Config struct {
 	Retention  RetentionConfig `yaml:"retention"`
 	// Policies are checks of what runs, and where their outcomes go.
 	Policies []policy.Policy `yaml:"policies"`
+	// GitHub are those whose repositories are checked.
+	GitHub []github.Config `yaml:"github"`
 	// Remediation says which outcomes agents' hooks are told of; none: nothing
 	// is ever done because of one.
 	Remediation  []RemedyRule      `yaml:"remediation"`
@@ -245,6 +248,7 @@ func (c Config) Validate() error {
 			bad("remediation[%d].%w", i, err)
 		}
 	}
+	errs = append(errs, c.validateGitHub()...)
 	if err := policy.Validate(c.Policies, c.policySinks()); err != nil {
 		errs = append(errs, err)
 	}

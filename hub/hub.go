@@ -31,6 +31,7 @@ import (
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/pki/oidc"
 	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/policy/github"
 	shipped "reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan"
 	scanlink "reeve.dev/reeve/scan/link"
@@ -58,6 +59,7 @@ type Hub struct {
 	received  *receiver
 	policies  *policy.Engine
 	events    *event.Service
+	github    *github.Runner // nil: no repositories are checked
 	schedule  *scan.Schedules
 	brokers   []BrokerConfig
 	broker    *amqp.Consumer // nil: none
@@ -364,6 +366,9 @@ func (h *Hub) apiMux(page http.Handler, session tunnel.Config, certs Certificate
 	for _, service := range rpc.Services() {
 		mux.Handle("POST /"+service+"/", h.received)
 	}
+	if h.github != nil {
+		mux.Handle(github.WebhookPath, h.github.Webhooks())
+	}
 	mux.Handle("GET "+tunnel.Path, h.links.guard(tunnel.Handler(session, h.links.serve)))
 	mux.Handle(pki.EnrollPath, h.ca.EnrollHandler(auditedTokens{h.store, h.audit.add}, certs.AgentLife, log))
 	mux.Handle(pki.RenewPath, h.ca.RenewHandler(h.peers, certs.AgentLife, certs.AgentGrace, log))
@@ -471,6 +476,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	worker("brokers", h.takeEvents)
 	worker("schedules", h.schedule.Run)
 	worker("policies", h.policies.Run)
+	if h.github != nil {
+		worker("github", h.github.Run)
+	}
 	if h.broker != nil {
 		worker("broker", h.broker.Run)
 	}

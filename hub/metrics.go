@@ -38,6 +38,9 @@ func (h *Hub) register(reg prometheus.Registerer, version string) {
 		gauge("ca_end_timestamp_seconds", "When the CA's certificate ends, in seconds since 1970.", func() float64 { return float64(h.ca.NotAfter().Unix()) }),
 		&stock{count: h.store.Unfinished}, policyStock{h},
 	)
+	if h.github != nil {
+		reg.MustRegister(h.github)
+	}
 }
 
 // stock tells of the scans that aren't over, in the whole database.

@@ -58,6 +58,7 @@ func (h *Hub) sweepOld(ctx context.Context) {
 	alerts, alertsErr := h.retention.Alerts.Apply(ctx, h.store, now)
 	err = errors.Join(err, alertsErr)
 	err = errors.Join(err, h.store.RemovePolicyRuns(ctx, now.Add(-policyRunsKept)))
+	err = errors.Join(err, h.store.SweepResponses(ctx, now.Add(-responsesKept), maxResponses))
 	if h.retention.Receipts > 0 {
 		err = errors.Join(err, h.store.RemoveReceipts(ctx, now.Add(-h.retention.Receipts)))
 	}

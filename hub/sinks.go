@@ -279,6 +279,9 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config, metrics prometheus
 			return err
 		}
 	}
+	if err := h.openGitHub(cfg, sinks, options); err != nil {
+		return err
+	}
 	h.silences = &silences{store: h.store, hold: h.hold}
 	h.alert = alert.NewWorker(alert.Config{
 		Store: h.store, Sinks: sinks, Options: options, Hold: h.silences.until, Holder: h.holder, MaxAge: cfg.Alerts.MaxAge,

@@ -97,7 +97,7 @@ const (
 	// retryAfterFault is when a cycle is tried again that couldn't begin.
 	retryAfterFault = 5 * time.Minute
 	maxTasks        = 8 // of a connection at once
-	webhookDelay    = 5 * time.Second
+	webhookDelay    = 2 * time.Second
 )
 
 // NewRunner prepares a Runner; Run starts it.
