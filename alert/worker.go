@@ -71,8 +71,9 @@ const (
 	maxLanes = 64
 	// laneIdle is after how long without work a family's lane ends.
 	laneIdle = time.Minute
-	// watchEvery is how often the outbox is counted, for the metrics, and
-	// burying how many old alerts are given up in one transaction.
+	// watchEvery is how often the outbox is counted, for the metrics, unless it
+	// is polled less often, and burying how many old alerts are given up in one
+	// transaction.
 	watchEvery = 15 * time.Second
 	burying    = 500
 )
@@ -188,7 +189,7 @@ func (r refusing) Deliver(context.Context, Alert) error {
 
 // watch counts what waits, and gives up what is too old.
 func (w *Worker) watch(ctx context.Context) {
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(max(watchEvery, w.cfg.Poll))
 	defer tick.Stop()
 	for {
 		if err := w.look(ctx, time.Now()); err != nil && ctx.Err() == nil {
