@@ -112,6 +112,9 @@ func (s *Store) RemoveScans(ctx context.Context, ids []scan.ID) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM scan_keys WHERE scan IN (`+these+`)`, args...); err != nil {
 			return err
 		}
+		if err := notLatest(ctx, tx, these, args); err != nil {
+			return err
+		}
 		if len(batches) == 0 {
 			return nil
 		}

@@ -215,9 +215,9 @@ const scanColumns = `id, status, outcome, reason, agent, namespace, pod, contain
 
 func scanScan(row interface{ Scan(...any) error }) (c scan.Scan, err error) {
 	var (
-		inputs, callback, secret, findings, selector, actions                string
+		inputs, callback, secret, findings, selector, actions                      string
 		timeout, created, started, finished, expires, leased, next, standing, sbom int64
-		class                                                      int
+		class                                                                      int
 	)
 	r, t, n := &c.Request, &c.Request.Target, &c.Counts
 	err = row.Scan(&c.ID, &c.Status, &c.Outcome, &c.Reason, &t.Agent, &t.Namespace, &t.Pod, &t.Container, &t.URI,
@@ -521,6 +521,11 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	if f.Status != scan.Completed && c.Selector == nil {
 		o := fleet.Outcome{Subject: c.Request.Target.Subject(), Policy: c.Request.Policy(), Run: string(c.ID), Details: f.Reason, At: now}
 		if err := s.enqueueOutcomes(ctx, tx, []fleet.Outcome{o}, s.allEnds); err != nil {
+			return err
+		}
+	}
+	if f.Status == scan.Completed && c.Selector == nil {
+		if err := isLatest(ctx, tx, c, f.Verdict.Outcome); err != nil {
 			return err
 		}
 	}

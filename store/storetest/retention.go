@@ -260,4 +260,28 @@ func knowsHistory(t *testing.T, s *store.Store) {
 		got = append(got, c.ID)
 	}
 	equal(t, "the series", got, []scan.ID{a2, a1})
+
+	// One that was asked for before isn't the last though it ended after.
+	early, late := newScan("edge"), newScan("edge")
+	for _, c := range []scan.Scan{early, late} {
+		create(t, s, c)
+		leaseScan(t, s, epoch)
+	}
+	passed := completed(late.ID, 1)
+	passed.Verdict.Outcome, passed.Verdict.Compliance = scan.Passed, 75
+	failed := completed(early.ID, 1)
+	failed.Verdict.Compliance = 75
+	for _, f := range []scan.Finish{passed, failed} {
+		if err := s.FinishScan(t.Context(), f, epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	equal(t, "all", latest(scan.LatestFilter{}), []scan.ID{late.ID, b1})
+	equal(t, "passed now", latest(scan.LatestFilter{Outcome: scan.Passed}), []scan.ID{late.ID})
+	// What is forgotten leaves its place to the one before, if there is one.
+	if err := s.RemoveScans(t.Context(), []scan.ID{late.ID, b1}); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "after those are forgotten", latest(scan.LatestFilter{}), []scan.ID{early.ID})
+	equal(t, "failed again", latest(scan.LatestFilter{Outcome: scan.Failed}), []scan.ID{early.ID})
 }
