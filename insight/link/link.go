@@ -20,6 +20,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
@@ -161,18 +162,30 @@ type Message struct {
 // answers. It returns an *insight.InvalidError for one that can't even be kept
 // there.
 func Receive(ctx context.Context, to Receiver, m Message) (reason string, err error) {
-	it, err := lagoon.Decode(m.Body)
-	if err == nil {
-		it.ID, it.Cluster = m.ID, m.Cluster
-		if it.Environment.Namespace == "" {
-			it.Environment.Namespace = m.Namespace
-		}
-		err = to.Accept(ctx, it)
-	}
+	err = accept(ctx, to, m)
 	var invalid *insight.InvalidError
 	if errors.As(err, &invalid) {
 		reason = invalid.Reason
 		err = to.Quarantine(ctx, insight.Poison{Item: m.ID, Cluster: m.Cluster, Reason: reason, Message: m.Body})
 	}
 	return reason, err
+}
+
+// accept stores a message. One that makes the hub panic is one that it can't
+// read: it would come again for ever otherwise, and nothing after it.
+func accept(ctx context.Context, to Receiver, m Message) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = insight.Invalidf("the hub failed inside when it read it: %v\n%.2000s", p, debug.Stack())
+		}
+	}()
+	it, err := lagoon.Decode(m.Body)
+	if err != nil {
+		return err
+	}
+	it.ID, it.Cluster = m.ID, m.Cluster
+	if it.Environment.Namespace == "" {
+		it.Environment.Namespace = m.Namespace
+	}
+	return to.Accept(ctx, it)
 }

@@ -196,3 +196,25 @@ func TestHandler_outsideALink(t *testing.T) {
 		t.Errorf("status %d, want 403", w.Code)
 	}
 }
+
+// panicking is a service that fails inside on what it is to store.
+type panicking struct{ *insight.Service }
+
+func (panicking) Accept(context.Context, insight.Item) error { panic("oops") }
+
+// What the hub can't survive is quarantined, and what comes after it arrives.
+func TestHandler_panic(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "reeve.db"), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	srv := serve(t, link.Handler(panicking{insight.NewService(db, insight.Limits{}, quiet)}, quiet))
+	if st := deliver(t, srv, [2]string{"a", oneFact}, [2]string{"b", oneFact}); st.Items != 0 || st.Rejected != 0 {
+		t.Errorf("left in the spool: %+v", st)
+	}
+	kept, err := db.Quarantined(t.Context(), insight.Query{})
+	if err != nil || len(kept) != 2 || !strings.Contains(kept[0].Reason, "oops") {
+		t.Errorf("quarantined %+v, %v", kept, err)
+	}
+}
