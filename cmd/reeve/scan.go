@@ -116,18 +116,21 @@ skipped; 2 if the scan couldn't be made.`,
 // to be run beside others stays small, and most scans end before it is used up.
 const scanMemory = 30 << 20
 
+// slowTarget is when it is told that a target hasn't answered.
+var slowTarget = 3 * time.Second
+
 type scanCommand struct {
-	profile, threshold  string
-	inputs, inputFiles  []string
-	controls, tags      []string
-	waivers             []string // files
-	attestations        []string // files
-	reporters           []string
-	access              clusterAccess
-	account             awsAccount
-	engine              string
-	jobs                int
-	stats               bool
+	profile, threshold string
+	inputs, inputFiles []string
+	controls, tags     []string
+	waivers            []string // files
+	attestations       []string // files
+	reporters          []string
+	access             clusterAccess
+	account            awsAccount
+	engine             string
+	jobs               int
+	stats              bool
 }
 
 func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) error {
@@ -229,7 +232,11 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	if err != nil {
 		return nil, err
 	}
+	// A way that leads nowhere is given up after half a minute, since one by ssh
+	// may take its time; who waits is told what for.
+	slow := time.AfterFunc(slowTarget, func() { fmt.Fprintf(errs, "reeve: %s hasn't answered yet; waiting for it\n", uri) })
 	t, entry, err := s.open(ctx, uri)
+	slow.Stop()
 	if err != nil {
 		return nil, err
 	}
