@@ -103,6 +103,7 @@ func (e *Engine) Faults() []Fault {
 
 // Run evaluates policies until ctx ends.
 func (e *Engine) Run(ctx context.Context) error {
+	defer e.leaveDuty(ctx)
 	for wait := gather; ; {
 		marked := e.cfg.Store.PoliciesMarked()
 		err := e.step(ctx)
@@ -202,6 +203,15 @@ func (e *Engine) keepDuty(ctx context.Context) (bool, error) {
 	}
 	e.duty = now.Add(dutyFor)
 	return true, nil
+}
+
+// leaveDuty lets another hub have the duty at once.
+func (e *Engine) leaveDuty(ctx context.Context) {
+	if now := time.Now(); now.Before(e.duty) {
+		if _, err := e.cfg.Store.TakeDuty(context.WithoutCancel(ctx), duty, e.cfg.Holder, now, now); err != nil {
+			e.cfg.Logger.WarnContext(ctx, "another hub evaluates policies only in a while", "error", err, "until", e.duty)
+		}
+	}
 }
 
 // readLayers reads what namespaces say of themselves, and logs what is newly

@@ -22,6 +22,8 @@ import (
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/store"
+	"reeve.dev/reeve/store/postgres"
+	"reeve.dev/reeve/store/postgres/postgrestest"
 	"reeve.dev/reeve/store/sqlite"
 )
 
@@ -207,6 +209,48 @@ func TestEngine_severalHubs(t *testing.T) {
 			t.Errorf("the last run was made by %v, %v", after, err)
 		}
 	})
+}
+
+// On PostgreSQL two hubs evaluate each thing once, and the other goes on when one
+// is stopped.
+func TestEngine_postgres(t *testing.T) {
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: postgrestest.Start(t).URL(t), Documents: t.TempDir()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	w := &world{T: t, Store: s}
+	w.runs(workload("shop", "web"))
+	stops := map[string]func(){}
+	for _, holder := range []string{"a", "b"} {
+		_, stops[holder] = w.start(policy.Config{Policies: []policy.Policy{sboms}, Sinks: sinks, Holder: holder})
+	}
+	await := func(want ...string) (holder string) {
+		t.Helper()
+		for {
+			if got := w.lastRuns(); len(got) >= len(want) && !strings.Contains(got[len(got)-1], "running") {
+				w.expect("runs", want, got)
+				break
+			}
+			select {
+			case <-t.Context().Done():
+				t.Fatal("it takes too long")
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		runs, err := w.PolicyRuns(t.Context(), policy.Query{Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return runs[0].Holder
+	}
+	first := await("sboms configuration complete: 0+1+0 of 1")
+	stops[first]()
+	w.sbom("shop", "web")
+	if second := await("sboms configuration complete: 0+1+0 of 1", " insight complete: 1+0+0 of 1"); second == first {
+		t.Errorf("%s goes on after its end", second)
+	}
+	w.expect("told", []string{"x: sboms Deployment/web/c false", "x: sboms Deployment/web/c true"}, w.told(map[alert.ID]bool{}))
 }
 
 // faulty is a store that fails for a while.
