@@ -27,13 +27,10 @@ import (
 const (
 	alertKeys  = 1000
 	alertsEach = 20
-	alertsSent = 10_000 // to the hub as an AlertSink
 )
 
 // alerts delivers alerts of many keys from SQLite to an AlertSink on loopback,
-// over TLS and signed: alone, and beside a sink that never answers. Then it
-// tells a hub, which is a process of its own, of outcomes as one tells an
-// AlertSink.
+// over TLS and signed: alone, and beside a sink that never answers.
 func alerts(ctx context.Context, opt options, report *Report) error {
 	dir, err := os.MkdirTemp("", "reeve-bench-")
 	if err != nil {
@@ -71,7 +68,7 @@ func alerts(ctx context.Context, opt options, report *Report) error {
 		Row{Name: "… CPU of each, with enqueueing and the sink's", Value: cpu[half], Unit: "µs"},
 		Row{Name: "… beside a sink that never answers", Value: beside[half], Unit: "/s", Peer: "alone", PeerValue: rates[half], Bar: 0.8, More: true},
 	)
-	return tellHub(ctx, dir, report)
+	return nil
 }
 
 // deliverAll is how long it takes until a healthy sink has all alerts.
@@ -157,42 +154,4 @@ type deadSink struct{}
 func (deadSink) Deliver(ctx context.Context, _ alert.Alert) error {
 	<-ctx.Done()
 	return ctx.Err()
-}
-
-// tellHub measures how fast a hub takes outcomes, each of which is in its
-// database when it has answered.
-func tellHub(ctx context.Context, dir string, report *Report) error {
-	h, err := startHub(ctx, dir, 0)
-	if err != nil {
-		return err
-	}
-	defer h.kill()
-	feed, err := rpc.New(rpc.Config{Endpoint: fmt.Sprintf("127.0.0.1:%d", h.port), TLS: credential.TLS{
-		CAFile: filepath.Join(dir, "ca", "ca.pem"), CertFile: filepath.Join(dir, "ca", "control.pem"), KeyFile: filepath.Join(dir, "ca", "control-key.pem"),
-	}})
-	if err != nil {
-		return err
-	}
-	defer feed.Close()
-	began := time.Now()
-	var feeding sync.WaitGroup
-	var firstErr atomic.Pointer[error]
-	for f := range 64 {
-		feeding.Go(func() {
-			for n := f; n < alertsSent && firstErr.Load() == nil; n += 64 {
-				err := feed.Deliver(ctx, alert.Alert{ID: alert.ID(fmt.Sprint(n)), Outcome: fleet.Outcome{
-					Subject: fleet.Subject{Owner: "acme", Repo: fmt.Sprint("repo-", n%alertKeys)}, Policy: "p", Details: "it is so",
-				}})
-				if err != nil {
-					firstErr.CompareAndSwap(nil, &err)
-				}
-			}
-		})
-	}
-	feeding.Wait()
-	if err := firstErr.Load(); err != nil {
-		return *err
-	}
-	report.Add(Row{Name: "alerts that a hub takes as an AlertSink, from 64 callers", Value: alertsSent / time.Since(began).Seconds(), Unit: "/s"})
-	return nil
 }
