@@ -396,22 +396,22 @@ func TestExporter_pauses(t *testing.T) {
 		up = true
 		mu.Unlock()
 		time.Sleep(time.Hour)
+		m.mu.Lock()
 		for _, e := range m.list {
 			if e.State != insight.ExportSent {
 				t.Errorf("%+v", e)
 			}
 		}
-		m.mu.Lock()
 		m.mine = false
 		m.mu.Unlock()
 		to := insight.Destination{Project: "of another replica"}
 		m.PutExport(ctx, insight.Export{Destination: to, State: insight.ExportWaiting})
 		time.Sleep(time.Hour)
+		stop()
+		synctest.Wait()
 		if m.list[to].State != insight.ExportWaiting {
 			t.Error("sent by a replica whose duty it isn't")
 		}
-		stop()
-		synctest.Wait()
 	})
 }
 
