@@ -240,7 +240,7 @@ func (r *reading) field(at, value *yaml.Node, s reflect.Value, name, path string
 		v := s.Field(i)
 		if r.doc.reset != nil && value.Kind == yaml.ScalarNode && value.Tag == "!!null" {
 			v.SetZero()
-			if def := reflect.ValueOf(r.doc.reset).Elem(); def.Type() == s.Type() {
+			if def := part(reflect.ValueOf(r.doc.reset).Elem(), s.Type()); def.IsValid() {
 				v.Set(def.Field(i))
 			}
 			return
@@ -272,6 +272,19 @@ func (r *reading) field(at, value *yaml.Node, s reflect.Value, name, path string
 		return
 	}
 	r.report(at, path, unknownKey)
+}
+
+// part is v itself, or what it embeds, if that is of a type.
+func part(v reflect.Value, t reflect.Type) reflect.Value {
+	if v.Type() == t {
+		return v
+	}
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.Anonymous && f.Type == t {
+			return v.Field(i)
+		}
+	}
+	return reflect.Value{}
 }
 
 // has reports whether a struct has a member of that name.

@@ -103,7 +103,7 @@ type Server struct {
 	Requests map[string]int
 	// Cost counts those that the limit counts.
 	Cost int
-	// Puts are bodies that were put, by path.
+	// Puts are the protections that were asked for, by "OWNER/NAME BRANCH".
 	Puts map[string]Object
 }
 
@@ -516,7 +516,7 @@ func (s *Server) protection(w http.ResponseWriter, req *http.Request, r *Repo, r
 	case req.Method == http.MethodPut:
 		var o Object
 		json.NewDecoder(req.Body).Decode(&o)
-		s.Puts[branch] = o
+		s.Puts[r.Owner+"/"+r.Name+" "+branch] = o
 		r.Protection[branch] = protected(o)
 		send(w, http.StatusOK, r.Protection[branch])
 	case r.Protection[branch] == nil:
@@ -534,9 +534,12 @@ func (s *Server) protection(w http.ResponseWriter, req *http.Request, r *Repo, r
 // protected is the protection that a request made.
 func protected(o Object) Object {
 	out := Object{}
-	for _, k := range []string{"required_status_checks", "required_pull_request_reviews", "restrictions"} {
-		if o[k] != nil {
-			out[k] = o[k]
+	if o["required_status_checks"] != nil {
+		out["required_status_checks"] = o["required_status_checks"]
+	}
+	if r, ok := o["required_pull_request_reviews"].(Object); ok {
+		out["required_pull_request_reviews"] = Object{
+			"required_approving_review_count": r["required_approving_review_count"], "dismiss_stale_reviews": r["dismiss_stale_reviews"], "require_code_owner_reviews": r["require_code_owner_reviews"],
 		}
 	}
 	for _, k := range []string{"enforce_admins", "allow_force_pushes", "required_linear_history", "allow_deletions", "lock_branch"} {

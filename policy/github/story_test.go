@@ -1,0 +1,487 @@
+package github_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/policy/github"
+	"reeve.dev/reeve/policy/github/githubtest"
+)
+
+// took is how long the last run of acme took, by the bubble's clock.
+func (h *hub) took(t *testing.T) time.Duration {
+	t.Helper()
+	r := h.lastRun(t, "acme")
+	return r.Ended.Sub(r.Began)
+}
+
+func simple(h *hub) *githubtest.Repo {
+	enable(h.Server, "acme", map[string]string{"branch_protection.yaml": optOut})
+	r := h.Add("acme", "shop")
+	r.Protection["main"] = reviews(1)
+	return r
+}
+
+// TestRunner_limits: what GitHub says of its limits is kept to, and costs no
+// verdict.
+func TestRunner_limits(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault func(h *hub)
+		least time.Duration
+		most  time.Duration
+	}{
+		{"Retry-After", func(h *hub) {
+			h.Faults["GET /repos/acme/shop/branches"] = githubtest.Times(1, githubtest.Secondary(90))
+		}, 90 * time.Second, 2 * time.Minute},
+		{"a secondary limit that says nothing", func(h *hub) {
+			h.Faults["GET /repos/acme/shop/branches"] = githubtest.Times(2, githubtest.Secondary(0))
+		}, 3 * time.Minute, 4 * time.Minute},
+		{"429", func(h *hub) {
+			h.Faults["GET /repos/acme/shop/branches"] = githubtest.Times(1, func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Retry-After", "30")
+				w.WriteHeader(http.StatusTooManyRequests)
+				return true
+			})
+		}, 30 * time.Second, time.Minute},
+		{"the primary limit", func(h *hub) { h.Limit, h.Remaining = 20, 4; h.Reset = time.Now().Add(40 * time.Minute) }, 39 * time.Minute, 41 * time.Minute},
+		{"a fault that passes", func(h *hub) {
+			h.Faults["GET /repos/acme/shop/branches"] = githubtest.Times(2, githubtest.Broken)
+		}, time.Second, 10 * time.Second},
+	} {
+		var run policy.Run
+		var status []github.Status
+		var took time.Duration
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, "acme")
+			simple(h)
+			c.fault(h)
+			h.cycle(t)
+			run, status, took = h.lastRun(t, "acme"), h.runner.Status(), h.took(t)
+			if got := h.subjects(t, "acme")["acme/shop Branch Protection"]; got.Verdict != policy.Passed {
+				t.Errorf("%s: %+v", c.name, got)
+			}
+		})
+		// What the cycle waited for before its run began isn't in it.
+		if run.State != policy.Complete || run.Unknown > 0 || took > c.most || took < c.least && c.name != "the primary limit" {
+			t.Errorf("%s: %+v took %v", c.name, run, took)
+		}
+		if len(status) != 1 || len(status[0].Limits) == 0 || status[0].Requests == 0 || (status[0].Waits == 0) != strings.HasPrefix(c.name, "a fault") {
+			t.Errorf("%s: %+v", c.name, status)
+		}
+	}
+}
+
+// TestRunner_restart: a hub that starts again asks only for what has changed.
+func TestRunner_restart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		enable(h.Server, "acme", allPolicies)
+		for i := range 20 {
+			h.Add("acme", fmt.Sprintf("repo-%d", i)).Put("a.jar", "PK\x03\x04\x00")
+		}
+		h.cycle(t)
+		before := h.cost()
+		if err := h.store.MarkGitHub(t.Context(), github.Task{Connection: "main", Owner: "acme", Cause: "test", Due: time.Now()}, true); err != nil {
+			t.Fatal(err)
+		}
+		h.cycle(t)
+		// The query of GraphQL, and a few that have no validator.
+		if again := h.cost() - before; again > 5 {
+			t.Errorf("the cycle after the restart cost %d requests", again)
+		}
+		if n := h.Count("GET /codeload/"); n != 21 {
+			t.Errorf("%d archives were fetched, want one for each commit", n)
+		}
+		if r := h.lastRun(t, "acme"); r.State != policy.Complete || r.Failed == 0 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestRunner_layers: what each layer says, and what it doesn't when something is
+// wrong with it.
+func TestRunner_layers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		org := enable(h.Server, "acme", map[string]string{
+			"security.yaml":          "baseConfig: base/config\naction: null\n",
+			"branch_protection.yaml": optOut + "approvalCount: [\n",
+			"codeowners.yaml":        "optConfig: {optOutStrategy: yes please}\n",
+		})
+		h.Add("base", "config").Put("security.yaml", optOut+"action: issue\nunknown: 1\n")
+		shop := h.Add("acme", "shop")
+		shop.Put(".allstar/security.yaml", "optConfig: {optOut: true")
+		shop.Put(".allstar/allstar.yaml", "optConfig: {optOut: fale}\n")
+		h.Add("acme", "out").Put(".allstar/security.yaml", "optConfig: {optOut: true}\n")
+		h.cycle(t)
+		got := h.subjects(t, "acme")
+		for _, c := range []struct {
+			subject string
+			want    policy.Verdict
+			text    []string
+		}{
+			{"acme/shop SECURITY.md", policy.Failed, nil},
+			{"acme/out SECURITY.md", "", nil},
+			{"acme/shop Branch Protection", policy.Failed, nil},
+			{"acme/shop CODEOWNERS", policy.Passed, nil},
+			{"acme/.allstar Organisation Configuration", policy.Failed, []string{
+				"acme/.allstar:branch_protection.yaml (organisation): it can't be understood, and its checks stay on: ",
+				"acme/.allstar:codeowners.yaml:1 (organisation): optConfig.optOutStrategy: it must be true or false",
+				"base/config:security.yaml:3 (base): unknown: there is no such key",
+			}},
+			{"acme/shop Repository Configuration", policy.Failed, []string{
+				"acme/shop:.allstar/security.yaml (repository): it can't be understood",
+				"acme/shop:.allstar/allstar.yaml:1 (repository): optConfig.optOut: it must be true or false",
+			}},
+			{"acme/out Repository Configuration", policy.Passed, nil},
+		} {
+			s := got[c.subject]
+			if s.Verdict != c.want {
+				t.Errorf("%s: %q, want %q: %s", c.subject, s.Verdict, c.want, s.Details)
+			}
+			for _, text := range c.text {
+				if !strings.Contains(s.Details, text) {
+					t.Errorf("%s: no %q in:\n%s", c.subject, text, s.Details)
+				}
+			}
+		}
+		// The base's action was taken back, so nobody opened an issue.
+		if alerts, err := h.store.Alerts(t.Context(), alert.Filter{}); err != nil || len(alerts) > 0 {
+			t.Errorf("alerts %v, %v", alerts, err)
+		}
+		// A file that could be understood goes on as it was when it can't be any more.
+		org.Put("branch_protection.yaml", optOut+"requireApproval: false\nblockForce: false\n")
+		shop.Protection["main"] = object{}
+		h.again(t)
+		if s := h.subjects(t, "acme")["acme/shop Branch Protection"]; s.Verdict != policy.Passed {
+			t.Errorf("with a good file: %+v", s)
+		}
+		org.Put("branch_protection.yaml", optOut+"requireApproval: [\n")
+		h.again(t)
+		got = h.subjects(t, "acme")
+		if s := got["acme/shop Branch Protection"]; s.Verdict != policy.Passed {
+			t.Errorf("with a file that broke: %+v", s)
+		}
+		if s := got["acme/.allstar Organisation Configuration"]; !strings.Contains(s.Details, "its last version that could holds on") {
+			t.Errorf("with a file that broke: %+v", s)
+		}
+	})
+}
+
+// again makes another whole cycle.
+func (h *hub) again(t *testing.T) {
+	t.Helper()
+	if err := h.store.MarkGitHub(t.Context(), github.Task{Connection: "main", Owner: "acme", Cause: "test", Due: time.Now()}, true); err != nil {
+		t.Fatal(err)
+	}
+	h.cycle(t)
+}
+
+// TestRunner_actions: each action leads where it should.
+func TestRunner_actions(t *testing.T) {
+	for _, c := range []struct {
+		name, bot, file, repo string
+		rpc                   []string
+		fail, pass            []string // sinks
+		problem               string
+	}{
+		{name: "log"},
+		{name: "issue", file: "action: issue\n", fail: []string{"issue:main"}, pass: []string{"issue:main"}},
+		{name: "rpc to the operator's only sink", file: "action: rpc\n", fail: []string{"security"}, pass: []string{"security"}},
+		{name: "rpc to those of the connection", file: "action: rpc\n", rpc: []string{"a", "b"}, fail: []string{"a", "b"}, pass: []string{"a", "b"}},
+		{name: "rpc to the organisation's endpoint", bot: "rpcEndpoint: sink.acme.test:443\n", file: "action: rpc\n", fail: []string{"endpoint:sink.acme.test:443"}, pass: []string{"endpoint:sink.acme.test:443"}},
+		{name: "rpc to the repository's endpoint", bot: "rpcEndpoint: sink.acme.test:443\n", repo: "rpcEndpoint: own.acme.test:443\n", file: "action: rpc\n", fail: []string{"endpoint:own.acme.test:443"}, pass: []string{"endpoint:sink.acme.test:443"}},
+		{name: "the repository's endpoint where overrides are off", bot: "rpcEndpoint: sink.acme.test:443\n", repo: "rpcEndpoint: own.acme.test:443\n", file: "action: rpc\n# off", fail: []string{"endpoint:sink.acme.test:443"}, pass: []string{"endpoint:sink.acme.test:443"}},
+		{name: "an endpoint that isn't allowed", bot: "rpcEndpoint: evil.test:443\n", file: "action: rpc\n", problem: errNotAllowed.Error()},
+		{name: "a sink of the hub's", file: "action: webhook/ci\n", fail: []string{"ci"}, pass: []string{"ci"}},
+		{name: "a sink that isn't there", file: "action: email\n", problem: "there is no sink of that type"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, "acme")
+			h.cfg.RPC = c.rpc
+			org := enable(h.Server, "acme", map[string]string{"security.yaml": optOut + c.file})
+			bot := optOut
+			if strings.HasSuffix(c.file, "# off") {
+				bot = "optConfig: {optOutStrategy: true, disableRepoOverride: true}\n"
+			}
+			org.Put("allstar.yaml", bot+c.bot)
+			org.SecurityPolicy = true
+			if shop := h.Add("acme", "shop"); c.repo != "" {
+				shop.Put(".allstar/allstar.yaml", c.repo)
+			}
+			h.cycle(t)
+			alerts, err := h.store.Alerts(t.Context(), alert.Filter{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sinks := map[bool][]string{}
+			for _, a := range alerts {
+				sinks[a.Outcome.Pass] = append(sinks[a.Outcome.Pass], a.Sink)
+			}
+			slices.Sort(sinks[true])
+			slices.Sort(sinks[false])
+			if diff := cmp.Diff(map[bool][]string{true: c.pass, false: c.fail}, map[bool][]string{true: sinks[true], false: sinks[false]}); diff != "" {
+				t.Errorf("%s: sinks by verdict (-want +got):\n%s", c.name, diff)
+			}
+			var said strings.Builder
+			for _, s := range h.subjects(t, "acme") {
+				said.WriteString(s.Details)
+			}
+			if !strings.Contains(said.String(), c.problem) {
+				t.Errorf("%s: nothing says %q:\n%s", c.name, c.problem, said.String())
+			}
+		})
+	}
+}
+
+// TestRunner_fix: a branch gets what it lacks, and keeps what it has.
+func TestRunner_fix(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		enable(h.Server, "acme", map[string]string{"branch_protection.yaml": optOut + "action: fix\nenforceOnAdmins: true\nrequireSignedCommits: true\nrequireStatusChecks: [{context: build, appID: 5}]\n"})
+		fresh := h.Add("acme", "fresh")
+		has := h.Add("acme", "has")
+		has.Protection["main"] = object{
+			"required_pull_request_reviews": object{
+				"required_approving_review_count": 2, "require_last_push_approval": true,
+				"dismissal_restrictions":         object{"users": []object{{"login": "ann"}}, "teams": []object{}, "apps": []object{}},
+				"bypass_pull_request_allowances": object{"users": []object{}, "teams": []object{{"slug": "core"}}, "apps": []object{{"slug": "bot"}}},
+			},
+			"required_status_checks":  object{"strict": false, "contexts": []string{"lint"}, "checks": []object{{"context": "lint", "app_id": nil}}},
+			"restrictions":            object{"users": []object{{"login": "ann"}}, "teams": []object{{"slug": "core"}}, "apps": []object{{"slug": "bot"}}},
+			"required_linear_history": on(true), "allow_deletions": on(true), "lock_branch": on(false), "allow_force_pushes": on(true),
+		}
+		h.Add("acme", "closed").Unavailable = true
+		h.cycle(t)
+		want := object{
+			"enforce_admins": true, "allow_force_pushes": false, "required_linear_history": true, "allow_deletions": true, "lock_branch": false,
+			"restrictions": object{"users": []any{"ann"}, "teams": []any{"core"}, "apps": []any{"bot"}},
+			"required_status_checks": object{"strict": true, "checks": []any{
+				object{"context": "lint"}, object{"context": "build", "app_id": 5.0},
+			}},
+			"required_pull_request_reviews": object{
+				"required_approving_review_count": 2.0, "require_last_push_approval": true, "dismiss_stale_reviews": true, "require_code_owner_reviews": false,
+				"dismissal_restrictions":         object{"users": []any{"ann"}, "teams": []any{}, "apps": []any{}},
+				"bypass_pull_request_allowances": object{"users": []any{}, "teams": []any{"core"}, "apps": []any{"bot"}},
+			},
+		}
+		if diff := cmp.Diff(want, h.Puts["acme/has main"]); diff != "" {
+			t.Errorf("what was asked for (-want +got):\n%s", diff)
+		}
+		if !fresh.Signatures["main"] || !has.Signatures["main"] {
+			t.Error("signed commits aren't required")
+		}
+		got := h.subjects(t, "acme")
+		if s := got["acme/fresh Branch Protection"]; s.Verdict != policy.Passed || !strings.Contains(s.Details, "It was mended") {
+			t.Errorf("fresh: %+v", s)
+		}
+		if s := got["acme/closed Branch Protection"]; s.Verdict != policy.Failed || !strings.Contains(s.Details, "could not be mended") {
+			t.Errorf("closed: %+v", s)
+		}
+		puts := h.Count("PUT ")
+		h.again(t)
+		if n := h.Count("PUT ") - puts; n != 0 {
+			t.Errorf("the second cycle changed %d protections", n)
+		}
+	})
+}
+
+// TestRunner_scorecard: published scores, then the program's.
+func TestRunner_scorecard(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "scorecard")
+	script := "#!/bin/sh\n[ \"$GITHUB_AUTH_TOKEN\" = secret-token ] || exit 3\n[ -z \"$SECRET\" ] || exit 4\necho '{\"checks\":[{\"name\":\"SAST\",\"score\":4,\"reason\":\"no tool\",\"details\":[\"Warn: none\"]},{\"name\":\"License\",\"score\":-1}]}'\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SECRET", "the hub's own")
+	h := newHub(t, "acme")
+	h.cfg.Scorecard = github.ScorecardConfig{URL: "none", Command: program}
+	enable(h.Server, "acme", map[string]string{"scorecard.yaml": optOut + "checks: [SAST, License]\nthreshold: 5\n"})
+	h.Add("acme", "none").Put(".allstar/scorecard.yaml", "checks: []\n")
+	h.Add("acme", "lower").Put(".allstar/scorecard.yaml", "threshold: 4\n")
+	h.Add("acme", "more").Put(".allstar/scorecard.yaml", "threshold: 4\nchecks: [SAST, Fuzzing]\n")
+	h.cycle(t)
+	got := h.subjects(t, "acme")
+	for repo, want := range map[string]struct {
+		verdict policy.Verdict
+		text    string
+	}{
+		".allstar": {policy.Failed, "SAST: 4 of 10, at least 5 is required: no tool\n- Warn: none"},
+		"none":     {policy.Passed, "names no check"},
+		"lower":    {policy.Passed, "the program scorecard"},
+		"more":     {policy.Unknown, "no score for Fuzzing"},
+	} {
+		if s := got["acme/"+repo+" OpenSSF Scorecard"]; s.Verdict != want.verdict || !strings.Contains(s.Details, want.text) {
+			t.Errorf("%s: %+v", repo, s)
+		}
+	}
+}
+
+// TestRunner_secrets: neither token nor key is in a log line or a record, whatever
+// goes wrong.
+func TestRunner_secrets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		var mu sync.Mutex
+		var text bytes.Buffer
+		h.log = slog.NewTextHandler(writer(func(p []byte) { mu.Lock(); text.Write(p); mu.Unlock() }), &slog.HandlerOptions{Level: slog.LevelDebug})
+		enable(h.Server, "acme", allPolicies)
+		h.Add("acme", "shop")
+		for _, at := range []string{"branches", "tarball/main", "collaborators"} {
+			h.Faults["GET /repos/acme/shop/"+at] = githubtest.Broken
+		}
+		h.Faults["GET /codeload/acme/.allstar/"+h.Repos["acme/.allstar"].SHA("main")] = githubtest.Broken
+		h.cycle(t)
+		for _, s := range h.subjects(t, "acme") {
+			line, err := json.Marshal(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text.Write(line)
+		}
+		if !strings.Contains(text.String(), "500") {
+			t.Error("nothing went wrong")
+		}
+		for _, secret := range []string{"secret-token", "token=secret"} {
+			if strings.Contains(text.String(), secret) {
+				t.Errorf("%q is told", secret)
+			}
+		}
+	})
+}
+
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+
+func TestRunner_webhooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		h.cfg.WebhookSecretFile = filepath.Join(h.dir, "hook")
+		if err := os.WriteFile(h.cfg.WebhookSecretFile, []byte("hook\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := simple(h)
+		stop := h.start(t)
+		defer stop()
+		h.await(t, 1, 0)
+		handler := h.runner.Webhooks()
+		send := func(event, body, signature string) int {
+			req := httptest.NewRequest(http.MethodPost, github.WebhookPath+"main", strings.NewReader(body))
+			req.Header.Set("X-GitHub-Event", event)
+			if signature == "" {
+				signature = github.Sign(body, "hook")
+			}
+			req.Header.Set("X-Hub-Signature-256", signature)
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, req)
+			return w.Code
+		}
+		const about = `{"repository":{"name":"shop","owner":{"login":"acme"}}}`
+		for _, c := range []struct {
+			event, body, signature string
+			want                   int
+		}{
+			{"push", about, "sha256=00", http.StatusUnauthorized},
+			{"push", about, github.Sign(about, "other"), http.StatusUnauthorized},
+			{"push", `{"repository":`, "", http.StatusBadRequest},
+			{"ping", `{"zen":"x"}`, "", http.StatusNoContent},
+			{"star", about, "", http.StatusNoContent},
+			{"push", `{"repository":{"name":"shop","owner":{"login":"other"}}}`, "", http.StatusNoContent},
+			{"push", `{"repository":{"name":"../x","owner":{"login":"acme"}}}`, "", http.StatusNoContent},
+			{"push", strings.Repeat(" ", 26<<20), "", http.StatusRequestEntityTooLarge},
+		} {
+			if got := send(c.event, c.body, c.signature); got != c.want {
+				t.Errorf("%s %.60s: %d, want %d", c.event, c.body, got, c.want)
+			}
+		}
+		first := h.lastRun(t, "acme")
+		r.Protection["main"] = nil
+		for range 5 { // a burst leads to one check
+			if got := send("branch_protection_rule", about, ""); got != http.StatusAccepted {
+				t.Fatalf("answered %d", got)
+			}
+		}
+		h.awaitRun(t, "acme", first.ID)
+		run := h.lastRun(t, "acme")
+		if run.Whole || run.Cause != "branch_protection_rule" || run.Failed != 1 {
+			t.Errorf("the run: %+v", run)
+		}
+		if s := h.subjects(t, "acme")["acme/shop Branch Protection"]; s.Verdict != policy.Failed {
+			t.Errorf("after the webhook: %+v", s)
+		}
+		// The organisation's configuration is everybody's.
+		if got := send("push", `{"repository":{"name":".allstar","owner":{"login":"acme"}}}`, ""); got != http.StatusAccepted {
+			t.Fatalf("answered %d", got)
+		}
+		h.awaitRun(t, "acme", run.ID)
+		if run := h.lastRun(t, "acme"); !run.Whole || run.Cause != "push" {
+			t.Errorf("the run: %+v", run)
+		}
+	})
+}
+
+// TestRunner_takeover: what a hub leaves undone another one does.
+func TestRunner_takeover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		simple(h)
+		gone := github.Task{Connection: "main", Owner: "acme", Cause: "clock", Due: time.Now()}
+		if err := h.store.MarkGitHub(t.Context(), gone, false); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := h.store.LeaseGitHub(t.Context(), "main", "gone", time.Now(), time.Now().Add(2*time.Minute), 1); err != nil {
+			t.Fatal(err)
+		}
+		left := policy.Run{ID: policy.NewRunID(), Source: github.Source("acme"), Cause: "clock", Whole: true, Holder: "gone", Began: time.Now(), Expected: 5}
+		if err := h.store.BeginPolicyRun(t.Context(), left); err != nil {
+			t.Fatal(err)
+		}
+		h.cycle(t)
+		runs, err := h.store.PolicyRuns(t.Context(), policy.Query{Source: github.Source("acme")})
+		if err != nil || len(runs) != 2 || runs[0].State != policy.Complete || runs[1].State != policy.Truncated {
+			t.Errorf("runs %+v, %v", runs, err)
+		}
+	})
+}
+
+// TestRunner_cut: a cycle that can't go on shows as truncated.
+func TestRunner_cut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		enable(h.Server, "acme", map[string]string{"codeowners.yaml": optOut})
+		for i := range 200 {
+			h.Add("acme", fmt.Sprintf("repo-%d", i))
+		}
+		h.Latency = time.Second
+		stop := h.start(t)
+		for range 1000 {
+			if runs, err := h.store.PolicyRuns(t.Context(), policy.Query{Source: github.Source("acme")}); err != nil || len(runs) > 0 && runs[0].Passed > 10 {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		stop()
+		if r := h.lastRun(t, "acme"); r.State != policy.Truncated || r.Reason == "" || r.Expected != 202 {
+			t.Errorf("the run: %+v", r)
+		}
+	})
+}
