@@ -34,7 +34,8 @@ type Config struct {
 	// there none is taken.
 	Audiences []string `yaml:"audiences"`
 	// NameClaim is the claim with the name under which somebody is known, and
-	// GroupsClaim that with the groups.
+	// GroupsClaim that with the groups; or the path to it through objects, such as
+	// realm_access.roles.
 	NameClaim   string `yaml:"nameClaim"`
 	GroupsClaim string `yaml:"groupsClaim"`
 	// Roles say who may do what; who is in several may do all that they allow.

@@ -311,21 +311,46 @@ func (i *Issuer) person(token *oidc.IDToken) (pki.Person, error) {
 		return pki.Person{}, fmt.Errorf("ID token: %w: its claims can't be read", pki.ErrMalformed)
 	}
 	p := pki.Person{Subject: token.Subject, Issued: token.IssuedAt, Expires: token.Expiry}
-	if err := json.Unmarshal(claims[i.cfg.NameClaim], &p.Name); err != nil || p.Name == "" || len(p.Name) > maxName || !printable(p.Name) {
+	if err := json.Unmarshal(claim(claims, i.cfg.NameClaim), &p.Name); err != nil || p.Name == "" || len(p.Name) > maxName || !printable(p.Name) {
 		return pki.Person{}, fmt.Errorf("ID token: %w: its claim %q holds no name; set oidc.nameClaim, or have the issuer add it (oidc.scopes)", pki.ErrMalformed, i.cfg.NameClaim)
 	}
 	// An address that nobody has verified may be anybody's.
 	if verified, ok := claims["email_verified"]; i.cfg.NameClaim == "email" && ok && string(verified) != "true" && string(verified) != `"true"` {
 		return pki.Person{}, fmt.Errorf("ID token: %w: the issuer hasn't verified its email address", pki.ErrForeign)
 	}
-	groups, err := texts(claims[i.cfg.GroupsClaim])
+	groups, err := texts(claim(claims, i.cfg.GroupsClaim))
 	if err != nil {
 		return pki.Person{}, fmt.Errorf("ID token: %w: its claim %q isn't a list of groups", pki.ErrMalformed, i.cfg.GroupsClaim)
 	}
-	if p.Rights = i.cfg.rights(p.Name, groups); len(p.Rights) == 0 {
+	if p.Rights = i.cfg.rights(p.Name, groups); len(p.Rights) == 0 && elsewhere(claims, i.cfg.GroupsClaim) {
+		return pki.Person{}, fmt.Errorf("%s: %w: the issuer left out the groups, because there are too many for a token; have it tell only those that are assigned to this application, or application roles (oidc.groupsClaim: roles)", p.Name, pki.ErrNoRights)
+	}
+	if len(p.Rights) == 0 {
 		return pki.Person{}, fmt.Errorf("%s: %w: neither the name nor a group is in the hub's oidc.roles", p.Name, pki.ErrNoRights)
 	}
 	return p, nil
+}
+
+// claim finds a claim by its name, whatever that holds, or by its path through
+// objects, such as Keycloak's realm_access.roles.
+func claim(claims map[string]json.RawMessage, path string) json.RawMessage {
+	if v, ok := claims[path]; ok {
+		return v
+	}
+	name, rest, nested := strings.Cut(path, ".")
+	var inner map[string]json.RawMessage
+	if !nested || json.Unmarshal(claims[name], &inner) != nil {
+		return nil
+	}
+	return claim(inner, rest)
+}
+
+// elsewhere reports whether the issuer says that a claim is to be had elsewhere
+// (OpenID Connect Core 5.6.2), as Entra ID does of more than 200 groups. It isn't
+// fetched: that takes rights at the issuer, and its address is the token's.
+func elsewhere(claims map[string]json.RawMessage, name string) bool {
+	var names map[string]json.RawMessage
+	return json.Unmarshal(claims["_claim_names"], &names) == nil && names[name] != nil || string(claims["hasgroups"]) == "true"
 }
 
 // texts reads a list of texts, one text, or nothing.

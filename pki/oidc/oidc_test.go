@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -62,6 +63,75 @@ func browse(t *testing.T, op *oidctest.Issuer, address string) url.Values {
 		t.Fatalf("the issuer doesn't send back: %s %s", resp.Status, text)
 	}
 	return to.Query()
+}
+
+// TestIssuer_claims: what the issuers that people have put into their tokens.
+func TestIssuer_claims(t *testing.T) {
+	many := make([]string, maxGroups+1)
+	for i := range many {
+		many[i] = "g"
+	}
+	for name, tc := range map[string]struct {
+		nameClaim, groupsClaim string
+		claims                 map[string]any
+		want                   string // somebody's name with a right, or what is wrong
+	}{
+		"Entra ID's groups by their ids": {"preferred_username", "groups", map[string]any{
+			"preferred_username": "ann@example.com", "tid": "t", "oid": "o", "groups": []string{"1b1d1c1e-0000-4000-8000-000000000001"},
+		}, "ann@example.com admin"},
+		"Entra ID's application roles": {"preferred_username", "roles", map[string]any{"preferred_username": "ann@example.com", "roles": []string{"platform"}}, "ann@example.com admin"},
+		"Entra ID with too many groups": {"preferred_username", "groups", map[string]any{
+			"preferred_username": "ann@example.com", "_claim_names": map[string]any{"groups": "src1"},
+			"_claim_sources": map[string]any{"src1": map[string]any{"endpoint": "https://graph.windows.net/t/users/o/getMemberObjects"}},
+		}, "too many for a token"},
+		"Entra ID with too many groups in the browser's flow": {"preferred_username", "groups", map[string]any{"preferred_username": "ann@example.com", "hasgroups": true}, "too many for a token"},
+		"Entra ID with too many groups, of somebody who is named": {"preferred_username", "groups", map[string]any{
+			"preferred_username": "eve@example.com", "_claim_names": map[string]any{"groups": "src1"},
+			"_claim_sources": map[string]any{"src1": map[string]any{"endpoint": "https://graph.windows.net/t/users/o/getMemberObjects"}},
+		}, "eve@example.com viewer"},
+		"Google, who tells no groups":    {"email", "groups", map[string]any{"email": "eve@example.com", "email_verified": true, "hd": "example.com"}, "eve@example.com viewer"},
+		"Google, somebody else":          {"email", "groups", map[string]any{"email": "mal@example.com", "email_verified": true, "hd": "example.com"}, "neither the name nor a group"},
+		"an address that isn't verified": {"email", "groups", map[string]any{"email": "eve@example.com", "email_verified": false}, "hasn't verified"},
+		"GitLab":                         {"preferred_username", "groups_direct", map[string]any{"preferred_username": "ann", "groups_direct": []string{"platform", "other/sub"}}, "ann admin"},
+		"GitLab's owners, a claim's URL": {"preferred_username", "https://gitlab.org/claims/groups/owner", map[string]any{"preferred_username": "ann", "https://gitlab.org/claims/groups/owner": []string{"platform"}}, "ann admin"},
+		"a job of GitLab's":              {"project_path", "namespace_path", map[string]any{"project_path": "platform/site", "namespace_path": "platform", "ref": "main"}, "platform/site admin"},
+		"Keycloak's groups":              {"preferred_username", "groups", map[string]any{"preferred_username": "ann", "groups": []string{"/teams/platform"}}, "ann admin"},
+		"Keycloak's roles of the realm":  {"preferred_username", "realm_access.roles", map[string]any{"preferred_username": "ann", "realm_access": map[string]any{"roles": []string{"platform"}}}, "ann admin"},
+		"Keycloak's roles of the client": {"preferred_username", "resource_access.reeve.roles", map[string]any{"preferred_username": "ann", "resource_access": map[string]any{"reeve": map[string]any{"roles": []string{"platform"}}}}, "ann admin"},
+		"Keycloak, another client's":     {"preferred_username", "resource_access.reeve.roles", map[string]any{"preferred_username": "ann", "resource_access": map[string]any{"account": map[string]any{"roles": []string{"platform"}}}}, "neither the name nor a group"},
+		"a claim whose name has dots":    {"email", "example.com/groups", map[string]any{"email": "ann@example.com", "example.com/groups": "platform"}, "ann@example.com admin"},
+		"Dex, by a connector for GitHub": {"email", "groups", map[string]any{"email": "ann@example.com", "email_verified": true, "groups": []string{"org:team", "platform"}}, "ann@example.com admin"},
+		"groups that are no texts":       {"email", "groups", map[string]any{"email": "ann@example.com", "groups": []int{1}}, "isn't a list of groups"},
+		"groups that are an object":      {"email", "groups", map[string]any{"email": "ann@example.com", "groups": map[string]any{"platform": true}}, "isn't a list of groups"},
+		"a path that ends in an object":  {"email", "realm_access", map[string]any{"email": "ann@example.com", "realm_access": map[string]any{"roles": []string{"platform"}}}, "isn't a list of groups"},
+		"a path through what isn't one":  {"email", "groups.roles", map[string]any{"email": "ann@example.com", "groups": []string{"platform"}}, "neither the name nor a group"},
+		"more groups than anybody is in": {"email", "groups", map[string]any{"email": "ann@example.com", "groups": many}, "isn't a list of groups"},
+		"no name":                        {"email", "groups", map[string]any{"groups": []string{"platform"}}, "holds no name"},
+		"a name that isn't text":         {"email", "groups", map[string]any{"email": 7, "groups": []string{"platform"}}, "holds no name"},
+		"a name that would forge a line": {"email", "groups", map[string]any{"email": "ann\nadmin", "groups": []string{"platform"}}, "holds no name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			op := oidctest.New(t)
+			cfg := config(op)
+			cfg.NameClaim, cfg.GroupsClaim, cfg.ClientID, cfg.ClientSecretEnv = tc.nameClaim, tc.groupsClaim, "", ""
+			cfg.Roles[0].Groups = append(cfg.Roles[0].Groups, "/teams/platform", "1b1d1c1e-0000-4000-8000-000000000001")
+			if err := cfg.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			i, err := New(cfg, callback)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := i.Verify(t.Context(), op.Token("reeve-cli", tc.claims))
+			got := fmt.Sprintf("%s %s", p.Name, p.Rights.Role())
+			if err != nil {
+				got = err.Error()
+			}
+			if !strings.Contains(got, tc.want) {
+				t.Errorf("%s; want %s", got, tc.want)
+			}
+		})
+	}
 }
 
 func TestIssuer_login(t *testing.T) {
