@@ -21,7 +21,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 )
 
-var full = flag.Bool("full", false, "1,000 watches, 200 commands at once, and a watch of ten minutes")
+var full = flag.Bool("full", false, "1,000 watches, 200 commands at once, a watch of ten minutes, and public profiles by exec beside a shell")
 
 // scale has many watches open, and many commands run at once.
 func (w *world) scale(t *testing.T) {
