@@ -124,6 +124,7 @@ func (e *entering) scanner(name string) corev1.EphemeralContainer {
 	for _, c := range capabilities {
 		security.Capabilities.Add = append(security.Capabilities.Add, corev1.Capability(c))
 	}
+	e.confine(security)
 	return corev1.EphemeralContainer{
 		TargetContainerName: e.container,
 		EphemeralContainerCommon: corev1.EphemeralContainerCommon{
@@ -146,10 +147,35 @@ func (e *entering) restricted(name string) corev1.EphemeralContainer {
 		Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
+	e.confine(c.SecurityContext)
+	if p := c.SecurityContext.SeccompProfile; p.Type == corev1.SeccompProfileTypeUnconfined {
+		c.SecurityContext.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
+	}
 	if uid, gid := e.user(); uid != nil {
 		c.SecurityContext.RunAsUser, c.SecurityContext.RunAsGroup = uid, gid
 	}
 	return c
+}
+
+// confine gives the scanner the labels and profiles that the container has of its
+// own: SELinux and AppArmor let a process look into those that are confined as it
+// is. What is the whole pod's the API server applies to each of its containers.
+func (e *entering) confine(security *corev1.SecurityContext) {
+	for _, c := range slices.Concat(e.pod.Spec.Containers, e.pod.Spec.InitContainers) {
+		s := c.SecurityContext
+		if c.Name != e.container || s == nil {
+			continue
+		}
+		if s.SELinuxOptions != nil {
+			security.SELinuxOptions = s.SELinuxOptions.DeepCopy()
+		}
+		if s.AppArmorProfile != nil {
+			security.AppArmorProfile = s.AppArmorProfile.DeepCopy()
+		}
+		if s.SeccompProfile != nil {
+			security.SeccompProfile = s.SeccompProfile.DeepCopy()
+		}
+	}
 }
 
 // user is the container's, as far as the API server knows it: the kubelet tells

@@ -155,7 +155,7 @@ func deployments(pod *corev1.Pod) (all []Deployment) {
 	kind, workload := workloadOf(pod)
 	for _, st := range pod.Status.ContainerStatuses {
 		digest := imageDigest.FindString(st.ImageID)
-		if st.State.Running == nil || digest == "" || st.Name == SidecarName {
+		if st.State.Running == nil || digest == "" {
 			continue
 		}
 		d := Deployment{

@@ -22,10 +22,9 @@ func podOf(name, digest string) *corev1.Pod {
 			Annotations:     map[string]string{"scan-profile": "p", "other": strings.Repeat("x", 1000)},
 			OwnerReferences: []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-5d4f", Controller: &yes}},
 		},
-		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "registry.example/web:1"}, {Name: SidecarName}}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "registry.example/web:1"}}},
 		Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{
 			{Name: "app", ImageID: "registry.example/web@sha256:" + strings.Repeat(digest, 64), State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
-			{Name: SidecarName, ImageID: "x@sha256:" + strings.Repeat("f", 64), State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
 			{Name: "waits", ImageID: "x@sha256:" + strings.Repeat("e", 64)},
 		}},
 	}
@@ -90,6 +89,15 @@ func TestWatcher_look(t *testing.T) {
 	w.forget(podOf("web-3", "2"))
 	if left := w.Running(); len(left) != 0 {
 		t.Errorf("of what has gone there is left %q", left)
+	}
+}
+
+// TestDeployments_scannersName: nobody hides a container by how he calls it.
+func TestDeployments_scannersName(t *testing.T) {
+	pod := podOf("web-1", "1")
+	pod.Status.ContainerStatuses[0].Name = SidecarName
+	if all := deployments(pod); len(all) != 1 || all[0].Container != SidecarName {
+		t.Errorf("deployments %+v", all)
 	}
 }
 
