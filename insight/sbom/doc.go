@@ -12,7 +12,7 @@
 // stream, executables are sent for only if its own grep finds in them what such
 // a binary has.
 //
-// Nothing of the target is run but find, stat and grep. What is in a mounted
+// Nothing of the target is run but find, stat, grep and dd. What is in a mounted
 // volume of a container, in a network file system, or in the store of a
 // container runtime isn't the target's own and isn't looked at.
 //

@@ -56,18 +56,20 @@ func (u *unread) add(path string, why error) {
 	}
 }
 
-// list finds the regular files of t, in the order of their paths.
-func list(ctx context.Context, t target.Target, missed *unread) ([]*file, error) {
+// list finds the regular files of t, in the order of their paths, and whether
+// its own programs did.
+func list(ctx context.Context, t target.Target, missed *unread) (files []*file, runs bool, err error) {
 	skip := foreign(ctx, t)
-	files, err := find(ctx, t, skip, missed)
+	files, err = find(ctx, t, skip, missed)
+	runs = err == nil
 	if errors.Is(err, errNoFind) {
 		files, err = walk(ctx, t, skip, missed)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	slices.SortFunc(files, func(a, b *file) int { return strings.Compare(a.path, b.path) })
-	return slices.CompactFunc(files, func(a, b *file) bool { return a.path == b.path }), nil
+	return slices.CompactFunc(files, func(a, b *file) bool { return a.path == b.path }), runs, nil
 }
 
 // Beneath these are the files of other containers.

@@ -118,7 +118,7 @@ type wanted struct {
 }
 
 // inMemory bounds the bytes of files that are in memory at once.
-const inMemory = 2 * maxWhole
+const inMemory = maxWhole
 
 // Read finds what software t holds. An error says that it couldn't be looked at
 // at all.
@@ -128,14 +128,14 @@ func Read(ctx context.Context, t target.Target) (*Inventory, error) {
 		return nil, err
 	}
 	missed := &unread{}
-	files, err := list(ctx, t, missed)
+	files, runs, err := list(ctx, t, missed)
 	if err != nil {
 		return nil, err
 	}
 	if len(files) == 0 {
 		return nil, errors.New("not one file of the target can be looked at")
 	}
-	r := &reader{tree: newTree(ctx, t, files), missed: missed}
+	r := &reader{tree: newTree(ctx, t, files, runs), missed: missed}
 	want, err := r.choose(ctx, files, all)
 	if err != nil {
 		return nil, err
@@ -245,7 +245,7 @@ func (r *reader) extract(ctx context.Context, want []wanted) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(r.jobs())
 	for _, w := range want {
-		cost := min(w.size, maxWhole)
+		cost := r.tree.cost(w.file)
 		if err := memory.Acquire(ctx, cost); err != nil {
 			break // ctx's, which Wait or the caller answers
 		}
@@ -285,6 +285,9 @@ func (r *reader) extractOne(ctx context.Context, w wanted) {
 			return
 		}
 		got, err := run(ctx, e, &filesystem.ScanInput{FS: r.tree, Path: w.path, Info: w.file, Reader: f})
+		if unread := f.(*opened).from.err; unread != nil {
+			err = unread
+		}
 		if err != nil {
 			r.miss(w.path, fmt.Errorf("%s: %w", e.Name(), err))
 		}

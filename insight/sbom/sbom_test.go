@@ -231,7 +231,7 @@ func TestRead_ByItsOwnPrograms(t *testing.T) {
 	}
 	root := makeDebian(t)
 	write(t, root, "bin/sh", busybox, 0o755)
-	for _, applet := range []string{"find", "stat", "grep", "head", "cat", "readlink"} {
+	for _, applet := range []string{"find", "stat", "grep", "head", "cat", "readlink", "dd"} {
 		if err := os.Symlink("sh", filepath.Join(root, "bin", applet)); err != nil {
 			t.Fatal(err)
 		}
@@ -242,18 +242,41 @@ func TestRead_ByItsOwnPrograms(t *testing.T) {
 	}
 	// Neither the script nor busybox itself, the other executables.
 	for _, path := range to.read {
-		if strings.HasPrefix(path, "/usr/bin/") && path != "/"+goBinary || strings.HasPrefix(path, "/bin/") {
-			t.Errorf("%s was sent for", path)
+		if strings.HasPrefix(path, "/usr/bin/") || strings.HasPrefix(path, "/bin/") {
+			t.Errorf("%s was sent for as a whole", path)
 		}
+	}
+	if size := sizeOf(t, filepath.Join(root, goBinary)); to.pieces == 0 || to.pieces > size/2 {
+		t.Errorf("%d bytes of the Go binary's %d were sent for", to.pieces, size)
 	}
 }
 
-// counted notes which files are read.
+func sizeOf(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// counted notes which files are read as a whole, and how many bytes of others.
 type counted struct {
 	target.Target
 
-	mu   sync.Mutex
-	read []string // guarded by mu
+	mu     sync.Mutex
+	read   []string // guarded by mu
+	pieces int64    // guarded by mu
+}
+
+func (c *counted) Run(ctx context.Context, cmd string) (target.CommandResult, error) {
+	got, err := c.Target.Run(ctx, cmd)
+	if strings.HasPrefix(cmd, "dd ") {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.pieces += int64(len(got.Stdout))
+	}
+	return got, err
 }
 
 func (c *counted) ReadFile(ctx context.Context, path string, limit int64) ([]byte, error) {
@@ -398,6 +421,26 @@ func TestRead_TellsWhatItCouldNotRead(t *testing.T) {
 	}
 	if text := b.String(); !strings.Contains(text, `"incomplete"`) || !strings.Contains(text, "/opt/cut.jar") {
 		t.Errorf("the document doesn't say that it is incomplete: %s", text)
+	}
+}
+
+// broken is a target whose disk is.
+type broken struct{ target.Target }
+
+func (broken) OpenFile(context.Context, string) (target.ReaderAtCloser, int64, error) {
+	return brokenFile{}, 1 << 20, nil
+}
+
+type brokenFile struct{}
+
+func (brokenFile) ReadAt([]byte, int64) (int, error) { return 0, errors.New("input/output error") }
+func (brokenFile) Close() error                      { return nil }
+
+// A program that can't be read isn't taken for one without packages.
+func TestRead_unreadableProgram(t *testing.T) {
+	inv := read(t, broken{open(t, "dir:"+makeDebian(t))})
+	if err := inv.Complete(); !slices.ContainsFunc(inv.Unread, func(u sbom.Unread) bool { return u.Path == "/"+goBinary }) {
+		t.Errorf("it doesn't tell of the program: %v", err)
 	}
 }
 

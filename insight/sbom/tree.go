@@ -3,6 +3,7 @@ package sbom
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -21,13 +22,14 @@ const maxWhole = target.MaxOutput
 type tree struct {
 	ctx   context.Context // of the Read that it is for
 	t     target.Target
+	runs  bool // t runs commands
 	files map[string]*file
 	dirs  map[string][]fs.DirEntry
 	held  map[string][]byte // what was read ahead
 }
 
-func newTree(ctx context.Context, t target.Target, files []*file) *tree {
-	tr := &tree{ctx: ctx, t: t, files: map[string]*file{}, dirs: map[string][]fs.DirEntry{".": nil}}
+func newTree(ctx context.Context, t target.Target, files []*file, runs bool) *tree {
+	tr := &tree{ctx: ctx, t: t, runs: runs, files: map[string]*file{}, dirs: map[string][]fs.DirEntry{".": nil}}
 	for _, f := range files {
 		tr.files[f.path] = f
 		tr.enter(path.Dir(f.path), f)
@@ -103,7 +105,11 @@ func (tr *tree) Open(name string) (fs.File, error) {
 		}
 		return newOpened(name, r, size), nil
 	}
-	if f := tr.files[name]; f != nil && f.size > maxWhole {
+	f := tr.files[name]
+	if f != nil && f.size > largeFile && tr.runs {
+		return newOpened(name, newPieces(tr.ctx, tr.t, "/"+name, f.size), f.size), nil
+	}
+	if f != nil && f.size > maxWhole {
 		return nil, fmt.Errorf("it has %d bytes; over this way into the target files of at most %d can be read", f.size, int64(maxWhole))
 	}
 	data, err := tr.t.ReadFile(tr.ctx, "/"+name, maxWhole)
@@ -111,6 +117,14 @@ func (tr *tree) Open(name string) (fs.File, error) {
 		return nil, err
 	}
 	return newOpened(name, nopCloser{bytes.NewReader(data)}, int64(len(data))), nil
+}
+
+// cost is how many bytes of memory the file takes while it is read.
+func (tr *tree) cost(f *file) int64 {
+	if _, near := tr.t.(target.Opener); near || f.size > largeFile && tr.runs {
+		return min(f.size, maxPieces*pieceSize)
+	}
+	return min(f.size, maxWhole)
 }
 
 type nopCloser struct{ io.ReaderAt }
@@ -121,12 +135,28 @@ func (nopCloser) Close() error { return nil }
 // need it.
 type opened struct {
 	*io.SectionReader
-	from io.Closer
+	from *noting
 	info *file
 }
 
 func newOpened(name string, r target.ReaderAtCloser, size int64) *opened {
-	return &opened{io.NewSectionReader(r, 0, size), r, &file{path: name, size: size, mode: 0o644}}
+	from := &noting{ReaderAtCloser: r}
+	return &opened{io.NewSectionReader(from, 0, size), from, &file{path: name, size: size, mode: 0o644}}
+}
+
+// noting remembers what went wrong: some extractors take it for a file that they
+// aren't for.
+type noting struct {
+	target.ReaderAtCloser
+	err error
+}
+
+func (n *noting) ReadAt(b []byte, at int64) (int, error) {
+	got, err := n.ReaderAtCloser.ReadAt(b, at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		n.err = err
+	}
+	return got, err
 }
 
 func (o *opened) Stat() (fs.FileInfo, error) { return o.info, nil }
