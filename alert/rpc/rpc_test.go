@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -119,42 +120,53 @@ func TestSink_Deliver(t *testing.T) {
 	}
 }
 
-// The draft names no package. This is the descriptor that a receiver or
-// sender generated from it has, made here at run time.
-func draft(t *testing.T) (request, response protoreflect.MessageDescriptor) {
+// draft are the messages and services as plain protoc makes them of a file:
+// testdata/draft.proto has the proposal's text, which names no package.
+func draft(t *testing.T, file string) (request, response protoreflect.MessageDescriptor, service string) {
 	t.Helper()
-	str, boolean := descriptorpb.FieldDescriptorProto_TYPE_STRING, descriptorpb.FieldDescriptorProto_TYPE_BOOL
-	field := func(name string, n int32, typ descriptorpb.FieldDescriptorProto_Type) *descriptorpb.FieldDescriptorProto {
-		return &descriptorpb.FieldDescriptorProto{
-			Name: proto.String(name), Number: proto.Int32(n), Type: &typ,
-			Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
-		}
+	protoc, err := exec.LookPath("protoc")
+	if err != nil {
+		t.Skip("protoc isn't there; get it: apt-get install protobuf-compiler")
 	}
-	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("draft.proto"), Syntax: proto.String("proto3"),
-		MessageType: []*descriptorpb.DescriptorProto{
-			{Name: proto.String("AlertRequest"), Field: []*descriptorpb.FieldDescriptorProto{
-				field("owner_name", 1, str), field("repo_name", 2, str), field("policy_name", 3, str),
-				field("details", 4, str), field("pass", 5, boolean),
-			}},
-			{Name: proto.String("AlertResponse")},
-		},
-	}, nil)
+	out := filepath.Join(t.TempDir(), "set")
+	if text, err := exec.CommandContext(t.Context(), protoc, "-I", filepath.Dir(file), "--descriptor_set_out", out, filepath.Base(file)).CombinedOutput(); err != nil {
+		t.Fatalf("protoc: %v: %s", err, text)
+	}
+	raw, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return file.Messages().ByName("AlertRequest"), file.Messages().ByName("AlertResponse")
+	var set descriptorpb.FileDescriptorSet
+	if err := proto.Unmarshal(raw, &set); err != nil {
+		t.Fatal(err)
+	}
+	d, err := protodesc.NewFile(set.GetFile()[0], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	method := d.Services().ByName("AlertSink").Methods().ByName("Alert")
+	return method.Input(), method.Output(), string(method.Parent().FullName())
 }
+
+const (
+	draftFile = "testdata/draft.proto"
+	ownFile   = "../../proto/allstar/v1/alert_sink.proto"
+)
 
 func get(m *dynamicpb.Message, name protoreflect.Name) protoreflect.Value {
 	return m.Get(m.Descriptor().Fields().ByName(name))
 }
 
 func TestSink_Deliver_toReceiverOfTheDraft(t *testing.T) {
-	for _, service := range []string{"AlertSink", "allstar.AlertSink", "allstar.v1.AlertSink", "my.own.AlertSink"} {
-		t.Run(service, func(t *testing.T) {
+	for _, tc := range []struct{ file, service string }{
+		{draftFile, ""}, {ownFile, ""}, {draftFile, "allstar.AlertSink"}, {draftFile, "my.own.AlertSink"},
+	} {
+		t.Run(tc.file+tc.service, func(t *testing.T) {
 			ca := newCA(t)
-			request, response := draft(t)
+			request, response, service := draft(t, tc.file)
+			if tc.service != "" {
+				service = tc.service
+			}
 			got := make(chan *dynamicpb.Message, 2)
 			addr, _ := serve(t, ca, "127.0.0.1:0", nil, func(s *grpc.Server) {
 				s.RegisterService(&grpc.ServiceDesc{
@@ -198,7 +210,7 @@ func TestSink_Deliver_toReceiverOfTheDraft(t *testing.T) {
 
 func TestRegister_servesSendersOfTheDraft(t *testing.T) {
 	ca := newCA(t)
-	request, response := draft(t)
+	request, response, _ := draft(t, draftFile)
 	got := make(chan Received, 1)
 	addr, _ := serve(t, ca, "127.0.0.1:0", nil, func(s *grpc.Server) {
 		Register(s, func(_ context.Context, r Received) error { got <- r; return nil })
