@@ -32,7 +32,7 @@ import (
 func TestScanner(t *testing.T) {
 	w := newWorld(t)
 	w.must("ca", "init", "--dir", "ca")
-	w.startHubWith(`REEVE_HUB_EVENTS_ROUTES=[{name: new, match: {types: [container.deployed], namespaces: [fresh]}, scan: {profile: container-baseline, threshold: moderate}}]`)
+	w.startHubWith(`REEVE_HUB_EVENTS_ROUTES=[{name: new, match: {types: [container.deployed], namespaces: [fresh]}, scan: {profile: container-baseline, threshold: moderate}, override: replace}]`)
 	w.client = w.controlClient()
 	w.awaitHub(t)
 	s := newScanner(t, w)
@@ -48,6 +48,7 @@ func TestScanner(t *testing.T) {
 		{"with the agent's rights", s.agentsRights},
 		{"a new image", s.newImage},
 		{"objects of the cluster", s.objects},
+		{"insights by the agent's account", s.insightsAccount},
 		{"killed at each step", s.killed},
 	} {
 		if !t.Run(step.name, step.run) {
@@ -588,6 +589,12 @@ func (s *scanner) objects(t *testing.T) {
 	if err := apply("{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: bad, namespace: shop}, spec: {profile: {name: a}}}"); err == nil || !strings.Contains(err.Error(), "say when") {
 		t.Errorf("a policy that says not when: %v", err)
 	}
+	for _, bad := range []string{"[fix]", "[telegram/x]", "[webhook/ci, webhook/ci]", `["log "]`, "[fix/Deny]"} {
+		err := apply("{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: bad, namespace: shop}, spec: {profile: {name: a}, onDeploy: true, actions: " + bad + "}}")
+		if err == nil || !strings.Contains(err.Error(), "actions") {
+			t.Errorf("a policy with the actions %s: %v", bad, err)
+		}
+	}
 	if err := apply(`
 apiVersion: v1
 kind: ConfigMap
@@ -650,7 +657,9 @@ data:
 
 	before := s.count(t, "")
 	if err := apply(`
-{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: new, namespace: shop}, spec: {selector: {matchLabels: {app: late}}, profile: {configMap: own}, onDeploy: true}}
+{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: new, namespace: shop}, spec: {selector: {matchLabels: {app: late}}, profile: {configMap: own}, onDeploy: true, actions: [log]}}
+---
+{apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: closed, namespace: shop}, spec: {profile: {name: container-baseline}, onDeploy: true, actions: [fix/deny]}}
 ---
 {apiVersion: reeve.dev/v1alpha1, kind: ScanPolicy, metadata: {name: nightly, namespace: shop}, spec: {profile: {name: container-baseline}, schedule: "0 3 * * *", timeZone: Europe/Vienna, jitterSeconds: 60}}
 ---
@@ -658,7 +667,7 @@ data:
 `); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"new": "Accepted=True", "nightly": "Accepted=True", "wrong": "Accepted=False"} {
+	for name, want := range map[string]string{"new": "Accepted=True", "nightly": "Accepted=True", "closed": "Accepted=False", "wrong": "Accepted=False"} {
 		s.w.await(t, "ScanPolicy "+name+" is judged", func() (bool, error) {
 			_, conditions, err := shown("scanpolicy", name)
 			return conditions == want, err

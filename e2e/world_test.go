@@ -138,6 +138,7 @@ func (w *world) pods() {
 			{Path: "etc/os-release", Body: "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"test\"\n"},
 			{Path: "root/", Mode: 0o700},
 			{Path: "etc/loose.conf", Body: "anyone may write here\n", Mode: 0o666},
+			{Path: "srv/app/node_modules/left-pad/package.json", Body: `{"name": "left-pad", "version": "1.3.0"}`},
 		},
 	})
 	if err != nil {
