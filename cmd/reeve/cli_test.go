@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/internal/kubeapi"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/policy"
 )
 
 func TestMain(m *testing.M) {
@@ -57,6 +59,10 @@ func TestHub(t *testing.T) {
 			cfg.DataDir, cfg.CADir = filepath.Join(e.WorkDir, "hub", "data"), filepath.Join(e.WorkDir, "hub", "ca")
 			cfg.Listen = hub.ListenConfig{API: "127.0.0.1:0", Services: "127.0.0.1:0", Metrics: "127.0.0.1:0"}
 			cfg.Sinks = []hub.SinkConfig{{Name: "nobody", Type: "rpc", Endpoint: "localhost:1"}}
+			cfg.Policies = []policy.Policy{
+				{Name: "sboms", Check: policy.Check{SBOM: &policy.SBOMCheck{}}, Actions: []policy.Action{{Kind: "rpc", Name: "nobody"}}},
+				{Name: "strict", Check: policy.Check{Scan: &policy.ScanCheck{Profile: "container-baseline"}}, DisableOverride: true},
+			}
 			if _, err := pki.Init(cfg.CADir, "test"); err != nil {
 				return err
 			}
@@ -264,9 +270,12 @@ func TestConfigurationPage(t *testing.T) {
 			slices.Sort(got)
 			want := keys(reflect.TypeOf(tc.config), "")
 			for i, key := range want {
-				// The hub's page leaves what its services have to the agent's.
-				if list, _, ok := strings.Cut(key, "[]."); ok && slices.Contains(got, list+"[]") {
-					want[i] = list + "[]"
+				// A list may be left to where its members are explained.
+				for at := range strings.Count(key, "[].") {
+					parts := strings.SplitAfterN(key, "[].", at+2)
+					if list := strings.TrimSuffix(strings.Join(parts[:at+1], ""), "."); slices.Contains(got, list) {
+						want[i] = list
+					}
 				}
 			}
 			slices.Sort(want)
@@ -288,7 +297,7 @@ func keys(t reflect.Type, prefix string) []string {
 		if ft.Kind() == reflect.Pointer {
 			ft = ft.Elem()
 		}
-		if ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct {
+		if ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct && !reflect.PointerTo(ft.Elem()).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
 			ft, key = ft.Elem(), key+"[]"
 		}
 		switch {
@@ -355,7 +364,7 @@ func TestHelp(t *testing.T) {
 // TestPages holds the commands of the pages for people against those that
 // there are.
 func TestPages(t *testing.T) {
-	for _, page := range []string{"../../README.md", "../../docs/architecture.md", "../../docs/configuration.md"} {
+	for _, page := range []string{"../../README.md", "../../docs/architecture.md", "../../docs/configuration.md", "../../docs/install.md", "../../docs/operations.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
