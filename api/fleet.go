@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/pki"
 )
 
@@ -37,6 +38,12 @@ type (
 		Services    []fleet.Service   `json:"services" nullable:"false"`
 		ScanTargets []string          `json:"scanTargets" nullable:"false" doc:"Kinds of target that its owner allows"`
 		Instances   []Instance        `json:"instances" nullable:"false" doc:"Its processes, the one last seen first"`
+		Report      *AgentReport      `json:"report,omitempty" doc:"What it last reported of itself; absent unless it reports what runs (insights.inventory)"`
+	}
+	AgentReport struct {
+		Reported  time.Time `json:"reported"`
+		Workloads int       `json:"workloads"`
+		Backlog   Backlog   `json:"backlog"`
 	}
 	Instance struct {
 		ID          fleet.InstanceID `json:"id"`
@@ -60,6 +67,9 @@ func (a *API) fleet() {
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/agents", "list-agents", "List the agents")),
 		func(ctx context.Context, _ *struct{}) (*page[Agent], error) {
 			agents, err := a.agents(ctx)
+			if err == nil {
+				err = a.report(ctx, agents)
+			}
 			return newPage(agents, 0, func(v Agent) Agent { return v }, nil), err
 		})
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/services", "list-services", "List the services that agents, and the hub itself, offer")),
@@ -78,6 +88,29 @@ func (a *API) fleet() {
 			}
 			return newPage(all, 0, func(v AgentService) AgentService { return v }, nil), err
 		})
+}
+
+// report adds what agents last reported.
+func (a *API) report(ctx context.Context, agents []Agent) error {
+	byName := map[fleet.AgentName]*Agent{}
+	for i := range agents {
+		byName[agents[i].Name] = &agents[i]
+	}
+	q := insight.Query{Within: visible(ctx), Limit: 1000}
+	for {
+		some, err := a.cfg.Insights.Reports(ctx, q)
+		if err != nil {
+			return a.problem(ctx, "list agents", err)
+		}
+		for _, r := range some {
+			if v := byName[r.Cluster]; v != nil {
+				v.Report = &AgentReport{r.Reported, r.Workloads, Backlog(r.Backlog)}
+			}
+		}
+		if q.Offset += len(some); len(some) < q.Limit {
+			return nil
+		}
+	}
 }
 
 // serviceSeen reports whether the caller may know of a service: one that is for

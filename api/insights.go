@@ -28,6 +28,8 @@ type Insights interface {
 	Successions(ctx context.Context, q insight.Query) ([]insight.Succession, error)
 	Workloads(ctx context.Context, q insight.Query, unknown bool) ([]insight.WorkloadRecord, error)
 	Inventories(ctx context.Context, q insight.Query) ([]insight.InventoryRecord, error)
+	// Reports are Inventories without Unknown.
+	Reports(ctx context.Context, q insight.Query) ([]insight.InventoryRecord, error)
 	WhoRuns(ctx context.Context, q insight.Query, choose func(insight.Component) bool) ([]insight.RunRecord, error)
 	osv.Store
 	Statements(ctx context.Context, q insight.Query) ([]insight.StatementRecord, error)

@@ -19,7 +19,7 @@ import (
 // Two builds of a service in one environment, one in another; what runs of
 // them, what is wrong with them, and what people say of that.
 func TestInsights_acrossBuilds(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, "edge")
 	const core = "pkg:maven/org.apache.logging.log4j/log4j-core@"
 	at := time.Now().Add(-time.Hour)
 	sbom := func(namespace, build, image string, purls ...string) {
@@ -52,7 +52,7 @@ func TestInsights_acrossBuilds(t *testing.T) {
 	err := w.store.PutInventory(t.Context(), "edge", insight.Inventory{Workloads: []insight.Workload{
 		{Namespace: "main", Kind: "Deployment", Name: "web", Container: "java", Image: "web:2", Digest: image(2), Pods: 3},
 		{Namespace: "main", Kind: "Deployment", Name: "db", Container: "db", Image: "db:1", Digest: image(9), Pods: 1},
-	}}, time.Now())
+	}, Backlog: insight.Backlog{Broker: "blocked"}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +77,10 @@ func TestInsights_acrossBuilds(t *testing.T) {
 	missing := decode[page[api.Workload]](t, w.do(t, "GET", "/api/v1/workloads?sbom=missing", ""), http.StatusOK).Items
 	if len(missing) != 1 || missing[0].Name != "db" {
 		t.Errorf("images without an SBOM: %+v", missing)
+	}
+	agents := decode[page[api.Agent]](t, w.do(t, "GET", "/api/v1/agents", ""), http.StatusOK).Items
+	if len(agents) != 1 || agents[0].Report == nil || agents[0].Report.Workloads != 2 || agents[0].Report.Backlog.Broker != "blocked" {
+		t.Errorf("agents: %+v", agents)
 	}
 	inventories := decode[page[api.Inventory]](t, w.do(t, "GET", "/api/v1/inventories", ""), http.StatusOK).Items
 	if len(inventories) != 1 || inventories[0].Workloads != 2 || inventories[0].Unknown != 1 {

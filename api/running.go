@@ -35,11 +35,14 @@ type (
 		Reported  time.Time       `json:"reported"`
 		Workloads int             `json:"workloads"`
 		Unknown   int             `json:"unknown" doc:"Workloads whose image has no SBOM"`
-		Backlog   struct {
-			Items int       `json:"items"`
-			Bytes int64     `json:"bytes"`
-			Since time.Time `json:"since,omitzero"`
-		} `json:"backlog" doc:"What the agent had then that hadn't reached the hub"`
+		Backlog   Backlog         `json:"backlog"`
+	}
+	// Backlog is what an agent had, when it reported, that hadn't reached the hub.
+	Backlog struct {
+		Items  int       `json:"items"`
+		Bytes  int64     `json:"bytes"`
+		Since  time.Time `json:"since,omitzero" doc:"When the oldest of it came"`
+		Broker string    `json:"broker,omitempty" doc:"Why Lagoon's broker takes nothing from it; absent while it does"`
 	}
 	// Run is a component and one place where it runs.
 	Run struct {
@@ -65,9 +68,7 @@ func fromWorkload(w insight.WorkloadRecord) Workload {
 }
 
 func fromInventory(r insight.InventoryRecord) Inventory {
-	out := Inventory{Agent: r.Cluster, Reported: r.Reported, Workloads: r.Workloads, Unknown: r.Unknown}
-	out.Backlog.Items, out.Backlog.Bytes, out.Backlog.Since = r.Backlog.Items, r.Backlog.Bytes, r.Backlog.Since
-	return out
+	return Inventory{Agent: r.Cluster, Reported: r.Reported, Workloads: r.Workloads, Unknown: r.Unknown, Backlog: Backlog(r.Backlog)}
 }
 
 func fromRun(r insight.RunRecord) Run {

@@ -29,6 +29,7 @@ var (
 	agentReported = gauge("agent_inventory_timestamp_seconds", "When the agent last reported what runs, in Unix time.", "agent")
 	agentItems    = gauge("agent_backlog_items", "Insights that waited at the agent when it last reported.", "agent")
 	agentBytes    = gauge("agent_backlog_bytes", "Size of the insights that waited at the agent when it last reported.", "agent")
+	agentBroker   = gauge("agent_broker_trouble", "1 if Lagoon's broker took nothing from the agent when it last reported.", "agent")
 	agentOldest   = gauge("agent_backlog_oldest_timestamp_seconds", "When the oldest insight that waited at the agent came there, in Unix time; 0 where none did.", "agent")
 
 	exportsWaiting = gauge("exports_waiting_items", "SBOMs that Dependency-Track hasn't taken yet.")
@@ -38,7 +39,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (b backlogs) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{agentReported, agentItems, agentBytes, agentOldest, exportsWaiting, exportsRefused, exportsOldest} {
+	for _, d := range []*prometheus.Desc{agentReported, agentItems, agentBytes, agentOldest, agentBroker, exportsWaiting, exportsRefused, exportsOldest} {
 		to <- d
 	}
 }
@@ -60,6 +61,11 @@ func (b backlogs) Collect(to chan<- prometheus.Metric) {
 		put(agentItems, float64(r.Backlog.Items), agent)
 		put(agentBytes, float64(r.Backlog.Bytes), agent)
 		put(agentOldest, inUnix(r.Backlog.Since), agent)
+		trouble := 0.0
+		if r.Backlog.Broker != "" {
+			trouble = 1
+		}
+		put(agentBroker, trouble, agent)
 	}
 	out, err := b.store.ExportBacklog(ctx)
 	if err != nil {

@@ -56,12 +56,18 @@ type Backlog struct {
 // MaxWorkloads is how many an inventory may have.
 const MaxWorkloads = 50_000
 
-const maxLabels = 100
+const (
+	maxLabels  = 100
+	maxTrouble = 4 << 10
+)
 
 // Validate answers an *InvalidError that names what is wrong.
 func (i Inventory) Validate() error {
 	if len(i.Workloads) > MaxWorkloads {
 		return Invalidf("workloads: has %d items, must have at most %d", len(i.Workloads), MaxWorkloads)
+	}
+	if n := len(i.Backlog.Broker); n > maxTrouble {
+		return Invalidf("backlog.broker: has %d bytes, must have at most %d", n, maxTrouble)
 	}
 	for n, w := range i.Workloads {
 		for name, value := range map[string]string{"namespace": w.Namespace, "kind": w.Kind, "name": w.Name, "container": w.Container} {

@@ -106,10 +106,11 @@ func (s *Store) PutInventory(ctx context.Context, cluster fleet.AgentName, i ins
 			}
 		}
 		_, err = tx.Exec(ctx, `
-			INSERT INTO workload_reports (cluster, reported, workloads, backlog_items, backlog_bytes, backlog_since) VALUES (?, ?, ?, ?, ?, ?)
+			INSERT INTO workload_reports (cluster, reported, workloads, backlog_items, backlog_bytes, backlog_since, backlog_broker) VALUES (?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (cluster) DO UPDATE SET reported = excluded.reported, workloads = excluded.workloads,
-				backlog_items = excluded.backlog_items, backlog_bytes = excluded.backlog_bytes, backlog_since = excluded.backlog_since`,
-			cluster, micros(at), len(written), i.Backlog.Items, i.Backlog.Bytes, micros(i.Backlog.Since))
+				backlog_items = excluded.backlog_items, backlog_bytes = excluded.backlog_bytes, backlog_since = excluded.backlog_since,
+				backlog_broker = excluded.backlog_broker`,
+			cluster, micros(at), len(written), i.Backlog.Items, i.Backlog.Bytes, micros(i.Backlog.Since), i.Backlog.Broker)
 		return err
 	})
 	if err != nil {
@@ -168,11 +169,11 @@ func (s *Store) inventories(ctx context.Context, q insight.Query, unknown string
 	equal(&f, "r.cluster", q.Cluster)
 	f.within(q, "r.cluster", "")
 	err = s.rows(ctx, `
-		SELECT r.cluster, r.reported, r.workloads, r.backlog_items, r.backlog_bytes, r.backlog_since, `+unknown+`
+		SELECT r.cluster, r.reported, r.workloads, r.backlog_items, r.backlog_bytes, r.backlog_since, r.backlog_broker, `+unknown+`
 		FROM workload_reports r`, f, "r.cluster", q, func(rows *sql.Rows) error {
 		var r insight.InventoryRecord
 		var reported, since int64
-		err := rows.Scan(&r.Cluster, &reported, &r.Workloads, &r.Backlog.Items, &r.Backlog.Bytes, &since, &r.Unknown)
+		err := rows.Scan(&r.Cluster, &reported, &r.Workloads, &r.Backlog.Items, &r.Backlog.Bytes, &since, &r.Backlog.Broker, &r.Unknown)
 		r.Reported, r.Backlog.Since = fromMicros(reported), fromMicros(since)
 		out = append(out, r)
 		return err

@@ -32,7 +32,7 @@ func newGet() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newList(list[api.Agent]{
-			use: "agents", short: "List the agents that ever joined", path: "/agents", rows: agentRows,
+			use: "agents", short: "List the agents that ever joined", path: "/agents", rows: agentRows, wide: agentWideRows,
 			arg: "NAME", name: func(a api.Agent) string { return string(a.Name) },
 		}),
 		newList(list[api.AgentService]{use: "services", short: "List the services of all agents", path: "/services", rows: serviceRows}),
@@ -96,7 +96,9 @@ func newGet() *cobra.Command {
 type list[T any] struct {
 	use, short, path string
 	rows             func(io.Writer, []T) error
-	filters          []filter
+	// wide is rows with more columns; nil: there are none.
+	wide    func(io.Writer, []T) error
+	filters []filter
 	// paged lists take limit and before.
 	paged bool
 	// arg names the argument that asks for one item; empty if there is none.
@@ -183,7 +185,7 @@ func newList[T any](l list[T]) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return l.rows(w, items) }); err != nil {
+			if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return l.table(&out)(w, items) }); err != nil {
 				return err
 			}
 			if more {
@@ -208,6 +210,14 @@ func newList[T any](l list[T]) *cobra.Command {
 		cmd.Flags().IntVar(&limit, "limit", 100, "`number` of items at most; 0 for all")
 	}
 	return cmd
+}
+
+// table is what makes the rows that are asked for.
+func (l list[T]) table(out *output) func(io.Writer, []T) error {
+	if out.format == "wide" && l.wide != nil {
+		return l.wide
+	}
+	return l.rows
 }
 
 // parameters are those of filters, by what was typed.
@@ -239,7 +249,7 @@ func (l list[T]) one(cmd *cobra.Command, c *client, out *output, name string) er
 	if err != nil {
 		return err
 	}
-	return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return l.rows(w, items) })
+	return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return l.table(out)(w, items) })
 }
 
 func (l list[T]) get(ctx context.Context, c *client, name string) (json.RawMessage, error) {

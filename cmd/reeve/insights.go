@@ -607,13 +607,27 @@ func workloadRows(w io.Writer, list []api.Workload) error {
 }
 
 func inventoryRows(w io.Writer, list []api.Inventory) error {
-	row(w, "AGENT", "REPORTED", "WORKLOADS", "WITHOUT SBOM", "WAITING", "BYTES", "OLDEST")
+	row(w, "AGENT", "REPORTED", "WORKLOADS", "WITHOUT SBOM", "WAITING", "BYTES", "OLDEST", "BROKER")
 	for _, r := range list {
-		oldest := ""
-		if !r.Backlog.Since.IsZero() {
-			oldest = ago(r.Backlog.Since)
+		row(w, r.Agent, ago(r.Reported), r.Workloads, r.Unknown, r.Backlog.Items, r.Backlog.Bytes, ago(r.Backlog.Since), orDash(r.Backlog.Broker))
+	}
+	return nil
+}
+
+// agentWideRows are agentRows with what agents reported of themselves.
+func agentWideRows(w io.Writer, list []api.Agent) error {
+	row(w, "NAME", "STATE", "INSTANCES", "SERVICES", "VERSION", "LAST SEEN", "REPORTED", "WORKLOADS", "WAITING", "BYTES", "OLDEST", "BROKER", "DESCRIPTION")
+	for _, a := range list {
+		var r api.AgentReport
+		if a.Report != nil {
+			r = *a.Report
 		}
-		row(w, r.Agent, ago(r.Reported), r.Workloads, r.Unknown, r.Backlog.Items, r.Backlog.Bytes, orDash(oldest))
+		version := ""
+		if len(a.Instances) > 0 {
+			version = a.Instances[0].Version
+		}
+		row(w, a.Name, state(a.Connected), len(a.Instances), len(a.Services), orDash(version), ago(a.LastSeen), ago(r.Reported), r.Workloads,
+			r.Backlog.Items, r.Backlog.Bytes, ago(r.Backlog.Since), orDash(r.Backlog.Broker), orDash(a.Annotations["description"]))
 	}
 	return nil
 }

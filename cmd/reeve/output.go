@@ -12,13 +12,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// output is the -o flag of a command that prints data. Left out it is a table
+// output is the -o flag of a command that prints data. wide is a table with more
+// columns, of what has them. Left out it is a table
 // for people on a terminal, and the same rows parted by tabs anywhere else.
 type output struct{ format string }
 
 func (o *output) flag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&o.format, "output", "o", "", "`format`: table, json or yaml; if left out a table on a terminal, else rows parted by tabs")
-	complete(cmd, "output", "table", "json", "yaml")
+	cmd.Flags().StringVarP(&o.format, "output", "o", "", "`format`: table, wide, json or yaml; if left out a table on a terminal, else rows parted by tabs")
+	complete(cmd, "output", "table", "wide", "json", "yaml")
 }
 
 // suggest lets the shell complete the values of a flag of cmd, and files.
@@ -39,7 +40,7 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 // makes the rows for people from it.
 func (o *output) print(w io.Writer, data json.RawMessage, table func(io.Writer) error) error {
 	switch o.format {
-	case "table", "":
+	case "table", "wide", "":
 		if o.format == "" && !terminal(w) {
 			return table(w)
 		}
@@ -63,7 +64,7 @@ func (o *output) print(w io.Writer, data json.RawMessage, table func(io.Writer) 
 		_, err = w.Write(text)
 		return err
 	}
-	return fmt.Errorf("--output %q: it must be table, json or yaml", o.format)
+	return fmt.Errorf("--output %q: it must be table, wide, json or yaml", o.format)
 }
 
 // row writes one row of a table. What comes from outside can't hold a tab, a

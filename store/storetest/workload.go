@@ -30,7 +30,7 @@ func workloads(t *testing.T, s *store.Store) {
 	}
 	put := func(cluster fleet.AgentName, at time.Time, list ...insight.Workload) {
 		t.Helper()
-		if err := s.PutInventory(t.Context(), cluster, insight.Inventory{Workloads: list, Backlog: insight.Backlog{Items: 3, Bytes: 30, Since: epoch}}, at); err != nil {
+		if err := s.PutInventory(t.Context(), cluster, insight.Inventory{Workloads: list, Backlog: insight.Backlog{Items: 3, Bytes: 30, Since: epoch, Broker: "blocked"}}, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +93,7 @@ func workloads(t *testing.T, s *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []insight.InventoryRecord{{Cluster: "edge", Reported: epoch, Workloads: 3, Unknown: 1, Backlog: insight.Backlog{Items: 3, Bytes: 30, Since: epoch}}}
+	want := []insight.InventoryRecord{{Cluster: "edge", Reported: epoch, Workloads: 3, Unknown: 1, Backlog: insight.Backlog{Items: 3, Bytes: 30, Since: epoch, Broker: "blocked"}}}
 	if diff := cmp.Diff(want, reports); diff != "" {
 		t.Error(diff)
 	}
