@@ -33,7 +33,7 @@ type Config struct {
 	// Interval is how often all repositories are checked (1 h).
 	Interval time.Duration `yaml:"interval"`
 	// Concurrency is how many repositories of an organisation are checked at
-	// once (16).
+	// once (24).
 	Concurrency int `yaml:"concurrency"`
 	// WebhookSecretFile and WebhookSecretEnv name the secret that GitHub signs its
 	// webhooks with; with none they are refused.
@@ -71,7 +71,7 @@ type ScorecardConfig struct {
 // Defaults of a Config.
 const (
 	DefaultInterval    = time.Hour
-	DefaultConcurrency = 16
+	DefaultConcurrency = 24
 	DefaultLabel       = "allstar"
 	DefaultPing        = 24 * time.Hour
 	DefaultScores      = "https://api.scorecard.dev"

@@ -140,19 +140,16 @@ func (r *repository) workflows(ctx context.Context, branch string) ([]workflow, 
 	if w, ok := r.flows[branch]; ok {
 		return w, nil
 	}
-	entries := map[string]string{}
-	for _, dir := range []string{"", ".github", workflowDir} {
-		var err error
-		if entries, err = r.list(ctx, branch, dir); err != nil {
-			return nil, err
-		}
-		if next := map[string]string{"": ".github", ".github": "workflows"}[dir]; next != "" && entries[next] != "dir" {
-			entries = nil
-			break
-		}
+	entries, err := r.list(ctx, branch, "")
+	if err == nil && entries[path.Dir(workflowDir)] == "dir" {
+		entries, err = r.list(ctx, branch, workflowDir)
+	} else {
+		entries = nil
 	}
-	ctx, err := r.contents(ctx, branch)
 	if err != nil {
+		return nil, err
+	}
+	if ctx, err = r.contents(ctx, branch); err != nil {
 		return nil, err
 	}
 	var out []workflow

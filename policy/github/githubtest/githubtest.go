@@ -96,6 +96,8 @@ type Server struct {
 	// Faults are answers in place of the right ones: by method and path without
 	// the prefix, such as "GET /repos/acme/shop/branches".
 	Faults map[string]func(http.ResponseWriter, *http.Request) bool
+	// Archives is where archives are, if it isn't https://codeload.github.test.
+	Archives string
 	// Flat says that only a query about one repository is understood.
 	Flat bool
 
@@ -153,6 +155,18 @@ func (s *Server) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp := w.Result()
 	resp.Request = req
 	return resp, nil
+}
+
+// Unchanged is how many requests were answered by 304, which costs nothing.
+func (s *Server) Unchanged() (n int) {
+	s.Lock()
+	defer s.Unlock()
+	for k, v := range s.Requests {
+		if strings.HasSuffix(k, " 304") {
+			n += v
+		}
+	}
+	return n
 }
 
 // Count is how many requests began with a method and path.
@@ -455,7 +469,11 @@ func (s *Server) repo(w http.ResponseWriter, req *http.Request, r *Repo, rest []
 		runs := append([]Object{}, r.Runs[rest[2]]...)
 		send(w, http.StatusOK, Object{"total_count": len(runs), "workflow_runs": runs})
 	case what == "tarball":
-		w.Header().Set("Location", "https://codeload.github.test/codeload/"+r.Owner+"/"+r.Name+"/"+strings.Join(rest[1:], "/")+"?token=secret")
+		at := s.Archives
+		if at == "" {
+			at = "https://codeload.github.test"
+		}
+		w.Header().Set("Location", at+"/codeload/"+r.Owner+"/"+r.Name+"/"+strings.Join(rest[1:], "/")+"?token=secret")
 		w.WriteHeader(http.StatusFound)
 	case what == "issues":
 		s.issues(w, req, r, rest[1:])
