@@ -58,6 +58,7 @@ func TestReeve(t *testing.T) {
 		{"the watch lasts", w.watchLasts},
 		{"pipelines", w.pipelines},
 		{"installed by charts", w.install},
+		{"examples/local-deploy", w.localDeploy},
 	} {
 		if !t.Run(step.name, step.run) {
 			t.Fatal("the next steps need this one")

@@ -18,6 +18,7 @@ import (
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/internal/version"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/store"
 	"reeve.dev/reeve/tunnel"
@@ -234,6 +235,9 @@ func (ls *links) register(w http.ResponseWriter, r *http.Request, l *link) {
 	ls.audit.registered(reg, l.remote)
 	ls.log.InfoContext(ctx, "agent registered", "agent", l.agent, "instance", reg.Instance, "session", l.session,
 		"version", reg.Version, "services", len(reg.Services), "holding", len(reg.Holding))
+	if why := version.Apart(ls.version, reg.Version); why != "" && !reg.More {
+		ls.log.WarnContext(ctx, why, "agent", l.agent, "version", reg.Version, "hubVersion", ls.version)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(map[string]string{"session": l.session, "hubVersion": ls.version, "hub": ls.id})
 }

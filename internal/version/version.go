@@ -2,6 +2,7 @@
 package version
 
 import (
+	"fmt"
 	"runtime/debug"
 	"strings"
 )
@@ -25,4 +26,25 @@ func Text() string {
 		}
 	}
 	return text
+}
+
+// Apart says why an agent isn't one that a hub serves for sure, which are those
+// of its own minor version and of the one before; empty if it is, or if either
+// is no release.
+func Apart(hub, agent string) string {
+	var h, a struct{ major, minor int }
+	for text, v := range map[string]*struct{ major, minor int }{hub: &h, agent: &a} {
+		if _, err := fmt.Sscanf(strings.TrimPrefix(text, "v"), "%d.%d.", &v.major, &v.minor); err != nil {
+			return ""
+		}
+	}
+	switch {
+	case hub == agent:
+		return ""
+	case a.major > h.major, a.major == h.major && a.minor > h.minor:
+		return "the agent is newer than the hub: upgrade the hub"
+	case a.major < h.major, a.minor < h.minor-1:
+		return "the agent is more than one minor version older than the hub: upgrade the agent"
+	}
+	return ""
 }
