@@ -150,7 +150,10 @@ func TestOutbox_losesNothing(t *testing.T) {
 		"sqlite":   func(*testing.T) string { return "" },
 		"postgres": func(t *testing.T) string { return postgrestest.Start(t).URL(t) },
 	} {
-		t.Run(name, func(t *testing.T) { losesNothing(t, database(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			losesNothing(t, database(t))
+		})
 	}
 }
 
