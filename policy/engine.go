@@ -336,7 +336,11 @@ func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark, everywhere ma
 			policies, need = append(policies, p), need.and(p.Check.needs())
 		}
 	}
-	marks = slices.DeleteFunc(slices.Clone(marks), func(m Mark) bool { return m.Place == Place{} })
+	agents := map[fleet.AgentName]bool{} // that are evaluated as a whole
+	for _, m := range marks {
+		agents[m.Agent] = agents[m.Agent] || m.Namespace == ""
+	}
+	marks = slices.DeleteFunc(slices.Clone(marks), func(m Mark) bool { return m.Agent == "" || m.Namespace != "" && agents[m.Agent] })
 	if len(marks) == 0 || len(policies) == 0 {
 		return nil
 	}
@@ -379,6 +383,15 @@ func (e *Engine) evaluate(ctx context.Context, at Place, need Need, places *plac
 	if err != nil {
 		return fmt.Errorf("what is known of %s: %w", at.Agent, err)
 	}
+	// Of two that are called the same, such as a service that has the name of
+	// another thing, outcomes are about the first.
+	named := make(map[fleet.Subject]bool, len(subjects))
+	subjects = slices.DeleteFunc(subjects, func(s Subject) bool {
+		name := s.Subject()
+		there := named[name]
+		named[name] = true
+		return there
+	})
 	now := time.Now()
 	for _, v := range runs {
 		var results []fleet.Result

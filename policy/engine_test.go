@@ -180,6 +180,36 @@ func TestEngine(t *testing.T) {
 	})
 }
 
+// A place that is marked with all of its cluster is evaluated once, and of two
+// subjects of one name the first.
+func TestEngine_once(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		tell := func(service string) {
+			t.Helper()
+			w.items++
+			it := insight.Item{
+				ID: insight.ItemID(fmt.Sprint(w.items)), Cluster: "edge", Environment: insight.Environment{Namespace: "shop"},
+				Content: insight.Facts{{Name: "php", Value: "8", Source: "s", Service: service}},
+			}
+			if _, err := w.ApplyInsight(t.Context(), it, nil, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tell("")
+		tell("environment")
+		w.start(policy.Config{Policies: []policy.Policy{{Name: "php", Check: policy.Check{Fact: &policy.FactCheck{Name: "php"}}}}, Sinks: sinks, Holder: "a"})
+		time.Sleep(time.Minute)
+		tell("cli")
+		unknown := insight.Item{ID: "deletion", Cluster: "edge", Environment: insight.Environment{ID: 9}, Content: insight.Deletion{Of: insight.KindFacts, Source: "none"}}
+		if _, err := w.ApplyInsight(t.Context(), unknown, nil, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		w.expect("runs", []string{"php configuration complete: 1+0+0 of 1", " insight complete: 2+0+0 of 2"}, w.lastRuns())
+	})
+}
+
 // Of several hubs one evaluates, and another when that is gone.
 func TestEngine_severalHubs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -27,8 +27,11 @@ func newGetPolicies() []*cobra.Command {
 		newList(list[api.PolicySubject]{
 			use: "policy-subjects", short: "List how subjects stand by policies", path: "/policy-subjects", rows: policySubjectRows, paged: true,
 			filters: []filter{
-				ofPolicy, ofSource, {name: "verdict", usage: "only those with this `verdict`", values: []string{"passed", "failed", "unknown"}}, ofAgent, ofNamespace,
-				{name: "owner", usage: "only those of this `owner`: AGENT/NAMESPACE, or an organisation"}, {name: "repo", usage: "only this `name`"},
+				ofPolicy, ofSource,
+				{name: "verdict", usage: "only those with this `verdict`", values: []string{"passed", "failed", "unknown"}},
+				ofAgent, ofNamespace,
+				{name: "owner", usage: "only those of this `owner`: AGENT/NAMESPACE, or an organisation"},
+				{name: "repo", usage: "only this `name`"},
 			},
 		}),
 		newList(list[api.PolicyOverride]{use: "policy-overrides", short: "List what namespaces say of policies for themselves", path: "/policy-overrides", rows: policyOverrideRows}),
