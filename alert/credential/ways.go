@@ -327,5 +327,5 @@ func googled(err error) error {
 	if errors.As(err, &refused) {
 		return asked(err)
 	}
-	return errors.New("Google gave no token; whether its endpoints can be reached from here, and the credentials still exist, is worth a look")
+	return errors.New("no token from Google; whether its endpoints can be reached from here, and the credentials still exist, is worth a look")
 }
