@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
@@ -85,15 +85,16 @@ type BatchStore interface {
 	CancelBatch(ctx context.Context, id BatchID, reason string, now time.Time) (int, error)
 }
 
-// What Kubernetes allows in a label selector, roughly: the API server has the
-// last word.
-var labelSelector = regexp.MustCompile(`^[A-Za-z0-9 !=,()./_-]*$`)
+func isSelector(text string) bool {
+	_, err := labels.Parse(text)
+	return err == nil
+}
 
 func (s Selector) validate() error {
 	switch {
 	case s.Namespace != "" && !dnsLabel.MatchString(s.Namespace):
 		return invalid("selector.namespace", "%q can't be the name of a namespace: lower-case letters, digits and '-', at most 63", s.Namespace)
-	case len(s.Labels) > maxURI || !labelSelector.MatchString(s.Labels):
+	case len(s.Labels) > maxURI || !isSelector(s.Labels):
 		return invalid("selector.labels", "must be a label selector of Kubernetes, such as app=web,tier!=test")
 	case s.Container != "" && !dnsLabel.MatchString(s.Container):
 		return invalid("selector.container", "%q can't be the name of a container: lower-case letters, digits and '-', at most 63", s.Container)
