@@ -76,7 +76,7 @@ func (r *remoteScan) asked(set *pflag.FlagSet, args []string) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc([]string{"hub", "agent", "namespace", "container", "selector", "timeout", "priority"}, set.Changed)
+	return slices.ContainsFunc([]string{"hub", "agent", "namespace", "container", "selector", "timeout", "priority", "sbom"}, set.Changed)
 }
 
 // request is the body of the request, and whether it is one for a batch.
