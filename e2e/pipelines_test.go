@@ -65,7 +65,8 @@ spec:
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(w.ctx, "go", "test", "-count=1", "./examples/pipelines")
+	// Most of the time a job waits for its scan.
+	cmd := exec.CommandContext(w.ctx, "go", "test", "-count=1", "-parallel=6", "./examples/pipelines")
 	cmd.Dir = ".."
 	// What Go has built is where it was before the world moved the cache.
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "XDG_CACHE_HOME=") }), "REEVE_TEST_PIPELINES="+string(there))

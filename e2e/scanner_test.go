@@ -417,15 +417,24 @@ func (s *scanner) agentsRights(t *testing.T) {
 	s.start(t)
 }
 
-// nothingLeft waits until nothing of a scan is in the cluster but the names of
-// ephemeral containers that have ended.
-func (s *scanner) nothingLeft(t *testing.T) {
+// noRightsLeft waits until no account of a scan is in the cluster.
+func (s *scanner) noRightsLeft(t *testing.T) {
 	t.Helper()
-	s.w.await(t, "nothing is left of the scans", func() (bool, error) {
+	s.w.await(t, "no rights are left of the scans", func() (bool, error) {
 		out, err := s.w.k.Kubectl(s.w.ctx, "", "get", "serviceaccounts,roles,rolebindings", "-A", "-l", "reeve.dev/scan", "-o", "name")
 		if err != nil || out != "" {
 			return false, fmt.Errorf("%w: %s", err, out)
 		}
+		return true, nil
+	})
+}
+
+// nothingLeft waits until nothing of a scan is in the cluster but the names of
+// ephemeral containers that have ended.
+func (s *scanner) nothingLeft(t *testing.T) {
+	t.Helper()
+	s.noRightsLeft(t)
+	s.w.await(t, "no scanner runs any more", func() (bool, error) {
 		var pods struct {
 			Items []struct {
 				Status struct {
@@ -474,9 +483,10 @@ func (s *scanner) killed(t *testing.T) {
 			if e, _ := s.over(t, id); e.Status != "completed" || e.Attempt != 2 {
 				t.Errorf("%+v", e)
 			}
-			s.nothingLeft(t)
+			s.noRightsLeft(t)
 		})
 	}
+	s.nothingLeft(t) // once for all: a scanner that was left waits a while for somebody
 }
 
 const freshDeployment = `

@@ -320,6 +320,7 @@ func TestPipelines(t *testing.T) {
 	w := newWorld(t)
 	for _, system := range systems {
 		t.Run(system.name, func(t *testing.T) {
+			t.Parallel()
 			jobs := system.jobs(t, w)
 			forms := map[string]bool{}
 			for _, j := range jobs {
