@@ -69,8 +69,9 @@ const (
 	settleTimeout = 5 * time.Second
 	// maxLanes is how many sinks of one family are served at once.
 	maxLanes = 64
-	// laneIdle is after how long without work a family's lane ends.
-	laneIdle = time.Minute
+	// laneIdle is after how long without work a family's lane ends: each that
+	// there is asks the store whenever any alert becomes due.
+	laneIdle = 5 * time.Second
 	// watchEvery is how often the outbox is counted, for the metrics, unless it
 	// is polled less often, and burying how many old alerts are given up in one
 	// transaction.
