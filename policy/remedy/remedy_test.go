@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -466,5 +467,30 @@ func TestHooks_cluster(t *testing.T) {
 	}
 	if status, answer := post(t, hs, "all", event(ns.Name, "gone", false)); status != http.StatusNotFound {
 		t.Errorf("a pod that is gone: %d %s", status, answer)
+	}
+
+	// A pod that calls another's workload its own.
+	db, err := c.AppsV1().StatefulSets(ns.Name).Create(t.Context(), &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "db"},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas: new(int32), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "db"}}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "reeve.test/web:1"}}}},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, uid := range map[string]types.UID{"own": db.UID, "forged": "00000000-0000-4000-8000-000000000001"} {
+		_, err = c.CoreV1().Pods(ns.Name).Create(t.Context(), &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "db", UID: uid, Controller: new(true)}}},
+			Spec:       corev1.PodSpec{AutomountServiceAccountToken: new(false), Containers: []corev1.Container{{Name: "app", Image: "reeve.test/web:1", ImagePullPolicy: corev1.PullNever}}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, answer := post(t, hs, "all", event(ns.Name, name, false))
+		if (name == "own") != (status == http.StatusOK) {
+			t.Errorf("%s: %d %s", name, status, answer)
+		}
 	}
 }
