@@ -19,11 +19,20 @@
 // All but pending are final, and each tells its reason.
 //
 // An event waits for Config.Debounce before it is acted on, so that of several
-// about the same container or tag the last one counts; for ten times as long
-// at most. Two scans are of the same content if agent, namespace, image digest,
-// profile digest and threshold are the same: within Config.DedupeFor there is
-// one. (The namespace is among them so that who may send events of one can't
-// keep the containers of another from being scanned.)
+// of one sender about the same container or tag the last one counts; for ten times
+// as long at most. Two scans are of the same content if agent, namespace, workload
+// and container, image digest, profile digest and threshold are the same: within
+// Config.DedupeFor there is one. What an agent says of a container's image it has
+// seen; what anybody else says counts against his own events alone. So nobody keeps
+// a container from being scanned by an event about it, or by another that runs the
+// same image.
+//
+// A route's scan is made in any case. What a pod's annotation names is scanned
+// besides, unless the route lets it replace its own (Override).
+//
+// What waits is bounded, in memory and in the database, and so is what of it is one
+// sender's: at most [Share] times as many as there is room left for. What is settled
+// is bounded by age, number and bytes.
 //
 // A hub that dies between the scan and the event's end acts on the event
 // again, and so may two replicas on two events of the same content: the scan
