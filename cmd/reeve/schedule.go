@@ -35,7 +35,7 @@ func newScheduleCreate() *cobra.Command {
 		profile, threshold, priority, method                  string
 		agents, inputs, inputFiles                            []string
 		timeout, jitter                                       time.Duration
-		replace                                               bool
+		replace, sbom                                         bool
 	}
 	cmd := &cobra.Command{
 		Use:   "create NAME",
@@ -57,7 +57,7 @@ which without any of them are those of the whole fleet.`,
 			}
 			b.Jitter = int(b.jitter.Seconds())
 			scan := map[string]any{"profile": b.profile, "threshold": b.threshold, "inputs": inputs}
-			options := map[string]any{"timeout": int(b.timeout.Seconds()), "priority": b.priority, "method": b.method}
+			options := map[string]any{"timeout": int(b.timeout.Seconds()), "priority": b.priority, "method": b.method, "sbom": b.sbom}
 			body := map[string]any{
 				"cron": b.Cron, "timeZone": b.TimeZone, "jitter": b.Jitter, "missed": b.Missed, "suspended": b.Suspended,
 				"scan": given(scan), "options": given(options),
@@ -125,6 +125,7 @@ which without any of them are those of the whole fleet.`,
 	flags.DurationVar(&b.timeout, "timeout", 0, "`duration` that a scan may take")
 	flags.StringVar(&b.priority, "priority", "", "high, normal or low")
 	flags.StringVar(&b.method, "method", "", "way into the containers: auto, exec, ephemeral or sidecar")
+	flags.BoolVar(&b.sbom, "sbom", false, "have the agents hand in SBOMs of the containers, too")
 	complete(cmd, "missed", "once", "skip")
 	complete(cmd, "priority", "high", "normal", "low")
 	complete(cmd, "method", "auto", "exec", "ephemeral", "sidecar")
