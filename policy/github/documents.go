@@ -142,6 +142,19 @@ func (a *account) graphQL(ctx context.Context, query string, variables map[strin
 	if err != nil {
 		return err
 	}
+	for range limitTries {
+		// Of its limit GraphQL tells by an answer of 200. The next try waits, since
+		// the answer's headers say for how long.
+		if err = a.ask(ctx, body, data); !errors.Is(err, errQueryLimited) {
+			break
+		}
+	}
+	return err
+}
+
+var errQueryLimited = errors.New("GraphQL: the rate limit is used up")
+
+func (a *account) ask(ctx context.Context, body []byte, data any) error {
 	req, err := http.NewRequestWithContext(remembering(ctx, nil), http.MethodPost, a.conn.cfg.graphql(), bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -174,6 +187,9 @@ func (a *account) graphQL(ctx context.Context, query string, variables map[strin
 		if err := json.Unmarshal(got.Data, data); err != nil {
 			return fmt.Errorf("GraphQL: %w", err)
 		}
+	}
+	if len(got.Errors) > 0 && got.Errors[0].Type == "RATE_LIMITED" {
+		return errQueryLimited
 	}
 	if len(got.Errors) > 0 {
 		return fmt.Errorf("GraphQL: %s", firstLine(got.Errors[0].Message))

@@ -2,6 +2,7 @@ package github
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -251,43 +252,44 @@ func (a *account) file(ctx context.Context, owner, repo, at, ref string) (string
 	}
 	text, err := c.GetContent()
 	if err != nil {
-		return "", false, fmt.Errorf("%s/%s:%s: %w", owner, repo, at, err)
+		return "", true, fmt.Errorf("%s/%s:%s: %w", owner, repo, at, errUnreadable)
 	}
 	return text, true, nil
 }
+
+// errUnreadable means that GitHub doesn't give out a file's text.
+var errUnreadable = errors.New("it isn't a text of at most a megabyte")
 
 // document reads one file of configuration. One that can't be understood is
 // reported, and its last version that could holds on; without one, its layer is
 // broken.
 func (a *account) document(ctx context.Context, m *memory, layer Layer, owner, repo, at string, problems *[]Problem, into *layered) (document, bool, error) {
 	text, found, err := a.file(ctx, owner, repo, at, "")
-	if err != nil || !found {
+	unreadable := errors.Is(err, errUnreadable)
+	if err != nil && !unreadable || !found {
 		return document{}, false, err
 	}
 	name := owner + "/" + repo + ":" + at
-	doc, err := parse(layer, name, text)
+	doc := document{}
+	if err = errUnreadable; !unreadable {
+		doc, err = parse(layer, name, text)
+	}
 	if err == nil {
 		m.keepText(name, text)
 		return doc, true, nil
 	}
+	why := err
 	p := Problem{Layer: layer, File: name, Text: "it can't be understood, and its checks stay on: " + err.Error()}
 	defer func() { *problems = append(*problems, p) }()
 	if last, ok := m.text(name); ok {
 		if doc, err := parse(layer, name, last); err == nil {
 			m.keepText(name, last)
-			p.Text = "it can't be understood; its last version that could holds on: " + err0(text)
+			p.Text = "it can't be understood; its last version that could holds on: " + why.Error()
 			return doc, true, nil
 		}
 	}
 	into.broken[layer] = true
 	return document{}, false, nil
-}
-
-func err0(text string) string {
-	if _, err := parse("", "", text); err != nil {
-		return err.Error()
-	}
-	return ""
 }
 
 // repoFiles are the files for one repository, in both places.

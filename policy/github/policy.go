@@ -96,10 +96,10 @@ func (a acting) action() string { return a.Action }
 func (a *acting) validate(report func(key, text string), fixes bool) {
 	_, err := policy.ParseAction(a.Action)
 	switch {
-	case a.Action == actFix && !fixes:
-		report("action", "fix: Reeve can't mend what this policy finds; log is taken")
-	case a.Action == actFix, err == nil && strings.HasPrefix(a.Action, actFix+"/") == false:
+	case a.Action == actFix && fixes, err == nil && !strings.HasPrefix(a.Action, actFix+"/"):
 		return
+	case a.Action == actFix:
+		report("action", "fix: Reeve can't mend what this policy finds; log is taken")
 	default:
 		report("action", fmt.Sprintf("%.100q: it must be log, issue, fix, rpc, or a sink of the hub's, such as webhook/NAME; log is taken", a.Action))
 	}

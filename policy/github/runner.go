@@ -96,7 +96,7 @@ const (
 	pollEvery = 15 * time.Second
 	// retryAfterFault is when a cycle is tried again that couldn't begin.
 	retryAfterFault = 5 * time.Minute
-	maxTasks        = 8 // of a connection at once
+	maxTasks        = 32 // of a connection at once; some may wait for their limit
 	webhookDelay    = 2 * time.Second
 )
 

@@ -485,3 +485,81 @@ func TestRunner_cut(t *testing.T) {
 		}
 	})
 }
+
+// TestRunner_published: scores that OpenSSF publishes, which are asked for without
+// our token; GitHub itself is at its usual place here.
+func TestRunner_published(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		h.cfg.URL, h.cfg.Scorecard.Command = "", "none"
+		enable(h.Server, "acme", map[string]string{"scorecard.yaml": optOut + "checks: [License]\nthreshold: 8\n"})
+		h.Add("acme", "shop")
+		h.Add("acme", "secret").Private = true
+		scores := func(score int) func(http.ResponseWriter, *http.Request) bool {
+			return func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Header.Get("Authorization") != "" || r.URL.Host != "api.scorecard.dev" {
+					t.Errorf("asked %s with %q", r.URL, r.Header.Get("Authorization"))
+				}
+				fmt.Fprintf(w, `{"date":"2026-11-16","checks":[{"name":"License","score":%d,"reason":"so it is"}]}`, score)
+				return true
+			}
+		}
+		h.Faults["GET /projects/github.com/acme/shop"] = scores(7)
+		h.Faults["GET /projects/github.com/acme/.allstar"] = scores(9)
+		h.cycle(t)
+		got := h.subjects(t, "acme")
+		for repo, want := range map[string]policy.Verdict{"shop": policy.Failed, ".allstar": policy.Passed, "secret": policy.Unknown} {
+			if s := got["acme/"+repo+" OpenSSF Scorecard"]; s.Verdict != want {
+				t.Errorf("%s: %+v", repo, s)
+			}
+		}
+	})
+}
+
+// TestRunner_graphQL: a server that answers about one repository only, one that is
+// gone, and a limit that GraphQL tells of in its own way.
+func TestRunner_graphQL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		enable(h.Server, "acme", map[string]string{"security.yaml": optOut})
+		for i := range 60 {
+			h.Add("acme", fmt.Sprintf("repo-%d", i)).SecurityPolicy = true
+		}
+		h.Flat = true
+		began := time.Now()
+		h.Faults["POST /graphql"] = githubtest.Times(1, func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("X-RateLimit-Remaining", "0")
+			w.Header().Set("X-RateLimit-Reset", fmt.Sprint(time.Now().Add(10*time.Minute).Unix()))
+			w.Write([]byte(`{"errors":[{"type":"RATE_LIMITED","message":"API rate limit exceeded"}]}`))
+			return true
+		})
+		h.cycle(t)
+		if r := h.lastRun(t, "acme"); r.Passed != 61 || r.Failed != 1 || r.Unknown != 0 {
+			t.Errorf("%+v", r)
+		}
+		if took := time.Since(began); took < 10*time.Minute {
+			t.Errorf("the limit's end wasn't waited for: %v", took)
+		}
+	})
+}
+
+// TestRunner_unreadable: a file that GitHub doesn't give out breaks its layer alone.
+func TestRunner_unreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		simple(h)
+		h.Repos["acme/.allstar"].Put("codeowners.yaml", "x")
+		h.Faults["GET /repos/acme/.allstar/contents/codeowners.yaml"] = func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Write([]byte(`{"type":"file","name":"codeowners.yaml","encoding":"none","size":2000000,"content":""}`))
+			return true
+		}
+		h.cycle(t)
+		got := h.subjects(t, "acme")
+		if s := got["acme/.allstar Organisation Configuration"]; s.Verdict != policy.Failed || !strings.Contains(s.Details, "at most a megabyte") {
+			t.Errorf("%+v", s)
+		}
+		if s := got["acme/shop CODEOWNERS"]; s.Verdict != policy.Passed {
+			t.Errorf("its checks: %+v", s)
+		}
+	})
+}
