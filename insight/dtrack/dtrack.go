@@ -232,7 +232,9 @@ func (c *Client) write(form *multipart.Writer, e insight.Export, media string, s
 		tags = append(tags, "namespace:"+e.Environment.Namespace)
 	}
 	for _, field := range [][2]string{
-		{"autoCreate", strconv.FormatBool(!c.cfg.ExistingOnly)}, {"projectName", e.Project}, {"projectVersion", e.Version},
+		{"autoCreate", strconv.FormatBool(!c.cfg.ExistingOnly)},
+		{"projectName", e.Project},
+		{"projectVersion", e.Version},
 		{"projectTags", strings.Join(tags, ",")},
 	} {
 		if field[1] == "" {

@@ -170,8 +170,11 @@ func TestClient_Send(t *testing.T) {
 		says   string
 		after  time.Duration
 	}{
-		"invalid": {nil, answer{400, http.Header{"Content-Type": {"application/problem+json"}}, `{"status":400,"title":"The uploaded BOM is invalid","detail":"Schema validation failed","errors":["$.components[0].type: is missing"]}`},
-			refused, "The uploaded BOM is invalid: Schema validation failed; $.components[0].type: is missing", 0},
+		"invalid": {
+			nil,
+			answer{400, http.Header{"Content-Type": {"application/problem+json"}}, `{"status":400,"title":"The uploaded BOM is invalid","detail":"Schema validation failed","errors":["$.components[0].type: is missing"]}`},
+			refused, "The uploaded BOM is invalid: Schema validation failed; $.components[0].type: is missing", 0,
+		},
 		"no such project":   {func(c *dtrack.Config) { c.ExistingOnly = true }, answer{}, refused, "The project could not be found.", 0},
 		"too large":         {nil, answer{code: 413}, refused, "413", 0},
 		"the wrong address": {nil, answer{404, nil, "<html>not here</html>"}, later, "404 Not Found", 0},

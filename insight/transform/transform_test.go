@@ -62,7 +62,9 @@ transforms:
 			{Name: "drupal/core", Version: "9.2.4", PackageURL: "pkg:composer/drupal/core@9.2.4"},
 			{Name: "drupal/core", Version: "8.0.0"},
 			{Name: "drush/drush", Version: "10"},
-			{Name: "unkept", Version: "1"}, {Name: "HOME", Version: "1"}, {Name: "Drupal", Version: "7"},
+			{Name: "unkept", Version: "1"},
+			{Name: "HOME", Version: "1"},
+			{Name: "Drupal", Version: "7"},
 		} {
 			d.Component(c)
 		}
