@@ -99,18 +99,21 @@ func TestAPI_eachMemberWrong(t *testing.T) {
 			map[string][]any{
 				"/selector/agents": {[]any{"north"}}, "/selector/namespace": {"Shop"}, "/selector/labels": {"a=(b"}, "/selector/container": {"A"}, "/selector/workload/name": {"../x"},
 				"/scan/profile": {"none"}, "/scan/threshold": {"none"}, "/callback/url": {"x", "https://169.254.169.254/"}, "/options/timeout": {0},
-			}, nil,
+			},
+			nil,
 		},
 		{
 			"put", "/schedules/{name}", "/schedules/s", `{"cron":"0 3 * * *","timeZone":"Europe/Berlin","jitter":60,"missed":"skip","suspended":false,` + selector + `,` + run[:strings.Index(run, `"callback"`)] + `"end":0}`, "/schedules",
 			map[string][]any{
 				"/cron": {"at noon", "61 * * * *", "@every 1s", "TZ=UTC * * * * *"}, "/timeZone": {"Mars/Olympus", "Local"}, "/selector/agents": {[]any{"north"}},
 				"/scan/profile": {"none"}, "/scan/threshold": {"none"}, "/callback": {map[string]any{"url": "https://ci.example/1"}},
-			}, []string{"/target", "/callback/"},
+			},
+			[]string{"/target", "/callback/"},
 		},
 		{
 			"post", "/tokens", "/tokens", `{"kind":"api","name":"ci","role":"scanner","agents":["east"],"namespaces":["shop"],"expiresIn":"1h"}`, "/tokens",
-			map[string][]any{"/agents": {[]any{"East!"}}, "/namespaces": {[]any{"Shop!"}}, "/expiresIn": {"soon", "-1h"}}, []string{"/agent"},
+			map[string][]any{"/agents": {[]any{"East!"}}, "/namespaces": {[]any{"Shop!"}}, "/expiresIn": {"soon", "-1h"}},
+			[]string{"/agent"},
 		},
 		{"post", "/login-links", "/login-links", `{"name":"ann","role":"viewer","agents":["east"],"namespaces":["shop"]}`, "/tokens", map[string][]any{"/agents": {[]any{"East!"}}}, nil},
 		{"post", "/credentials/service", "/credentials/service", `{"agent":"east","type":"x-wiki","name":"wiki","kind":"token","holder":"ann","expiresIn":"1h","csr":"","force":true}`, "", map[string][]any{"/agent": {"East!"}, "/type": {"a b"}, "/name": {"a b"}, "/expiresIn": {"soon", "-1h"}, "/csr": {"no PEM"}}, nil},

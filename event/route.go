@@ -55,8 +55,8 @@ type Scan struct {
 	Inputs    map[string]any `yaml:"inputs" json:"inputs,omitempty"`
 	Method    string         `yaml:"method" json:"method,omitempty"`
 	// SBOM has the agent hand in an SBOM of the container, too.
-	SBOM bool `yaml:"sbom" json:"sbom,omitempty"`
-	Priority  string         `yaml:"priority" json:"priority,omitempty"`
+	SBOM     bool   `yaml:"sbom" json:"sbom,omitempty"`
+	Priority string `yaml:"priority" json:"priority,omitempty"`
 	// Timeout is in seconds.
 	Timeout int `yaml:"timeout" json:"timeout,omitempty"`
 	// Agent makes the scan where the event names none, such as of an image.

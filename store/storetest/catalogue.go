@@ -58,8 +58,11 @@ func profiles(t *testing.T, s *store.Store) {
 		limit         int
 		want          []scan.Profile
 	}{
-		{"", "", 1, []scan.Profile{other}}, {"", "also", 9, []scan.Profile{two}}, {"ow", "", 9, []scan.Profile{two}},
-		{"al", "also", 9, nil}, {"own2", "", 9, nil},
+		{"", "", 1, []scan.Profile{other}},
+		{"", "also", 9, []scan.Profile{two}},
+		{"ow", "", 9, []scan.Profile{two}},
+		{"al", "also", 9, nil},
+		{"own2", "", 9, nil},
 	} {
 		got, err := s.LastProfiles(t.Context(), tc.prefix, tc.after, tc.limit)
 		if d := cmp.Diff(tc.want, got); d != "" || err != nil {
