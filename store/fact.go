@@ -139,6 +139,9 @@ func (s *Store) PutDerivedFacts(ctx context.Context, d insight.DocumentRecord, d
 		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM insight_inventory WHERE cluster = ? AND item = ? AND is_current = 1`, d.Cluster, d.Item).Scan(&current); err != nil || current == 0 {
 			return err
 		}
+		if err := markPolicies(ctx, tx, d.Cluster, d.Environment.Namespace); err != nil {
+			return err
+		}
 		return deriveFacts(ctx, tx, d.Cluster, d.Environment, insight.Document{Kind: d.Kind, Service: d.Service, Build: d.Build}, derived, micros(time.Now()))
 	})
 	if err != nil {
