@@ -21,7 +21,9 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/rpc"
 	"reeve.dev/reeve/alert/verify"
+	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/hub"
+	"reeve.dev/reeve/internal/spool"
 	allstarv1 "reeve.dev/reeve/proto/allstar/v1"
 )
 
@@ -292,5 +294,49 @@ func TestSinkConfig(t *testing.T) {
 		if err := cfg.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v; want an error of %s", err, want)
 		}
+	}
+}
+
+// While the outbox is full a scan's result stays with its agent, and is taken
+// once there is room.
+func TestHub_keepsResultsAtAgentsWhileFull(t *testing.T) {
+	cfg := config(t)
+	cfg.Alerts.MaxPending = 1
+	cfg.Sinks = []hub.SinkConfig{{Name: "nobody", Type: "rpc", Endpoint: "localhost:1"}}
+	h := start(t, cfg)
+	a, _ := h.linked(t)
+	send := func() (scanAnswer, func() error) {
+		t.Helper()
+		var asked scanAnswer
+		h.call(t, "POST", "/api/v1/scans", scanRequest(), http.StatusAccepted, &asked)
+		job, err := a.scans.Lease(t.Context(), []string{"k8s-container"}, nil)
+		if err != nil || job == nil {
+			t.Fatalf("leased %+v, %v", job, err)
+		}
+		return asked, func() error { return a.scans.SendResults(t.Context(), job.ID, job.Attempt, results(t, hdf.Failed)) }
+	}
+	_, first := send()
+	if err := first(); err != nil {
+		t.Fatal(err)
+	}
+	second, again := send()
+	if err := again(); err == nil || spool.IsPermanent(err) {
+		t.Errorf("taken, or given up: %v", err)
+	}
+	var now struct{ Status string }
+	h.call(t, "GET", "/api/v1/scans/"+second.ID, nil, http.StatusOK, &now)
+	if now.Status != "running" {
+		t.Errorf("it is %s", now.Status)
+	}
+	var list struct{ Items []struct{ ID string } }
+	h.call(t, "GET", "/api/v1/alerts", nil, http.StatusOK, &list)
+	h.call(t, "POST", "/api/v1/alerts/"+list.Items[0].ID+"/skip", nil, http.StatusOK, nil)
+	if err := again(); err != nil {
+		t.Errorf("once there is room: %v", err)
+	}
+	var run struct{ Complete bool }
+	h.call(t, "GET", "/api/v1/alert-runs/"+second.ID, nil, http.StatusOK, &run)
+	if !run.Complete {
+		t.Error("the run isn't complete")
 	}
 }
