@@ -20,6 +20,7 @@ import (
 	"reeve.dev/reeve/internal/compress"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/policy/github"
 	"reeve.dev/reeve/scan"
 )
 
@@ -52,8 +53,11 @@ type Config struct {
 	// Policies are the hub's, and PolicyStore knows what they came to.
 	Policies    Policies
 	PolicyStore PolicyStore
-	Alerts      Alerting
-	Callbacks   webhook.Config
+	// GitHub tells of the organisations whose repositories are checked; nil: none
+	// are.
+	GitHub    func() []github.Status
+	Alerts    Alerting
+	Callbacks webhook.Config
 	// Deriver makes key facts of the documents that are stored.
 	Deriver Deriver
 	// Exporter sends SBOMs elsewhere.
@@ -122,6 +126,7 @@ func New(cfg Config) *API {
 	a.exports()
 	a.quarantine()
 	a.policies()
+	a.github()
 	a.alerts()
 	a.alerting()
 	a.auditLog()

@@ -17,7 +17,7 @@ import (
 // newGetPolicies are the lists of what policies come to.
 func newGetPolicies() []*cobra.Command {
 	ofPolicy := filter{name: "policy", usage: "only those of the policy with this `name`"}
-	ofSource := filter{name: "source", usage: "only those of this `source`: policies, or github/ORG"}
+	ofSource := filter{name: "source", usage: "those of this `source`: policies, or github/ORG"}
 	return []*cobra.Command{
 		newList(list[api.Policy]{use: "policies", short: "List the policies, how their subjects stand, and what is wrong with overrides", path: "/policies", rows: policyRows, arg: "NAME"}),
 		newList(list[api.PolicyRun]{
@@ -34,6 +34,7 @@ func newGetPolicies() []*cobra.Command {
 				{name: "repo", usage: "only this `name`"},
 			},
 		}),
+		newList(list[api.GitHubOrganisation]{use: "github", short: "List the organisations whose repositories the hub checks, and GitHub's limits", path: "/github", rows: githubRows}),
 		newList(list[api.PolicyOverride]{use: "policy-overrides", short: "List what namespaces say of policies for themselves", path: "/policy-overrides", rows: policyOverrideRows}),
 	}
 }
@@ -46,6 +47,26 @@ func policyRows(w io.Writer, list []api.Policy) error {
 			last, state = ago(r.Began), string(r.State)
 		}
 		row(w, p.Name, p.Check, p.Subjects.Passed, p.Subjects.Failed, p.Subjects.Unknown, strings.Join(p.Actions, " "), last, state, len(p.Faults))
+	}
+	return nil
+}
+
+func githubRows(w io.Writer, list []api.GitHubOrganisation) error {
+	row(w, "CONNECTION", "ORGANISATION", "CHECKED", "REQUESTS", "UNCHANGED", "LEFT", "WAITS FOR")
+	for _, o := range list {
+		checked, left, waits := "-", "-", "-"
+		if !o.Completed.IsZero() {
+			checked = ago(o.Completed)
+		}
+		for _, l := range o.Limits {
+			if l.Resource == "core" {
+				left = fmt.Sprintf("%d/%d", l.Remaining, l.Limit)
+			}
+		}
+		if !o.WaitsUntil.IsZero() {
+			waits = o.WaitsFor + ", until " + o.WaitsUntil.Local().Format("15:04:05")
+		}
+		row(w, o.Connection, o.Organisation, checked, o.Requests, o.Unchanged, left, waits)
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package github
 
 import (
+	"cmp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,8 +53,12 @@ type Status struct {
 	LimitStatus
 }
 
-// Status tells how each organisation stands that this hub knows.
+// Status tells how each organisation stands that this hub knows; none for a nil
+// Runner.
 func (r *Runner) Status() (out []Status) {
+	if r == nil {
+		return nil
+	}
 	for _, c := range r.conns {
 		c.mu.Lock()
 		for _, a := range c.current {
@@ -61,6 +68,9 @@ func (r *Runner) Status() (out []Status) {
 	}
 	r.stats.mu.Lock()
 	defer r.stats.mu.Unlock()
+	slices.SortFunc(out, func(a, b Status) int {
+		return cmp.Or(strings.Compare(a.Connection, b.Connection), strings.Compare(a.Organisation, b.Organisation))
+	})
 	for i, s := range out {
 		out[i].Completed = r.stats.cycle[[2]string{s.Connection, s.Organisation}]
 	}
