@@ -203,7 +203,7 @@ func (a *API) policies() {
 		})
 
 	type subjectsInput struct {
-		Source    string `query:"source" doc:"policies, or whose they are, such as github/ORG"`
+		Source    string `query:"source" default:"policies" doc:"policies, or whose they are, such as github/ORG"`
 		Policy    string `query:"policy"`
 		Verdict   string `query:"verdict" enum:"passed,failed,unknown"`
 		Agent     string `query:"agent"`
