@@ -199,7 +199,7 @@ func (l *lane) judgeSink(ctx context.Context, r *result, now time.Time) {
 		l.paused.Store(0)
 	case !r.PauseUntil.IsZero():
 		l.paused.Store(r.PauseUntil.UnixMicro())
-	case r.failed:
+	case r.failed && !l.opt.Many:
 		r.failed = false // it is counted once, however often it takes to record it
 		if l.failed++; l.failed < l.BreakAfter || l.resting(now) {
 			return

@@ -150,6 +150,29 @@ func TestWorker_breaker(t *testing.T) {
 			t.Errorf("metrics of what doesn't wait: %v", m)
 		}
 	})
+	bubble(t, "one receiver of many doesn't stop the others", func(t *testing.T) {
+		s := fresh(t)
+		var repos []string
+		for i := range 30 {
+			repos = append(repos, fmt.Sprint("dead", i))
+		}
+		emit(t, s, "x", "r1", false, append(repos, "alive")...)
+		reached := 0
+		stop := start(t, alert.Config{Store: s, BreakAfter: 10, Concurrency: 1, Options: map[string]alert.Options{"x": {Many: true}}, Sinks: map[string]alert.Sink{
+			"x": sinkFunc(func(_ context.Context, a alert.Alert) error {
+				if a.Outcome.Subject.Repo == "alive" {
+					reached++
+					return nil
+				}
+				return errors.New("down")
+			}),
+		}})
+		time.Sleep(time.Second)
+		stop()
+		if sinks, err := s.AlertSinks(t.Context()); err != nil || !sinks[0].PausedUntil.IsZero() || reached != 1 {
+			t.Errorf("%+v, %v, reached %d times", sinks, err, reached)
+		}
+	})
 	bubble(t, "refusals of single alerts don't count", func(t *testing.T) {
 		s := fresh(t)
 		sink := &told{err: &alert.Error{Class: alert.Permanent, Err: errors.New("no such repo")}}

@@ -16,6 +16,9 @@ type Options struct {
 	// Coalesce skips what a newer outcome of the same owner, repo and policy
 	// has made old before it was delivered.
 	Coalesce bool
+	// Many says that it stands for many receivers, such as those of callbacks:
+	// that one fails says nothing of the others, so failures don't pause it.
+	Many bool
 	// People says that people read it. They are told of changes alone, and
 	// again of a failure that stands when Remind has passed (24 h); silences
 	// and Config.Hold hold back what they would be told. Every outcome has the

@@ -257,7 +257,7 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config, metrics prometheus
 	callback := webhook.New(callbacks)
 	h.onClose(callback.Close)
 	sinks := map[string]alert.Sink{alert.CallbackSink: callback}
-	options := map[string]alert.Options{}
+	options := map[string]alert.Options{alert.CallbackSink: {Many: true}}
 	for _, c := range cfg.Sinks {
 		s, err := h.openSink(c)
 		if err != nil {
@@ -269,9 +269,11 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config, metrics prometheus
 	h.store.TellAllEnds(eventSinks(cfg.Sinks))
 	h.store.LimitAlerts(cfg.Alerts.MaxPending, cfg.Alerts.MaxPendingBytes)
 	for _, r := range cfg.Remediation {
+		options[remedySink+r.Hook] = alert.Options{Many: true}
 		sinks[remedySink+r.Hook] = remedies{hook: r.Hook, scans: h.store.Scan, agents: h.agents, audit: h.audit.add}
 	}
 	for _, hook := range cfg.fixes() {
+		options[remedySink+hook] = alert.Options{Many: true}
 		sinks[remedySink+hook] = remedies{hook: hook, scans: h.store.Scan, agents: h.agents, audit: h.audit.add}
 	}
 	if cfg.Database.URL != "" {
