@@ -210,10 +210,10 @@ const (
 	elsewhere  = "it has no meaning here: "
 )
 
-// field sets the member of a struct that is called name. Its tags are key, its name,
-// and layer: "org" or "repo" for where it may stand, "add" for a
-// list or text that comes on top of what earlier layers say, "always" for what
-// a repository may say though the organisation disables overrides.
+// field sets the member of a struct that is called name. Its tags are key, its
+// name, and layer: "org" or "repo" for where it may stand, "add" for a list or text
+// that comes on top of what earlier layers say, "always" for what a repository may
+// say though the organisation disables overrides.
 func (r *reading) field(at, value *yaml.Node, s reflect.Value, name, path string, depth int, only bool) {
 	misplaced := false
 	for i := range s.NumField() {
