@@ -17,6 +17,7 @@ import (
 	"reeve.dev/reeve/agent"
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/internal/metric"
+	"reeve.dev/reeve/policy/github"
 )
 
 var updateMetrics = flag.Bool("update-metrics", false, "write the tables of metrics in docs/operations.md anew")
@@ -31,6 +32,8 @@ func metricsOf(t *testing.T) (ofHub, ofAgent []metric.Description) {
 	hc := hub.Defaults()
 	hc.DataDir, hc.CADir = filepath.Join(dir, "hub"), filepath.Join(dir, "ca")
 	hc.Listen = hub.ListenConfig{API: "127.0.0.1:0", Services: "127.0.0.1:0", Metrics: "127.0.0.1:0"}
+	t.Setenv("GITHUB_TOKEN", "not asked for")
+	hc.GitHub = []github.Config{{Name: "test", TokenEnv: "GITHUB_TOKEN", Organisations: []string{"acme"}}}
 	h, err := hub.New(hc, "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
