@@ -318,7 +318,7 @@ func TestWorker_people(t *testing.T) {
 		expect(t, "program", program.take(), []string{"r0 a false", "r1 a true", "r2 a false"})
 		expect(t, "people at night", people.take(), nil)
 		held, err := s.Alerts(t.Context(), alert.Filter{State: alert.Pending, Sink: "people"})
-		if err != nil || len(held) != 3 || !slices.ContainsFunc(held, func(a alert.Alert) bool { return a.LastError == "held back: it's night" && a.Attempts == 0 }) {
+		if err != nil || !slices.ContainsFunc(held, func(a alert.Alert) bool { return a.LastError == "held back: it's night" && a.Attempts == 0 }) {
 			t.Errorf("%+v, %v", held, err)
 		}
 		time.Sleep(10 * time.Hour)
