@@ -227,6 +227,7 @@ transformed as it comes.
 With --dry-run nothing is stored: what would change is shown, by the hub's own
 transforms or those of files, in insights-handler's format.`,
 		Example: "  reeve insights transform --dry-run transforms.yaml --namespace shop-main\n  reeve insights transform",
+		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && !dry {
 				return errors.New("facts are stored by the hub's own transforms alone: name the files in its configuration (insights.transforms), or add --dry-run")

@@ -138,6 +138,9 @@ func explainArgs(cmd *cobra.Command) {
 		return
 	}
 	takes := cmd.Args
+	if takes == nil {
+		takes = cobra.NoArgs
+	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if takes(cmd, args) == nil {
 			return nil
