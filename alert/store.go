@@ -93,6 +93,9 @@ type Settlement struct {
 	// Uncounted means that the alert itself wasn't judged: it wasn't sent,
 	// or the sink refuses everything.
 	Uncounted bool
+	// Held means that people aren't to be told yet: its age is counted from now
+	// on.
+	Held bool
 	// PauseUntil, if set, pauses the whole sink, for the Reason.
 	PauseUntil time.Time
 	Reason     string
@@ -102,10 +105,10 @@ type Settlement struct {
 type Filter struct {
 	State State
 	Sink  string
-	// Run selects the alerts of one scan.
+	// Run selects the alerts of one scan, or one run of policies.
 	Run string
-	// Within, unless it is nil, leaves those out that aren't of a scan in one of
-	// it.
+	// Within, unless it is nil, leaves those out that aren't of a scan, or of a
+	// subject of the hub's own policies, in one of it.
 	Within []fleet.Scope
 	// Before is the last alert of the page before; the list goes on with
 	// older ones.

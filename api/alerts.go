@@ -11,7 +11,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/scan"
 )
 
@@ -78,7 +80,7 @@ func (a *API) alerts() {
 	type listInput struct {
 		State  string `query:"state" enum:"pending,delivered,dead,skipped"`
 		Sink   string `query:"sink"`
-		Run    string `query:"run" doc:"Those of one scan"`
+		Run    string `query:"run" doc:"Those of one scan, or one run of policies"`
 		Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 		Before string `query:"before" doc:"The last page's next"`
 	}
@@ -137,8 +139,8 @@ func (a *API) alerts() {
 		})
 }
 
-// reachAlert refuses who isn't in role where the alert's scan was made, and
-// doesn't tell of it who may not know of that.
+// reachAlert refuses who isn't in role where the alert's scan was made, or the
+// subject of its policy is, and doesn't tell of it who may not know of that.
 func (a *API) reachAlert(ctx context.Context, role pki.Role, id alert.ID) error {
 	if callerOf(ctx).Rights.Everywhere(role) {
 		return nil
@@ -147,12 +149,30 @@ func (a *API) reachAlert(ctx context.Context, role pki.Role, id alert.ID) error 
 	if err != nil {
 		return err
 	}
-	s, err := a.cfg.Scans.Get(ctx, scan.ID(al.Outcome.Run))
-	if errors.Is(err, scan.ErrNotFound) || err == nil && !seen(ctx, s.Request.Target.Agent, s.Request.Target.Namespace) {
-		return alert.ErrNotFound
-	}
+	agent, namespace, err := a.alertPlace(ctx, al.Outcome)
 	if err != nil {
 		return err
 	}
-	return reach(ctx, role, s.Request.Target.Agent, s.Request.Target.Namespace)
+	if !seen(ctx, agent, namespace) {
+		return alert.ErrNotFound
+	}
+	return reach(ctx, role, agent, namespace)
+}
+
+// alertPlace is where the scan of an outcome was made, or the subject is of one
+// of the hub's own policies; alert.ErrNotFound for others.
+func (a *API) alertPlace(ctx context.Context, o fleet.Outcome) (fleet.AgentName, string, error) {
+	s, err := a.cfg.Scans.Get(ctx, scan.ID(o.Run))
+	if err == nil {
+		return s.Request.Target.Agent, s.Request.Target.Namespace, nil
+	}
+	if !errors.Is(err, scan.ErrNotFound) {
+		return "", "", err
+	}
+	r, err := a.cfg.PolicyStore.PolicyRun(ctx, policy.RunID(o.Run))
+	agent, namespace, placed := strings.Cut(o.Subject.Owner, "/")
+	if errors.Is(err, policy.ErrNotFound) || err == nil && (r.Source != policy.Fleet || !placed || strings.Contains(namespace, "/")) {
+		return "", "", alert.ErrNotFound
+	}
+	return fleet.AgentName(agent), namespace, err
 }

@@ -29,6 +29,7 @@ type Policies interface {
 // PolicyStore knows what policies came to.
 type PolicyStore interface {
 	PolicyRuns(ctx context.Context, q policy.Query) ([]policy.Run, error)
+	PolicyRun(ctx context.Context, id policy.RunID) (policy.Run, error)
 	LastRuns(ctx context.Context, source string) (map[string]policy.Run, error)
 	PolicySubjects(ctx context.Context, q policy.Query) ([]policy.SubjectRecord, error)
 	PolicyTallies(ctx context.Context, q policy.Query) (map[string]policy.Tally, error)

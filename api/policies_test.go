@@ -36,7 +36,7 @@ func withPolicies(t *testing.T) *world {
 	for _, at := range []string{"shop", "shop", "web"} {
 		results = append(results, fleet.Result{
 			Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: "east/" + at, Repo: fmt.Sprint("Deployment/", len(results), "/c")}, Policy: "sboms", Pass: len(results) == 0, Details: "so it is"},
-			Agent:   "east", Namespace: at,
+			Agent:   "east", Namespace: at, Sinks: []string{"sink"},
 		})
 	}
 	if err := w.store.RecordResults(t.Context(), r.ID, results, time.Now()); err != nil {
@@ -106,6 +106,23 @@ func TestPolicies(t *testing.T) {
 	}
 	if seen, _ := items[api.PolicySubject](t, web("GET", "/policy-subjects", "")); len(seen) != 1 || seen[0].Namespace != "web" {
 		t.Errorf("subjects for web: %+v", seen)
+	}
+	all, _ := items[api.Alert](t, w.do(t, "GET", "/api/v1/alerts", ""))
+	mine, _ := items[api.Alert](t, web("GET", "/alerts", ""))
+	if len(all) != 3 || len(mine) != 1 || mine[0].Owner != "east/web" {
+		t.Fatalf("alerts %+v; for web %+v", all, mine)
+	}
+	for _, al := range all {
+		want := http.StatusNotFound
+		if al.ID == mine[0].ID {
+			want = http.StatusOK
+		}
+		if a := web("GET", "/alerts/"+string(al.ID), ""); a.status != want {
+			t.Errorf("the alert of %s for web: %d", al.Owner, a.status)
+		}
+		if a := web("POST", "/alerts/"+string(al.ID)+"/skip", ""); a.status != want {
+			t.Errorf("skip the alert of %s for web: %d", al.Owner, a.status)
+		}
 	}
 	if a := web("GET", "/policy-runs", ""); a.status != http.StatusForbidden {
 		t.Errorf("runs for web: %d", a.status)

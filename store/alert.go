@@ -15,6 +15,7 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/policy"
 )
 
 var (
@@ -365,9 +366,10 @@ func settle(ctx context.Context, tx *Tx, now time.Time, d alert.Settlement) (hel
 		return false, 0, err
 	}
 	n, err := affected(tx.Exec(ctx, `
-		UPDATE alert SET state = ?, attempts = attempts + ?, last_error = ?, done_at = ?
+		UPDATE alert SET state = ?, attempts = attempts + ?, last_error = ?, done_at = ?,
+			since = CASE WHEN CAST(? AS BIGINT) = 1 THEN CAST(? AS BIGINT) ELSE since END
 		WHERE id = ? AND state = 'pending'`,
-		d.State, bit(!d.Uncounted), d.Error, doneAt(d.State, now), d.ID))
+		d.State, bit(!d.Uncounted), d.Error, doneAt(d.State, now), bit(d.Held), micros(now), d.ID))
 	if err != nil {
 		return false, 0, err
 	}
@@ -477,7 +479,9 @@ func (s *Store) Alerts(ctx context.Context, f alert.Filter) ([]alert.Alert, erro
 			OR a.created_at = (SELECT b.created_at FROM alert b WHERE b.id = ?) AND a.id < ?)`, f.Before, f.Before, f.Before)
 	}
 	if cond, in := inScopes(f.Within, "s.agent", "s.namespace"); cond != "" {
-		with("EXISTS (SELECT 1 FROM scans s WHERE s.id = a.run AND "+cond+")", in...)
+		owners, owned := ownersIn(f.Within, "k.owner")
+		with("(EXISTS (SELECT 1 FROM scans s WHERE s.id = a.run AND "+cond+")"+
+			" OR "+owners+" AND EXISTS (SELECT 1 FROM policy_runs p WHERE p.id = a.run AND p.source = '"+policy.Fleet+"'))", append(in, owned...)...)
 	}
 	limit := min(f.Limit, 1000)
 	if limit <= 0 {

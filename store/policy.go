@@ -285,6 +285,21 @@ func runToChange(ctx context.Context, tx *Tx, id policy.RunID) (policy.Run, erro
 	return r, err
 }
 
+// PolicyRun finds a run; policy.ErrNotFound if there is none.
+func (s *Store) PolicyRun(ctx context.Context, id policy.RunID) (r policy.Run, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		r, err = scanPolicyRun(tx.QueryRow(ctx, `SELECT `+policyRunColumns+` FROM policy_runs WHERE id = ?`, id))
+		if errors.Is(err, sql.ErrNoRows) {
+			err = policy.ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return r, fmt.Errorf("run %.80q of policies: %w", string(id), err)
+	}
+	return r, nil
+}
+
 // PolicyRuns lists runs, the newest first.
 func (s *Store) PolicyRuns(ctx context.Context, q policy.Query) (out []policy.Run, err error) {
 	var f filter

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store"
 )
@@ -40,6 +42,22 @@ func listsWithin(t *testing.T, s *store.Store) {
 			t.Fatal(err)
 		}
 	}
+	// Of the hub's own policies, and of another source whose owners look alike.
+	judged := map[string]policy.Run{policy.Fleet: {}, "github/edge": {}}
+	for source, r := range judged {
+		r.ID, r.Source, r.Began, r.Expected = policy.NewRunID(), source, epoch, 5
+		if err := s.BeginPolicyRun(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		var results []fleet.Result
+		for _, owner := range []string{"edge/shop", "edge/team-a", "edge-2/shop", "core/team-b", "core/edge/shop"} {
+			results = append(results, fleet.Result{Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: owner, Repo: "r"}, Policy: "p"}, Sinks: []string{"y"}})
+		}
+		if err := s.RecordResults(t.Context(), r.ID, results, epoch); err != nil {
+			t.Fatal(err)
+		}
+		judged[source] = r
+	}
 	for name, c := range map[string]struct {
 		within []fleet.Scope
 		want   []string
@@ -60,12 +78,21 @@ func listsWithin(t *testing.T, s *store.Store) {
 		for _, f := range scans {
 			got["scans"] = append(got["scans"], place[string(f.ID)])
 		}
-		alerts, err := s.Alerts(t.Context(), alert.Filter{Within: c.within})
+		alerts, err := s.Alerts(t.Context(), alert.Filter{Within: c.within, Sink: "x"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, a := range alerts {
 			got["alerts"] = append(got["alerts"], place[a.Outcome.Run])
+		}
+		for source, r := range judged {
+			alerts, err := s.Alerts(t.Context(), alert.Filter{Within: c.within, Run: string(r.ID)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range alerts {
+				got[source] = append(got[source], a.Outcome.Subject.Owner)
+			}
 		}
 		documents, err := s.InsightDocuments(t.Context(), insight.Query{Within: c.within})
 		if err != nil {
@@ -81,7 +108,11 @@ func listsWithin(t *testing.T, s *store.Store) {
 		for _, f := range facts {
 			got["facts"] = append(got["facts"], string(f.Cluster)+"/"+f.Environment.Project)
 		}
-		for what, want := range map[string][]string{"scans": c.want, "alerts": c.want, "documents": c.want, "facts": c.want} {
+		inNamespaces := slices.DeleteFunc(slices.Clone(c.want), func(p string) bool { return strings.HasSuffix(p, "/") })
+		for what, want := range map[string][]string{"scans": c.want, "alerts": c.want, "documents": c.want, "facts": c.want, policy.Fleet: inNamespaces, "github/edge": nil} {
+			if _, ofPolicies := judged[what]; ofPolicies && c.within == nil {
+				want = []string{"edge/shop", "edge/team-a", "edge-2/shop", "core/team-b", "core/edge/shop"}
+			}
 			if d := cmp.Diff(want, got[what], cmpopts.SortSlices(strings.Compare)); d != "" {
 				t.Errorf("%s: %s (-want +got):\n%s", name, what, d)
 			}
