@@ -1,7 +1,6 @@
 package sbom
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -135,7 +134,7 @@ func Read(ctx context.Context, t target.Target) (*Inventory, error) {
 	if len(files) == 0 {
 		return nil, errors.New("not one file of the target can be looked at")
 	}
-	r := &reader{tree: newTree(ctx, t, files, runs), missed: missed}
+	r := &reader{tree: newTree(ctx, t, files, runs), missed: missed, room: semaphore.NewWeighted(1)}
 	want, err := r.choose(ctx, files, all)
 	if err != nil {
 		return nil, err
@@ -162,6 +161,8 @@ type reader struct {
 	mu     sync.Mutex // guards what follows
 	missed *unread
 	found  inventory.Inventory
+
+	room *semaphore.Weighted // for one file that takes much memory
 }
 
 func (r *reader) miss(path string, err error) {
@@ -179,9 +180,15 @@ func (r *reader) choose(ctx context.Context, files []*file, all []filesystem.Ext
 			continue
 		}
 		w := wanted{file: f}
+		small := *f // some want no large ones, and don't tell
+		small.size = 1
 		binary := false
 		for _, e := range all {
-			if e.FileRequired(f) {
+			switch {
+			case !e.FileRequired(&small):
+			case f.size > largest(e):
+				r.miss(f.path, fmt.Errorf("%s: it has %d bytes; at most %d are read", e.Name(), f.size, largest(e)))
+			default:
 				w.by = append(w.by, e)
 				binary = binary || binaries[e.Name()] != ""
 			}
@@ -208,14 +215,28 @@ func (r *reader) choose(ctx context.Context, files []*file, all []filesystem.Ext
 // grepAtOnce is how many bytes of names one grep is given.
 const grepAtOnce = 64 << 10
 
-// grep finds those of paths that have in them what a binary with packages has.
-// It isn't ok where the target has no grep.
+// grep finds those of paths that have in them what a binary with packages has,
+// and those that it can't read. It isn't ok where the target has no grep.
 func grep(ctx context.Context, t target.Target, paths []string) (marked map[string]bool, ok bool, err error) {
-	begin := "LC_ALL=C grep -lF"
+	marks := ""
 	for _, mark := range binaries {
-		begin += " -e " + target.Quote(mark)
+		marks += " -e " + target.Quote(mark)
 	}
-	begin += " --"
+	begin, end := "", ""
+	got, err := t.Run(ctx, howToGrep)
+	switch how := strings.TrimSpace(string(got.Stdout)); {
+	case errors.Is(err, target.ErrNoCommands):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("search for binaries: %w", err)
+	case how == "files":
+		begin = "LC_ALL=C grep -lF" + marks + " --"
+	case how == "lines":
+		begin = "for f in"
+		end = `; do if [ ! -r "$f" ] || tr '\000' '\n' <"$f" | LC_ALL=C grep -qF` + marks + `; then printf '%s\n' "$f"; fi; done`
+	default:
+		return nil, false, nil
+	}
 	marked = map[string]bool{}
 	for len(paths) > 0 {
 		cmd := begin
@@ -223,7 +244,7 @@ func grep(ctx context.Context, t target.Target, paths []string) (marked map[stri
 			cmd += " " + target.Quote(paths[0])
 			paths = paths[1:]
 		}
-		got, err := t.Run(ctx, cmd)
+		got, err := t.Run(ctx, cmd+end)
 		switch {
 		case errors.Is(err, target.ErrNoCommands):
 			return nil, false, nil
@@ -232,12 +253,23 @@ func grep(ctx context.Context, t target.Target, paths []string) (marked map[stri
 		case got.ExitStatus > 2: // 1 is none found, 2 that one can't be read
 			return nil, false, nil
 		}
-		for line := range bytes.Lines(got.Stdout) {
-			marked[string(bytes.TrimSuffix(line, []byte("\n")))] = true
+		for line := range strings.Lines(string(got.Stdout)) {
+			marked[strings.TrimSuffix(line, "\n")] = true
+		}
+		for line := range strings.Lines(string(got.Stderr)) { // grep: PATH: WHY
+			line = strings.TrimPrefix(line, "grep: ")
+			if i := strings.LastIndex(line, ": "); i > 0 {
+				marked[line[:i]] = true
+			}
 		}
 	}
 	return marked, true, nil
 }
+
+// howToGrep finds whether the target's grep finds what comes after a NUL in a
+// line. busybox's doesn't, for which they are made line breaks.
+const howToGrep = `if printf 'a\000 b\n' | LC_ALL=C grep -qF ' b'; then echo files
+elif printf 'a\000 b\n' | tr '\000' '\n' | LC_ALL=C grep -qF ' b'; then echo lines; fi`
 
 // extract has the extractors read what they want.
 func (r *reader) extract(ctx context.Context, want []wanted) error {
@@ -273,19 +305,16 @@ func (r *reader) jobs() int {
 }
 
 func (r *reader) extractOne(ctx context.Context, w wanted) {
-	f, err := r.tree.Open(w.path)
+	f, err := r.tree.open(w.path)
 	if err != nil {
 		r.miss(w.path, err)
 		return
 	}
 	defer f.Close()
 	for _, e := range w.by {
-		if _, err := f.(io.Seeker).Seek(0, io.SeekStart); err != nil {
-			r.miss(w.path, err)
-			return
-		}
-		got, err := run(ctx, e, &filesystem.ScanInput{FS: r.tree, Path: w.path, Info: w.file, Reader: f})
-		if unread := f.(*opened).from.err; unread != nil {
+		f.from.left = maxRead
+		got, err := r.ask(ctx, e, w, f)
+		if unread := f.from.err; unread != nil {
 			err = unread
 		}
 		if err != nil {
@@ -298,6 +327,29 @@ func (r *reader) extractOne(ctx context.Context, w wanted) {
 		r.found.Append(got)
 		r.mu.Unlock()
 	}
+}
+
+// ask has one extractor read an open file.
+func (r *reader) ask(ctx context.Context, e filesystem.Extractor, w wanted, f *opened) (out inventory.Inventory, err error) {
+	idle, heavy, err := weigh(e, f.from, w.path, f.Size())
+	if err != nil || idle {
+		return out, err
+	}
+	if heavy {
+		if err := r.room.Acquire(ctx, 1); err != nil {
+			return out, err
+		}
+		defer r.room.Release(1)
+		if e.Name() == javaarchive.Name {
+			if err := new(inflation).of(f.from, f.Size(), 0); err != nil {
+				return out, err
+			}
+		}
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return out, err
+	}
+	return run(ctx, e, &filesystem.ScanInput{FS: r.tree, Path: w.path, Info: w.file, Reader: f})
 }
 
 // run is e.Extract. A file that makes it panic is one that it can't read.

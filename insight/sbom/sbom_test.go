@@ -231,11 +231,14 @@ func TestRead_ByItsOwnPrograms(t *testing.T) {
 	}
 	root := makeDebian(t)
 	write(t, root, "bin/sh", busybox, 0o755)
-	for _, applet := range []string{"find", "stat", "grep", "head", "cat", "readlink", "dd"} {
+	for _, applet := range []string{"find", "stat", "grep", "head", "cat", "readlink", "dd", "tr"} {
 		if err := os.Symlink("sh", filepath.Join(root, "bin", applet)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	// busybox's grep sees nothing of a line after a NUL.
+	const odd = "usr/libexec/odd"
+	write(t, root, odd, []byte("\x7fELF\x00\xff Go buildinf:"), 0o755)
 	to := &counted{Target: open(t, "chroot:"+root)} // at a distance, too
 	if diff := cmp.Diff(theDebian, purls(t, read(t, to))); diff != "" {
 		t.Errorf("packages (-want +got):\n%s", diff)
@@ -245,6 +248,9 @@ func TestRead_ByItsOwnPrograms(t *testing.T) {
 		if strings.HasPrefix(path, "/usr/bin/") || strings.HasPrefix(path, "/bin/") {
 			t.Errorf("%s was sent for as a whole", path)
 		}
+	}
+	if !slices.Contains(to.read, "/"+odd) {
+		t.Errorf("%s wasn't sent for: %v", odd, to.read)
 	}
 	if size := sizeOf(t, filepath.Join(root, goBinary)); to.pieces == 0 || to.pieces > size/2 {
 		t.Errorf("%d bytes of the Go binary's %d were sent for", to.pieces, size)
@@ -439,6 +445,33 @@ func (brokenFile) Close() error                      { return nil }
 // A program that can't be read isn't taken for one without packages.
 func TestRead_unreadableProgram(t *testing.T) {
 	inv := read(t, broken{open(t, "dir:"+makeDebian(t))})
+	if err := inv.Complete(); !slices.ContainsFunc(inv.Unread, func(u sbom.Unread) bool { return u.Path == "/"+goBinary }) {
+		t.Errorf("it doesn't tell of the program: %v", err)
+	}
+}
+
+// closed is a target at a distance whose program can be executed, not read.
+type closed struct{ asked }
+
+func (closed) Run(_ context.Context, cmd string) (target.CommandResult, error) {
+	switch {
+	case strings.HasPrefix(cmd, "if printf"):
+		return target.CommandResult{Stdout: []byte("files\n")}, nil
+	case strings.HasPrefix(cmd, "LC_ALL=C grep"):
+		return target.CommandResult{ExitStatus: 2, Stderr: []byte("grep: /" + goBinary + ": Permission denied\n")}, nil
+	}
+	return target.CommandResult{}, target.ErrNoCommands
+}
+
+func (c closed) ReadFile(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if path == "/"+goBinary {
+		return nil, fs.ErrPermission
+	}
+	return c.Target.ReadFile(ctx, path, limit)
+}
+
+func TestRead_programThatGrepCannotRead(t *testing.T) {
+	inv := read(t, closed{asked{open(t, "dir:"+makeDebian(t))}})
 	if err := inv.Complete(); !slices.ContainsFunc(inv.Unread, func(u sbom.Unread) bool { return u.Path == "/"+goBinary }) {
 		t.Errorf("it doesn't tell of the program: %v", err)
 	}

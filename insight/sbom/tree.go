@@ -90,8 +90,21 @@ func (tr *tree) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// Open opens a regular file, links followed; its answer is an opened.
+// Open opens a regular file that an extractor asks for besides its own, links
+// followed.
 func (tr *tree) Open(name string) (fs.File, error) {
+	f, err := tr.open(name)
+	if err != nil {
+		return nil, err
+	}
+	if f.Size() > maxText {
+		f.Close()
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("it has %d bytes; at most %d are read", f.Size(), int64(maxText))}
+	}
+	return f, nil
+}
+
+func (tr *tree) open(name string) (*opened, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
@@ -140,18 +153,23 @@ type opened struct {
 }
 
 func newOpened(name string, r target.ReaderAtCloser, size int64) *opened {
-	from := &noting{ReaderAtCloser: r}
+	from := &noting{ReaderAtCloser: r, left: maxRead}
 	return &opened{io.NewSectionReader(from, 0, size), from, &file{path: name, size: size, mode: 0o644}}
 }
 
 // noting remembers what went wrong: some extractors take it for a file that they
-// aren't for.
+// aren't for. It gives so many bytes, and is for one goroutine.
 type noting struct {
 	target.ReaderAtCloser
-	err error
+	left int64
+	err  error
 }
 
 func (n *noting) ReadAt(b []byte, at int64) (int, error) {
+	if n.left -= int64(len(b)); n.left < 0 {
+		n.err = fmt.Errorf("more than %d bytes of it would have to be read", int64(maxRead))
+		return 0, n.err
+	}
 	got, err := n.ReaderAtCloser.ReadAt(b, at)
 	if err != nil && !errors.Is(err, io.EOF) {
 		n.err = err
