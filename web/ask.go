@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -143,6 +144,16 @@ func ask[T any](r *request, path string, query, keep url.Values) (list[T], error
 	if got.Next != "" {
 		link.Set("before", got.Next)
 		l.Next = "?" + link.Encode()
+	}
+	return l, err
+}
+
+// optional is a list that a view can do without: for who may not see it, it is
+// empty.
+func optional[T any](l list[T], err error) (list[T], error) {
+	var p *problem
+	if errors.As(err, &p) && p.Status == http.StatusForbidden {
+		return list[T]{}, nil
 	}
 	return l, err
 }

@@ -3,29 +3,30 @@ package web
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"reeve.dev/reeve/api"
-	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/scan"
-	"reeve.dev/reeve/threshold"
 )
 
 // recent is how many scans the fleet's view has, overview how many of each
-// kind of insight their view has.
+// kind of insight their view has, looked at from how many scans and targets
+// the posture is made.
 const (
 	recent   = "8"
 	overview = "20"
+	lookedAt = "500"
 )
 
 type fleetView struct {
-	Agents []api.Agent
-	Sinks  []api.Sink
-	Scans  list[api.Scan]
+	Agents    []api.Agent
+	Connected int
+	Sinks     []api.Sink
+	Scans     list[api.Scan]
+	Posture   posture
+	Standing  standing
 }
 
 func (h *handler) fleet(r *request) (*page, error) {
@@ -41,7 +42,21 @@ func (h *handler) fleet(r *request) (*page, error) {
 	if v.Scans, err = ask[api.Scan](r, "/scans", url.Values{"limit": {recent}}, nil); err != nil {
 		return nil, err
 	}
+	completed, err := ask[api.Scan](r, "/scans", url.Values{"limit": {lookedAt}, "status": {string(scan.Completed)}}, nil)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := ask[api.TargetState](r, "/targets", url.Values{"limit": {lookedAt}}, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range agents.Items {
+		if a.Connected {
+			v.Connected++
+		}
+	}
 	v.Agents, v.Sinks = agents.Items, sinks.Items
+	v.Posture, v.Standing = newPosture(completed.Items, completed.Next != "", time.Now()), newStanding(targets)
 	return &page{View: "fleet", Title: "Fleet", Data: v}, nil
 }
 
@@ -80,108 +95,6 @@ func (h *handler) scans(r *request) (*page, error) {
 	}
 	v.Agents, v.Profiles, v.Thresholds = agents.Items, profiles.Items, thresholds.Items
 	return &page{View: "scans", Title: "Scans", Data: v}, nil
-}
-
-type scanView struct {
-	api.Scan
-	Over     bool
-	Results  *hdf.Results
-	Profiles []profileView
-	// Status and Text are the filter of the controls.
-	Only, Text string
-	Shown      int
-	Tallies    []tally
-}
-
-type profileView struct {
-	Title    string
-	Controls []controlView
-}
-
-type controlView struct {
-	hdf.Control
-	Hidden bool
-}
-
-// tally is how many controls have a status; From is how many come before
-// them, for a bar of all.
-type tally struct {
-	Status  hdf.Status
-	N, From int
-}
-
-func (v scanView) Controls() int {
-	last := v.Tallies[len(v.Tallies)-1]
-	return last.From + last.N
-}
-
-// worst first: what someone has to act on is on top.
-var worst = []hdf.Status{hdf.Failed, hdf.Error, hdf.Skipped, hdf.Passed}
-
-func (h *handler) scan(r *request) (*page, error) {
-	path := "/scans/" + url.PathEscape(r.PathValue("id"))
-	query := r.chosen("status", "q")
-	v := scanView{Only: query.Get("status"), Text: query.Get("q")}
-	if err := r.get(path, nil, &v.Scan); err != nil {
-		return nil, err
-	}
-	v.Over = v.Scan.Status.Final()
-	if v.Links.Results != "" {
-		err := r.read(path+"/results", nil, func(body io.Reader) (err error) {
-			v.Results, err = hdf.Decode(body)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		v.show()
-	}
-	return &page{View: "scan", Title: "Scan of " + targetText(v.Target), Data: v}, nil
-}
-
-// show prepares the controls of the results.
-func (v *scanView) show() {
-	v.Results.Seal() // whatever the agent's document says of itself
-	counts, from := v.Results.Counts(), 0
-	for _, s := range worst {
-		n := map[hdf.Status]int{hdf.Passed: counts.Passed, hdf.Failed: counts.Failed, hdf.Skipped: counts.Skipped, hdf.Error: counts.Error}[s]
-		v.Tallies = append(v.Tallies, tally{s, n, from})
-		from += n
-	}
-	text := strings.ToLower(v.Text)
-	findings := v.Results.Findings()
-	for i := range v.Results.Profiles {
-		p := &v.Results.Profiles[i]
-		pv := profileView{Title: strings.TrimSpace(cmp.Or(p.Title, p.Name) + " " + p.Version)}
-		for _, f := range findings {
-			if f.Profile != p {
-				continue
-			}
-			c := *f.Control
-			hidden := v.Only != "" && v.Only != string(c.Status) || !strings.Contains(searched(c), text)
-			if !hidden {
-				v.Shown++
-			}
-			pv.Controls = append(pv.Controls, controlView{c, hidden})
-		}
-		if len(pv.Controls) == 0 && p.ParentProfile != "" {
-			continue // its overlay shows its controls
-		}
-		slices.SortStableFunc(pv.Controls, func(a, b controlView) int {
-			return cmp.Or(cmp.Compare(slices.Index(worst, a.Status), slices.Index(worst, b.Status)), cmp.Compare(b.Impact, a.Impact))
-		})
-		v.Profiles = append(v.Profiles, pv)
-	}
-}
-
-// searched is the text of a control that a filter looks at: in the page what
-// has the class "find", which the script looks at too.
-func searched(c hdf.Control) string {
-	parts := []string{c.ID, c.Title, c.Desc}
-	for _, r := range c.Results {
-		parts = append(parts, r.CodeDesc, r.Message)
-	}
-	return strings.ToLower(strings.Join(parts, "\n"))
 }
 
 type insightsView struct {
@@ -251,6 +164,8 @@ func (h *handler) insights(r *request) (*page, error) {
 type alertsView struct {
 	Sinks            []api.Sink
 	Alerts           list[api.Alert]
+	Silences         []api.Silence
+	Incomplete       []api.AlertRun
 	States           []string
 	State, Sink, Run string
 }
@@ -269,7 +184,28 @@ func (h *handler) alerts(r *request) (*page, error) {
 	if v.Alerts, err = ask[api.Alert](r, "/alerts", query, nil); err != nil {
 		return nil, err
 	}
-	return &page{View: "alerts", Title: "Alerts", Data: v}, nil
+	silences, err := optional(ask[api.Silence](r, "/silences", nil, nil))
+	if err != nil {
+		return nil, err
+	}
+	runs, err := optional(ask[api.AlertRun](r, "/alert-runs", url.Values{"incomplete": {"true"}, "limit": {recent}}, nil))
+	v.Silences, v.Incomplete = silences.Items, runs.Items
+	return &page{View: "alerts", Title: "Alerts", Data: v}, err
+}
+
+type alertRunsView struct {
+	Runs       list[api.AlertRun]
+	Source     string
+	Incomplete bool
+}
+
+// alertRuns tells of what made outcomes whether all came that should have.
+func (h *handler) alertRuns(r *request) (*page, error) {
+	query := r.chosen("source", "incomplete", "before")
+	v := alertRunsView{Source: query.Get("source"), Incomplete: query.Get("incomplete") != ""}
+	var err error
+	v.Runs, err = ask[api.AlertRun](r, "/alert-runs", query, nil)
+	return &page{View: "alertruns", Title: "Runs", Data: v}, err
 }
 
 // targetText is a target in one line; the agent isn't part of it.
@@ -293,9 +229,6 @@ func safeURL(s string) string {
 	}
 	return s
 }
-
-// severity is what thresholds call an impact.
-func severity(c controlView) threshold.Severity { return threshold.SeverityOf(c.Control) }
 
 // without is m less the keys that are shown in another place.
 func without(m map[string]string, keys ...string) map[string]string {

@@ -17,6 +17,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -33,6 +34,7 @@ import (
 
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/internal/compress"
+	"reeve.dev/reeve/pki"
 )
 
 //go:embed static
@@ -59,15 +61,34 @@ type Config struct {
 // Handler serves the page at /. Everything is for callers that the API knows,
 // but for the script, the style, the API's description and how to log in.
 func Handler(cfg Config) http.Handler {
-	h := &handler{cfg: cfg, views: map[string]*template.Template{}, assets: map[string]string{}}
+	h := &handler{cfg: cfg, views: map[string]*template.Template{}, assets: map[string]string{}, csrf: http.NewCrossOriginProtection()}
 	mux := http.NewServeMux()
 	h.serveAssets(mux)
 	h.parse()
 	mux.Handle("GET /{$}", h.view(h.fleet))
 	mux.Handle("GET /scans", h.view(h.scans))
 	mux.Handle("GET /scans/{id}", h.view(h.scan))
+	mux.Handle("GET /scans/{id}/controls/{n}", h.view(h.control))
+	mux.Handle("GET /scans/{id}/texts", h.texts())
+	mux.Handle("GET /scans/{id}/compare", h.view(h.compare))
+	mux.Handle("POST /results", h.given(h.file))
+	mux.Handle("GET /targets", h.view(h.targets))
+	mux.Handle("GET /targets/history", h.view(h.history))
+	mux.Handle("GET /policies", h.view(h.policies))
+	mux.Handle("GET /policies/{name}", h.view(h.policy))
 	mux.Handle("GET /insights", h.view(h.insights))
+	mux.Handle("GET /insights/runs", h.view(h.runs))
+	mux.Handle("GET /insights/diff", h.view(h.diff))
+	mux.Handle("GET /insights/new", h.view(h.fresh))
 	mux.Handle("GET /alerts", h.view(h.alerts))
+	mux.Handle("GET /alerts/runs", h.view(h.alertRuns))
+	mux.Handle("GET /profiles", h.view(h.profiles))
+	mux.Handle("GET /profiles/{name}", h.view(h.profile))
+	mux.Handle("GET /thresholds/{name}", h.view(h.threshold))
+	mux.Handle("POST /thresholds/try", h.given(h.try))
+	mux.Handle("GET /services", h.view(h.services))
+	mux.Handle("GET /audit", h.view(h.audit))
+	mux.Handle("GET /people", h.view(h.people))
 	mux.Handle("GET /docs", h.docs())
 	mux.Handle("/", h.view(func(*request) (*page, error) {
 		return nil, &problem{Status: http.StatusNotFound, Title: "Not Found", Detail: "There is no such page."}
@@ -83,9 +104,11 @@ func Handler(cfg Config) http.Handler {
 }
 
 type handler struct {
-	cfg    Config
-	views  map[string]*template.Template
-	assets map[string]string // path by file name
+	cfg     Config
+	views   map[string]*template.Template
+	assets  map[string]string // path by file name
+	results resultCache
+	csrf    *http.CrossOriginProtection
 }
 
 // serveAssets serves the embedded files under names that change with their
@@ -133,11 +156,17 @@ type page struct {
 	Version     string
 	Path        string
 	Data        any
+	// Part names the template that the script is answered with, if it asks
+	// for a part alone.
+	Part string
 }
 
-// Scanner and Admin tell what the caller may do.
-func (p *page) Scanner() bool { return p.Caller != nil && p.Caller.Role.Allows("scanner") }
-func (p *page) Admin() bool   { return p.Caller != nil && p.Caller.Role.Allows("admin") }
+// Scanner, Operator and Admin tell what the caller may do.
+func (p *page) Scanner() bool  { return p.allows(pki.Scanner) }
+func (p *page) Operator() bool { return p.allows(pki.Operator) }
+func (p *page) Admin() bool    { return p.allows(pki.Admin) }
+
+func (p *page) allows(role pki.Role) bool { return p.Caller != nil && p.Caller.Role.Allows(role) }
 
 // view answers with what make made, or with a page that says why not.
 func (h *handler) view(build func(*request) (*page, error)) http.Handler {
@@ -155,11 +184,27 @@ func (h *handler) view(build func(*request) (*page, error)) http.Handler {
 	})
 }
 
+// given is a view of something that the browser sends: nothing of it is kept.
+func (h *handler) given(build func(*request) (*page, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h.csrf.Check(r); err != nil {
+			http.Error(w, "Another site asked for this.", http.StatusForbidden)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxFile)
+		h.view(build).ServeHTTP(w, r)
+	})
+}
+
 // show answers with a page.
 func (h *handler) show(w http.ResponseWriter, r *http.Request, p *page, caller *api.Caller) {
 	p.Caller, p.Version, p.Path = caller, h.cfg.Version, r.URL.Path
 	var text bytes.Buffer
-	if err := h.views[p.View].Execute(&text, p); err != nil {
+	name := "layout.html"
+	if r.Header.Get(partHeader) != "" {
+		name = cmp.Or(p.Part, name)
+	}
+	if err := h.views[p.View].ExecuteTemplate(&text, name, p); err != nil {
 		h.cfg.Logger.ErrorContext(r.Context(), "make a page", "view", p.View, "error", err)
 		http.Error(w, "The hub couldn't make this page; its log says why.", http.StatusInternalServerError)
 		return
@@ -185,7 +230,7 @@ func (h *handler) failed(r *request, err error) *page {
 			"Had": had, "Host": r.Host, "By": h.cfg.LoginBy, "Login": api.LoginPath + "?" + url.Values{"next": {r.URL.RequestURI()}}.Encode(),
 		}}
 	}
-	return &page{View: "problem", Title: p.Title, Status: p.Status, Data: p}
+	return &page{View: "problem", Title: p.Title, Status: p.Status, Data: p, Part: "problem"}
 }
 
 func (h *handler) funcs() template.FuncMap {
@@ -195,7 +240,16 @@ func (h *handler) funcs() template.FuncMap {
 		"target":   targetText,
 		"safeURL":  safeURL,
 		"scanPath": scanPath,
-		"severity": severity,
+		"tags":     tags,
+		"waiver":   waiver,
+		"bytes":    bytesText,
+		"chart":    chart,
+		"history":  historyPath,
+		"join":     strings.Join,
+		"minus":    minus,
+		"bys":      bys,
+		"ages":     ageTitles,
+		"matrix":   func(p []api.Problem) []problemCounts { return matrix(p, time.Now()) },
 		"without":  without,
 		"dict":     dict,
 		"under":    func(p, dir string) bool { return strings.HasPrefix(p, dir+"/") },

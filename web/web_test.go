@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 	"golang.org/x/net/html"
 
 	"reeve.dev/reeve/alert"
@@ -24,6 +25,7 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/scan/scantest"
 	"reeve.dev/reeve/store"
@@ -53,9 +55,11 @@ func (m members) Members(ctx context.Context) ([]api.Member, error) {
 // world is the page on an API with a real store.
 type world struct {
 	http.Handler
+	api   http.Handler
 	dir   string
 	store *store.Store
 	queue *scan.Queue
+	by    string              // who asks for scans
 	role  map[pki.Role]string // tokens
 }
 
@@ -63,7 +67,7 @@ var peer = fleet.Peer{Agent: "east", Instance: "i"}
 
 func newWorld(t *testing.T, agents ...fleet.Registration) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir(), role: map[pki.Role]string{}}
+	w := &world{dir: t.TempDir(), by: "token:" + hostile, role: map[pki.Role]string{}}
 	logger := slog.New(slog.DiscardHandler)
 	ca, err := pki.NewCA("test")
 	if err != nil {
@@ -88,8 +92,12 @@ func newWorld(t *testing.T, agents ...fleet.Registration) *world {
 	})
 	a := api.New(api.Config{
 		Scans: w.queue, Catalogue: catalogue, Fleet: members{w.store}, Tokens: w.store, CA: ca,
-		Insights: w.store, Outbox: w.store, Callbacks: webhook.Config{}, PublicURL: "https://hub", ServicesURL: "https://services", Version: "test", Logger: logger,
+		Insights: w.store, Outbox: w.store, Alerts: api.Alerting{Runs: w.store, Silences: w.store, Silenced: func() {}},
+		Policies: policy.New(policy.Config{Policies: policies(t)}), PolicyStore: w.store, Records: w.store, Recordings: w.store, Revocations: w.store,
+		Services:  []fleet.Service{{Type: "x-wiki", Name: "help", Annotations: map[string]string{"uiUrl": "https://wiki.example/", "description": hostile}}},
+		Callbacks: webhook.Config{}, PublicURL: "https://hub", ServicesURL: "https://services", Version: "test", Logger: logger,
 	})
+	w.api = a
 	mux := http.NewServeMux()
 	mux.Handle("/", web.Handler(web.Config{API: a, Version: "v1.2.3", Logger: logger}))
 	for _, p := range api.Paths {
@@ -107,6 +115,16 @@ func newWorld(t *testing.T, agents ...fleet.Registration) *world {
 		w.role[role] = text
 	}
 	return w
+}
+
+// policies are those of the hub's configuration.
+func policies(t *testing.T) (out []policy.Policy) {
+	t.Helper()
+	text := "- name: scans-pass\n  description: What runs meets its threshold\n  scan: {}\n  actions: [log]\n"
+	if err := yaml.Unmarshal([]byte(text), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func east() fleet.Registration {
@@ -238,7 +256,7 @@ func (v view) wants(t *testing.T, status int, texts ...string) {
 func (w *world) create(t *testing.T, thresholdName string) scan.Scan {
 	t.Helper()
 	s, err := w.queue.Create(t.Context(), scan.Request{
-		Target: scan.Target{Agent: "east", Namespace: "default", Pod: "web-app", Container: "web"}, Profile: "p", Threshold: thresholdName, RequestedBy: "token:" + hostile,
+		Target: scan.Target{Agent: "east", Namespace: "default", Pod: "web-app", Container: "web"}, Profile: "p", Threshold: thresholdName, RequestedBy: w.by,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -324,7 +342,14 @@ func TestScan_fromItsBeginningToItsEnd(t *testing.T) {
 	}
 	v = w.view(t, pki.Viewer, path)
 	v.wants(t, 200, "completed failed", "Why the threshold isn't met", "All 2", "failed 1", "passed 1", "error 0", "2 shown",
-		"one All is well high 0.7", "Port 22 is expected not to be listening", "critical 1", "Expected GREEN, got <script>", "fix mend it")
+		"one All is well high 0.7", "critical 1", "What was found")
+	w.view(t, pki.Viewer, path+"/controls/0").wants(t, 200, hostile, "Expected GREEN, got <script>", "fix mend it")
+	w.view(t, pki.Viewer, path+"/controls/1").wants(t, 200, "one", "Port 22 is expected not to be listening")
+	w.view(t, pki.Viewer, path+"?full=1").wants(t, 200, "Port 22 is expected not to be listening", "Expected GREEN, got <script>", "fix mend it")
+	part := w.answer(t, "GET", path+"/controls/1", "Cookie", "__Host-reeve-session="+w.role[pki.Viewer], "Reeve-Part", "1")
+	if got := part.Body.String(); !strings.Contains(got, "not to be listening") || strings.Contains(got, "<html") {
+		t.Errorf("the part is %s", got)
+	}
 	if len(v.all("data-events")) != 0 {
 		t.Error("a page of a scan that is over waits for events")
 	}
@@ -515,7 +540,7 @@ func TestAlerts(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	w := newWorld(t, east())
-	for _, path := range []string{"/", "/scans", "/scans/x", "/insights", "/alerts", "/nothing"} {
+	for _, path := range []string{"/", "/scans", "/scans/x", "/insights", "/alerts", "/targets", "/policies", "/profiles", "/services", "/audit", "/people", "/nothing"} {
 		v := read(t, w.answer(t, "GET", path))
 		v.wants(t, 401, "Log in", "reeve demo", "REEVE_HUB=https://example.com ", "reeve login")
 		if strings.Contains(v.text, "Your login has ended") || strings.Contains(v.text, "Fleet") {
@@ -529,11 +554,20 @@ func TestRefusals(t *testing.T) {
 	}{
 		"/nothing": {404, "no such page"},
 		"/scans/x": {404, "UUID"},
-		"/scans/01a20073-a698-7910-b811-90d5f730e373": {404, "not found"},
-		"/scans/..%2Fagents":                          {404, "UUID"},
-		"/scans?status=lost":                          {422, "query.status"},
-		"/alerts?state=lost":                          {422, "query.state"},
-		"/insights?list=facts&before=x":               {422, "before"},
+		"/scans/01a20073-a698-7910-b811-90d5f730e373":            {404, "not found"},
+		"/scans/..%2Fagents":                                     {404, "UUID"},
+		"/scans?status=lost":                                     {422, "query.status"},
+		"/scans/01a20073-a698-7910-b811-90d5f730e373/controls/0": {404, "not found"},
+		"/profiles/nothing":                                      {404, "nothing"},
+		"/policies/nothing":                                      {404, "nothing"},
+		"/thresholds/nothing":                                    {404, "nothing"},
+		"/targets/history":                                       {404, "names no target"},
+		"/insights/diff?from=x&to=y":                             {422, "AGENT/NAMESPACE"},
+		"/insights/new?since=yesterday":                          {422, "since"},
+		"/audit":                                                 {403, "admin"},
+		"/people":                                                {403, "admin"},
+		"/alerts?state=lost":                                     {422, "query.state"},
+		"/insights?list=facts&before=x":                          {422, "before"},
 	} {
 		w.view(t, pki.Viewer, path).wants(t, want.status, want.says, "Fleet")
 	}

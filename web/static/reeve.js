@@ -3,15 +3,25 @@
 //   data-live    (with an id) is replaced when the view is fetched anew
 //   data-every   seconds between fetches, while someone looks
 //   data-events  server-sent events of the scan that the view is about
-//   data-post    a button that makes this call; data-sure asks first,
-//                data-go is where to go afterwards
-//   data-scan, data-controls, data-knock: see below
+//   data-post    a button that makes this call; data-method in place of POST,
+//                data-sure asks first, data-go is where to go afterwards
+//   data-form    a form whose fields are the members of a call's body, a.b
+//                being b within a; data-list: commas part its elements.
+//                data-go is where to go afterwards, {id} a member of the
+//                answer; data-shows is the member that is shown instead
+//   data-copy    a button that copies the text of the element with that id
+//   the rest: see below
 //
 // All that comes from the hub is set as text, or is HTML that the hub escaped.
 'use strict';
 
 const ended = 'Your login has ended. Open a new login link in another tab, then go on here; nothing that you typed is lost.';
 const lost = 'The hub can\'t be reached at the moment.';
+const again = ' Try again; nothing that you typed is lost.';
+const changed = 'The hub is of another version now. Reload the page to go on; what you typed stays here until you do.';
+
+const one = (selector, of = document) => of.querySelector(selector);
+const all = (selector, of = document) => of.querySelectorAll(selector);
 
 function say(text) {
   const notice = document.getElementById('notice');
@@ -19,7 +29,7 @@ function say(text) {
   notice.hidden = !text;
 }
 
-// Refused is what the API answers when it doesn't do what it was asked.
+// Refused is what the hub answers when it doesn't do what it was asked.
 class Refused extends Error {
   constructor(detail, errors) {
     super(detail);
@@ -27,19 +37,42 @@ class Refused extends Error {
   }
 }
 
-async function call(path, body) {
-  const request = { method: 'POST' };
+// send makes a request. What the hub refuses, or a hub that can't be reached,
+// is a Refused that says what to do.
+async function send(path, request) {
+  const response = await fetch(path, request).catch(() => {
+    throw new Refused(lost + again);
+  });
+  if (response.ok) return response;
+  if (response.status === 401) throw new Refused(ended);
+  const text = await response.text();
+  let answer;
+  try {
+    answer = JSON.parse(text);
+  } catch {
+    const said = parse(text).querySelector('.problem, .reason')?.textContent;
+    answer = { detail: said ?? `The hub answered ${response.status}.` };
+  }
+  throw new Refused(answer.detail || `The hub answered ${response.status}.`, answer.errors);
+}
+
+async function call(path, body, method = 'POST') {
+  const request = { method };
   if (body) {
     request.headers = { 'Content-Type': 'application/json' };
     request.body = JSON.stringify(body);
   }
-  const response = await fetch(path, request).catch(() => {
-    throw new Refused(lost + ' Try again; nothing that you typed is lost.');
-  });
-  const answer = await response.json().catch(() => ({}));
-  if (response.ok) return answer;
-  if (response.status === 401) throw new Refused(ended);
-  throw new Refused(answer.detail ?? `The hub answered ${response.status}.`, answer.errors);
+  const response = await send(path, request);
+  return response.json().catch(() => ({}));
+}
+
+const parse = (text) => new DOMParser().parseFromString(text, 'text/html');
+
+// part fetches the part of a view that belongs into the page.
+async function part(path, request = {}) {
+  const headers = { ...request.headers, 'Reeve-Part': '1' };
+  const response = await send(path, { ...request, headers });
+  return [...parse(await response.text()).body.childNodes];
 }
 
 // refresh fetches the view anew and shows what has changed. What has the
@@ -47,21 +80,34 @@ async function call(path, body) {
 async function refresh(waited) {
   const response = await fetch(location.href).catch(() => null);
   if (!response?.ok) {
-    say(!response ? lost : response.status === 401 ? ended : `The hub answered ${response.status}; reload to see why.`);
+    say(!response ? lost + ' It is tried again.' : response.status === 401 ? ended : `The hub answered ${response.status}; reload to see why.`);
     return;
   }
-  const fresh = new DOMParser().parseFromString(await response.text(), 'text/html');
-  if ([lost, ended].includes(document.getElementById('notice').textContent)) say('');
-  for (const old of document.querySelectorAll('[data-live]')) {
+  const fresh = parse(await response.text());
+  if (fresh.documentElement.dataset.version !== document.documentElement.dataset.version) {
+    say(changed);
+    return;
+  }
+  const said = document.getElementById('notice').textContent;
+  if (said.startsWith(lost) || said === ended) say('');
+  for (const old of all('[data-live]')) {
     const now = fresh.getElementById(old.id);
-    const focused = old.contains(document.activeElement);
+    const focus = document.activeElement;
+    const focused = old.contains(focus);
     if (!now || focused && !waited || old.isEqualNode(now)) continue;
     old.replaceWith(now);
-    if (focused) document.getElementById('main').focus({ preventScroll: true });
+    // What had the focus is there again, if it has an id or makes the same
+    // call; else the view has it.
+    if (focused) {
+      const post = focus.dataset.post && `[data-post="${CSS.escape(focus.dataset.post)}"]`;
+      const same = (focus.id && document.getElementById(focus.id)) || (post && one(post, now));
+      (same || document.getElementById('main')).focus({ preventScroll: true });
+    }
   }
+  controls = null;
 }
 
-const every = document.querySelector('[data-every]')?.dataset.every;
+const every = one('[data-every]')?.dataset.every;
 if (every) {
   setInterval(() => {
     if (!document.hidden) refresh(false);
@@ -102,15 +148,13 @@ function follow(path) {
     setTimeout(follow, 5000, path);
   });
 }
-const followed = document.querySelector('[data-events]')?.dataset.events;
+const followed = one('[data-events]')?.dataset.events;
 if (followed) follow(followed);
 
-document.addEventListener('click', async (event) => {
-  const button = event.target.closest('button[data-post]');
-  if (!button || button.dataset.sure && !confirm(button.dataset.sure)) return;
+async function press(button) {
   button.disabled = true;
   try {
-    await call(button.dataset.post);
+    await call(button.dataset.post, null, button.dataset.method);
     say('');
     if (button.dataset.go) location.assign(button.dataset.go);
     else await refresh(true);
@@ -119,69 +163,254 @@ document.addEventListener('click', async (event) => {
   } finally {
     button.disabled = false;
   }
+}
+
+async function copy(button) {
+  const from = document.getElementById(button.dataset.copy);
+  const told = one('[data-copied]', button.parentElement);
+  try {
+    await navigator.clipboard.writeText(from.textContent);
+    told.textContent = 'Copied.';
+  } catch {
+    getSelection().selectAllChildren(from);
+    told.textContent = 'The browser doesn\'t let the page copy. It is selected: press Ctrl+C.';
+  }
+}
+
+const buttons = {
+  post: (b) => {
+    if (!b.dataset.sure || confirm(b.dataset.sure)) press(b);
+  },
+  copy,
+  credential: openCredential,
+  make: makeCredential,
+  try: (b) => withForm(b.form, async (form) => {
+    const { text, scan } = Object.fromEntries(new FormData(form));
+    document.getElementById('trial').replaceChildren(...await part(b.dataset.try, { method: 'POST', body: JSON.stringify({ Text: text, Scan: scan }) }));
+  }),
+};
+
+document.addEventListener('click', (event) => {
+  const button = event.target.closest('button[type=button]');
+  for (const [name, act] of Object.entries(buttons)) {
+    if (button && name in button.dataset) act(button);
+  }
 });
 
-// data-scan: the form for a scan. Its fields have the names of the request's
-// members, and so find the errors that are about them.
-async function ask(form) {
-  const problem = form.querySelector('[data-problem]');
-  const button = form.querySelector('button');
+// withForm runs act, with what goes wrong shown in the form: beside the fields
+// that it is about, which have the names of the request's members.
+async function withForm(form, act) {
+  const problem = one('[data-problem]', form);
   problem.hidden = true;
-  for (const field of form.querySelectorAll('[aria-invalid]')) {
+  for (const field of all('[aria-invalid]', form)) {
     field.removeAttribute('aria-invalid');
     document.getElementById(field.getAttribute('aria-describedby')).textContent = '';
   }
-  const body = { target: {}, scan: {} };
-  for (const [name, value] of new FormData(form)) {
-    const [part, member] = name.split('.');
-    if (value.trim()) body[part][member] = value.trim();
-  }
-  button.disabled = true;
+  const pressed = [...all('button', form)].filter((b) => !b.disabled);
+  for (const b of pressed) b.disabled = true;
   try {
-    const scan = await call(form.getAttribute('action'), body);
-    location.assign('/scans/' + encodeURIComponent(scan.id));
+    await act(form);
   } catch (refused) {
     const rest = [];
-    for (const { location: where, message } of refused.errors) {
-      const field = form.elements.namedItem((where ?? '').replace(/^body\./, ''));
-      if (!field) {
+    for (const { location: where, message } of refused.errors ?? []) {
+      const field = form.elements.namedItem((where ?? '').replace(/^body\./, '').replace(/\[\d+\]$/, ''));
+      if (!field?.hasAttribute?.('aria-describedby')) {
         rest.push(message);
         continue;
       }
       field.setAttribute('aria-invalid', 'true');
       document.getElementById(field.getAttribute('aria-describedby')).textContent = message;
     }
-    const first = form.querySelector('[aria-invalid]');
+    const first = one('[aria-invalid]', form);
     if (rest.length || !first) {
       problem.textContent = rest.join('; ') || refused.message;
       problem.hidden = false;
     }
     first?.focus();
   } finally {
-    button.disabled = false;
+    for (const b of pressed) b.disabled = false;
   }
 }
 
+// go leads to a form's data-go, with members of the answer in it.
+const go = (form, answer) => location.assign(form.dataset.go.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(answer[name])));
+
+function show(form, text) {
+  const made = one('[data-made]', form);
+  one('pre', made).textContent = text;
+  one('[data-copied]', made).textContent = '';
+  made.hidden = false;
+}
+
+async function ask(form) {
+  const body = {};
+  for (const [name, value] of new FormData(form)) {
+    const path = name.split('.');
+    const last = path.pop();
+    let member = body;
+    for (const p of path) member = member[p] ??= {};
+    const text = value.trim();
+    if (text) member[last] = form.elements.namedItem(name).dataset?.list === undefined ? text : text.split(',').map((s) => s.trim()).filter(Boolean);
+  }
+  const answer = await call(form.getAttribute('action'), body);
+  if (form.dataset.go) return go(form, answer);
+  show(form, answer[form.dataset.shows]);
+  await refresh(false);
+}
+
+async function saveThreshold(form) {
+  const { name, text } = Object.fromEntries(new FormData(form));
+  if (!name) throw new Refused('Give the threshold a name.');
+  await call(form.getAttribute('action') + encodeURIComponent(name), { text }, 'PUT');
+  location.assign('/thresholds/' + encodeURIComponent(name));
+}
+
 document.addEventListener('submit', (event) => {
-  if (event.target.matches('[data-scan]')) {
+  const form = event.target;
+  const act = form.matches('[data-form]') ? ask : form.matches('[data-threshold]') ? saveThreshold : form.matches('[data-upload]') ? upload : null;
+  if (act) {
     event.preventDefault();
-    ask(event.target);
-  } else if (event.target.matches('[data-controls]')) {
+    withForm(form, act);
+  } else if (form.matches('[data-controls]')) {
     event.preventDefault();
-    filter(event.target);
+    filter(form);
   }
 });
 
-// data-controls: the filter of a result's controls, as the hub would do it.
-const texts = new WeakMap();
+// data-upload sends a file to the API; data-file has the hub show one. Either
+// takes a file that is dropped on it.
+async function upload(form) {
+  const file = one('input[type=file]', form).files[0];
+  if (!file) throw new Refused('Choose a file.');
+  const response = await send(form.dataset.upload, { method: 'POST', body: file });
+  go(form, await response.json());
+}
 
-function textOf(control) {
-  let text = texts.get(control);
-  if (text === undefined) {
-    text = Array.from(control.querySelectorAll('.find'), (e) => e.textContent).join('\n').toLowerCase();
-    texts.set(control, text);
+function look(form) {
+  const file = one('input[type=file]', form).files[0];
+  if (!file) return;
+  withForm(form, async () => {
+    document.getElementById('dropped').replaceChildren();
+    const shown = await part(form.dataset.file, { method: 'POST', body: file });
+    document.getElementById('dropped').replaceChildren(...shown);
+    controls = null;
+  });
+}
+
+document.addEventListener('change', (event) => {
+  const form = event.target.closest('[data-file]');
+  if (form) look(form);
+  if (event.target.matches('[data-reload]')) event.target.form.submit();
+});
+
+const drops = (event) => event.dataTransfer?.types.includes('Files') && one('.drop');
+document.addEventListener('dragover', (event) => {
+  const form = drops(event);
+  if (!form) return;
+  event.preventDefault();
+  form.classList.add('over');
+});
+document.addEventListener('dragleave', (event) => {
+  if (!event.relatedTarget) one('.drop')?.classList.remove('over');
+});
+document.addEventListener('drop', (event) => {
+  const form = drops(event);
+  if (!form) return;
+  event.preventDefault();
+  form.classList.remove('over');
+  one('input[type=file]', form).files = event.dataTransfer.files;
+  if (form.matches('[data-file]')) look(form);
+  else withForm(form, upload);
+});
+
+// data-credential: a button whose service the dialog makes a credential for.
+let service;
+function openCredential(button) {
+  service = button.dataset;
+  const dialog = document.getElementById('credential');
+  one('h2', dialog).textContent = `${button.textContent.replace('…', '')} for ${service.name} of ${service.agent}`;
+  one('[data-made]', dialog).hidden = true;
+  dialog.showModal();
+}
+
+function makeCredential(button) {
+  const dialog = document.getElementById('credential');
+  withForm(button.form, async (form) => {
+    const { holder, expiresIn } = Object.fromEntries(new FormData(form));
+    const { agent, type, name } = service;
+    const body = { agent, type, name, expiresIn, kind: type === 'kubernetes' ? 'certificate' : 'token' };
+    if (holder.trim()) body.holder = holder.trim();
+    const made = await call('/api/v1/credentials/service', body);
+    show(dialog, type === 'kubernetes' ? kubeconfig(`${agent}-${name}`, made) : JSON.stringify(made, null, 2));
+  });
+}
+
+function kubeconfig(name, { url, ca, certificate, key }) {
+  const quoted = JSON.stringify; // a JSON text is one of YAML
+  return `apiVersion: v1
+kind: Config
+current-context: ${quoted(name)}
+clusters:
+- name: ${quoted(name)}
+  cluster:
+    server: ${quoted(url)}
+    certificate-authority-data: ${btoa(ca)}
+contexts:
+- name: ${quoted(name)}
+  context:
+    cluster: ${quoted(name)}
+    user: ${quoted(name)}
+users:
+- name: ${quoted(name)}
+  user:
+    client-certificate-data: ${btoa(certificate)}
+    client-key-data: ${btoa(key)}
+`;
+}
+
+// A control's body is fetched when it is opened first, be it before this script
+// was there.
+async function fill(details) {
+  const body = details.open && one(':scope > .body', details);
+  if (!body || body.dataset.asked) return;
+  body.dataset.asked = '1';
+  try {
+    const shown = document.createElement('div');
+    shown.append(...await part(one('a', body).getAttribute('href')));
+    body.replaceWith(shown);
+  } catch (refused) {
+    delete body.dataset.asked; // opened again, it is asked for again
+    say(refused.message);
   }
-  return text;
+}
+document.addEventListener('toggle', (event) => fill(event.target), true);
+for (const details of all('.control[open]')) fill(details);
+
+// data-controls: the filter of a result's controls, as the hub would do it. The
+// texts that it looks at beyond what the page shows come when it is first used.
+let controls = null; // made ready once
+let texts = null;
+
+function ready() {
+  controls ??= Array.from(all('.group'), (group) => ({
+    group,
+    rows: Array.from(all('.control', group), (row) => ({
+      row, n: Number(row.id.slice(1)), status: row.dataset.status, hidden: row.hidden, text: row.textContent.toLowerCase(),
+    })),
+  }));
+  return controls;
+}
+
+async function loadTexts(form) {
+  if (!form.dataset.texts || texts) return;
+  texts = [];
+  try {
+    texts = await (await send(form.dataset.texts)).json();
+    filter(form);
+  } catch (refused) {
+    texts = null; // the next key asks again
+    say(refused.message);
+  }
 }
 
 function filter(form) {
@@ -189,23 +418,50 @@ function filter(form) {
   const status = wanted.get('status');
   const text = wanted.get('q').trim().toLowerCase();
   let shown = 0;
-  for (const control of document.querySelectorAll('.control')) {
-    control.hidden = status && control.dataset.status !== status || !textOf(control).includes(text);
-    shown += !control.hidden;
+  for (const { group, rows } of ready()) {
+    let some = false;
+    for (const r of rows) {
+      const hidden = Boolean(status) && r.status !== status || !(texts?.[r.n] ?? r.text).includes(text);
+      if (hidden !== r.hidden) r.row.hidden = r.hidden = hidden;
+      if (hidden) continue;
+      some = true;
+      shown++;
+    }
+    if (group.hidden === some) group.hidden = !some;
   }
   document.getElementById('shown').textContent = shown;
-  const query = new URLSearchParams([...wanted].filter(([, value]) => value.trim()));
-  history.replaceState(null, '', location.pathname + (query.size ? '?' + query : ''));
+  if (form.dataset.texts) {
+    const query = new URLSearchParams([...wanted].filter(([name, value]) => value.trim() && (name !== 'by' || new URLSearchParams(location.search).has('by'))));
+    history.replaceState(null, '', location.pathname + (query.size ? '?' + query : ''));
+  }
 }
 
 document.addEventListener('input', (event) => {
   const form = event.target.closest('[data-controls]');
-  if (form) filter(form);
+  if (!form || event.target.matches('[data-reload]')) return;
+  if (event.target.name === 'q') loadTexts(form);
+  filter(form);
 });
+
+// What is typed into a filter while the page is being read is put to use.
+const opened = one('[data-controls]');
+if (opened && opened.elements.q.value !== opened.elements.q.defaultValue) filter(opened);
+
+// A slash leads to the search.
+document.addEventListener('keydown', (event) => {
+  if (event.key !== '/' || event.ctrlKey || event.metaKey || event.altKey || event.target.closest('input, textarea, select, dialog')) return;
+  const search = one('input[type=search]') ?? one('.filter input:not([type=hidden]), .filter select');
+  if (!search) return;
+  event.preventDefault();
+  search.focus();
+  search.select?.();
+});
+
+if (new URLSearchParams(location.search).has('full') && one('.control')) print();
 
 // data-knock: whoever comes by a link on another site is asked to log in,
 // since browsers hold a strict cookie back; a visit from here has it.
-if (document.querySelector('[data-knock]')) {
+if (one('[data-knock]')) {
   fetch('/api/v1/whoami').then((response) => {
     if (response.ok) location.replace(location.pathname + location.search);
   }, () => {});
