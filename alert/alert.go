@@ -72,7 +72,8 @@ type Alert struct {
 	Attempts  int
 	LastError string
 	Created   time.Time
-	// Since is when it became pending: when it was made, or replayed.
+	// Since is when it became pending: when it was made, replayed, or held back
+	// last.
 	Since time.Time
 	// Told is the outcome of the same key that the sink took last.
 	Told Told

@@ -59,6 +59,9 @@ func (w *Worker) lane(name, label string, sink Sink, opt Options) *lane {
 		opt.Concurrency = w.cfg.Concurrency
 	}
 	n := opt.Concurrency * prefetch
+	if _, ok := sink.(Grouped); ok {
+		n = max(n, grouped)
+	}
 	l := &lane{
 		Config: w.cfg, name: name, sink: sink, opt: opt, limit: n,
 		log: w.cfg.Logger.With("sink", name), metrics: w.metrics.of(label),
@@ -143,6 +146,9 @@ func (l *lane) turn(ctx context.Context) time.Duration {
 			l.log.ErrorContext(ctx, "alerts could not be leased; trying again", "err", err)
 		}
 		return time.Second
+	}
+	if len(leased.Alerts) > 0 {
+		l.paused.Store(0) // or somebody else has ended the pause, and what is leased would be given back again and again
 	}
 	l.hand(leased.Alerts, lease)
 	if wait := leased.NextAt.Sub(now); !leased.NextAt.IsZero() && wait < l.Poll {
@@ -293,7 +299,10 @@ func (l *lane) holdBack(ctx context.Context, r *result, a Alert) bool {
 	if !until.After(now) {
 		return false
 	}
-	r.Uncounted, r.RetryAt, r.Error = true, until, cleanText("held back: "+why, maxError)
+	if again := now.Add(holdAgain); until.After(again) {
+		until = again
+	}
+	r.Uncounted, r.Held, r.RetryAt, r.Error = true, true, until, cleanText("held back: "+why, maxError)
 	return true
 }
 

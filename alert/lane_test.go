@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/store"
 )
 
 // told is a sink that keeps what it was told, as "run repo pass", one message
@@ -148,6 +150,25 @@ func TestWorker_breaker(t *testing.T) {
 		stop()
 		if m := gauges(t, reg); len(m) != 0 {
 			t.Errorf("metrics of what doesn't wait: %v", m)
+		}
+	})
+	bubble(t, "a pause that somebody has ended is over", func(t *testing.T) {
+		s := fresh(t)
+		sink := &told{err: errors.New("down")}
+		emit(t, s, "x", "r1", false, "a", "b", "c")
+		stop := start(t, alert.Config{
+			Store: s, Sinks: map[string]alert.Sink{"x": single{sink}}, BreakAfter: 3, Concurrency: 1,
+			MinBreak: 10 * time.Hour, MaxBreak: 20 * time.Hour, MaxBackoff: time.Second,
+		})
+		time.Sleep(time.Minute)
+		sink.answer(nil)
+		if err := s.ResumeSink(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		stop()
+		if n := len(sink.take()); n != 3 {
+			t.Errorf("%d of 3 in the minute after", n)
 		}
 	})
 	bubble(t, "one receiver of many doesn't stop the others", func(t *testing.T) {
@@ -328,6 +349,62 @@ func TestWorker_people(t *testing.T) {
 	})
 }
 
+func TestWorker_held(t *testing.T) {
+	hold := func(until func() time.Time, s *store.Store, sink *told) alert.Config {
+		return alert.Config{
+			Poll: time.Hour, Store: s, MaxAge: time.Hour, Sinks: map[string]alert.Sink{"x": sink},
+			Options: map[string]alert.Options{"x": {People: true, Coalesce: true, Group: time.Minute}},
+			Hold:    func(context.Context, string, fleet.Outcome) (time.Time, string) { return until(), "moving" },
+		}
+	}
+	bubble(t, "for longer than an alert is tried, it isn't lost", func(t *testing.T) {
+		s, sink := fresh(t), &told{}
+		until := time.Now().Add(5 * time.Hour)
+		stop := start(t, hold(func() time.Time { return until }, s, sink))
+		emit(t, s, "x", "r1", false, "a")
+		time.Sleep(4 * time.Hour)
+		expect(t, "while held", sink.take(), nil)
+		if back, err := s.AlertBacklogs(t.Context()); err != nil || back[0].Pending != 1 || time.Since(back[0].Oldest) > 15*time.Minute {
+			t.Errorf("%+v, %v", back, err) // nobody is to be alarmed that it waits
+		}
+		sink.answer(errors.New("busy"))
+		time.Sleep(time.Hour + 5*time.Minute)
+		sink.answer(nil)
+		time.Sleep(time.Hour)
+		stop()
+		expect(t, "then", sink.take(), []string{"r1 a false"})
+	})
+	bubble(t, "by what another hub has ended, it is told soon", func(t *testing.T) {
+		s, sink := fresh(t), &told{}
+		var held atomic.Int64
+		held.Store(time.Now().Add(1000 * time.Hour).Unix())
+		stop := start(t, hold(func() time.Time { return time.Unix(held.Load(), 0) }, s, sink))
+		emit(t, s, "x", "r1", false, "a")
+		time.Sleep(2 * time.Minute)
+		held.Store(0)
+		time.Sleep(15 * time.Minute)
+		stop()
+		expect(t, "told", sink.take(), []string{"r1 a false"})
+	})
+}
+
+func TestWorker_groups(t *testing.T) {
+	bubble(t, "many that fail at once are one message", func(t *testing.T) {
+		s, sink := fresh(t), &told{}
+		var repos []string
+		for i := range 50 {
+			repos = append(repos, fmt.Sprint("r", i))
+		}
+		emit(t, s, "x", "r1", false, repos...)
+		stop := start(t, alert.Config{Store: s, Sinks: map[string]alert.Sink{"x": sink}, Options: map[string]alert.Options{"x": {People: true, Coalesce: true, Concurrency: 1, Group: time.Minute}}})
+		time.Sleep(5 * time.Minute)
+		stop()
+		if got := sink.take(); len(got) != 1 || strings.Count(got[0], ",") != 49 {
+			t.Errorf("%d messages: %q", len(got), got)
+		}
+	})
+}
+
 func TestWorker_families(t *testing.T) {
 	bubble(t, "have a lane for each sink while there is something for it", func(t *testing.T) {
 		s := fresh(t)
@@ -381,6 +458,32 @@ func TestWorker_families(t *testing.T) {
 		stop()
 		if n := len(sink.take()); n != 100 {
 			t.Errorf("%d of 100 were told", n)
+		}
+	})
+	bubble(t, "are one in metrics, whatever others call them", func(t *testing.T) {
+		s := fresh(t)
+		reg := prometheus.NewRegistry()
+		stop := start(t, alert.Config{Store: s, Registerer: reg, Families: map[string]alert.Family{"endpoint:": func(string) (alert.Sink, alert.Options, error) {
+			return nil, alert.Options{}, errors.New("the operator doesn't allow it")
+		}}})
+		for i := range 3 {
+			emit(t, s, fmt.Sprint("endpoint:h:", i), "r1", false, "a")
+		}
+		time.Sleep(time.Minute)
+		stop()
+		all, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range all {
+			for _, m := range f.GetMetric() {
+				if name := m.GetLabel()[len(m.GetLabel())-1].GetValue(); name != "endpoint" {
+					t.Errorf("%s of %s", f.GetName(), name)
+				}
+			}
+		}
+		if m := gauges(t, reg); m["reeve_alert_dead_alerts"] != 3 {
+			t.Errorf("%v", m)
 		}
 	})
 }

@@ -73,23 +73,29 @@ func (l laneMetrics) attempted(err error, took time.Duration) {
 	l.results[how].Inc()
 }
 
-// waiting sets what every hub on the database would say.
-func (m *metrics) waiting(all []Backlog, now time.Time) {
+// waiting sets what every hub on the database would say; label is what a sink
+// is called.
+func (m *metrics) waiting(all []Backlog, label func(sink string) string, now time.Time) {
 	for _, g := range []*prometheus.GaugeVec{m.pending, m.bytes, m.oldest, m.dead, m.paused} {
 		g.Reset() // a sink that nothing waits for has none
 	}
+	oldest, paused := map[string]float64{}, map[string]float64{}
 	for _, b := range all {
-		m.pending.WithLabelValues(b.Sink).Set(float64(b.Pending))
-		m.bytes.WithLabelValues(b.Sink).Set(float64(b.Bytes))
-		m.dead.WithLabelValues(b.Sink).Set(float64(b.Dead))
-		age, paused := 0.0, 0.0
+		name := label(b.Sink)
+		m.pending.WithLabelValues(name).Add(float64(b.Pending))
+		m.bytes.WithLabelValues(name).Add(float64(b.Bytes))
+		m.dead.WithLabelValues(name).Add(float64(b.Dead))
+		age := 0.0
 		if !b.Oldest.IsZero() {
-			age = max(0, now.Sub(b.Oldest).Seconds())
+			age = now.Sub(b.Oldest).Seconds()
 		}
+		oldest[name] = max(oldest[name], age)
 		if b.Paused {
-			paused = 1
+			paused[name] = 1
 		}
-		m.oldest.WithLabelValues(b.Sink).Set(age)
-		m.paused.WithLabelValues(b.Sink).Set(paused)
+	}
+	for name, age := range oldest {
+		m.oldest.WithLabelValues(name).Set(age)
+		m.paused.WithLabelValues(name).Set(paused[name])
 	}
 }

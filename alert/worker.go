@@ -65,6 +65,11 @@ type Family func(name string) (Sink, Options, error)
 const prefetch = 8
 
 const (
+	// grouped is how many alerts a message to a Grouped sink may be of.
+	grouped = 200
+	// holdAgain is after how long it is asked again what holds an alert back:
+	// another hub may have ended it.
+	holdAgain = 10 * time.Minute
 	// settleTimeout bounds the last transaction of a Worker that stops.
 	settleTimeout = 5 * time.Second
 	// maxLanes is how many sinks of one family are served at once.
@@ -176,10 +181,22 @@ func (w *Worker) serveOne(ctx context.Context, prefix, name string, family Famil
 	if c, ok := sink.(interface{ Close() error }); ok {
 		defer c.Close()
 	}
-	l := w.lane(name, strings.TrimSuffix(prefix, ":"), sink, opt)
+	l := w.lane(name, familyLabel(prefix), sink, opt)
 	l.idle = laneIdle
 	l.run(ctx)
 }
+
+// label is what metrics call a sink.
+func (w *Worker) label(sink string) string {
+	for prefix := range w.cfg.Families {
+		if strings.HasPrefix(sink, prefix) {
+			return familyLabel(prefix)
+		}
+	}
+	return sink
+}
+
+func familyLabel(prefix string) string { return strings.TrimSuffix(prefix, ":") }
 
 // refusing is the sink in the place of one that can't be made.
 type refusing struct{ err error }
@@ -209,7 +226,7 @@ func (w *Worker) look(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	w.metrics.waiting(backlogs, now)
+	w.metrics.waiting(backlogs, w.label, now)
 	before := now.Add(-w.cfg.MaxAge - watchEvery) // its own attempt says more, if it comes to one
 	for _, b := range backlogs {
 		if b.Pending == 0 || b.Oldest.After(before) {
