@@ -226,7 +226,7 @@ func (h *handler) failed(r *request, err error) *page {
 	}
 	if p.Status == http.StatusUnauthorized {
 		had := r.Header.Get("Cookie") != "" || r.Header.Get("Authorization") != ""
-		return &page{View: "login", Title: "Log in", Status: p.Status, Data: map[string]any{
+		return &page{View: "login", Title: "Log in", Status: p.Status, Part: "problem", Data: map[string]any{
 			"Had": had, "Host": r.Host, "By": h.cfg.LoginBy, "Login": api.LoginPath + "?" + url.Values{"next": {r.URL.RequestURI()}}.Encode(),
 		}}
 	}

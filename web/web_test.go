@@ -591,3 +591,106 @@ func TestAssets(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// within is a token of a viewer of one namespace.
+func (w *world) within(t *testing.T, namespace string) string {
+	t.Helper()
+	tok, text, err := pki.NewToken(pki.Session, "guest", pki.Rights{{Role: pki.Viewer, Scope: fleet.Scope{Namespaces: []string{namespace}}}}, time.Hour)
+	if err == nil {
+		err = w.store.CreateToken(t.Context(), tok)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// TestScan_rights: a result that the page keeps is still seen only by whom the
+// API shows it.
+func TestScan_rights(t *testing.T) {
+	w := newWorld(t, east())
+	s := w.create(t, "")
+	w.complete(t)
+	stranger, owner := w.within(t, "other"), w.within(t, "default")
+	for _, path := range []string{"", "/controls/0", "/texts", "/compare"} {
+		path = "/scans/" + string(s.ID) + path
+		if rec := w.answer(t, "GET", path, "Cookie", "__Host-reeve-session="+owner); rec.Code != 200 {
+			t.Errorf("%s: its owner gets %d", path, rec.Code)
+		}
+		rec := w.answer(t, "GET", path, "Cookie", "__Host-reeve-session="+stranger)
+		if rec.Code != 404 || strings.Contains(rec.Body.String(), "listening") {
+			t.Errorf("%s: a stranger gets %d %s", path, rec.Code, rec.Body)
+		}
+	}
+	if rec := w.answer(t, "GET", "/scans/"+string(s.ID)+"/texts"); rec.Code != 401 {
+		t.Errorf("nobody gets %d", rec.Code)
+	}
+}
+
+// TestViews_hostile: what agents, targets and callers say is text in each view.
+func TestViews_hostile(t *testing.T) {
+	a := east()
+	a.Services = []fleet.Service{{Type: "x-evil", Name: "ui", Annotations: map[string]string{"uiUrl": "javascript:alert(1)", hostile: hostile}}}
+	w := newWorld(t, a)
+	w.create(t, "")
+	w.complete(t)
+	s := w.create(t, "")
+	w.complete(t)
+	q := url.QueryEscape(hostile)
+	for path, want := range map[string]string{
+		"/scans/" + string(s.ID) + "/compare":               hostile,
+		"/scans/" + string(s.ID) + "?full=1&by=file&q=" + q: hostile,
+		"/services":                           hostile,
+		"/targets?profile=" + q:               "No such target has been scanned",
+		"/targets/history?uri=dir:/" + q:      "no completed scan",
+		"/insights/runs?of=" + q:              "Nothing that is known runs it",
+		"/audit?actor=" + q:                   "There are no such records",
+		"/alerts/runs?source=" + q:            "There are no such runs",
+		"/policies/scans-pass?verdict=failed": "There are no such subjects",
+		"/targets":                            "50 %",
+		"/targets/history?namespace=default&pod=web-app&container=web": "since the one before",
+		"/profiles/p":     "p 1.0.0",
+		"/thresholds/new": "New threshold",
+		"/people":         "Revoke",
+	} {
+		w.view(t, pki.Admin, path).wants(t, 200, want)
+	}
+	for path, not := range map[string]string{"/profiles": "Upload", "/thresholds/strict": "Save", "/services": "Credential…", "/alerts": "Pause"} {
+		if v := w.view(t, pki.Viewer, path); strings.Contains(v.text, not) {
+			t.Errorf("a viewer is offered to %s: %s", not, v.text)
+		}
+	}
+}
+
+// TestGiven: what a browser sends to be looked at isn't taken from another
+// site, nor from nobody, nor without end.
+func TestGiven(t *testing.T) {
+	w := newWorld(t, east())
+	post := func(body, site, cookie string) (int, string) {
+		t.Helper()
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/results", strings.NewReader(body))
+		r.Header.Set("Sec-Fetch-Site", site)
+		r.Header.Set("Reeve-Part", "1")
+		r.Header.Set("Cookie", "__Host-reeve-session="+cookie)
+		rec := httptest.NewRecorder()
+		w.ServeHTTP(rec, r)
+		return rec.Code, rec.Body.String()
+	}
+	viewer := w.role[pki.Viewer]
+	for name, c := range map[string]struct {
+		body, site, cookie string
+		status             int
+		says               string
+	}{
+		"a result":           {results(t), "same-origin", viewer, 200, "All is well"},
+		"from another site":  {results(t), "cross-site", viewer, 403, "Another site"},
+		"from nobody":        {results(t), "same-origin", "", 401, "login has ended"},
+		"of another kind":    {`[1]`, "same-origin", viewer, 422, "Heimdall Data Format"},
+		"controls of a list": {`{"version":"1","profiles":[{"controls":{}}]}`, "same-origin", viewer, 422, "Heimdall Data Format"},
+		"without end":        {`{"version":"` + strings.Repeat("x", 65<<20), "same-origin", viewer, 422, "larger than 64 MiB"},
+	} {
+		if status, body := post(c.body, c.site, c.cookie); status != c.status || !strings.Contains(body, c.says) || strings.Contains(body, "<html") {
+			t.Errorf("%s: %d %.500s", name, status, body)
+		}
+	}
+}
