@@ -15,6 +15,28 @@ import (
 	"reeve.dev/reeve/insight/vex"
 )
 
+// Names that are one once they are stored don't stand in each other's way.
+func TestService_namesThatAreStoredAsOne(t *testing.T) {
+	svc, db := open(t, t.TempDir(), insight.Limits{})
+	for id, message := range []string{
+		`{"type":"direct.facts","environment":3,"facts":[{"name":"a\u0000","value":"1"},{"name":"a\ufffd","value":"2"}]}`,
+		`{"type":"direct.problems","environment":3,"problems":[{"identifier":"a\u0000"},{"identifier":"a\ufffd"}]}`,
+	} {
+		reason, err := link.Receive(t.Context(), svc, link.Message{Cluster: "edge", ID: insight.ItemID(fmt.Sprint(id)), Body: []byte(message)})
+		if err != nil || reason != "" {
+			t.Fatalf("%s: %q, %v", message, reason, err)
+		}
+	}
+	facts, err := db.Facts(t.Context(), insight.Query{})
+	if err != nil || len(facts) != 1 || facts[0].Name != "a\uFFFD" || facts[0].Value != "2" {
+		t.Errorf("facts: %+v, %v", facts, err)
+	}
+	problems, err := db.Problems(t.Context(), insight.Query{})
+	if err != nil || len(problems) != 1 || problems[0].Identifier != "a\uFFFD" {
+		t.Errorf("problems: %+v, %v", problems, err)
+	}
+}
+
 // What is wrong with a message is kept with the reason, and disturbs nothing
 // else: neither what was there, nor what comes after it.
 func TestService_badInput(t *testing.T) {

@@ -82,7 +82,7 @@ func (s *Service) parse(r io.Reader, kind Kind, by Deriver) (p *Parsed, err erro
 		err = Invalidf("document of kind %q: must be %s or %s", kind, KindSBOM, KindImage)
 	}
 	if err == nil && by != nil {
-		p.Facts = by.Facts()
+		p.Facts = storableFacts(by.Facts())
 	}
 	return p, err
 }

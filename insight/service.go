@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,8 @@ type Store interface {
 	PutDocument(r io.Reader, limit int64) (string, int64, error)
 	Document(digest string) (io.ReadCloser, error)
 	// ApplyInsight stores what an item says. parsed is nil unless the item's
-	// content is a Document.
+	// content is a Document. It answers an *InvalidError for what the database
+	// can't hold.
 	ApplyInsight(ctx context.Context, it Item, parsed *Parsed, at time.Time) (bool, error)
 	QuarantineInsight(ctx context.Context, q QuarantineRecord) (bool, error)
 	// QuarantinedItem and Unquarantine answer ErrNotFound for one that isn't
@@ -125,6 +127,7 @@ func (s *Service) accept(ctx context.Context, it Item, at time.Time) error {
 	if err != nil || known {
 		return err
 	}
+	it.Content = storableContent(it.Content)
 	var parsed *Parsed
 	if doc, ok := it.Content.(Document); ok {
 		if parsed, err = s.keep(doc); err != nil {
@@ -292,6 +295,38 @@ func (b *bounded) Read(p []byte) (int, error) {
 		return n, Invalidf("document is damaged gzip: %v", err)
 	}
 	return n, err
+}
+
+// storableContent is c with its texts as they are stored, so that what was said
+// is compared with what is held, and one with another.
+func storableContent(c Content) Content {
+	switch c := c.(type) {
+	case Facts:
+		return Facts(storableFacts(c))
+	case Problems:
+		out := slices.Clone(c)
+		for i := range out {
+			p := &out[i]
+			for _, text := range []*string{
+				&p.Identifier, &p.Version, &p.FixedVersion, &p.Source, &p.Service, &p.Severity, &p.AssociatedPackage, &p.Description, &p.Links, &p.Data,
+			} {
+				*text = storable(*text)
+			}
+		}
+		return out
+	}
+	return c
+}
+
+func storableFacts(facts []Fact) []Fact {
+	out := slices.Clone(facts)
+	for i := range out {
+		f := &out[i]
+		for _, text := range []*string{&f.Name, &f.Value, &f.Source, &f.Service, &f.Description, &f.Type, &f.Category} {
+			*text = storable(*text)
+		}
+	}
+	return out
 }
 
 func (it Item) validate() error {

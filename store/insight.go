@@ -60,6 +60,9 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 		return fmt.Errorf("content %T is unknown", it.Content)
 	})
 	if err != nil {
+		if s.dialect.TooLong != nil && s.dialect.TooLong(err) {
+			return false, insight.Invalidf("a name in it is longer than the hub's database takes")
+		}
 		return false, fmt.Errorf("insight %s of %s: %w", it.ID, it.Cluster, err)
 	}
 	if len(learned) > 0 {

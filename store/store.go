@@ -58,6 +58,9 @@ type Dialect struct {
 	// Again reports whether a transaction failed only because of another one
 	// at the same time, and may be run anew.
 	Again func(error) bool
+	// TooLong reports whether a transaction failed only because a text is too
+	// long for an index.
+	TooLong func(error) bool
 	// OneWriter says that transactions that change something run one after
 	// the other: those that come at the same time are committed together.
 	OneWriter bool

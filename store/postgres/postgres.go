@@ -102,6 +102,7 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*store.Store, e
 			Lock:     "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))",
 			Announce: "SELECT pg_notify('" + channel + "', '" + l.self + " ' || ?)",
 			Again:    again,
+			TooLong:  tooLong,
 		},
 		Write: db, Read: db, Blobs: blobs, Logger: logger,
 		Listen: func(ctx context.Context, heard func(string)) { l.run(ctx, first, heard) },
@@ -154,6 +155,12 @@ func text(s string) string {
 func again(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && slices.Contains([]string{"40001", "40P01", "23505"}, e.Code)
+}
+
+// tooLong: an index takes a third of a page (program_limit_exceeded).
+func tooLong(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "54000"
 }
 
 // listener hears what the other replicas announce.

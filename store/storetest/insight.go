@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"testing"
@@ -75,6 +77,31 @@ func testInsights(t *testing.T, open func(t *testing.T) *store.Store) {
 		fresh, err := s.QuarantineInsight(t.Context(), insight.QuarantineRecord{Item: "1", Cluster: "edge", Received: at})
 		if err != nil || fresh {
 			t.Errorf("quarantine of what was taken: %v, %v", fresh, err)
+		}
+	})
+	t.Run("what the database can't hold is refused for good", func(t *testing.T) {
+		s := open(t)
+		long := make([]byte, 16<<10)
+		rand.Read(long)
+		name := hex.EncodeToString(long)
+		bom := &insight.SBOM{SpecVersion: "1.6", Components: []insight.Component{{PURL: "pkg:npm/" + name + "@1", Type: "library", Name: name, Version: "1"}}}
+		for id, it := range map[insight.ItemID]struct {
+			insight.Content
+			parsed *insight.Parsed
+		}{
+			"fact":    {insight.Facts{{Source: "s", Name: name}}, nil},
+			"problem": {insight.Problems{{Source: "s", Identifier: name}}, nil},
+			"service": {insight.Document{Kind: insight.KindSBOM, Service: name}, &insight.Parsed{Digest: "sha256:1", SBOM: &insight.SBOM{}}},
+			"purl":    {insight.Document{Kind: insight.KindSBOM, Service: "web"}, &insight.Parsed{Digest: "sha256:2", SBOM: bom}},
+		} {
+			_, err := s.ApplyInsight(t.Context(), insight.Item{ID: id, Cluster: "edge", Environment: main, Content: it.Content}, it.parsed, at)
+			if invalid := (*insight.InvalidError)(nil); err != nil && !errors.As(err, &invalid) {
+				t.Errorf("%s: %.200v", id, err)
+			}
+		}
+		apply(t, s, "last", "edge", main, insight.Facts{{Source: "last", Name: "a", Value: "1"}})
+		if got := facts(t, s, insight.Query{Source: "last"}); len(got) != 1 {
+			t.Error(got)
 		}
 	})
 	t.Run("deletions clear a source, of one service or of all", func(t *testing.T) {
