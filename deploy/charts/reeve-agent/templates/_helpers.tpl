@@ -35,5 +35,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if $insights }}{{ $_ := set $config "insights" $insights }}{{ end }}
 {{- $config = mustMergeOverwrite $config (deepCopy .Values.config) }}
 {{- if not (or $config.hub.url (dig "hub" "urls" "" $config) (dig "insights" "broker" "url" "" $config)) }}{{ fail "hub.url: it must be https://HOST:8443 of the hub" }}{{ end }}
+{{- if and .Values.insights.listen (not (or (dig "insights" "tokenSecretFile" "" $config) (dig "insights" "tokenSecretEnv" "" $config))) }}{{ fail "insights.listen: it needs insights.tokenSecret, the Secret that tokens are signed with" }}{{ end }}
 {{- toYaml $config }}
 {{- end }}

@@ -26,14 +26,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   "servicesURL" (printf "https://%s:%v" (first $names) .Values.service.servicesPort)
   "listen" (dict "api" ":8443" "services" ":9443" "metrics" ":9090")
   "log" (dict "format" "json") }}
-{{- if .Values.database.url }}
-{{- $database := dict "url" .Values.database.url }}
+{{- $database := dict }}
+{{- with .Values.database.url }}{{ $_ := set $database "url" . }}{{ end }}
 {{- if .Values.database.passwordSecret.name }}
 {{- $_ := set $database "passwordFile" "/etc/reeve/database/password" }}
 {{- end }}
-{{- $_ := set $config "database" $database }}
-{{- end }}
+{{- if $database }}{{ $_ := set $config "database" $database }}{{ end }}
 {{- $config = mustMergeOverwrite $config (deepCopy .Values.config) }}
+{{- $url := dig "database" "url" "" $config }}
+{{- if and .Values.database.passwordSecret.name (not $url) }}{{ fail "database.passwordSecret: it needs database.url" }}{{ end }}
+{{- if regexMatch "^[^:]+://[^/@]*:[^/]*@|[?&]password=" $url }}{{ fail "database.url: a password must not be in it, since a ConfigMap shows it; name a Secret in database.passwordSecret" }}{{ end }}
 {{- if gt (int .Values.replicas) 1 }}
 {{- if not (dig "database" "url" "" $config) }}{{ fail "replicas: more than one needs database.url, a PostgreSQL that they share" }}{{ end }}
 {{- if not (or (dig "documents" "url" "" $config) (dig "documents" "dir" "" $config)) }}{{ fail "replicas: more than one needs config.documents.url, object storage that they share" }}{{ end }}
