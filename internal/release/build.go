@@ -26,7 +26,8 @@ func (b Build) Make(ctx context.Context, file string) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-o", file, "reeve.dev/reeve/cmd/"+b.Program)
 	cmd.Dir, cmd.Stderr = b.Dir, os.Stderr
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+b.OS, "GOARCH="+b.Arch)
+	// What a machine's own settings would change of the program isn't theirs.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+b.OS, "GOARCH="+b.Arch, "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0")
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("go build %s for %s/%s: %w", b.Program, b.OS, b.Arch, err)
 	}

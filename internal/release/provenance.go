@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 )
@@ -41,9 +40,6 @@ type (
 			Builder struct {
 				ID string `json:"id"`
 			} `json:"builder"`
-			Metadata struct {
-				StartedOn time.Time `json:"startedOn"`
-			} `json:"metadata"`
 		} `json:"runDetails"`
 	}
 )
@@ -51,7 +47,7 @@ type (
 const payloadType = "application/vnd.in-toto+json"
 
 // provenance says that the files came of this source by `make release`. It
-// names the source's time, so that it is the same each time.
+// leaves out when, so that it is the same each time.
 func (r Release) provenance(files []subject, goVersion string, goSum []byte) ([]byte, error) {
 	s := statement{Type: "https://in-toto.io/Statement/v1", Subject: files, PredicateType: "https://slsa.dev/provenance/v1"}
 	b := &s.Predicate.BuildDefinition
@@ -66,7 +62,6 @@ func (r Release) provenance(files []subject, goVersion string, goSum []byte) ([]
 		b.ResolvedDependencies = append(b.ResolvedDependencies, subject{URI: "git+https://reeve.dev/reeve", Digest: map[string]string{"gitCommit": r.Revision}})
 	}
 	s.Predicate.RunDetails.Builder.ID = r.Builder
-	s.Predicate.RunDetails.Metadata.StartedOn = r.Time.UTC()
 	return json.MarshalIndent(s, "", "  ")
 }
 

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -19,7 +20,7 @@ import (
 // Release is one version of Reeve.
 type Release struct {
 	Version  string // such as 1.2.3 or 1.3.0-rc.1
-	Revision string // the commit; empty if nobody knows
+	Revision string // the commit that all of it is of; empty if there is none
 	Time     time.Time
 	Registry string // comes before the images' names, with its slash
 	Builder  string // URI of who builds
@@ -53,6 +54,10 @@ func (r Release) Make(ctx context.Context) error {
 	defer os.RemoveAll(work)
 	if err := os.MkdirAll(r.Dir, 0o755); err != nil {
 		return err
+	}
+	// The provenance is of all that is there.
+	if old, err := os.ReadDir(r.Dir); err != nil || len(old) > 0 {
+		return cmp.Or(err, fmt.Errorf("%s isn't empty: name a folder for this release alone", r.Dir))
 	}
 	bins, err := r.programs(ctx, work)
 	if err != nil {

@@ -158,6 +158,13 @@ func TestRelease_refuses(t *testing.T) {
 			t.Errorf("%q %v was taken", version, r.Platforms)
 		}
 	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "of another release"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Release{Version: "1.2.3", Dir: dir}).Make(t.Context()); err == nil || !strings.Contains(err.Error(), "isn't empty") {
+		t.Errorf("a folder with something in it: %v", err)
+	}
 	bad := filepath.Join(t.TempDir(), "key.pem")
 	if err := os.WriteFile(bad, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,11 @@ func run() error {
 	platforms := flag.String("platforms", "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64", "`OS/ARCH`, with commas between them")
 	flag.Parse()
 	r.Platforms = strings.Split(*platforms, ",")
-	r.Revision = git("rev-parse", "HEAD")
+	if changed := git("status", "--porcelain"); changed == "" {
+		r.Revision = git("rev-parse", "HEAD")
+	} else {
+		fmt.Fprintf(os.Stderr, "release: the provenance names no commit, since this isn't one; commit or remove:\n%s\n", changed)
+	}
 	epoch := os.Getenv("SOURCE_DATE_EPOCH")
 	if epoch == "" {
 		epoch = git("log", "-1", "--format=%ct")
