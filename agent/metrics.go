@@ -1,16 +1,14 @@
 package agent
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 var certificateDesc = prometheus.NewDesc("reeve_agent_certificate_end_timestamp_seconds", "When the agent's certificate ends, in seconds since 1970.", nil, nil)
 
 // observe adds what the agent tells of itself.
 func (a *Agent) observe() {
 	a.metrics.MustRegister(
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		//lint:ignore SA1019 the package collectors brings database/sql along
+		prometheus.NewGoCollector(), prometheus.NewProcessCollector(prometheus.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "reeve_agent_info", Help: "Always 1; the version is a label.", ConstLabels: prometheus.Labels{"version": a.version},
 		}, func() float64 { return 1 }),
