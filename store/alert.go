@@ -771,6 +771,7 @@ type backlog struct {
 	mu            sync.Mutex
 	counted       time.Time // guarded by mu, as are the others
 	alerts, bytes int64
+	refused       uint64 // transactions
 	// tx is the transaction that added last, and own and ownBytes what it did.
 	tx            *Tx
 	own, ownBytes int64
@@ -804,6 +805,7 @@ func (b *backlog) take(ctx context.Context, tx *Tx, size int) error {
 	}
 	if b.full() { // and the transaction is undone
 		b.add(-b.own, -b.ownBytes)
+		b.refused++
 		return fmt.Errorf("%d alerts of %d bytes wait: %w", b.alerts, b.bytes, alert.ErrFull)
 	}
 	return nil
@@ -822,6 +824,17 @@ func (b *backlog) leave(alerts, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.alerts, b.bytes = b.alerts-alerts, b.bytes-bytes
+}
+
+// AlertRefusals is how often outcomes weren't recorded, since the store was
+// opened, as the outbox was full.
+func (s *Store) AlertRefusals() uint64 {
+	if s.backlog == nil {
+		return 0
+	}
+	s.backlog.mu.Lock()
+	defer s.backlog.mu.Unlock()
+	return s.backlog.refused
 }
 
 func (b *backlog) full() bool {

@@ -53,7 +53,8 @@ type Key struct {
 type Store interface {
 	// AlertKeys are the keys that haven't ended at a time, the newest first.
 	AlertKeys(ctx context.Context, now time.Time) ([]Key, error)
-	// AddAlertKey adds a key and has those that have no end yet end at a time.
+	// AddAlertKey adds a key and has those that have no end yet end at a time;
+	// the zero time: not yet.
 	// If there are more than others valid keys already, it adds none and
 	// reports so.
 	AddAlertKey(ctx context.Context, k Key, others int, end time.Time) (added bool, err error)
@@ -85,12 +86,14 @@ type Ring struct {
 // Open returns the ring of a store's keys. It makes one if there is none.
 func Open(ctx context.Context, store Store, sealer Sealer, log *slog.Logger) (*Ring, error) {
 	r := &Ring{store: store, sealer: sealer, log: log, known: map[string]ed25519.PrivateKey{}}
-	keys, err := store.AlertKeys(ctx, time.Now())
-	if err == nil && len(keys) == 0 {
-		_, err = r.add(ctx, 0)
-	}
-	if err == nil {
-		_, _, err = r.valid(ctx)
+	_, _, err := r.valid(ctx)
+	if errors.Is(err, errNoneValid) {
+		// There is none yet, or the hub's CA was replaced. In case it is this
+		// hub that has a wrong one, those that it can't open go on.
+		if _, err = r.add(ctx, len(r.keys), time.Time{}); err == nil {
+			r.forget()
+			_, _, err = r.valid(ctx)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("keys that alerts are signed by: %w", err)
@@ -98,8 +101,11 @@ func Open(ctx context.Context, store Store, sealer Sealer, log *slog.Logger) (*R
 	return r, nil
 }
 
-// add makes a key unless more than others are valid.
-func (r *Ring) add(ctx context.Context, others int) (bool, error) {
+var errNoneValid = errors.New("there is no valid key")
+
+// add makes a key unless more than others are valid, which end at a time, or
+// as before.
+func (r *Ring) add(ctx context.Context, others int, end time.Time) (bool, error) {
 	pub, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return false, err
@@ -109,17 +115,18 @@ func (r *Ring) add(ctx context.Context, others int) (bool, error) {
 		return false, err
 	}
 	sum := sha256.Sum256(pub)
-	now := time.Now()
-	return r.store.AddAlertKey(ctx, Key{ID: hex.EncodeToString(sum[:8]), Public: pub, Sealed: sealed, Created: now}, others, now.Add(Overlap))
+	return r.store.AddAlertKey(ctx, Key{ID: hex.EncodeToString(sum[:8]), Public: pub, Sealed: sealed, Created: time.Now()}, others, end)
 }
 
 // valid are the keys that sign now, with their private halves. Those that were
-// known before are used while the store can't be asked.
+// known before are used while the store can't be asked, and those that can't be
+// opened are left out: errNoneValid if that leaves none.
 func (r *Ring) valid(ctx context.Context) ([]Key, []ed25519.PrivateKey, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	if now.Sub(r.read) > refresh {
+	reread := now.Sub(r.read) > refresh
+	if reread {
 		keys, err := r.store.AlertKeys(ctx, now)
 		switch {
 		case err == nil:
@@ -139,14 +146,17 @@ func (r *Ring) valid(ctx context.Context) ([]Key, []ed25519.PrivateKey, error) {
 		if r.known[k.ID] == nil {
 			seed, err := r.sealer.Open(purpose, k.Sealed)
 			if err != nil || len(seed) != ed25519.SeedSize {
-				return nil, nil, fmt.Errorf("key %s can't be opened (%w); the hub's CA was replaced? End the key: reeve alerts keys end %s", k.ID, err, k.ID)
+				if reread {
+					r.log.WarnContext(ctx, "a key that alerts are signed by can't be opened, and doesn't sign; if the hub's CA was replaced, end it: reeve alerts keys end ID", "key", k.ID, "err", err)
+				}
+				continue
 			}
 			r.known[k.ID] = ed25519.NewKeyFromSeed(seed)
 		}
 		keys, private = append(keys, k), append(private, r.known[k.ID])
 	}
 	if len(keys) == 0 {
-		return nil, nil, errors.New("there is no valid key")
+		return nil, nil, errNoneValid
 	}
 	return keys, private, nil
 }
@@ -170,7 +180,7 @@ func (r *Ring) Keys(ctx context.Context) ([]Key, error) {
 // Rotate makes a new key. The old one signs beside it for the Overlap.
 func (r *Ring) Rotate(ctx context.Context) error {
 	defer r.forget()
-	added, err := r.add(ctx, 1)
+	added, err := r.add(ctx, 1, time.Now().Add(Overlap))
 	if err == nil && !added {
 		err = ErrRotating
 	}

@@ -242,12 +242,34 @@ func TestRing_Webhook(t *testing.T) {
 	}
 }
 
-// Of another CA nothing can be opened, and nothing goes unsigned.
+// A hub whose CA was replaced makes a key of its own, and doesn't end those
+// that it can't open: it may be the one that has the wrong CA.
 func TestOpen_ofAnotherCA(t *testing.T) {
-	s := open(t)
-	ring(t, s, newCA(t))
-	if _, err := sign.Open(t.Context(), s, newCA(t), quiet); !errors.Is(err, pki.ErrForeign) {
-		t.Errorf("%v", err)
+	s, ca, replaced := open(t), newCA(t), newCA(t)
+	r := ring(t, s, ca)
+	before := verify.Verifier{Keys: published(t, r), Audience: audience}
+	ours := ring(t, s, replaced)
+	if n := len(published(t, ring(t, s, replaced))); n != 2 {
+		t.Fatalf("%d keys", n)
+	}
+	after := verify.Verifier{Keys: published(t, ours), Audience: audience}
+	text := envelope(t, ours, "x")
+	if _, err := after.Alert(text, []byte("x")); err != nil {
+		t.Error(err)
+	}
+	if _, err := before.Alert(text, []byte("x")); !errors.Is(err, verify.ErrSignature) {
+		t.Errorf("by the key of the CA before: %v", err)
+	}
+	if _, err := before.Alert(envelope(t, ring(t, s, ca), "x"), []byte("x")); err != nil {
+		t.Errorf("a hub that has the CA before: %v", err)
+	}
+	for id := range before.Keys {
+		if err := ours.End(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ours.Rotate(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -226,7 +226,9 @@ func (v Verifier) Alert(envelope string, request []byte) (Statement, error) {
 }
 
 // Webhook checks the signature v1a of a webhook's header. Its answer has no
-// Seq and no Audience: those are in the body.
+// Seq, which is in the body, and no Audience, as Standard Webhooks has none:
+// a receiver that shares the hub with others it doesn't trust is given a secret
+// of its own (v1), and checks that too.
 func (v Verifier) Webhook(header http.Header, body []byte) (Statement, error) {
 	id, at := header.Get("webhook-id"), header.Get("webhook-timestamp")
 	seconds, err := strconv.ParseInt(at, 10, 64)

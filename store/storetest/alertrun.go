@@ -90,6 +90,9 @@ func testAlertRuns(t *testing.T, open func(*testing.T) *store.Store) {
 		if err := two("r2"); !errors.Is(err, alert.ErrFull) {
 			t.Fatalf("two more than there is room for: %v", err)
 		}
+		if n := s.AlertRefusals(); n != 1 {
+			t.Errorf("%d refusals", n)
+		}
 		all, err := s.Alerts(t.Context(), alert.Filter{})
 		if err != nil || len(all) != 2 {
 			t.Errorf("%d alerts, %v", len(all), err)
