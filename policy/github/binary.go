@@ -31,8 +31,10 @@ const (
 	maxFiles   = 2_000_000
 	// sniffed is how much of a file says what it is.
 	sniffed = 1 << 10
-	// maxFound bounds what is remembered of a repository.
+	// maxFound bounds what is remembered of a repository, and maxNames the bytes
+	// of it.
 	maxFound = 10_000
+	maxNames = 4 << 20
 )
 
 func (p *binaryArtifacts) judge(ctx context.Context, r *repository) (verdict, error) {
@@ -81,7 +83,7 @@ func (r *repository) artifacts(ctx context.Context, sha string) ([]string, error
 		return nil, err
 	}
 	defer archive.Close()
-	found, err := binaries(archive)
+	found, err := binaries(archive, maxArchive)
 	if err != nil {
 		return nil, fmt.Errorf("read the archive: %w", err)
 	}
@@ -92,24 +94,26 @@ func (r *repository) artifacts(ctx context.Context, sha string) ([]string, error
 }
 
 // binaries reads a gzipped tar archive, whose files are in one folder, as
-// GitHub makes them, and returns the paths of what is a binary artifact.
-func binaries(archive io.Reader) ([]string, error) {
+// GitHub makes them, of less than most bytes, and returns the paths of what is a
+// binary artifact.
+func binaries(archive io.Reader, most int64) ([]string, error) {
 	z, err := gzip.NewReader(archive)
 	if err != nil {
 		return nil, err
 	}
-	left := &io.LimitedReader{R: z, N: maxArchive}
+	left := &io.LimitedReader{R: z, N: most}
 	t := tar.NewReader(left)
 	var found []string
+	size := 0
 	head := make([]byte, sniffed)
 	for n := 0; ; n++ {
 		h, err := t.Next()
+		if left.N <= 0 || n > maxFiles {
+			return nil, errors.New("it is too large") // what is cut may end like what is whole
+		}
 		if err == io.EOF {
 			slices.Sort(found)
 			return found, nil
-		}
-		if left.N <= 0 || n > maxFiles {
-			return nil, errors.New("it is too large")
 		}
 		if err != nil {
 			return nil, err
@@ -123,8 +127,8 @@ func binaries(archive io.Reader) ([]string, error) {
 			return nil, err
 		}
 		if isBinary(name, head[:got]) {
-			if len(found) == maxFound {
-				return nil, fmt.Errorf("it has more than %d binary artifacts", maxFound)
+			if size += len(name); len(found) == maxFound || size > maxNames {
+				return nil, fmt.Errorf("it has more than %d binary artifacts, or their paths are too long", maxFound)
 			}
 			found = append(found, name)
 		}

@@ -225,25 +225,39 @@ func (p *branchProtection) guard(ctx context.Context, r *repository, branch stri
 	if !g.ruled() {
 		return g, nil
 	}
+	if p.EnforceOnAdmins && (g.classic == nil || g.onAdmins) {
+		if g.onAdmins, err = p.bindsAdmins(ctx, r, g); err != nil {
+			return nil, err
+		}
+	}
+	g.rule(rules, nil)
+	return g, nil
+}
+
+// rule adds what rulesets require, without those that are left out.
+func (g *guard) rule(rules *gh.BranchRules, without map[int64]bool) {
 	for _, pr := range rules.PullRequest {
+		if without[pr.RulesetID] {
+			continue
+		}
 		g.reviews = true
 		g.approvals = max(g.approvals, pr.Parameters.RequiredApprovingReviewCount)
 		g.dismissStale = g.dismissStale || pr.Parameters.DismissStaleReviewsOnPush
 		g.codeOwners = g.codeOwners || pr.Parameters.RequireCodeOwnerReview
 	}
 	for _, c := range rules.RequiredStatusChecks {
+		if without[c.RulesetID] {
+			continue
+		}
 		g.hasChecks = true
 		g.upToDate = g.upToDate || c.Parameters.StrictRequiredStatusChecksPolicy
 		for _, s := range c.Parameters.RequiredStatusChecks {
 			g.checks = append(g.checks, statusCheck{s.Context, s.IntegrationID})
 		}
 	}
-	g.blockForce = g.blockForce || len(rules.NonFastForward) > 0
-	g.signed = g.signed || len(rules.RequiredSignatures) > 0
-	if p.EnforceOnAdmins && g.classic == nil {
-		g.onAdmins, err = r.bindsAdmins(ctx, rules)
-	}
-	return g, err
+	binding := func(m *gh.BranchRuleMetadata) bool { return !without[m.RulesetID] }
+	g.blockForce = g.blockForce || slices.ContainsFunc(rules.NonFastForward, binding)
+	g.signed = g.signed || slices.ContainsFunc(rules.RequiredSignatures, binding)
 }
 
 // classic reads a branch's own protection.
@@ -261,6 +275,9 @@ func (p *branchProtection) classic(ctx context.Context, r *repository, branch st
 	case http.StatusNotFound:
 		return nil
 	case http.StatusForbidden:
+		if !strings.Contains(err.Error(), upgrade) {
+			return unjudged("the protection of %s can't be seen; the App needs the permission Administration: read: %v", branch, plain(err))
+		}
 		g.unavailable = true
 		return nil
 	}
@@ -317,8 +334,12 @@ func (r *repository) rules(ctx context.Context, branch string) (*gh.BranchRules,
 	for page, n := 1, 0; n < maxPages; n++ {
 		some, resp, err := r.acct.client.Repositories.ListRulesForBranch(holds(ctx, sha, false), r.owner(), r.GetName(), url.PathEscape(branch), &gh.ListOptions{PerPage: perPage, Page: page})
 		switch status(err) {
-		case http.StatusNotFound, http.StatusForbidden: // an older server, or a plan without them
+		case http.StatusNotFound: // an older server
 			return all, nil
+		case http.StatusForbidden:
+			if strings.Contains(err.Error(), upgrade) {
+				return all, nil
+			}
 		}
 		if err != nil {
 			return nil, plain(err)
@@ -331,6 +352,10 @@ func (r *repository) rules(ctx context.Context, branch string) (*gh.BranchRules,
 	}
 	return all, nil
 }
+
+// upgrade begins what GitHub says where the owner's plan hasn't what is asked
+// for.
+const upgrade = "Upgrade to "
 
 func add(to, more *gh.BranchRules) {
 	to.PullRequest = append(to.PullRequest, more.PullRequest...)
@@ -348,39 +373,62 @@ func add(to, more *gh.BranchRules) {
 }
 
 // adminRole is the number of the role Admin of repositories among those that a
-// ruleset can be bypassed by.
+// ruleset can be bypassed by; the roles below it have smaller ones.
 const adminRole = 5
 
-// bindsAdmins reports whether no ruleset lets administrators past what it
-// requires.
-func (r *repository) bindsAdmins(ctx context.Context, rules *gh.BranchRules) (bool, error) {
-	ids := map[int64]bool{}
-	for _, p := range rules.PullRequest {
-		ids[p.RulesetID] = true
-	}
-	for _, c := range rules.RequiredStatusChecks {
-		ids[c.RulesetID] = true
-	}
-	for _, m := range slices.Concat(rules.RequiredSignatures, rules.NonFastForward) {
-		ids[m.RulesetID] = true
-	}
-	for id := range ids {
+// bindsAdmins reports whether administrators are bound by all that the policy
+// requires of the branch: what a ruleset adds to g, which is its own protection,
+// counts only if the ruleset doesn't let them past.
+func (p *branchProtection) bindsAdmins(ctx context.Context, r *repository, g *guard) (bool, error) {
+	past := map[int64]bool{}
+	binds, unseen := g.classic != nil, ""
+	for _, id := range rulesets(g.rules) {
 		set, _, err := r.acct.client.Repositories.GetRuleset(ctx, r.owner(), r.GetName(), id, true)
 		if err != nil {
 			return false, plain(err)
 		}
 		if set.BypassActors == nil {
-			return false, unjudged("who may bypass the ruleset %q can't be seen; the App needs the permission Administration: write", set.Name)
+			unseen = set.Name
 		}
-		for _, a := range set.BypassActors {
-			kind := gh.BypassActorType("")
-			if a.ActorType != nil {
-				kind = *a.ActorType
-			}
-			if kind == gh.BypassActorTypeOrganizationAdmin || kind == gh.BypassActorTypeRepositoryRole && a.GetActorID() == adminRole {
-				return false, nil
-			}
-		}
+		past[id] = set.BypassActors == nil || slices.ContainsFunc(set.BypassActors, isAdmin)
+		binds = binds || !past[id]
 	}
-	return len(ids) > 0, nil
+	g.checks = slices.Clip(g.checks)
+	whole, bound := *g, *g
+	whole.rule(g.rules, nil)
+	bound.rule(g.rules, past)
+	whole.onAdmins, bound.onAdmins = true, true
+	lacking := p.missing(&whole)
+	binds = binds && !slices.ContainsFunc(p.missing(&bound), func(s string) bool { return !slices.Contains(lacking, s) })
+	if !binds && unseen != "" {
+		return false, unjudged("who may bypass the ruleset %q can't be seen; the App needs the permission Administration: write", unseen)
+	}
+	return binds, nil
+}
+
+// rulesets are those that have the rules that a policy can require.
+func rulesets(rules *gh.BranchRules) (ids []int64) {
+	for _, r := range rules.PullRequest {
+		ids = append(ids, r.RulesetID)
+	}
+	for _, r := range rules.RequiredStatusChecks {
+		ids = append(ids, r.RulesetID)
+	}
+	for _, r := range slices.Concat(rules.RequiredSignatures, rules.NonFastForward) {
+		ids = append(ids, r.RulesetID)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// isAdmin reports whether an administrator of the repository is among those whom
+// a ruleset lets past.
+func isAdmin(a *gh.BypassActor) bool {
+	switch {
+	case a.ActorType == nil:
+		return false
+	case *a.ActorType == gh.BypassActorTypeRepositoryRole:
+		return a.GetActorID() <= adminRole
+	}
+	return *a.ActorType == gh.BypassActorTypeOrganizationAdmin
 }

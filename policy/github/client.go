@@ -84,7 +84,7 @@ func connect(cfg Config, base http.RoundTripper, log *slog.Logger) (*connection,
 		c.base = t
 	}
 	if cfg.AppID != 0 {
-		limits := newLimits(credential{c.base, c.api.Host, c.appToken}, log)
+		limits := newLimits(credential{c.base, c.origin(), c.appToken}, log)
 		var err error
 		if c.app, err = c.client(limits); err != nil {
 			return nil, err
@@ -101,6 +101,8 @@ func (c *connection) client(t http.RoundTripper) (*gh.Client, error) {
 	)
 }
 
+func (c *connection) origin() string { return c.api.Scheme + "://" + c.api.Host }
+
 // close ends idle connections.
 func (c *connection) close() {
 	if t, ok := c.base.(*http.Transport); ok {
@@ -108,16 +110,16 @@ func (c *connection) close() {
 	}
 }
 
-// credential adds the token to requests for the API's own host, and to no
-// other's, such as that a redirect leads to.
+// credential adds the token to requests for the API's own scheme and host, and
+// to no other's, such as that a redirect leads to.
 type credential struct {
-	next  http.RoundTripper
-	host  string
-	token func(context.Context) (string, error)
+	next   http.RoundTripper
+	origin string // SCHEME://HOST
+	token  func(context.Context) (string, error)
 }
 
 func (t credential) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Host != t.host {
+	if req.URL.Scheme+"://"+req.URL.Host != t.origin {
 		return t.next.RoundTrip(req)
 	}
 	token, err := t.token(req.Context())
@@ -270,7 +272,7 @@ func (c *connection) account(login string, installation int64) (*account, error)
 	if installation != 0 {
 		token = (&installationToken{conn: c, id: installation, turn: newTurn()}).get
 	}
-	l := newLimits(credential{c.base, c.api.Host, token}, c.log.With("organisation", login))
+	l := newLimits(credential{c.base, c.origin(), token}, c.log.With("organisation", login))
 	if installation == 0 {
 		// One token has one limit, whoever's repositories it asks for.
 		for _, other := range c.accounts {
@@ -349,10 +351,12 @@ func pages[T any](get func(page int) ([]T, *gh.Response, error)) ([]T, error) {
 			return nil, err
 		}
 		all = append(all, some...)
-		if resp.NextPage == 0 {
+		// A page that is full may have got a next one since: its validator is of
+		// what it holds, and an answer from memory has the links of back then.
+		if resp.NextPage == 0 && len(some) < perPage {
 			return all, nil
 		}
-		page = resp.NextPage
+		page++
 	}
 	return nil, fmt.Errorf("the list has more than %d pages", maxPages)
 }

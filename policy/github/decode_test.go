@@ -1,9 +1,16 @@
 package github
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -249,7 +256,7 @@ func FuzzBinaries(f *testing.F) {
 	f.Add([]byte(nil), "x.jar", []byte("PK\x03\x04"))
 	f.Add([]byte(nil), "x.exe", []byte("MZ"+strings.Repeat("\xff", 70)))
 	f.Fuzz(func(t *testing.T, archive []byte, name string, head []byte) {
-		binaries(strings.NewReader(string(archive)))
+		binaries(strings.NewReader(string(archive)), 1<<20)
 		isBinary(name, head)
 	})
 }
@@ -274,10 +281,60 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func TestBinaries_cut(t *testing.T) {
-	if _, err := binaries(io.LimitReader(strings.NewReader("\x1f\x8b\x08\x00"), 4)); err == nil {
+	if _, err := binaries(io.LimitReader(strings.NewReader("\x1f\x8b\x08\x00"), 4), maxArchive); err == nil {
 		t.Error("a cut archive passed")
 	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for _, f := range []struct{ name, text string }{{"x/README", strings.Repeat("a", 512)}, {"x/tool", "\x7fELF"}} {
+		w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.text)), Typeflag: tar.TypeReg})
+		io.WriteString(w, f.text)
+	}
+	w.Close()
+	z.Close()
+	if got, err := binaries(bytes.NewReader(b.Bytes()), maxArchive); err != nil || !slices.Equal(got, []string{"tool"}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	// The limit is where the first file ends, which looks like the archive's end.
+	if got, err := binaries(bytes.NewReader(b.Bytes()), 1024); err == nil {
+		t.Errorf("an archive that is too large passed with %v", got)
+	}
 }
+
+// TestParseWorkflow_aliases: aliases that multiply are given up, not unfolded.
+func TestParseWorkflow_aliases(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("on: push\njobs:\n  a: &a\n    steps:\n")
+	b.WriteString(strings.Repeat("    - run: x\n", 20_000))
+	for i := range 40_000 {
+		fmt.Fprintf(&b, "  b%d: *a\n", i)
+	}
+	if w, err := parseWorkflow("x.yml", b.String()); !errors.Is(err, errWork) {
+		t.Errorf("%d steps, %v", len(w.steps), err)
+	}
+}
+
+// TestCredential: the token goes to the API itself only.
+func TestCredential(t *testing.T) {
+	c := credential{
+		next: transport(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{Header: r.Header, Body: http.NoBody}, nil
+		}),
+		origin: "https://api.test", token: func(context.Context) (string, error) { return "x", nil },
+	}
+	for url, want := range map[string]string{"https://api.test/a": "Bearer x", "http://api.test/a": "", "https://api.test.evil.test/a": "", "https://api.test:444/a": ""} {
+		req, _ := http.NewRequest(http.MethodGet, url, nil)
+		resp, err := c.RoundTrip(req)
+		if err != nil || resp.Header.Get("Authorization") != want {
+			t.Errorf("%s: %v %v", url, resp, err)
+		}
+	}
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestIsBinary(t *testing.T) {
 	pe := make([]byte, 256)

@@ -147,7 +147,7 @@ func readOrg(ctx context.Context, a *account, m *memory, permit func(string) err
 	}
 	for _, name := range fileNames() {
 		f.layers[name] = &layered{broken: map[Layer]bool{}}
-		if f.entries[name] != "file" {
+		if !hasFile(f.entries, f.whole, name) {
 			continue
 		}
 		at := path.Join(f.dir, name)
@@ -176,25 +176,33 @@ func readOrg(ctx context.Context, a *account, m *memory, permit func(string) err
 
 // addBase reads the file that doc names as its baseConfig.
 func (f *orgFiles) addBase(ctx context.Context, m *memory, doc document, base, at, name string) error {
-	problem := func(text string) {
-		f.problems = append(f.problems, Problem{Layer: OrgLayer, File: doc.file, Key: "baseConfig", Text: text})
+	// What can't be had isn't what it may have turned on: it holds as it last was.
+	without := func(text string) {
+		p := Problem{Layer: OrgLayer, File: doc.file, Key: "baseConfig", Text: text + ", and its checks stay on"}
+		if last, ok := lastGood(m, BaseLayer, base+":"+at); ok {
+			f.layers[name].docs = append(f.layers[name].docs, last)
+			p.Text = text + "; its last version that could be read holds on"
+		} else {
+			f.layers[name].broken[BaseLayer] = true
+		}
+		f.problems = append(f.problems, p)
 	}
 	owner, repo, ok := strings.Cut(base, "/")
 	if !ok || !login.MatchString(owner) || !repoName(repo) {
-		problem(fmt.Sprintf("%.200q must be OWNER/REPO; it isn't followed", base))
+		without(fmt.Sprintf("%.200q must be OWNER/REPO; it isn't followed", base))
 		return nil
 	}
 	from, found, err := f.acct.document(ctx, m, BaseLayer, owner, repo, at, &f.problems, f.layers[name])
 	switch {
 	case err != nil && status(err) >= 400 && status(err) < 500:
-		problem(fmt.Sprintf("%s/%s can't be read: %v", owner, repo, err))
+		without(fmt.Sprintf("%s/%s can't be read: %v", owner, repo, err))
 		return nil
 	case err != nil:
 		return err
 	case found:
 		f.layers[name].docs = append(f.layers[name].docs, from)
 	case !f.layers[name].broken[BaseLayer]:
-		problem(fmt.Sprintf("%s/%s has no %s", owner, repo, at))
+		without(fmt.Sprintf("%s/%s has no %s", owner, repo, at))
 	}
 	return nil
 }
@@ -237,6 +245,18 @@ func (a *account) list(ctx context.Context, owner, repo, dir, ref string) (map[s
 	return entries, len(list) < maxListed, nil
 }
 
+// hasFile reports whether a folder may have a file of that name: a symbolic
+// link can lead to one, and what a list leaves out must be asked for.
+func hasFile(entries map[string]string, whole bool, name string) bool {
+	switch entries[name] {
+	case "file", "symlink":
+		return true
+	case "":
+		return !whole
+	}
+	return false
+}
+
 // file is a file's text; false if there is none.
 func (a *account) file(ctx context.Context, owner, repo, at, ref string) (string, bool, error) {
 	var opts *gh.RepositoryContentGetOptions
@@ -251,7 +271,7 @@ func (a *account) file(ctx context.Context, owner, repo, at, ref string) (string
 		return "", false, plain(err)
 	}
 	text, err := c.GetContent()
-	if err != nil {
+	if err != nil || c.GetType() != "file" {
 		return "", true, fmt.Errorf("%s/%s:%s: %w", owner, repo, at, errUnreadable)
 	}
 	return text, true, nil
@@ -281,15 +301,26 @@ func (a *account) document(ctx context.Context, m *memory, layer Layer, owner, r
 	why := err
 	p := Problem{Layer: layer, File: name, Text: "it can't be understood, and its checks stay on: " + err.Error()}
 	defer func() { *problems = append(*problems, p) }()
-	if last, ok := m.text(name); ok {
-		if doc, err := parse(layer, name, last); err == nil {
-			m.keepText(name, last)
-			p.Text = "it can't be understood; its last version that could holds on: " + why.Error()
-			return doc, true, nil
-		}
+	if last, ok := lastGood(m, layer, name); ok {
+		p.Text = "it can't be understood; its last version that could holds on: " + why.Error()
+		return last, true, nil
 	}
 	into.broken[layer] = true
 	return document{}, false, nil
+}
+
+// lastGood is the last version of a file that could be understood.
+func lastGood(m *memory, layer Layer, name string) (document, bool) {
+	last, ok := m.text(name)
+	if !ok {
+		return document{}, false
+	}
+	doc, err := parse(layer, name, last)
+	if err != nil {
+		return document{}, false
+	}
+	m.keepText(name, last)
+	return doc, true
 }
 
 // repoFiles are the files for one repository, in both places.
@@ -300,18 +331,18 @@ type repoFiles struct {
 
 // readRepo reads the files for a repository: those that the organisation keeps,
 // and the repository's own.
-func (f *orgFiles) readRepo(ctx context.Context, m *memory, repo string, root map[string]string) (*repoFiles, error) {
+func (f *orgFiles) readRepo(ctx context.Context, m *memory, repo string, root folder) (*repoFiles, error) {
 	out := &repoFiles{layers: map[string]*layered{}}
 	for _, name := range fileNames() {
 		out.layers[name] = &layered{broken: map[Layer]bool{}}
 	}
-	read := func(layer Layer, in, dir string) error {
-		entries, _, err := f.acct.list(ctx, f.acct.login, in, dir, "")
+	read := func(ctx context.Context, layer Layer, in, dir string) error {
+		entries, whole, err := f.acct.list(ctx, f.acct.login, in, dir, "")
 		if err != nil {
 			return err
 		}
 		for _, name := range fileNames() {
-			if entries[name] != "file" {
+			if !hasFile(entries, whole, name) {
 				continue
 			}
 			doc, found, err := f.acct.document(ctx, m, layer, f.acct.login, in, path.Join(dir, name), &out.problems, out.layers[name])
@@ -325,14 +356,15 @@ func (f *orgFiles) readRepo(ctx context.Context, m *memory, repo string, root ma
 		return nil
 	}
 	if f.repo != "" && (f.entries[repo] == "dir" || !f.whole && f.entries[repo] == "") {
-		if err := read(OrgRepoLayer, f.repo, path.Join(f.dir, repo)); err != nil {
+		// What the repository's commit stands for isn't in the organisation's.
+		if err := read(holds(ctx, "", false), OrgRepoLayer, f.repo, path.Join(f.dir, repo)); err != nil {
 			return nil, err
 		}
 	}
 	// The organisation's repository has its own files in its folder .allstar, as
 	// any other.
-	if root[repoDir] == "dir" {
-		if err := read(RepoLayer, repo, repoDir); err != nil {
+	if kind := root.entries[repoDir]; kind == "dir" || kind == "" && !root.whole {
+		if err := read(ctx, RepoLayer, repo, repoDir); err != nil {
 			return nil, err
 		}
 	}

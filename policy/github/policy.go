@@ -121,7 +121,7 @@ type repository struct {
 	branchesOnce sync.Once
 	branchList   []*gh.Branch
 	branchesErr  error
-	trees        map[string]map[string]string
+	trees        map[string]folder
 	flows        map[string][]workflow
 }
 
@@ -140,7 +140,7 @@ func (r *repository) branches(ctx context.Context) ([]*gh.Branch, error) {
 			return r.acct.client.Repositories.ListBranches(ctx, r.owner(), r.GetName(),
 				&gh.BranchListOptions{ListOptions: gh.ListOptions{PerPage: perPage, Page: page}})
 		})
-		if s := status(r.branchesErr); s == http.StatusConflict || s == http.StatusNotFound {
+		if status(r.branchesErr) == http.StatusConflict {
 			r.branchList, r.branchesErr = nil, nil
 		}
 		r.branchesErr = plain(r.branchesErr)
@@ -177,25 +177,32 @@ func (r *repository) contents(ctx context.Context, branch string) (context.Conte
 	return holds(ctx, sha, true), err
 }
 
-// list is a folder on a branch, and what it has: files and folders.
-func (r *repository) list(ctx context.Context, branch, dir string) (map[string]string, error) {
+// folder is what a folder has: each entry's type by its name. Some may be
+// missing unless it is whole.
+type folder struct {
+	entries map[string]string
+	whole   bool
+}
+
+// list is a folder on a branch.
+func (r *repository) list(ctx context.Context, branch, dir string) (folder, error) {
 	key := branch + "\x00" + dir
 	if e, ok := r.trees[key]; ok {
 		return e, nil
 	}
 	ctx, err := r.contents(ctx, branch)
 	if err != nil {
-		return nil, err
+		return folder{}, err
 	}
-	entries, _, err := r.acct.list(ctx, r.owner(), r.GetName(), dir, r.ref(branch))
-	if err != nil {
-		return nil, err
+	var f folder
+	if f.entries, f.whole, err = r.acct.list(ctx, r.owner(), r.GetName(), dir, r.ref(branch)); err != nil {
+		return folder{}, err
 	}
 	if r.trees == nil {
-		r.trees = map[string]map[string]string{}
+		r.trees = map[string]folder{}
 	}
-	r.trees[key] = entries
-	return entries, nil
+	r.trees[key] = f
+	return f, nil
 }
 
 // ref is how a branch is named in a request: not at all if it is the default.

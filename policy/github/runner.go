@@ -348,6 +348,9 @@ func (c *cycle) list(ctx context.Context, m *memory, repo string) ([]*gh.Reposit
 	if err != nil {
 		return nil, plain(err)
 	}
+	if !strings.EqualFold(one.GetOwner().GetLogin(), c.acct.login) {
+		return nil, nil // GitHub led to where it was moved
+	}
 	return []*gh.Repository{one}, nil
 }
 

@@ -83,6 +83,10 @@ func (p *scorecard) judge(ctx context.Context, r *repository) (verdict, error) {
 			continue
 		}
 		s := all[i]
+		if s.Score < 0 && strings.HasPrefix(s.Reason, "internal error") {
+			absent = append(absent, name)
+			continue
+		}
 		if s.Score >= p.Threshold || s.Score < 0 {
 			continue
 		}
@@ -100,7 +104,7 @@ func (p *scorecard) judge(ctx context.Context, r *repository) (verdict, error) {
 	case len(absent) > 0:
 		return verdict{}, unjudged("%s has no score for %s", from, strings.Join(absent, ", "))
 	}
-	return passed(fmt.Sprintf("All %d checks of OpenSSF Scorecard reach %d, from %s.", len(p.Checks), p.Threshold, from)), nil
+	return passed(fmt.Sprintf("None of %d checks of OpenSSF Scorecard that could be scored is below %d, from %s.", len(p.Checks), p.Threshold, from)), nil
 }
 
 // scores gets scorecard's results: published ones, or those of the program.

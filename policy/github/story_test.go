@@ -563,3 +563,52 @@ func TestRunner_unreadable(t *testing.T) {
 		}
 	})
 }
+
+// TestRunner_changes: what changed is seen though what it was listed by didn't.
+func TestRunner_changes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		org := enable(h.Server, "acme", map[string]string{
+			"branch_protection.yaml":  optOut,
+			"outside.yaml":            optOut + "pushAllowed: false\n",
+			"security.yaml":           "baseConfig: base/config\n",
+			"shop/codeowners.yaml":    "requireCODEOWNERS: false\n",
+			"codeowners.yaml":         optOut + "requireCODEOWNERS: true\n",
+			"dangerous_workflow.yaml": optOut,
+		})
+		base := h.Add("base", "config")
+		base.Put("security.yaml", optOut)
+		shop := h.Add("acme", "shop")
+		shop.Protection["main"] = reviews(1)
+		for i := range 100 {
+			people(true, person(fmt.Sprintf("reader-%d", i)))(h.Server, shop)
+			if i > 0 {
+				shop.Branches[fmt.Sprintf("b%d", i)] = map[string]string{"README.md": "x"}
+			}
+		}
+		verdicts := func() (out []policy.Verdict) {
+			got := h.subjects(t, "acme")
+			for _, p := range []string{"CODEOWNERS", "Outside Collaborators", "Dangerous Workflow", "SECURITY.md"} {
+				out = append(out, got["acme/shop "+p].Verdict)
+			}
+			return out
+		}
+		h.cycle(t)
+		if diff := cmp.Diff([]policy.Verdict{policy.Passed, policy.Passed, policy.Passed, policy.Failed}, verdicts()); diff != "" {
+			t.Fatal(diff)
+		}
+		// The organisation's file for the repository, which itself has no new commit;
+		// a second page of two lists; and the base is gone.
+		org.Put("shop/codeowners.yaml", "requireCODEOWNERS: true\n")
+		people(true, person("writer", "push"))(h.Server, shop)
+		shop.Branches["z"] = map[string]string{flow: pwn}
+		delete(h.Repos, "base/config")
+		h.again(t)
+		if diff := cmp.Diff([]policy.Verdict{policy.Failed, policy.Failed, policy.Failed, policy.Failed}, verdicts()); diff != "" {
+			t.Error(diff)
+		}
+		if s := h.subjects(t, "acme")["acme/.allstar Organisation Configuration"]; s.Verdict != policy.Failed || !strings.Contains(s.Details, "base/config has no security.yaml; its last version") {
+			t.Errorf("%+v", s)
+		}
+	})
+}

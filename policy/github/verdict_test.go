@@ -2,6 +2,7 @@ package github_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -96,6 +97,30 @@ func teams(names ...string) func(*githubtest.Server, *githubtest.Repo) {
 	}
 }
 
+func bypass(actors ...object) func(*githubtest.Server, *githubtest.Repo) {
+	return func(_ *githubtest.Server, r *githubtest.Repo) {
+		r.Rulesets[7] = object{"id": 7, "name": "main", "bypass_actors": actors}
+	}
+}
+
+// fault has a request about the repository answered by an error.
+func fault(at string, status int, message string) func(*githubtest.Server, *githubtest.Repo) {
+	return func(s *githubtest.Server, r *githubtest.Repo) {
+		s.Faults["GET /repos/"+r.Owner+"/"+r.Name+at] = func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(status)
+			fmt.Fprintf(w, `{"message": %q}`, message)
+			return true
+		}
+	}
+}
+
+// many puts so many files in a folder that others aren't listed any more.
+func many(r *githubtest.Repo, dir string) {
+	for i := range 1000 {
+		r.Put(fmt.Sprintf("%s!%d", dir, i), "x")
+	}
+}
+
 func put(at, text string) func(*githubtest.Server, *githubtest.Repo) {
 	return func(_ *githubtest.Server, r *githubtest.Repo) { r.Put(at, text) }
 }
@@ -160,6 +185,18 @@ var verdicts = map[[2]string][]verdict{
 		{name: "a ruleset that administrators may bypass", org: "enforceOnAdmins: true\n", set: all(rules(pullRequest, rule("non_fast_forward", nil)), func(_ *githubtest.Server, r *githubtest.Repo) {
 			r.Rulesets[7] = object{"id": 7, "name": "main", "bypass_actors": []object{{"actor_id": 5, "actor_type": "RepositoryRole", "bypass_mode": "always"}}}
 		}), want: policy.Failed, text: "administrators are exempt"},
+		{name: "a ruleset that administrators may bypass, beside a protection that binds them", org: "enforceOnAdmins: true\n", set: all(protect(object{"enforce_admins": on(true)}), rules(pullRequest), bypass(object{"actor_id": 1, "actor_type": "OrganizationAdmin"})), want: policy.Failed, text: "main: administrators are exempt"},
+		{name: "a ruleset that administrators may bypass adds nothing", org: "enforceOnAdmins: true\n", set: all(protect(with(reviews(1), object{"enforce_admins": on(true)})), rules(pullRequest), bypass(object{"actor_id": 5, "actor_type": "RepositoryRole"})), want: policy.Passed},
+		{name: "a ruleset that whoever writes may bypass", org: "enforceOnAdmins: true\n", set: all(rules(pullRequest, rule("non_fast_forward", nil)), bypass(object{"actor_id": 4, "actor_type": "RepositoryRole"})), want: policy.Failed, text: "administrators are exempt"},
+		{name: "a ruleset whose bypass isn't shown", org: "enforceOnAdmins: true\n", set: all(rules(pullRequest, rule("non_fast_forward", nil)), func(_ *githubtest.Server, r *githubtest.Repo) { r.Rulesets[7] = object{"id": 7, "name": "main"} }), want: policy.Unknown, text: "Administration: write"},
+		{name: "the App may not see protection", set: all(rules(pullRequest, rule("non_fast_forward", nil)), fault("/branches/main/protection", http.StatusForbidden, "Resource not accessible by integration")), want: policy.Unknown, text: "Administration: read"},
+		{name: "the App may not see rules", set: fault("/rules/branches/main", http.StatusForbidden, "Resource not accessible by integration"), want: policy.Unknown, text: "403"},
+		{name: "the branches aren't to be had", set: fault("/branches", http.StatusNotFound, "Not Found"), want: policy.Unknown, text: "404"},
+		{name: "the organisation's file is a symbolic link", set: func(s *githubtest.Server, r *githubtest.Repo) {
+			s.Repos[r.Owner+"/.allstar"].Links = map[string]bool{"branch_protection.yaml": true}
+		}, want: policy.Failed, text: "no protection"},
+		{name: "the organisation's folder is too long to be listed", set: func(s *githubtest.Server, r *githubtest.Repo) { many(s.Repos[r.Owner+"/.allstar"], "") }, want: policy.Failed, text: "no protection"},
+		{name: "the repository's folder is too long to be listed", repo: "enforceBranches: [two]\n", set: all(protect(reviews(1)), func(_ *githubtest.Server, r *githubtest.Repo) { many(r, "") }), want: policy.Failed, text: "two: "},
 		{name: "a ruleset that nobody may bypass", org: "enforceOnAdmins: true\n", set: all(rules(pullRequest, rule("non_fast_forward", nil)), func(_ *githubtest.Server, r *githubtest.Repo) {
 			r.Rulesets[7] = object{"id": 7, "name": "main", "bypass_actors": []object{}}
 		}), want: policy.Passed},
@@ -208,6 +245,9 @@ var verdicts = map[[2]string][]verdict{
 	},
 	{"Dangerous Workflow", "dangerous_workflow.yaml"}: {
 		{name: "no workflows", want: policy.Passed},
+		{name: "behind more files than GitHub lists", set: all(put(flow, pwn), func(_ *githubtest.Server, r *githubtest.Repo) { many(r, "") }), want: policy.Failed, text: "checks out code that others propose"},
+		{name: "behind more workflows than GitHub lists", set: all(put(flow, pwn), func(_ *githubtest.Server, r *githubtest.Repo) { many(r, ".github/workflows/") }), want: policy.Unknown, text: "lists only some"},
+		{name: "a symbolic link", set: all(put(flow, pwn), func(_ *githubtest.Server, r *githubtest.Repo) { r.Links = map[string]bool{flow: true} }), want: policy.Failed, text: "checks out code that others propose"},
 		{name: "an ordinary one", set: put(flow, usesA), want: policy.Passed},
 		{name: "checks out what others propose", set: put(flow, pwn), want: policy.Failed, text: "checks out code that others propose"},
 		{name: "checks it out without rights", set: put(flow, strings.Replace(pwn, "pull_request_target", "pull_request", 1)), want: policy.Passed},

@@ -2,6 +2,7 @@ package github
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -38,8 +39,13 @@ type step struct {
 	// workflow says that uses names a workflow, not an action.
 	workflow bool
 	run      string
-	with     map[string]string
+	with     map[string]string // what matters of it
 }
+
+// maxWork bounds what aliases can make of a small file, in bytes.
+const maxWork = 16 << 20
+
+var errWork = errors.New("its aliases make too much of it")
 
 // parseWorkflow reads a workflow.
 func parseWorkflow(file, text string) (workflow, error) {
@@ -79,24 +85,32 @@ func parseWorkflow(file, text string) (workflow, error) {
 	if jobs == nil || jobs.Kind != yaml.MappingNode {
 		return w, nil
 	}
+	left := maxWork
 	for i := 0; i+1 < len(jobs.Content); i += 2 {
+		if left < 0 {
+			return w, errWork
+		}
 		job := resolved(jobs.Content[i+1])
 		if n := member(job, "uses"); n != nil {
-			w.steps = append(w.steps, step{line: n.Line, uses: n.Value, workflow: true, with: texts(member(job, "with"))})
+			w.steps = append(w.steps, step{line: n.Line, uses: n.Value, workflow: true, with: texts(member(job, "with"), &left)})
 		}
 		steps := member(job, "steps")
 		if steps == nil || steps.Kind != yaml.SequenceNode {
 			continue
 		}
 		for _, n := range steps.Content {
+			if left < 0 {
+				return w, errWork
+			}
 			n = resolved(n)
-			s := step{line: n.Line, with: texts(member(n, "with"))}
+			s := step{line: n.Line, with: texts(member(n, "with"), &left)}
 			if u := member(n, "uses"); u != nil {
 				s.uses, s.line = u.Value, u.Line
 			}
 			if r := member(n, "run"); r != nil {
 				s.run, s.line = r.Value, r.Line
 			}
+			left -= 64 + 32*len(n.Content) + len(s.run)
 			w.steps = append(w.steps, s)
 		}
 	}
@@ -123,13 +137,19 @@ func member(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-func texts(n *yaml.Node) map[string]string {
+// texts are those of a mapping's members that matter; left is lessened by what it
+// took.
+func texts(n *yaml.Node, left *int) map[string]string {
 	if n == nil || n.Kind != yaml.MappingNode {
 		return nil
 	}
 	out := map[string]string{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		out[strings.ToLower(n.Content[i].Value)] = resolved(n.Content[i+1]).Value
+		if key := strings.ToLower(n.Content[i].Value); key == "ref" || key == "repository" || key == "script" {
+			out[key] = resolved(n.Content[i+1]).Value
+			*left -= len(out[key])
+		}
+		*left -= 32
 	}
 	return out
 }
@@ -140,21 +160,27 @@ func (r *repository) workflows(ctx context.Context, branch string) ([]workflow, 
 	if w, ok := r.flows[branch]; ok {
 		return w, nil
 	}
-	entries, err := r.list(ctx, branch, "")
-	if err == nil && entries[path.Dir(workflowDir)] == "dir" {
-		entries, err = r.list(ctx, branch, workflowDir)
-	} else {
-		entries = nil
-	}
+	at, err := r.list(ctx, branch, "")
 	if err != nil {
 		return nil, err
 	}
+	if kind := at.entries[path.Dir(workflowDir)]; kind == "dir" || kind == "" && !at.whole {
+		if at, err = r.list(ctx, branch, workflowDir); err != nil {
+			return nil, err
+		}
+		if !at.whole {
+			return nil, unjudged("GitHub lists only some of the files of %s on %s", workflowDir, branch)
+		}
+	} else {
+		at = folder{}
+	}
+	entries := at.entries
 	if ctx, err = r.contents(ctx, branch); err != nil {
 		return nil, err
 	}
 	var out []workflow
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
-		if entries[name] != "file" || path.Ext(name) != ".yml" && path.Ext(name) != ".yaml" {
+		if !hasFile(entries, true, name) || path.Ext(name) != ".yml" && path.Ext(name) != ".yaml" {
 			continue
 		}
 		if len(out) == maxWorkflows {
@@ -164,7 +190,11 @@ func (r *repository) workflows(ctx context.Context, branch string) ([]workflow, 
 		if err != nil {
 			return nil, err
 		}
-		if w, err := parseWorkflow(name, text); found && err == nil {
+		w, err := parseWorkflow(name, text)
+		if errors.Is(err, errWork) {
+			return nil, unjudged("%s on %s can't be read: %v", path.Join(workflowDir, name), branch, err)
+		}
+		if found && err == nil {
 			out = append(out, w)
 		}
 	}

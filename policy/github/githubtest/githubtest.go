@@ -39,6 +39,8 @@ type Repo struct {
 	Default string
 	// Branches are the files of each, by path. None: the repository is empty.
 	Branches map[string]map[string]string
+	// Links are the paths of files that are symbolic links to text.
+	Links map[string]bool
 	// Unavailable says that the plan has no branch protection for it.
 	Unavailable bool
 	// Protection is that of a branch, Signatures whether it requires signed
@@ -518,6 +520,12 @@ func (s *Server) contents(w http.ResponseWriter, req *http.Request, r *Repo, at 
 	}
 	var list []any
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		if len(list) == 1000 {
+			break // as GitHub does
+		}
+		if r.Links[path.Join(at, name)] {
+			entries[name] = "symlink"
+		}
 		list = append(list, Object{"type": entries[name], "name": name, "path": path.Join(at, name)})
 	}
 	send(w, http.StatusOK, list)
