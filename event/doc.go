@@ -21,8 +21,9 @@
 // An event waits for Config.Debounce before it is acted on, so that of several
 // of one sender about the same container or tag the last one counts; for ten times
 // as long at most. Two scans are of the same content if agent, namespace, workload
-// and container, image digest, profile digest and threshold are the same: within
-// Config.DedupeFor there is one. What an agent says of a container's image it has
+// and container, image digest, profile digest, threshold and inputs are the same, and
+// so are whose route it is (the hub's or an agent's), its actions and whether it
+// wants an SBOM: within Config.DedupeFor there is one. What an agent says of a container's image it has
 // seen; what anybody else says counts against his own events alone. So nobody keeps
 // a container from being scanned by an event about it, or by another that runs the
 // same image.

@@ -221,16 +221,16 @@ func (e *Event) Topic() string {
 }
 
 // about is for what an image's digest counts: a container isn't its image alone,
-// so one workload's is never taken for another's. Which image a pod has an agent
+// so one workload's is never taken for another's. What has which image an agent
 // sees; from anybody else it is a claim, which counts against others of the same
 // sender.
 func (e *Event) about() string {
 	d := e.Data
 	switch {
+	case d.Agent == "" || e.By != "agent:"+d.Agent:
+		return "said by " + e.By
 	case d.Pod == "":
 		return ""
-	case e.By != "agent:"+d.Agent:
-		return "said by " + e.By
 	case d.Workload == nil:
 		return "Pod/" + d.Pod + "/" + d.Container
 	}

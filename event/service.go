@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -367,7 +368,11 @@ func (r *round) decide(ctx context.Context, e *Event, route Route, q Request, ma
 		if err != nil {
 			return d, err
 		}
-		content = hash(q.Agent, q.Namespace, e.about(), e.Data.ImageDigest, judged)
+		how, err := json.Marshal([]any{q.Scan.Inputs, q.Scan.SBOM, q.Scan.Actions, q.Standing})
+		if err != nil {
+			return d, &RefusedError{Reason: "inputs: " + err.Error()}
+		}
+		content = hash(q.Agent, q.Namespace, e.about(), e.Data.ImageDigest, judged, string(how))
 		valid, latest := true, r.made[content]
 		if latest == "" {
 			if valid, latest, err = r.s.cfg.Store.LastEventScan(ctx, content, r.now.Add(-r.s.cfg.DedupeFor)); err != nil {

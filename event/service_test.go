@@ -273,6 +273,62 @@ func TestService_claims(t *testing.T) {
 	}
 }
 
+// TestService_imageClaims: who names an image by another's digest keeps nobody
+// else's from being scanned.
+func TestService_imageClaims(t *testing.T) {
+	w := newWorld(t, event.Config{Routes: []event.Route{{Name: "images", Scan: event.Scan{Profile: "img", Agent: "puller"}}}, DedupeFor: time.Hour})
+	w.run()
+	for i, tc := range []struct {
+		by, image string
+		want      event.State
+	}{
+		{"token:mallory", "nowhere.example/x", event.Scanned},
+		{"token:registry", "r.example/web:1", event.Scanned},
+		{"token:registry", "r.example/web:latest", event.Duplicate},
+	} {
+		id := fmt.Sprint(i)
+		events, err := event.Decode(event.Message{Body: []byte(fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"s","type":"image.published","data":{"image":%q,"imageDigest":%q}}`, id, tc.image, digest))})
+		if err == nil {
+			_, err = w.Accept(t.Context(), tc.by, events)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := w.settled()[id].State; got != tc.want {
+			t.Errorf("%+v: %s", tc, got)
+		}
+	}
+}
+
+// TestService_sameContent: what asks for something else isn't a duplicate: a scan
+// by inputs of a cluster's own policy doesn't stand for the hub's.
+func TestService_sameContent(t *testing.T) {
+	base := event.Scan{Profile: "base"}
+	routes := func(more ...event.Scan) (out []event.Route) {
+		for i, s := range append([]event.Scan{base}, more...) {
+			out = append(out, event.Route{Name: fmt.Sprint("r", i), Scan: s})
+		}
+		return out
+	}
+	lax, sbom := base, base
+	lax.Inputs, sbom.SBOM = map[string]any{"most": 9}, true
+	w := newWorld(t, event.Config{Routes: routes(lax, lax, sbom), DedupeFor: time.Hour})
+	if _, err := w.SetRoutes(t.Context(), "edge", []event.Route{{Name: "shop/own", Scan: base}, {Name: "shop/tells", Scan: event.Scan{Profile: "base", Actions: []string{"log"}}}}); err != nil {
+		t.Fatal(err)
+	}
+	w.run()
+	w.send(deploy("1", "shop", "web-1", "1"))
+	got := map[string]event.State{}
+	for _, d := range w.settled()["1"].Decisions {
+		got[d.Route] = d.State
+	}
+	if d := cmp.Diff(map[string]event.State{
+		"r0": event.Scanned, "r1": event.Scanned, "r2": event.Duplicate, "r3": event.Scanned, "shop/own": event.Scanned, "shop/tells": event.Scanned,
+	}, got); d != "" {
+		t.Errorf("decisions (-want +got):\n%s", d)
+	}
+}
+
 // Of several events about the same, the last one counts; but none waits for
 // ever.
 func TestService_debounces(t *testing.T) {
