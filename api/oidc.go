@@ -113,9 +113,11 @@ func (a *API) finishLogin(w http.ResponseWriter, r *http.Request) {
 	var session pki.Token
 	var text string
 	if err == nil {
-		source := pki.IssuedTo(p)
-		source.Expires = time.Time{} // that of the ID token, which is for the login alone
 		session, text, err = pki.NewToken(pki.Session, p.Name, p.Rights, pki.IssuedSessionLife)
+		source := pki.IssuedTo(p)
+		// The ID token's end is for the login alone; what is made with the session,
+		// such as another one by a link, doesn't outlive it.
+		source.Expires = session.Expires
 		session.RestOn(source)
 	}
 	if err == nil {

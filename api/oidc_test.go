@@ -97,6 +97,10 @@ func TestAPI_loginByIssuer(t *testing.T) {
 	if err != nil || len(sessions) != 1 || sessions[0].Expires.Sub(sessions[0].Created) != time.Hour {
 		t.Errorf("the issuer isn't asked again within the hour: %+v, %v", sessions, err)
 	}
+	// A link that is made with the session leads to none that outlives it.
+	if s, source := sessions[0], sessions[0].Source; source.ID != "oidc:u-1" || !source.Expires.Equal(s.Expires) {
+		t.Errorf("the session until %v rests on %+v", s.Expires, source)
+	}
 	if a := w.do(t, "POST", "/api/v1/revocations", `{"kind":"token","id":"oidc:u-1"}`); a.status != http.StatusCreated {
 		t.Fatal(a.text)
 	}

@@ -78,6 +78,8 @@ func (in *ScheduleRequest) schedule(ctx context.Context, name string) (scan.Sche
 	}
 	c.Request.Permit = func(t scan.Target) error { return reach(ctx, pki.Operator, t.Agent, t.Namespace) }
 	caller := callerOf(ctx)
+	// Of a part of the fleet nobody but its owner says what counts there.
+	c.Request.Standing = caller.Rights.In(pki.Operator, "", "")
 	var err error
 	c.Maker, err = json.Marshal(scheduleMaker{caller.Name, caller.By, caller.Rights, caller.root()})
 	return c, err

@@ -87,6 +87,11 @@ func TestSchedules_rights(t *testing.T) {
 	if a := part("PUT", "/schedules/mine", scheduleBody); a.status != http.StatusCreated {
 		t.Errorf("its own: %d %s", a.status, a.text)
 	}
+	for name, standing := range map[string]bool{"mine": false, "theirs": true} {
+		if c, err := w.store.Schedule(t.Context(), "", name); err != nil || c.Request.Standing != standing {
+			t.Errorf("%s asks standing questions: %v, %v; it should: %v", name, c.Request.Standing, err, standing)
+		}
+	}
 	for name, tc := range map[string]struct{ method, path, body string }{
 		"another namespace":  {"PUT", "/schedules/new", strings.Replace(scheduleBody, `"shop"`, `"bank"`, 1)},
 		"another agent":      {"PUT", "/schedules/new", strings.Replace(scheduleBody, `"east"`, `"west"`, 1)},

@@ -54,6 +54,28 @@ func TestSchedules(t *testing.T) {
 	}
 }
 
+// Only who may say what counts makes a schedule whose scans are standing ones.
+func TestSchedules_standing(t *testing.T) {
+	for _, standing := range []bool{false, true} {
+		s := newStore(t)
+		q := newQueue(t, s, nil)
+		schedules := scan.NewSchedules(q, s, quiet)
+		c := schedule("minutely")
+		c.Request.Standing = standing
+		c, _, err := schedules.Save(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back(t, s, c, time.Minute)
+		stop := runSchedules(t, q, s, 1)
+		r := waitRuns(t, schedules, "minutely")[0]
+		stop()
+		if made, err := q.Get(t.Context(), r.Scan); err != nil || made.Request.Standing != standing {
+			t.Errorf("of a schedule that is standing %v: %+v, %v", standing, made.Request, err)
+		}
+	}
+}
+
 // back sets a schedule's next time back.
 func back(t *testing.T, s scan.ScheduleStore, c scan.Schedule, by time.Duration) {
 	t.Helper()

@@ -31,6 +31,7 @@ type scheduledRequest struct {
 	Priority  scan.Priority     `json:"priority,omitempty"`
 	Method    scan.Method       `json:"method,omitempty"`
 	SBOM      bool              `json:"sbom,omitempty"`
+	Standing  bool              `json:"standing,omitempty"`
 	Actions   []string          `json:"actions,omitempty"`
 	By        string            `json:"by"`
 }
@@ -38,7 +39,7 @@ type scheduledRequest struct {
 func storedRequest(c scan.Schedule) (string, error) {
 	r := scheduledRequest{
 		Selector: c.Selector, Agents: c.Agents, Profile: c.Request.Profile, Threshold: c.Request.Threshold,
-		Timeout: c.Request.Timeout.Microseconds(), Priority: c.Request.Priority, Method: c.Request.Method, SBOM: c.Request.SBOM, Actions: c.Request.Actions, By: c.Request.RequestedBy,
+		Timeout: c.Request.Timeout.Microseconds(), Priority: c.Request.Priority, Method: c.Request.Method, SBOM: c.Request.SBOM, Standing: c.Request.Standing, Actions: c.Request.Actions, By: c.Request.RequestedBy,
 	}
 	if c.Selector == nil {
 		r.Target = &c.Request.Target
@@ -74,7 +75,7 @@ func scanSchedule(row interface{ Scan(...any) error }) (c scan.Schedule, err err
 	c.Selector, c.Agents = r.Selector, r.Agents
 	c.Request = scan.Request{
 		Profile: r.Profile, Threshold: r.Threshold, Timeout: time.Duration(r.Timeout) * time.Microsecond,
-		Priority: r.Priority, Method: r.Method, SBOM: r.SBOM, Actions: r.Actions, RequestedBy: r.By,
+		Priority: r.Priority, Method: r.Method, SBOM: r.SBOM, Standing: r.Standing, Actions: r.Actions, RequestedBy: r.By,
 	}
 	if r.Target != nil {
 		c.Request.Target = *r.Target

@@ -29,7 +29,7 @@ func newSchedule(name string) scan.Schedule {
 		Request: scan.Request{
 			Target:  scan.Target{Agent: "edge", Namespace: "shop", Pod: "web-1", Container: "app"},
 			Profile: "base", Threshold: "strict", Inputs: map[string]any{"n": int64(1)}, Timeout: timeout,
-			Priority: scan.Low, Method: scan.Exec, RequestedBy: "schedule:" + name,
+			Priority: scan.Low, Method: scan.Exec, Standing: true, RequestedBy: "schedule:" + name,
 		},
 		Created: epoch, CreatedBy: "token:ci", Next: epoch.Add(time.Hour),
 	}
