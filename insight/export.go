@@ -166,6 +166,9 @@ func (x *Exporter) round(ctx context.Context) (more bool, err error) {
 	if err != nil || !mine {
 		return false, err
 	}
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	go x.keepDuty(ctx, lose)
 	due, err := x.Store.DueExports(ctx, now, exportBatch)
 	if err != nil {
 		return false, err
@@ -203,6 +206,27 @@ func (x *Exporter) round(ctx context.Context) (more bool, err error) {
 		return false, later
 	}
 	return len(due) > 0, nil
+}
+
+// keepDuty renews the duty until ctx ends, for one SBOM may take longer than it
+// lasts: another hub would send a later one meanwhile, which this one's would
+// replace.
+func (x *Exporter) keepDuty(ctx context.Context, lose context.CancelCauseFunc) {
+	for ended := time.Now().Add(exportLife); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(exportLife / 4):
+		}
+		now := time.Now()
+		switch mine, err := x.Store.TakeDuty(ctx, exportDuty, x.Holder, now, now.Add(exportLife)); {
+		case err == nil && mine:
+			ended = now.Add(exportLife)
+		case err == nil, now.Add(exportLife / 4).After(ended):
+			lose(errors.New("another hub exports now, or the database can't be asked"))
+			return
+		}
+	}
 }
 
 // one tries one export and keeps how it ended. A failure of the destination is a
