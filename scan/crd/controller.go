@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -182,7 +183,7 @@ func (c *Controller) Run(ctx context.Context) error {
 					there[string(obj.(*Scan).UID)] = true
 				}
 				return there
-			})
+			}, c.scans)
 		})
 	})
 	<-ctx.Done()
@@ -250,14 +251,23 @@ func (c *Controller) syncScan(ctx context.Context, s *Scan) (time.Duration, erro
 	return min(max(time.Since(s.CreationTimestamp.Time)/20, minLook), maxLook), nil
 }
 
-// withdraw ends the scans whose objects aren't there any more. objects tells those
-// that are, by their UIDs; it is asked last, since what has a scan was there before.
-func (c *Controller) withdraw(ctx context.Context, objects func() map[string]bool) error {
+// withdraw ends the scans whose objects aren't there any more. watched tells those
+// that were seen, and listed those that the API server has, by their UIDs: what
+// isn't watched may have been made since, and asked for by another process of the
+// agent. Both are asked after the hub, since what has a scan was there before.
+func (c *Controller) withdraw(ctx context.Context, watched func() map[string]bool, listed func(context.Context) (map[string]bool, error)) error {
 	open, err := c.cfg.Hub.Open(ctx)
 	if err != nil {
 		return err
 	}
-	there := objects()
+	there := watched()
+	maps.DeleteFunc(open, func(key, _ string) bool { return there[key] })
+	if len(open) == 0 {
+		return nil
+	}
+	if there, err = listed(ctx); err != nil {
+		return fmt.Errorf("list scans: %w", err)
+	}
 	var errs []error
 	for key, id := range open {
 		if there[key] {
@@ -270,6 +280,26 @@ func (c *Controller) withdraw(ctx context.Context, objects func() map[string]boo
 		c.cfg.Logger.InfoContext(ctx, "scan withdrawn: its object was deleted", "scan", id)
 	}
 	return errors.Join(errs...)
+}
+
+// listPage is how many objects are listed at a time.
+const listPage = 500
+
+// scans are the UIDs of the Scans that there are.
+func (c *Controller) scans(ctx context.Context) (map[string]bool, error) {
+	there, options := map[string]bool{}, metav1.ListOptions{Limit: listPage}
+	for {
+		var page ScanList
+		if err := c.kube.Get().Resource("scans").VersionedParams(&options, metav1.ParameterCodec).Do(ctx).Into(&page); err != nil {
+			return nil, err
+		}
+		for i := range page.Items {
+			there[string(page.Items[i].UID)] = true
+		}
+		if options.Continue = page.Continue; options.Continue == "" {
+			return there, nil
+		}
+	}
 }
 
 func (c *Controller) state(ctx context.Context, s *Scan) (State, error) {

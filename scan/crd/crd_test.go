@@ -9,6 +9,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -21,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 )
 
@@ -217,15 +220,22 @@ func (h *hubFunc) Withdraw(_ context.Context, id string) error {
 var errGone = errors.New("gone")
 
 // TestController_withdraw: a scan ends whose object is gone, and only such a one:
-// also not one whose object came while the hub was asked.
+// also not one whose object came while the hub was asked, or that another process
+// saw first.
 func TestController_withdraw(t *testing.T) {
 	there := map[string]bool{"old": true}
 	hub := &hubFunc{open: func() (map[string]string, error) {
 		there["new"] = true
-		return map[string]string{"old": "1", "new": "2", "deleted": "3", "finished": "over"}, nil
+		return map[string]string{"old": "1", "new": "2", "another's": "5", "deleted": "3", "finished": "over"}, nil
 	}}
 	c := &Controller{cfg: Config{Hub: hub, Gone: func(err error) bool { return errors.Is(err, errGone) }, Logger: slog.New(slog.DiscardHandler)}}
-	if err := c.withdraw(t.Context(), func() map[string]bool { return there }); err != nil {
+	watched := func() map[string]bool { return there }
+	listed := func(context.Context) (map[string]bool, error) { return map[string]bool{"another's": true}, nil }
+	away := func(context.Context) (map[string]bool, error) { return nil, errors.New("the API server is away") }
+	if err := c.withdraw(t.Context(), watched, away); err == nil || len(hub.withdrawn) > 0 {
+		t.Errorf("while the API server is away: withdrawn %v, %v", hub.withdrawn, err)
+	}
+	if err := c.withdraw(t.Context(), watched, listed); err != nil {
 		t.Error(err)
 	}
 	slices.Sort(hub.withdrawn)
@@ -233,7 +243,39 @@ func TestController_withdraw(t *testing.T) {
 		t.Errorf("withdrawn (-want +got):\n%s", d)
 	}
 	hub.open = func() (map[string]string, error) { return nil, errors.New("the hub is away") }
-	if err := c.withdraw(t.Context(), func() map[string]bool { return nil }); err == nil {
+	if err := c.withdraw(t.Context(), watched, listed); err == nil {
 		t.Error("no error of a hub that is away")
+	}
+}
+
+// TestController_scans: all that the API server has are known, page by page.
+func TestController_scans(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		list := ScanList{TypeMeta: metav1.TypeMeta{APIVersion: GroupVersion.String(), Kind: "ScanList"}}
+		q := r.URL.Query()
+		switch {
+		case r.URL.Path != "/apis/reeve.dev/v1alpha1/scans" || q.Get("limit") == "":
+			http.Error(w, r.URL.String(), http.StatusNotFound)
+			return
+		case q.Get("continue") == "":
+			list.Continue, list.Items = "more", []Scan{{ObjectMeta: metav1.ObjectMeta{UID: "a"}}}
+		case q.Get("continue") == "more":
+			list.Items = []Scan{{ObjectMeta: metav1.ObjectMeta{UID: "b"}}}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(list)
+	}))
+	defer server.Close()
+	c, err := New(&rest.Config{Host: server.URL}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := c.scans(t.Context())
+	if d := cmp.Diff(map[string]bool{"a": true, "b": true}, there); d != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+	server.Close()
+	if _, err := c.scans(t.Context()); err == nil {
+		t.Error("no error of an API server that is away")
 	}
 }
