@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 
 	"reeve.dev/reeve/insight/lagoon"
 	"reeve.dev/reeve/inspec/target"
@@ -38,7 +39,7 @@ func (a *Agent) handIn(job *scan.Job, t target.Target, c kube.Deployment) func(c
 			defer close(written)
 			pw.CloseWithError(m.Write(pw, service+".cyclonedx.json.gz", func(w io.Writer) error {
 				z := gzip.NewWriter(w)
-				return errors.Join(a.cfg.SBOM(ctx, t, name, c.Digest, z), z.Close())
+				return errors.Join(a.sbom(ctx, t, name, c.Digest, z), z.Close())
 			}))
 		}()
 		err := a.insights.Put(ctx, fmt.Sprintf("sbom/%s.%d", job.ID, job.Attempt), lagoon.SpoolHub, pr)
@@ -46,6 +47,17 @@ func (a *Agent) handIn(job *scan.Job, t target.Target, c kube.Deployment) func(c
 		<-written // the target is closed next
 		return err
 	}
+}
+
+// sbom has the SBOM written. What a container holds may make it panic, but that
+// mustn't end the agent, whose next process would make the same scan.
+func (a *Agent) sbom(ctx context.Context, t target.Target, name, digest string, w io.Writer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it failed inside: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return a.cfg.SBOM(ctx, t, name, digest, w)
 }
 
 // sbomService names what an SBOM is of in its namespace: Lagoon's service, or

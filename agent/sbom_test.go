@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -100,5 +101,16 @@ func TestSBOMService(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"nginx", "web.php", "once.c"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestAgent_handIn_panics: a container that makes the reader panic costs its SBOM,
+// and not the agent.
+func TestAgent_handIn_panics(t *testing.T) {
+	message, err := handedIn(t, kube.Deployment{Namespace: "shop", Pod: "web-1", Container: "php"}, func(context.Context, target.Target, string, string, io.Writer) error {
+		panic("a file that nobody thought of")
+	})
+	if err == nil || !strings.Contains(err.Error(), "nobody thought of") || message != nil {
+		t.Errorf("%v, and %d bytes wait for the hub", err, len(message))
 	}
 }

@@ -300,20 +300,25 @@ func (w *Worker) scan(ctx context.Context, job *Job, progress func(Progress)) (m
 		results.Entry = opened.Entry
 	}
 	if job.SBOM && ctx.Err() == nil {
-		w.sbom(ctx, job, opened)
+		if err := w.sbom(ctx, opened); err != nil {
+			w.cfg.Logger.ErrorContext(ctx, "no SBOM is handed in", "scan", job.ID, "target", job.Target.String(), "error", err)
+		}
 	}
 	return made{results: results, err: err}
 }
 
-// sbom has the job's SBOM handed in. The scan is none the worse without it.
-func (w *Worker) sbom(ctx context.Context, job *Job, of Opened) {
-	err := errors.New("this agent makes none: run `reeve agent`, built without the tag nosbom")
-	if of.SBOM != nil {
-		err = of.SBOM(ctx)
+// sbom hands in an SBOM. The scan is none the worse without it, also where what
+// the target holds makes it panic.
+func (w *Worker) sbom(ctx context.Context, of Opened) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it failed inside: %v\n%s", p, debug.Stack())
+		}
+	}()
+	if of.SBOM == nil {
+		return errors.New("this agent makes none: run `reeve agent`, built without the tag nosbom")
 	}
-	if err != nil {
-		w.cfg.Logger.ErrorContext(ctx, "no SBOM is handed in", "scan", job.ID, "target", job.Target.String(), "error", err)
-	}
+	return of.SBOM(ctx)
 }
 
 // spooled is a document for the spool.

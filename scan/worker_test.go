@@ -56,8 +56,8 @@ func TestWorker_report_keepsTheLease(t *testing.T) {
 // What hands in an SBOM is asked for a job that wants one, while its target is
 // open, and its failure isn't the scan's.
 func TestWorker_scan_SBOM(t *testing.T) {
-	for _, wanted := range []bool{false, true} {
-		closed, asked := false, 0
+	for _, tc := range []struct{ wanted, panics bool }{{false, false}, {true, false}, {true, true}} {
+		wanted, closed, asked := tc.wanted, false, 0
 		w, err := NewWorker(WorkerConfig{
 			Source: profileSource{},
 			Kinds:  []string{KindContainer}, CacheDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler),
@@ -70,6 +70,9 @@ func TestWorker_scan_SBOM(t *testing.T) {
 					if closed {
 						t.Error("the target is closed already")
 					}
+					if tc.panics {
+						panic("a jar that nobody thought of")
+					}
 					return errors.New("no")
 				}}, nil
 			},
@@ -81,8 +84,8 @@ func TestWorker_scan_SBOM(t *testing.T) {
 			ProfileDigest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(archive))), Timeout: time.Minute, SBOM: wanted,
 			Target: Target{Namespace: "n", Pod: "p", Container: "c"},
 		}, func(Progress) {})
-		if m.err != nil || !closed || (asked == 1) != wanted {
-			t.Errorf("wanted %v: asked %d times, closed %v, error %v", wanted, asked, closed, m.err)
+		if m.err != nil || m.results == nil || !closed || (asked == 1) != wanted {
+			t.Errorf("%+v: asked %d times, closed %v, error %v", tc, asked, closed, m.err)
 		}
 	}
 }
