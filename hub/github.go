@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -87,4 +88,36 @@ func (h *Hub) issues(connection string) issue.Source {
 			Silent: !s.Schedule.HeldUntil(time.Now()).IsZero(), PingAfter: s.PingAfter, Remember: s.Remember,
 		}, err
 	}
+}
+
+// workloadLabel marks the issues about workloads, and workloadFooter ends them.
+const (
+	workloadLabel  = "reeve"
+	workloadFooter = "This issue closes by itself once the policy is met. It was opened by Reeve; `reeve get policy-subjects` shows how things stand."
+)
+
+// tracker is a sink that makes the issues of a repository.
+type tracker struct {
+	*issue.Sink
+	*github.Tracker
+}
+
+// openTracker makes the sink of a repository's issues.
+func (h *Hub) openTracker(c SinkConfig) (closingSink, error) {
+	log := h.log.With("component", "issues", "sink", c.Name)
+	t, err := github.NewTracker(c.tracker(), log)
+	if err != nil {
+		return nil, err
+	}
+	settings := issue.Settings{
+		Web: t.Web, Owner: t.Owner, Repo: t.Repo, Label: cmp.Or(c.Label, workloadLabel), Footer: workloadFooter,
+		// Whoever is reminded is told again, unless somebody works on it.
+		PingAfter: c.options().Remind / 2,
+	}
+	return tracker{issue.New(func(ctx context.Context, _, _ string) (issue.Settings, error) {
+		client, err := t.Client(ctx)
+		made := settings
+		made.Client = client
+		return made, err
+	}, log), t}, nil
 }

@@ -1,10 +1,12 @@
 package hub_test
 
 import (
+	std "cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -14,9 +16,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"reeve.dev/reeve/alert/credential"
 	"reeve.dev/reeve/hub"
+	"reeve.dev/reeve/insight"
+	insightlink "reeve.dev/reeve/insight/link"
+	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/policy/github"
 	"reeve.dev/reeve/policy/github/githubtest"
+	"reeve.dev/reeve/tunnel"
 )
 
 const optOut = "optConfig: {optOutStrategy: true}\n"
@@ -135,6 +142,75 @@ func TestConfig_github(t *testing.T) {
 		cfg.GitHub = []github.Config{c}
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("want %q in %v", name, err)
+		}
+	}
+}
+
+// TestHub_policyIssues: a policy on workloads opens an issue in the repository of
+// its sink, and closes it.
+func TestHub_policyIssues(t *testing.T) {
+	s := githubtest.New()
+	tickets := s.Add("acme", "tickets")
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	cfg := config(t)
+	token := filepath.Join(t.TempDir(), "token")
+	write(t, token, "ghp_x\n")
+	cfg.Sinks = []hub.SinkConfig{{Name: "tickets", Type: "issue", Endpoint: server.URL, Repository: "acme/tickets", TokenFile: token}}
+	cfg.Policies = []policy.Policy{{Name: "own", Check: policy.Check{Image: &policy.ImageCheck{From: []string{"own/*"}}}, Actions: []policy.Action{{Kind: "issue", Name: "tickets"}}}}
+	h := start(t, cfg)
+	a := newAgent(t, h.dial(t, h.enrolled(t, "east"), tunnel.WebSocket), http.NotFoundHandler())
+	a.register(t, "east", "i1", nil)
+	reporter := &insightlink.Client{Base: "http://hub", HTTP: a.http, Logger: slog.New(slog.DiscardHandler)}
+	w := insight.Workload{Namespace: "web", Kind: "Deployment", Name: "shop", Container: "app", Image: "reg/shop:1", Digest: "sha256:1"}
+	report := func() {
+		t.Helper()
+		if err := reporter.SendInventory(t.Context(), insight.Inventory{Workloads: []insight.Workload{w}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report()
+	stands := func(state string) {
+		t.Helper()
+		until(t, "the issue is "+state, func() bool {
+			s.Lock()
+			defer s.Unlock()
+			return len(tickets.Issues) == 1 && tickets.Issues[0].State == state
+		})
+	}
+	stands("open")
+	if i := tickets.Issues[0]; i.Title != "Policy violation: own on east/web Deployment/shop/app" || !slices.Equal(i.Labels, []string{"reeve"}) || !strings.Contains(i.Body, "image reg/shop:1 isn't from own/*") {
+		t.Errorf("the issue: %+v", i)
+	}
+	w.Image, w.Digest = "own/shop:2", "sha256:2"
+	report()
+	stands("closed")
+}
+
+func TestConfig_issueSink(t *testing.T) {
+	for want, c := range map[string]hub.SinkConfig{
+		`repository "": it must`:           {TokenFile: "t"},
+		`repository "acme": it must`:       {Repository: "acme", TokenFile: "t"},
+		`repository "acme/a/b": it must`:   {Repository: "acme/a/b", TokenFile: "t"},
+		`repository "acme/..": it must`:    {Repository: "acme/..", TokenFile: "t"},
+		`endpoint "http://x": it must be`:  {Repository: "acme/a", TokenFile: "t", Endpoint: "http://x"},
+		"label: GitHub takes 50":           {Repository: "acme/a", TokenFile: "t", Label: strings.Repeat("x", 51)},
+		"appID or tokenFile":               {Repository: "acme/a"},
+		"privateKeyFile: the App's":        {Repository: "acme/a", AppID: 1},
+		"appID and a token are both":       {Repository: "acme/a", AppID: 1, PrivateKeyFile: "k", TokenEnv: "T"},
+		"a file and a variable are":        {Repository: "acme/a", TokenFile: "t", TokenEnv: "T"},
+		"credential: a sink of":            {Repository: "acme/a", Credential: credential.Config{Type: "token-file", File: "t"}},
+		"group: a sink of the type issue":  {Repository: "acme/a", TokenFile: "t", Group: 1e9},
+		"secretFile: a sink of the":        {Repository: "acme/a", TokenFile: "t", SecretFile: "s"},
+		"label: a sink of the type slack":  {Type: "slack", Endpoint: "https://x", Label: "x"},
+		"appID: a sink of the type rpc":    {Type: "rpc", Endpoint: "x:1", AppID: 1},
+		"tokenEnv: a sink of the type rpc": {Type: "rpc", Endpoint: "x:1", TokenEnv: "T"},
+	} {
+		c.Name, c.Type = "x", std.Or(c.Type, "issue")
+		cfg := hub.Defaults()
+		cfg.Sinks = []hub.SinkConfig{c}
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q in %v", want, err)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/event/broker"
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/policy/github"
 	"reeve.dev/reeve/scan"
 )
 
@@ -59,7 +60,7 @@ func (c AlertConfig) validate() error {
 }
 
 // SinkConfig is one receiver of alerts. Its type is rpc, an AlertSink; webhook;
-// slack; log; or cloudevents, to a URL or a broker, which the scheme of the
+// slack; issue, a repository of GitHub's; log; or cloudevents, to a URL or a broker, which the scheme of the
 // endpoint says.
 type SinkConfig struct {
 	Name string `yaml:"name"`
@@ -87,6 +88,14 @@ type SinkConfig struct {
 	Topic        string `yaml:"topic"`
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"passwordFile"`
+	// Repository, OWNER/NAME, is where an issue is made, and Label marks it
+	// (reeve). The App's key, or the token, is as github has it.
+	Repository     string `yaml:"repository"`
+	Label          string `yaml:"label"`
+	AppID          int64  `yaml:"appID"`
+	PrivateKeyFile string `yaml:"privateKeyFile"`
+	PrivateKeyEnv  string `yaml:"privateKeyEnv"`
+	TokenEnv       string `yaml:"tokenEnv"`
 	// ScanPolicies lets ScanPolicies of the clusters name the sink.
 	ScanPolicies bool `yaml:"scanPolicies"`
 	// Outcomes is all, or named: only those of policies and ScanPolicies that
@@ -105,6 +114,7 @@ const (
 	rpcSink     = "rpc"
 	webhookSink = "webhook"
 	slackSink   = "slack"
+	issuesSink  = "issue"
 	logSink     = "log"
 	eventsSink  = "cloudevents"
 )
@@ -116,7 +126,7 @@ const (
 )
 
 // people reports whether people read what the sink is told.
-func (c SinkConfig) people() bool { return c.Type == slackSink }
+func (c SinkConfig) people() bool { return c.Type == slackSink || c.Type == issuesSink }
 
 // hearsAll reports whether the sink is told of every outcome.
 func (c SinkConfig) hearsAll() bool {
@@ -131,8 +141,14 @@ func (c SinkConfig) options() alert.Options {
 	o := alert.Options{Concurrency: c.Concurrency, Rate: c.Rate, Coalesce: c.Coalesce, People: c.people(), Remind: c.Remind, Group: c.Group}
 	if o.People {
 		o.Coalesce = true // nobody wants to read what isn't so any more
+	}
+	switch c.Type {
+	case slackSink:
 		o.Concurrency = cmp.Or(o.Concurrency, 1)
 		o.Group = cmp.Or(o.Group, slackGroup)
+	case issuesSink:
+		o.Concurrency = cmp.Or(o.Concurrency, issuesAtOnce)
+		o.Remind = cmp.Or(o.Remind, github.DefaultPing)
 	}
 	return o
 }
@@ -144,7 +160,7 @@ func (c SinkConfig) tls() credential.TLS {
 // token makes the source of the sink's token; nil if it has none.
 func (c SinkConfig) token() (*credential.Source, error) {
 	cfg := c.Credential
-	if c.TokenFile != "" {
+	if c.TokenFile != "" && c.Type != issuesSink {
 		if cfg.Type != "" {
 			return nil, errors.New("tokenFile: it is there beside a credential; keep one")
 		}
@@ -163,6 +179,13 @@ func (c SinkConfig) webhook(token *credential.Source) webhook.HookConfig {
 
 func (c SinkConfig) slack(hub string) slack.Config {
 	return slack.Config{URL: c.Endpoint, URLFile: c.EndpointFile, TLS: c.tls(), Hub: hub}
+}
+
+func (c SinkConfig) tracker() github.TrackerConfig {
+	return github.TrackerConfig{
+		Repository: c.Repository, Label: c.Label, URL: c.Endpoint, CAFile: c.CAFile, AppID: c.AppID, PrivateKeyFile: c.PrivateKeyFile, PrivateKeyEnv: c.PrivateKeyEnv,
+		TokenFile: c.TokenFile, TokenEnv: c.TokenEnv,
+	}
 }
 
 func (c SinkConfig) http(token *credential.Source) cloudevent.HTTPConfig {
@@ -192,6 +215,8 @@ func (c SinkConfig) validate() error {
 		err = c.webhook(token).Validate()
 	case slackSink:
 		err = c.slack("").Validate()
+	case issuesSink:
+		err = c.tracker().Validate()
 	case eventsSink:
 		if c.toBroker() {
 			err = c.broker().Validate()
@@ -200,7 +225,7 @@ func (c SinkConfig) validate() error {
 		}
 	case logSink:
 	default:
-		return fmt.Errorf("type %q: it must be %s, %s, %s, %s or %s", c.Type, rpcSink, webhookSink, slackSink, logSink, eventsSink)
+		return fmt.Errorf("type %q: it must be %s, %s, %s, %s, %s or %s", c.Type, rpcSink, webhookSink, slackSink, issuesSink, logSink, eventsSink)
 	}
 	if err != nil {
 		return err
@@ -215,6 +240,7 @@ func (c SinkConfig) validate() error {
 // left out without a word.
 func (c SinkConfig) fits() error {
 	http := c.Type == webhookSink || c.Type == slackSink || c.Type == eventsSink && !c.toBroker()
+	token := c.Type == rpcSink || http && c.Type != slackSink
 	for _, k := range []struct {
 		key      string
 		set, fit bool
@@ -223,11 +249,17 @@ func (c SinkConfig) fits() error {
 		{"endpointFile", c.EndpointFile != "", http},
 		{"caFile", c.CAFile != "", c.Type != logSink},
 		{"certFile", c.CertFile != "" || c.KeyFile != "", c.Type == rpcSink || http},
-		{"credential", c.Credential.Type != "" || c.TokenFile != "", c.Type == rpcSink || c.Type == webhookSink || c.Type == eventsSink && !c.toBroker()},
+		{"credential", c.Credential.Type != "" || c.TokenFile != "" && c.Type != issuesSink, token},
 		{"path", c.Path != "", c.Type == rpcSink},
 		{"plaintext", c.Plaintext, c.Type == rpcSink},
 		{"audience", c.Audience != "", c.Type == rpcSink},
 		{"secretFile", c.SecretFile != "" || c.SecretEnv != "", c.Type == webhookSink},
+		{"repository", c.Repository != "", c.Type == issuesSink},
+		{"label", c.Label != "", c.Type == issuesSink},
+		{"appID", c.AppID != 0, c.Type == issuesSink},
+		{"privateKeyFile", c.PrivateKeyFile != "" || c.PrivateKeyEnv != "", c.Type == issuesSink},
+		{"tokenEnv", c.TokenEnv != "", c.Type == issuesSink},
+		{"group", c.Group != 0, c.Type != issuesSink},
 		{"topic", c.Topic != "" || c.Username != "" || c.PasswordFile != "", c.toBroker()},
 	} {
 		if k.set && !k.fit && c.Type != "" {
@@ -309,6 +341,8 @@ func (h *Hub) openSink(c SinkConfig) (closingSink, error) {
 		return webhook.NewHook(w)
 	case slackSink:
 		return slack.New(c.slack(h.public))
+	case issuesSink:
+		return h.openTracker(c)
 	case logSink:
 		return alert.Log{Logger: h.log.With("component", "outcomes")}, nil
 	}

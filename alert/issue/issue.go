@@ -35,9 +35,10 @@ type Settings struct {
 	Client *gh.Client
 	// Web is where people reach that GitHub.
 	Web string
-	// Repo is the repository of the same owner that the issues are in; empty is
-	// the one that they are about.
-	Repo string
+	// Repo is the repository that the issues are in; empty is the one that they
+	// are about. Owner is who has it where what they are about isn't a repository,
+	// such as a workload; empty is the owner of that which they are about.
+	Owner, Repo string
 	// Label marks and finds the issues. Details and Footer end their text.
 	Label, Details, Footer string
 	// Silent reports whether nobody is to be told now that something failed.
@@ -68,6 +69,8 @@ func New(settings Source, log *slog.Logger) *Sink { return &Sink{settings, log} 
 const (
 	ownTitle   = "Security Policy violation %s"
 	otherTitle = "Security Policy violation for repository %q %s"
+	// placeTitle is our own, for what is no repository.
+	placeTitle = "Policy violation: %s on %s %s"
 	section    = "<!-- Edit section #updates -->"
 	hashMark   = "<!-- Current result text hash: %s -->"
 	// alertMark is in each comment, so that one that was made isn't made again.
@@ -75,6 +78,8 @@ const (
 )
 
 const (
+	// maxTitle is what GitHub takes of a title, in characters.
+	maxTitle = 256
 	// maxText is what is shown of an outcome's text; GitHub takes 65536 characters
 	// in all.
 	maxText  = 48 << 10
@@ -109,10 +114,13 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 		Settings: settings, a: a, owner: o.Subject.Owner, repo: o.Subject.Repo, title: fmt.Sprintf(ownTitle, o.Policy),
 		hash: hex.EncodeToString(sum[:]), log: s.log.With("repository", o.Subject.Owner+"/"+o.Subject.Repo, "policy", o.Policy),
 	}
-	if settings.Repo != "" {
+	switch {
+	case settings.Owner != "":
+		i.owner, i.repo, i.title = settings.Owner, settings.Repo, title(fmt.Sprintf(placeTitle, o.Policy, o.Subject.Owner, o.Subject.Repo))
+	case settings.Repo != "":
 		i.repo, i.title = settings.Repo, fmt.Sprintf(otherTitle, o.Subject.Repo, o.Policy)
 	}
-	found, err := i.find(ctx)
+	found, err := i.find(ctx, o.Pass)
 	switch {
 	case err != nil:
 	case o.Pass:
@@ -125,9 +133,25 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	return classify(err)
 }
 
-// find returns the issue, open or not; nil if there is none.
-func (i *issues) find(ctx context.Context) (*gh.Issue, error) {
-	opts := &gh.IssueListByRepoOptions{State: "all", Labels: []string{i.Label}, ListOptions: gh.ListOptions{PerPage: perPage}}
+// title is text as GitHub takes it: two long ones that differ stay different.
+func title(text string) string {
+	r := []rune(text)
+	if len(r) <= maxTitle {
+		return text
+	}
+	sum := sha256.Sum256([]byte(text))
+	end := "… " + hex.EncodeToString(sum[:4])
+	return string(r[:maxTitle-utf8.RuneCountInString(end)]) + end
+}
+
+// find returns the issue, open or, unless only open ones are meant, not; nil if
+// there is none.
+func (i *issues) find(ctx context.Context, open bool) (*gh.Issue, error) {
+	state := "all"
+	if open {
+		state = "open"
+	}
+	opts := &gh.IssueListByRepoOptions{State: state, Labels: []string{i.Label}, ListOptions: gh.ListOptions{PerPage: perPage}}
 	var found *gh.Issue
 	for range maxPages {
 		page, resp, err := i.Client.Issues.ListByRepo(ctx, i.owner, i.repo, opts)
@@ -146,11 +170,12 @@ func (i *issues) find(ctx context.Context) (*gh.Issue, error) {
 			}
 		}
 		if resp.NextPage == 0 {
-			break
+			return found, nil
 		}
 		opts.ListOptions.Page = resp.NextPage
 	}
-	return found, nil
+	// What isn't found may be on a page behind these: it isn't opened twice.
+	return nil, permanent(fmt.Errorf("%s/%s has more than %d issues with the label %q; delete old ones, or choose another label", i.owner, i.repo, maxPages*perPage, i.Label))
 }
 
 func (i *issues) create(ctx context.Context) error {
@@ -167,9 +192,11 @@ func (i *issues) create(ctx context.Context) error {
 
 // body is the text of a new issue.
 func (i *issues) body() string {
-	about := ""
-	if i.repo != i.a.Outcome.Subject.Repo {
-		full := i.a.Outcome.Subject.Owner + "/" + i.a.Outcome.Subject.Repo
+	about, full := "", i.a.Outcome.Subject.Owner+"/"+i.a.Outcome.Subject.Repo
+	switch {
+	case i.Owner != "":
+		about = fmt.Sprintf(" and refers to `%s`", strings.ReplaceAll(full, "`", "'"))
+	case i.repo != i.a.Outcome.Subject.Repo:
 		about = fmt.Sprintf(" and refers to [%s](%s/%s)", full, i.Web, full)
 	}
 	details := ""
@@ -180,9 +207,17 @@ func (i *issues) body() string {
 		about, i.text(), section, fmt.Sprintf(hashMark, i.hash), section, details, i.Footer)
 }
 
-// text is the outcome's, as far as an issue can show it.
+// text is the outcome's, as far as an issue can show it. What is told of
+// workloads has words of theirs, which mention nobody and are no Markdown.
 func (i *issues) text() string {
-	text := strings.ReplaceAll(i.a.Outcome.Details, section, "")
+	text := cut(strings.ReplaceAll(i.a.Outcome.Details, section, ""))
+	if i.Owner != "" {
+		text = "```text\n" + strings.TrimRight(strings.ReplaceAll(text, "```", "'''"), "\n") + "\n```"
+	}
+	return text
+}
+
+func cut(text string) string {
 	if len(text) <= maxText {
 		return text
 	}
@@ -277,7 +312,11 @@ func classify(err error) error {
 		return nil
 	}
 	var e *gh.ErrorResponse
-	if !errors.As(err, &e) || e.Response == nil {
+	var judged *alert.Error
+	switch {
+	case errors.As(err, &judged):
+		return err
+	case !errors.As(err, &e) || e.Response == nil:
 		return &alert.Error{Err: err}
 	}
 	code := e.Response.StatusCode

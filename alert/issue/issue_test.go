@@ -240,3 +240,51 @@ func TestSink_refused(t *testing.T) {
 		}
 	}
 }
+
+// TestSink_places: what isn't about a repository has issues in a given one, each
+// subject its own, and its words mention nobody.
+func TestSink_places(t *testing.T) {
+	d := newDesk(t)
+	d.settings.Owner, d.settings.Repo = "acme", "audit"
+	long := "Deployment/" + strings.Repeat("w", 250)
+	seq := 0
+	about := func(owner, repo string, pass bool) {
+		t.Helper()
+		seq++
+		err := d.deliver(t, alert.Alert{ID: alert.ID(strings.Repeat("y", seq)), Created: time.Now(), Outcome: fleet.Outcome{
+			Subject: fleet.Subject{Owner: owner, Repo: repo}, Policy: "cves", Pass: pass, Details: "team is @everyone\n```\n# No heading\n",
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	about("prod/shop", "Deployment/web/c", false)
+	about("prod/blog", "Deployment/web/c", false)
+	about("prod/shop", long+"/a", false)
+	about("prod/shop", long+"/b", false)
+	about("prod/shop", "Deployment/web/c", false)
+	if len(d.audit.Issues) != 4 {
+		t.Fatalf("%d issues, want 4", len(d.audit.Issues))
+	}
+	first := d.audit.Issues[0]
+	if first.Title != "Policy violation: cves on prod/shop Deployment/web/c" {
+		t.Errorf("title %q", first.Title)
+	}
+	for _, part := range []string{"refers to `prod/shop/Deployment/web/c`", "```text\nteam is @everyone\n'''\n# No heading\n```\n"} {
+		if !strings.Contains(first.Body, part) {
+			t.Errorf("no %q in\n%s", part, first.Body)
+		}
+	}
+	for _, i := range d.audit.Issues[2:] {
+		if n := len([]rune(i.Title)); n != 256 {
+			t.Errorf("a title of %d characters: %q", n, i.Title)
+		}
+	}
+	about("prod/shop", "Deployment/web/c", true)
+	about("prod/shop", "Deployment/none/c", true)
+	for n, want := range []string{"closed", "open", "open", "open"} {
+		if d.audit.Issues[n].State != want {
+			t.Errorf("issue %d is %s, want %s", n+1, d.audit.Issues[n].State, want)
+		}
+	}
+}
