@@ -102,8 +102,9 @@ type DatabaseConfig struct {
 	MaxConnections int    `yaml:"maxConnections"`
 }
 
-// ReplicaConfig has the HOST:PORT where the other replicas reach this one;
-// empty takes the host's name and the port that is listened on.
+// ReplicaConfig has the HOST:PORT where the other replicas reach this one, or
+// its IP address alone for the port that is listened on; empty takes the host's
+// name and that port.
 type ReplicaConfig struct {
 	Address string `yaml:"address"`
 }

@@ -70,8 +70,8 @@ func (c Config) validateReplicas() (errs []error) {
 		bad("listen.replicas %q: it must be HOST:PORT or :PORT", c.Listen.Replicas)
 	}
 	if a := c.Replica.Address; a != "" {
-		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
-			bad("replica.address %q: it must be HOST:PORT", a)
+		if host, port, err := net.SplitHostPort(a); net.ParseIP(a) == nil && (err != nil || host == "" || port == "") {
+			bad("replica.address %q: it must be HOST:PORT, or an IP address alone", a)
 		}
 	}
 	return errs
@@ -137,6 +137,9 @@ func (h *Hub) openReplicas(cfg Config, version string) (net.Listener, error) {
 		}
 	}
 	address := cmp.Or(cfg.Replica.Address, net.JoinHostPort(host, port))
+	if net.ParseIP(address) != nil { // as Kubernetes tells a pod its own
+		address = net.JoinHostPort(address, port)
+	}
 	if h.replicas, err = openReplicas(cfg.DataDir, address, h.ca, h.links, version, h.log.With("component", "replicas")); err != nil {
 		return nil, err
 	}

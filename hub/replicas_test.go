@@ -41,6 +41,7 @@ func newTeam(t *testing.T, n int) *team {
 	out := &team{}
 	for i := range n {
 		cfg.DataDir = filepath.Join(t.TempDir(), fmt.Sprint("replica", i))
+		cfg.Replica.Address = []string{"", "127.0.0.1"}[i%2] // the second adds its port itself
 		out.hubs = append(out.hubs, start(t, cfg))
 	}
 	s, err := postgres.Open(t.Context(), postgres.Config{URL: cfg.Database.URL, Bucket: cfg.Documents.URL, Scratch: t.TempDir()}, slog.New(slog.DiscardHandler))
@@ -408,6 +409,7 @@ func TestConfig_Validate_replicas(t *testing.T) {
 		"a bucket's password":       {func(c *hub.Config) { c.Documents = hub.DocumentsConfig{URL: "s3://key:hush@bucket"} }, "no credentials"},
 		"a folder without database": {func(c *hub.Config) { c.Database.URL = "" }, "documents"},
 		"an address without a port": {func(c *hub.Config) { c.Replica.Address = "hub-1" }, "HOST:PORT"},
+		"an address of IPv6":        {func(c *hub.Config) { c.Replica.Address = "fd00::1" }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := hub.Defaults()
