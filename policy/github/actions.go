@@ -2,6 +2,7 @@ package github
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -225,8 +226,13 @@ func (p *actions) judge(ctx context.Context, r *repository) (verdict, error) {
 		}
 	}
 	var found []string
+	var unsure error
 	for _, a := range all {
 		text, err := denied(ctx, r, rules, a)
+		if errors.Is(err, errUnjudged) {
+			unsure = err // others may be denied for sure
+			continue
+		}
 		if err != nil {
 			return verdict{}, err
 		}
@@ -246,6 +252,9 @@ func (p *actions) judge(ctx context.Context, r *repository) (verdict, error) {
 			found = append(found, text)
 		}
 	}
+	if len(found) == 0 && unsure != nil {
+		return verdict{}, unsure
+	}
 	if len(found) == 0 {
 		return passed(fmt.Sprintf("The %d actions that workflows use meet the organisation's %d rules.", len(all), len(rules))), nil
 	}
@@ -256,14 +265,20 @@ func (p *actions) judge(ctx context.Context, r *repository) (verdict, error) {
 func denied(ctx context.Context, r *repository, rules []actionRule, a used) (string, error) {
 	for _, rule := range rules {
 		is := rule.Actions == nil
+		var unsure error
 		for _, s := range rule.Actions {
 			match, _, err := s.match(ctx, r, a)
-			if err != nil {
+			switch {
+			case errors.Is(err, errVersion):
+				unsure = unjudged("%s@%s, used in %s: %v, so whether %s denies it can't be told; name a version of it", a.name, a.version, a.workflow.file, err, rule)
+			case err != nil:
 				return "", err
 			}
 			is = is || match
 		}
 		switch {
+		case !is && unsure != nil && rule.Method == methodDeny:
+			return "", unsure
 		case !is:
 		case rule.Method == methodAllow, rule.Method == methodRequire:
 			return "", nil
@@ -314,7 +329,7 @@ func missingActions(ctx context.Context, r *repository, rule actionRule, all []u
 func required(ctx context.Context, r *repository, rule actionRule, s actionSelector, a used) (ok bool, fix string, err error) {
 	match, named, err := s.match(ctx, r, a)
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(err, errVersion):
 		return false, "", err
 	case !match && named:
 		return false, fmt.Sprintf("update %s in %s from %s to a version that is %s", a.name, a.workflow.file, a.version, s.Version), nil
@@ -346,8 +361,12 @@ func required(ctx context.Context, r *repository, rule actionRule, s actionSelec
 	return false, fmt.Sprintf("mend the workflow %q, which uses %s: it didn't succeed on the newest commit", a.workflow.name, a.name), nil
 }
 
+// errVersion means that an action is used by a reference that no version is known
+// of, such as a branch.
+var errVersion = errors.New("no version is known of this reference")
+
 // match reports whether a selector is for a used action; named, whether it is
-// but for the version.
+// but for the version. errVersion comes with the answer for one that isn't known.
 func (s actionSelector) match(ctx context.Context, r *repository, a used) (match, named bool, err error) {
 	if s.Name != "" && !matches([]string{s.Name}, a.name) {
 		return false, false, nil
@@ -360,10 +379,13 @@ func (s actionSelector) match(ctx context.Context, r *repository, a used) (match
 		return false, true, nil // a ref, and not this one
 	}
 	v, err := r.tags.version(ctx, r, a)
+	if err == nil && v == nil {
+		err = errVersion
+	}
 	if err != nil {
 		return false, true, err
 	}
-	return v != nil && constraint.Check(v), true, nil
+	return constraint.Check(v), true, nil
 }
 
 // maxTags bounds the tags of one action that are kept.

@@ -270,6 +270,9 @@ var verdicts = map[[2]string][]verdict{
 		{name: "allow before deny", org: "groups: [{rules: [{method: deny}, {method: allow, actions: [{name: 'acme/*'}]}]}]\n", set: put(flow, usesA), want: policy.Passed},
 		{name: "priority before method", org: "groups: [{rules: [{method: deny, priority: high}, {method: allow, actions: [{name: 'acme/*'}]}]}]\n", set: put(flow, usesA), want: policy.Failed},
 		{name: "deny a version", org: "groups: [{rules: [{method: deny, actions: [{name: acme/lint, version: '< 2'}]}]}]\n", set: put(flow, usesA), want: policy.Failed},
+		{name: "deny a version, and a branch is used", org: "groups: [{rules: [{method: deny, actions: [{name: acme/lint, version: '< 2'}]}]}]\n", set: put(flow, strings.Replace(usesA, "v1.2.3", "main", 1)), want: policy.Unknown, text: "no version is known"},
+		{name: "deny a version, or any of them", org: "groups: [{rules: [{method: deny, actions: [{name: acme/lint, version: '< 2'}, {name: 'acme/*'}]}]}]\n", set: put(flow, strings.Replace(usesA, "v1.2.3", "main", 1)), want: policy.Failed},
+		{name: "allow a branch that no version is known of", org: "groups: [{rules: [{method: deny, actions: [{name: acme/lint, version: '< 2'}]}, {method: allow, actions: [{name: acme/lint, version: main}]}]}]\n", set: put(flow, strings.Replace(usesA, "v1.2.3", "main", 1)), want: policy.Passed},
 		{name: "deny another version", org: "groups: [{rules: [{method: deny, actions: [{name: acme/lint, version: '>= 2'}]}]}]\n", set: put(flow, usesA), want: policy.Passed},
 		{name: "a commit's version by its tag", org: "groups: [{rules: [{method: deny, actions: [{name: 'tools/*', version: '< 2'}]}]}]\n", set: all(put(flow, strings.Replace(usesA, "acme/lint@v1.2.3", "tools/lint@abc123", 1)), func(s *githubtest.Server, _ *githubtest.Repo) {
 			s.Add("tools", "lint").Tags = []object{{"name": "v1", "commit": object{"sha": "abc123"}}, {"name": "v1.9.0", "commit": object{"sha": "abc123"}}}
