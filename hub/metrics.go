@@ -35,6 +35,9 @@ func (h *Hub) register(reg prometheus.Registerer, version string) {
 			}
 			return 1
 		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "reeve_alert_refusals_total", Help: "How often outcomes weren't recorded as the outbox was full; who told them tries again.",
+		}, func() float64 { return float64(h.store.AlertRefusals()) }),
 		gauge("ca_end_timestamp_seconds", "When the CA's certificate ends, in seconds since 1970.", func() float64 { return float64(h.ca.NotAfter().Unix()) }),
 		&stock{count: h.store.Unfinished}, policyStock{h},
 	)

@@ -27,7 +27,8 @@ import (
 //
 // Who sends needs the role operator: in the whole fleet for any owner, or in a
 // part of it for the workloads there, whose owner is AGENT/NAMESPACE. The
-// answer comes once the outcome is in the database. An alert that is repeated
+// answer comes once the outcome is in the database, for the sinks that hear of
+// every outcome; without one it is refused. An alert that is repeated
 // with the same reeve-alert-id is one outcome.
 type receiver struct {
 	grpc  *grpc.Server
@@ -104,6 +105,8 @@ func (r *receiver) take(ctx context.Context, got rpc.Received) error {
 	switch {
 	case got.Hops >= rpc.MaxHops:
 		return status.Errorf(codes.InvalidArgument, "it has come through %d hubs: it goes in a circle", got.Hops)
+	case len(r.sinks) == 0:
+		return status.Error(codes.FailedPrecondition, "this hub has no sink that hears of every outcome, so nobody would be told")
 	case len(got.ID) > maxAlertID:
 		return status.Errorf(codes.InvalidArgument, "metadata %s is longer than %d bytes", rpc.IDKey, maxAlertID)
 	}

@@ -137,6 +137,16 @@ func TestHub_receivesAlerts(t *testing.T) {
 	}
 }
 
+// Nobody is told that an alert was taken which nobody hears of.
+func TestHub_receivesNothingForNobody(t *testing.T) {
+	cfg := config(t)
+	cfg.Sinks = []hub.SinkConfig{{Name: "nobody", Type: "rpc", Endpoint: "localhost:1", Outcomes: "named"}}
+	send := start(t, cfg).alerter(t, "/AlertSink/Alert", "")
+	if err := send(&allstarv1.AlertRequest{OwnerName: "a", RepoName: "b", PolicyName: "c"}); status.Code(err) != codes.FailedPrecondition {
+		t.Error(err)
+	}
+}
+
 // A full outbox takes nothing, and says so.
 func TestHub_receivesNothingWhileFull(t *testing.T) {
 	cfg := config(t)
