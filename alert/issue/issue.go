@@ -210,7 +210,10 @@ func (i *issues) body() string {
 // text is the outcome's, as far as an issue can show it. What is told of
 // workloads has words of theirs, which mention nobody and are no Markdown.
 func (i *issues) text() string {
-	text := cut(strings.ReplaceAll(i.a.Outcome.Details, section, ""))
+	text := cut(i.a.Outcome.Details)
+	for strings.Contains(text, section) { // what is left may make another
+		text = strings.ReplaceAll(text, section, "")
+	}
 	if i.Owner != "" {
 		text = "```text\n" + strings.TrimRight(strings.ReplaceAll(text, "```", "'''"), "\n") + "\n```"
 	}
@@ -230,6 +233,9 @@ func cut(text string) string {
 
 // keepOpen has an issue tell that the policy isn't met.
 func (i *issues) keepOpen(ctx context.Context, is *gh.Issue) error {
+	if i.Silent && is.GetState() == "closed" {
+		return nil
+	}
 	if !strings.Contains(is.GetBody(), i.hash) && strings.Count(is.GetBody(), section) == 2 {
 		return i.update(ctx, is)
 	}

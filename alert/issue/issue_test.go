@@ -139,6 +139,8 @@ func TestSink_silent(t *testing.T) {
 		d.shop.Issues[0].State = "closed"
 		d.must(t, false, "wrong")
 		expect(t, d.shop, "closed", 0)
+		d.must(t, false, "changed")
+		expect(t, d.shop, "closed", 0)
 		d.shop.Issues[0].State = "open"
 		d.must(t, false, "otherwise wrong")
 		expect(t, d.shop, "open", 1)
@@ -206,12 +208,12 @@ func TestSink_repeated(t *testing.T) {
 
 func TestSink_long(t *testing.T) {
 	d := newDesk(t)
-	d.must(t, false, section+strings.Repeat("ä", 100_000))
+	d.must(t, false, section[:9]+section+section[9:]+strings.Repeat("ä", 100_000))
 	i := expect(t, d.shop, "open", 0)
 	if len([]rune(i.Body)) > 65536 || !strings.Contains(i.Body, "[cut: ") || strings.Count(i.Body, section) != 2 {
 		t.Errorf("%d characters", len([]rune(i.Body)))
 	}
-	d.must(t, false, section+strings.Repeat("ä", 100_000))
+	d.must(t, false, section[:9]+section+section[9:]+strings.Repeat("ä", 100_000))
 	expect(t, d.shop, "open", 0)
 }
 
