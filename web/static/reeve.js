@@ -118,18 +118,21 @@ if (every) {
 // progress is set here.
 function follow(path) {
   const events = new EventSource(path);
-  let state;
-  const show = (event) => {
-    const scan = JSON.parse(event.data);
+  let state, scan;
+  const paint = () => {
     const { done, total, control } = scan.progress;
     const bar = document.getElementById('progress');
-    if (bar && total) {
-      bar.max = total;
-      bar.value = done;
-      document.getElementById('progress-text').textContent = `${done} of ${total} controls${control ? '; last ' + control : ''}`;
-    }
+    if (!bar || !total) return;
+    bar.max = total;
+    bar.value = done;
+    document.getElementById('progress-text').textContent = `${done} of ${total} controls${control ? '; last ' + control : ''}`;
+  };
+  const show = (event) => {
+    scan = JSON.parse(event.data);
+    paint();
     const now = [scan.status, scan.reason, scan.attempt, scan.instance].join('\n');
-    if (now !== state) refresh(true);
+    // What the hub renders may be older than what has come meanwhile.
+    if (now !== state) refresh(true).then(paint);
     state = now;
   };
   events.addEventListener('open', () => say(''));
