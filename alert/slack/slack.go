@@ -3,8 +3,8 @@
 // Google Chat's bridges take the same): a message of plain text in mrkdwn.
 //
 // Several outcomes make one message, those that failed first. What an outcome
-// says comes from outside: it is escaped, so that it mentions nobody and links
-// nowhere, and cut.
+// says comes from outside: it is escaped, so that it mentions nobody and hides
+// no link behind other words, and cut.
 package slack
 
 import (
@@ -152,5 +152,6 @@ func escape(text string, limit int) string {
 	return escapes.Replace(text)
 }
 
-// & < > are Slack's; the rest would begin formatting.
-var escapes = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "*", "∗", "_", "\uFF3F", "`", "'", "~", "∼")
+// & < > are Slack's; @ [ ] would mention and link in Mattermost and Rocket.Chat;
+// the rest would begin formatting.
+var escapes = strings.NewReplacer("@", "＠", "[", "［", "]", "］", "&", "&amp;", "<", "&lt;", ">", "&gt;", "*", "∗", "_", "\uFF3F", "`", "'", "~", "∼")

@@ -24,13 +24,13 @@ func about(repo, details string, pass bool) alert.Alert {
 }
 
 func TestSink_text(t *testing.T) {
-	still := about("web", "it is <@U1> & *so*\n\n  `rm`", false)
+	still := about("web", "it is <@U1> & *so*\n\n  `rm` @channel [fix](https://evil)", false)
 	still.Told = alert.Told{At: time.Now()}
 	got := (&Sink{cfg: Config{Hub: "https://hub"}}).text([]alert.Alert{about("db", "", true), still, about("api", "", false)})
 	want := `*2 failed, 1 pass again*
 :x: *edge/shop/api* fails base
 :x: *edge/shop/web* still fails base
-> it is &lt;@U1&gt; &amp; ∗so∗ 'rm'
+> it is &lt;＠U1&gt; &amp; ∗so∗ 'rm' ＠channel ［fix］(https://evil)
 :white_check_mark: *edge/shop/db* passes base again
 <https://hub/alerts|Alerts>
 `
