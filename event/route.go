@@ -165,7 +165,7 @@ func glob(pattern, text string) bool {
 type Request struct {
 	Agent, Namespace, Pod, Container, URI string
 	Scan                                  Scan
-	// Standing says that it is the hub's own route which chose by what.
+	// Standing says that it is the route which chose by what, and not a pod.
 	Standing bool
 	// By names the event for the record of who asked.
 	By string
@@ -177,7 +177,7 @@ type Request struct {
 // the pod names a profile of its own.
 func (r Route) requests(e *Event) ([]Request, error) {
 	d := e.Data
-	q := Request{Agent: d.Agent, Scan: r.Scan, Standing: r.Agent == "", By: "event:" + r.Name}
+	q := Request{Agent: d.Agent, Scan: r.Scan, Standing: true, By: "event:" + r.Name}
 	if r.Agent != "" {
 		q.By = "agent:" + r.Agent + " route " + r.Name
 	}

@@ -368,7 +368,7 @@ func (r *round) decide(ctx context.Context, e *Event, route Route, q Request, ma
 		if err != nil {
 			return d, err
 		}
-		how, err := json.Marshal([]any{q.Scan.Inputs, q.Scan.SBOM, q.Scan.Actions, q.Standing})
+		how, err := json.Marshal([]any{q.Scan.Inputs, q.Scan.SBOM, q.Scan.Actions, q.Standing, route.Agent})
 		if err != nil {
 			return d, &RefusedError{Reason: "inputs: " + err.Error()}
 		}

@@ -204,7 +204,7 @@ func TestService(t *testing.T) {
 }
 
 // What a pod's annotation asks for is the route's to grant; and only a scan that
-// the hub's own route chose is a standing one.
+// the route chose is a standing one.
 func TestService_override(t *testing.T) {
 	for _, tc := range []struct {
 		route event.Route
@@ -216,9 +216,19 @@ func TestService_override(t *testing.T) {
 		{event.Route{Override: event.Replace}, `"annotations":{"scan-profile":"mine"}`, []string{"mine"}},
 		{event.Route{Override: event.Replace}, `"labels":{}`, []string{"base standing"}},
 		{event.Route{Override: event.Never}, `"annotations":{"scan-profile":"mine"}`, []string{"base standing"}},
+		{event.Route{Agent: "edge"}, `"annotations":{"scan-profile":"mine"}`, []string{"base standing", "mine"}},
 	} {
 		tc.route.Name, tc.route.Scan = "r", event.Scan{Profile: "base", Threshold: "strict"}
-		w := newWorld(t, event.Config{Routes: []event.Route{tc.route}, DedupeFor: time.Hour})
+		cfg := event.Config{DedupeFor: time.Hour}
+		if tc.route.Agent == "" {
+			cfg.Routes = []event.Route{tc.route}
+		}
+		w := newWorld(t, cfg)
+		if tc.route.Agent != "" {
+			if _, err := w.SetRoutes(t.Context(), tc.route.Agent, []event.Route{tc.route}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		w.run()
 		w.send(deploy("1", "shop", "web-1", "1", tc.data))
 		w.settled()

@@ -163,7 +163,7 @@ func checkOf(s scan.Scan) (group, check string, standing bool, err error) {
 	// agent:NAME route NS/POLICY, or agent:NAME schedule NS_POLICY
 	_, rule, _ := strings.Cut(r.RequestedBy, " ")
 	_, name, _ := strings.Cut(rule, " ")
-	return "ScanPolicy " + strings.Replace(name, "_", "/", 1), check, true, nil
+	return "ScanPolicy " + strings.Replace(name, "_", "/", 1), check, r.Standing, nil
 }
 
 func digest(text []byte) string {

@@ -193,21 +193,24 @@ func TestHub_scanPolicyActions(t *testing.T) {
 	if len(want) > 0 {
 		t.Errorf("taken: %v", want)
 	}
-	const deployed = `{"specversion":"1.0","id":"1","source":"x","type":"container.deployed","data":{"namespace":"web","pod":"main","container":"app","image":"r.example/web"}}`
+	const deployed = `{"specversion":"1.0","id":"1","source":"x","type":"container.deployed","data":{"namespace":"web","pod":"main","container":"app","image":"r.example/web","annotations":{"scan-profile":"p@1.0.0"}}}`
 	resp, err := events.HTTP.Post(events.Base+eventlink.EventsPath, event.StructuredType, strings.NewReader(deployed))
 	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatal(resp, err)
 	}
 	resp.Body.Close()
-	job, err := a.scans.Lease(t.Context(), []string{"k8s-container"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.scans.SendResults(t.Context(), job.ID, job.Attempt, results(t, hdf.Failed)); err != nil {
-		t.Fatal(err)
-	}
-	e := <-got
-	if e.Scan != string(job.ID) || e.Group != "ScanPolicy web/good" || !e.Standing || e.Passed {
-		t.Errorf("told %+v", e)
+	// What the pod's annotation names counts for itself, not for the policy.
+	for range 2 {
+		job, err := a.scans.Lease(t.Context(), []string{"k8s-container"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.scans.SendResults(t.Context(), job.ID, job.Attempt, results(t, hdf.Failed)); err != nil {
+			t.Fatal(err)
+		}
+		e := <-got
+		if e.Scan != string(job.ID) || e.Group != "ScanPolicy web/good" || e.Standing != (job.Profile == "p") || e.Passed {
+			t.Errorf("by %s: told %+v", job.Profile, e)
+		}
 	}
 }

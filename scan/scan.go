@@ -180,8 +180,9 @@ type Request struct {
 	// SBOM has the agent hand in a bill of materials of the container, too, as an
 	// insight.
 	SBOM bool
-	// Standing says that a rule asks for it that the hub's owner has made, a route
-	// or schedule or policy, and that nobody else chose by what.
+	// Standing says that a rule asks for it, a route or schedule or policy, of the
+	// hub's owner or of the agent's cluster (see ByAgent), and that nobody else chose
+	// by what.
 	Standing bool
 	// Actions are what a policy of the agent's cluster wants its outcome told to
 	// besides the hub's sinks; see Config.MoreSinks.

@@ -469,7 +469,7 @@ func (s *Schedules) ask(ctx context.Context, c Schedule, r *Run) error {
 	at := r.At.UTC().Format(time.RFC3339)
 	q.Key = Key{Caller: "schedules", Name: c.id() + " " + at, Digest: at}
 	q.Spread = Spread{Over: c.Jitter, Seed: c.id()}
-	q.Standing = q.Standing && c.Owner == ""
+	q.Standing = q.Standing || c.Owner != ""
 	if c.Selector == nil {
 		made, err := s.queue.Create(ctx, q)
 		r.Scan = made.ID
