@@ -341,17 +341,30 @@ func (hs *Hooks) mark(ctx context.Context, h Hook, e Event, at object, with *str
 		return "marked " + at.String(), nil
 	}
 	// What is left decides about the labels, as long as it is all that is there.
+	// Another hook may want the same one.
 	annotations, left := map[string]any{}, 0
+	wanted := map[string]bool{}
 	for k := range now.Annotations {
+		mark, is := strings.CutPrefix(k, markPrefix)
+		by, _, _ := strings.Cut(mark, ".")
 		switch {
+		case !is:
 		case e.Standing && strings.HasPrefix(k, group):
 			annotations[k] = nil
-		case strings.HasPrefix(k, markPrefix+h.Name+"."):
-			left++
+		default:
+			shared := false
+			for l := range hs.hooks[by].Label {
+				if _, mine := h.Label[l]; mine {
+					wanted[l], shared = true, true
+				}
+			}
+			if shared {
+				left++
+			}
 		}
 	}
 	for k := range h.Label {
-		if _, there := now.Labels[k]; there && left == 0 {
+		if _, there := now.Labels[k]; there && !wanted[k] {
 			labels[k] = nil
 		}
 	}

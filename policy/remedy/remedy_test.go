@@ -369,6 +369,21 @@ func TestHooks_marks(t *testing.T) {
 	if status, answer := post(t, hs, "deny", e); status != http.StatusOK || !strings.Contains(answer, "stays labelled: 1 other") {
 		t.Errorf("%d %s", status, answer)
 	}
+	// A label that two hooks put on goes with the last of their marks.
+	s = newAPIServer(t)
+	label := map[string]string{"reeve.dev/deny": "true"}
+	hs = newHooks(t, s.config, remedy.Hook{Name: "deny", Namespaces: []string{"*"}, Label: label}, remedy.Hook{Name: "quarantine", Namespaces: []string{"*"}, Label: label})
+	for i, st := range []struct {
+		hook             string
+		passed, labelled bool
+	}{{"deny", false, true}, {"quarantine", false, true}, {"deny", true, true}, {"quarantine", true, false}} {
+		if status, answer := post(t, hs, st.hook, event("shop", "web-7d9f-x", st.passed)); status != http.StatusOK {
+			t.Errorf("%d %s", status, answer)
+		}
+		if got := s.objects["deployments/web"].Labels["reeve.dev/deny"] == "true"; got != st.labelled {
+			t.Errorf("two hooks: after step %d labelled is %v", i, got)
+		}
+	}
 	e.Group = strings.Repeat("x", 5000)
 	if status, answer := post(t, hs, "deny", e); status != http.StatusBadRequest {
 		t.Errorf("a group without end: %d %s", status, answer)
