@@ -263,9 +263,10 @@ func (l *lane) attempt(stopping, attempts context.Context, j job) []result {
 	began := time.Now()
 	err := l.deliver(ctx, j, send)
 	l.metrics.attempted(err, time.Since(began))
-	for _, i := range send {
+	for n, i := range send {
 		results[i].Error = ""
 		l.ended(ctx, &results[i], j.alerts[i], err)
+		results[i].failed = results[i].failed && n == 0 // a message is one failure, of however many alerts
 	}
 	return results
 }

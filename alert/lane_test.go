@@ -403,6 +403,20 @@ func TestWorker_groups(t *testing.T) {
 			t.Errorf("%d messages: %q", len(got), got)
 		}
 	})
+	bubble(t, "a message that fails is one failure", func(t *testing.T) {
+		s, sink := fresh(t), &told{err: errors.New("busy")}
+		var repos []string
+		for i := range 50 {
+			repos = append(repos, fmt.Sprint("r", i))
+		}
+		emit(t, s, "x", "r1", false, repos...)
+		stop := start(t, alert.Config{Store: s, Sinks: map[string]alert.Sink{"x": sink}, Options: map[string]alert.Options{"x": {People: true, Concurrency: 1, Group: time.Minute}}})
+		time.Sleep(3 * time.Minute)
+		stop()
+		if sinks, err := s.AlertSinks(t.Context()); err != nil || !sinks[0].PausedUntil.IsZero() || len(sink.times) == 0 {
+			t.Errorf("%+v, %v, %d messages", sinks, err, len(sink.times))
+		}
+	})
 }
 
 func TestWorker_families(t *testing.T) {
