@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 // Exporter sends stored SBOMs where the hub's configuration says.
 type Exporter interface {
 	// Export has them sent, again where they were already, and answers how many
-	// go anywhere. It answers an *insight.InvalidError where there is nowhere.
-	Export(ctx context.Context, list []insight.DocumentRecord) (int, error)
+	// go anywhere; of several for one destination the first goes. It answers an
+	// *insight.InvalidError where there is nowhere.
+	Export(ctx context.Context, latestFirst iter.Seq2[[]insight.DocumentRecord, error]) (int, error)
 }
 
 type (
@@ -77,20 +79,18 @@ func (a *API) exports() {
 			return nil, err
 		}
 		q.Namespace, q.Kind = b.Namespace, insight.KindSBOM
-		var out Exported
-		for {
-			documents, err := a.cfg.Insights.InsightDocuments(ctx, q)
-			if err != nil {
-				return nil, a.problem(ctx, "export insights", err)
+		n, err := a.cfg.Exporter.Export(ctx, func(yield func([]insight.DocumentRecord, error) bool) {
+			for {
+				documents, err := a.cfg.Insights.InsightDocuments(ctx, q)
+				if !yield(documents, err) || err != nil || len(documents) < q.Limit {
+					return
+				}
+				q.Offset += len(documents)
 			}
-			n, err := a.cfg.Exporter.Export(ctx, documents)
-			if err != nil {
-				return nil, a.problem(ctx, "export insights", err)
-			}
-			out.Queued += n
-			if q.Offset += len(documents); len(documents) < q.Limit {
-				return &struct{ Body Exported }{out}, nil
-			}
+		})
+		if err != nil {
+			return nil, a.problem(ctx, "export insights", err)
 		}
+		return &struct{ Body Exported }{Exported{Queued: n}}, nil
 	})
 }

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 // nowhere is the exporter of a hub without one.
 type nowhere struct{}
 
-func (nowhere) Export(context.Context, []insight.DocumentRecord) (int, error) {
+func (nowhere) Export(context.Context, iter.Seq2[[]insight.DocumentRecord, error]) (int, error) {
 	return 0, insight.Invalidf("this hub exports SBOMs nowhere")
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"time"
@@ -86,22 +87,32 @@ type exports struct {
 	track *dtrack.Client // nil: there is nowhere to send it
 }
 
-// Export implements api.Exports.
-func (e exports) Export(ctx context.Context, list []insight.DocumentRecord) (int, error) {
+// Export implements api.Exporter.
+func (e exports) Export(ctx context.Context, latestFirst iter.Seq2[[]insight.DocumentRecord, error]) (int, error) {
 	if e.track == nil {
 		return 0, insight.Invalidf("this hub exports SBOMs nowhere: its configuration has no insights.dependencyTrack")
 	}
-	var out []insight.Export
-	for _, d := range list {
-		to, err := e.track.Destination(d.Cluster, d.Environment, d.Service, d.Build)
+	taken := map[insight.Destination]bool{}
+	for list, err := range latestFirst {
 		if err != nil {
 			return 0, err
 		}
-		if to != nil {
-			out = append(out, insight.Export{Destination: *to, Cluster: d.Cluster, Environment: d.Environment, Service: d.Service, Build: d.Build, Digest: d.Digest})
+		var out []insight.Export
+		for _, d := range list {
+			to, err := e.track.Destination(d.Cluster, d.Environment, d.Service, d.Build)
+			if err != nil {
+				return 0, err
+			}
+			if to != nil && !taken[*to] {
+				taken[*to] = true
+				out = append(out, insight.Export{Destination: *to, Cluster: d.Cluster, Environment: d.Environment, Service: d.Service, Build: d.Build, Digest: d.Digest})
+			}
+		}
+		if err := e.store.QueueExports(ctx, out, time.Now()); err != nil {
+			return 0, err
 		}
 	}
-	return len(out), e.store.QueueExports(ctx, out, time.Now())
+	return len(taken), nil
 }
 
 // fromAgents is what agents send of what they collect.

@@ -38,17 +38,21 @@ func TestHub_insights(t *testing.T) {
 	h := start(t, cfg)
 	a := newAgent(t, h.dial(t, h.enrolled(t, "east"), tunnel.WebSocket), http.NotFoundHandler())
 	a.register(t, "east", "i1", nil)
-	req, err := http.NewRequest(http.MethodPost, "http://hub"+insightlink.Path, strings.NewReader(
-		`{"type":"sbom","namespace":"shop","service":"web","payload":{"a":"{\"bomFormat\":\"CycloneDX\",\"specVersion\":\"1.6\",\"components\":[{\"name\":\"left-pad\",\"version\":\"1\"}]}"}}`))
-	if err != nil {
-		t.Fatal(err)
+	send := func(id, place string) {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodPost, "http://hub"+insightlink.Path, strings.NewReader(
+			`{"type":"sbom",`+place+`,"service":"web","payload":{"a":"{\"bomFormat\":\"CycloneDX\",\"specVersion\":\"1.6\",\"components\":[{\"name\":\"left-pad\",\"version\":\"`+id+`\"}]}"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Reeve-Item", id)
+		resp, err := a.http.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
 	}
-	req.Header.Set("Reeve-Item", "1")
-	resp, err := a.http.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
+	send("1", `"namespace":"shop"`)
 	if got := <-arrived; got != "shop/web@east" {
 		t.Errorf("Dependency-Track has %s", got)
 	}
@@ -59,10 +63,32 @@ func TestHub_insights(t *testing.T) {
 	if got := fmt.Sprint(facts.Items); got != "[{left-pad 1 shop}]" {
 		t.Errorf("facts %s", got)
 	}
+	sent := func() {
+		t.Helper()
+		until(t, "the hub knows that it was taken", func() bool {
+			var waiting struct{ Items []struct{} }
+			h.call(t, "GET", "/api/v1/insights/exports?state=waiting", nil, http.StatusOK, &waiting)
+			return len(waiting.Items) == 0
+		})
+	}
+	sent()
 	var exported struct{ Queued int }
 	h.call(t, "POST", "/api/v1/insights/exports", struct{}{}, http.StatusAccepted, &exported)
 	if <-arrived; exported.Queued != 1 {
 		t.Errorf("again: %+v", exported)
+	}
+	// Of two that go to one project the later goes, then and when all go again.
+	send("2", `"namespace":"shop2","project":"shop","environment":"east"`)
+	<-arrived
+	sent()
+	h.call(t, "POST", "/api/v1/insights/exports", struct{}{}, http.StatusAccepted, &exported)
+	if <-arrived; exported.Queued != 1 {
+		t.Errorf("both again: %+v", exported)
+	}
+	var went struct{ Items []struct{ Namespace string } }
+	h.call(t, "GET", "/api/v1/insights/exports", nil, http.StatusOK, &went)
+	if got := fmt.Sprint(went.Items); got != "[{shop2}]" {
+		t.Errorf("exported is the SBOM of %s", got)
 	}
 	until(t, "the metrics say that nothing waits", func() bool {
 		resp, err := http.Get("http://" + h.Addrs().Metrics.String() + "/metrics")
