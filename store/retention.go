@@ -142,15 +142,25 @@ func (s *Store) RemoveAlerts(ctx context.Context, done, dead time.Time, limit in
 				LIMIT ?)
 			RETURNING key_id`, micros(done), micros(dead), limit))
 		n = len(keys)
-		if err != nil || n == 0 {
+		if err != nil {
 			return err
 		}
 		// Whoever adds an alert to a key meanwhile has set its next_at before
 		// this gets to see the key's row.
-		var args []any
-		_, err = tx.Exec(ctx, `
-			DELETE FROM alert_key WHERE id IN (`+list(keys, &args)+`) AND next_at = 0
-			AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.key_id = alert_key.id)`, args...)
+		if n > 0 {
+			var args []any
+			if _, err := tx.Exec(ctx, `
+				DELETE FROM alert_key WHERE id IN (`+list(keys, &args)+`) AND next_at = 0
+				AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.key_id = alert_key.id)`, args...); err != nil {
+				return err
+			}
+		}
+		if n == limit {
+			return nil
+		}
+		// The last turn: pauses of sinks that are no more.
+		_, err = tx.Exec(ctx, `DELETE FROM alert_sink WHERE held_by = '' AND paused_until < ?
+			AND NOT EXISTS (SELECT 1 FROM alert_key k WHERE k.sink = alert_sink.name)`, micros(done))
 		return err
 	})
 	if err != nil {

@@ -202,6 +202,40 @@ func forgetsAlerts(t *testing.T, s *store.Store) {
 	}
 }
 
+// forgetsPauses: others choose endpoints, so that their names would pile up.
+func forgetsPauses(t *testing.T, s *store.Store) {
+	now := time.Now().Add(time.Second)
+	for _, sink := range []string{"endpoint:gone:1", "endpoint:there:1"} {
+		Outcomes(t, s, []fleet.Outcome{outcome("r1", "a")}, []string{sink}, nil)
+		a := lease(t, s, sink, sink, 1, now).Alerts[0]
+		settle(t, s, now, alert.Settlement{ID: a.ID, Sink: sink, Token: sink, State: alert.Pending, RetryAt: now, PauseUntil: now.Add(time.Minute), Reason: "refused"})
+		if sink == "endpoint:gone:1" {
+			if err := s.SkipAlert(t.Context(), a.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.HoldSink(t.Context(), "held", "ann"); err != nil {
+		t.Fatal(err)
+	}
+	names := func() (all []string) {
+		t.Helper()
+		sinks, err := s.AlertSinks(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range sinks {
+			all = append(all, s.Sink)
+		}
+		return all
+	}
+	equal(t, "sinks", names(), []string{"endpoint:gone:1", "endpoint:there:1", "held"})
+	if _, err := (alert.Retention{KeepFor: time.Hour}).Apply(t.Context(), s, now.Add(2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "sinks later", names(), []string{"endpoint:there:1", "held"})
+}
+
 func sharesDuties(t *testing.T, s *store.Store) {
 	for i, step := range []struct {
 		holder string

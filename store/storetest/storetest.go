@@ -20,6 +20,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 	t.Run("recordings", func(t *testing.T) { recordings(t, open(t)) })
 	t.Run("duties", func(t *testing.T) { sharesDuties(t, open(t)) })
 	t.Run("old alerts", func(t *testing.T) { forgetsAlerts(t, open(t)) })
+	t.Run("pauses of sinks that are no more", func(t *testing.T) { forgetsPauses(t, open(t)) })
 	t.Run("replicas", func(t *testing.T) { replicas(t, open(t)) })
 	for name, test := range scanTests {
 		t.Run("scans/"+name, func(t *testing.T) { test(t, open(t)) })
