@@ -1,5 +1,5 @@
-// Package web is the hub's page: fleet, scans, insights and alerts, for a
-// person in a browser.
+// Package web is the hub's page, for a person in a browser: fleet, targets,
+// scans, policies, insights, alerts, profiles, services, audit and people.
 //
 // The page is a client of the REST API like any other. Each view asks the API,
 // in process and with the credential of its own request, for what it shows; so
@@ -10,7 +10,8 @@
 // Views are made by html/template on the hub and can be read without
 // JavaScript. A view's filter and place are in its URL. One small script keeps
 // what is marked data-live up to date, by asking for the same view again,
-// follows a running scan by its events, and sends forms. Nothing is asked of
+// follows a running scan by its events, fetches what a control says when it is
+// opened, and sends forms. Nothing is asked of
 // any other host, and the Content-Security-Policy allows no inline script or
 // style; all that agents and targets say is text.
 package web
