@@ -149,6 +149,9 @@ func find(ctx context.Context, t target.Target, skip map[string]bool, missed *un
 	if len(files) > maxFiles {
 		return nil, errTooMany
 	}
+	if got.ExitStatus > 1 { // 1 is for what it tells below
+		missed.add("/", fmt.Errorf("the target's find ended with status %d before it had listed all", got.ExitStatus))
+	}
 	for line := range strings.Lines(string(got.Stderr)) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasSuffix(line, "No such file or directory") { // gone meanwhile
 			missed.add("/", errors.New(line))

@@ -477,6 +477,23 @@ func TestRead_programThatGrepCannotRead(t *testing.T) {
 	}
 }
 
+// killed is a target whose find is killed after the first file.
+type killed struct{ asked }
+
+func (killed) Run(_ context.Context, cmd string) (target.CommandResult, error) {
+	if strings.HasPrefix(cmd, "LC_ALL=C find") {
+		return target.CommandResult{ExitStatus: 137, Stdout: []byte("81a4 10 /srv/composer.lock\n")}, nil
+	}
+	return target.CommandResult{}, target.ErrNoCommands
+}
+
+func TestRead_cutList(t *testing.T) {
+	inv := read(t, killed{asked{open(t, "dir:"+makeDebian(t))}})
+	if err := inv.Complete(); err == nil || !strings.Contains(err.Error(), "status 137") {
+		t.Errorf("it says of itself: %v", err)
+	}
+}
+
 func TestRead_OfNothing(t *testing.T) {
 	_, err := sbom.Read(t.Context(), open(t, "dir:"+t.TempDir()))
 	if err == nil || !strings.Contains(err.Error(), "not one file") {
