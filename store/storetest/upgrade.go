@@ -179,6 +179,26 @@ func stillThere(t *testing.T, s *store.Store, rows map[string]int) {
 		if err != nil || waiting[scan.Queued].Scans != 1 {
 			t.Errorf("scans that wait: %+v, %v", waiting, err)
 		}
+		at := waiting[scan.Queued].Oldest.Add(time.Minute)
+		c, err = s.LeaseScan(ctx, scan.Taker{Agent: "demo", Instance: "i", Kinds: []string{"dir"}, LeaseFor: leaseFor, Grace: grace}, at)
+		if err != nil || c.Request.Profile != "p" || c.Request.Standing || c.Request.Actions != nil || c.Request.SBOM {
+			t.Fatalf("the scan that waits is leased as %+v, %v", c, err)
+		}
+		f := completed(c.ID, c.Attempt)
+		f.Agent, f.Outcomes, f.Sinks = "demo", nil, nil
+		if err := s.FinishScan(ctx, f, at); err != nil {
+			t.Errorf("it ends: %v", err)
+		}
+		latest, err := s.Latest(ctx, scan.LatestFilter{Limit: 10})
+		if err != nil || len(latest) != 2 {
+			t.Errorf("the last scans: %+v, %v", latest, err)
+		}
+	}
+	if rows["schedules"] > 0 {
+		c, err := s.Schedule(ctx, "", "nightly")
+		if err != nil || c.Next.IsZero() || c.Paused != "" || c.Maker != nil || c.Request.Standing {
+			t.Errorf("the schedule: %+v, %v", c, err)
+		}
 	}
 	if rows["alert"] > 0 {
 		alerts, err := s.Alerts(ctx, alert.Filter{Limit: 10})
