@@ -243,7 +243,7 @@ func (r Release) debs(arch string, bins map[string]string, manual []file) error 
 			path string
 		}{
 			{"/usr/bin/" + d.program, 0o755, bins[d.program]},
-			{"/lib/systemd/system/" + d.Unit, 0o644, filepath.Join(r.Root, "deploy", "systemd", d.Unit)},
+			{"/usr/lib/systemd/system/" + d.Unit, 0o644, filepath.Join(r.Root, "deploy", "systemd", d.Unit)},
 			{"/etc/reeve/" + d.config, 0o644, filepath.Join(r.Root, "deploy", "systemd", d.config)},
 			{"/usr/share/doc/" + d.Package + "/copyright", 0o644, filepath.Join(r.Root, "LICENSE")},
 		} {

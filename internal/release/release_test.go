@@ -281,7 +281,7 @@ func debOf(t *testing.T, path string) {
 	dir := t.TempDir()
 	run("dpkg-deb", "--raw-extract", path, dir)
 	for name, mode := range map[string]os.FileMode{
-		"DEBIAN/postinst": 0o755, "DEBIAN/conffiles": 0o644, "usr/bin/reeve": 0o755, "etc/reeve/hub.yaml": 0o644, "lib/systemd/system/reeve-hub.service": 0o644,
+		"DEBIAN/postinst": 0o755, "DEBIAN/conffiles": 0o644, "usr/bin/reeve": 0o755, "etc/reeve/hub.yaml": 0o644, "usr/lib/systemd/system/reeve-hub.service": 0o644,
 		"usr/share/man/man1/reeve.1": 0o644,
 	} {
 		about, err := os.Stat(filepath.Join(dir, name))
