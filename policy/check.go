@@ -69,8 +69,10 @@ func (c *ProblemCheck) judge(s *Subject, now time.Time) (j judgement) {
 		}
 	}
 	// What could be found has been looked for where there is an SBOM and a
-	// database, or somebody else told what he found.
+	// database, or where he whom c is about told what he found. What another told
+	// doesn't show that anybody has looked.
 	var missing []string
+	told := slices.ContainsFunc(s.Told, func(p Problem) bool { return matchesAny(c.Sources, p.Source) })
 	for _, i := range s.Images {
 		switch {
 		case i.SBOM == nil:
@@ -78,11 +80,14 @@ func (c *ProblemCheck) judge(s *Subject, now time.Time) (j judgement) {
 		case !i.SBOM.Matched:
 			missing = append(missing, "no database of vulnerabilities was imported (reeve osv import), so the SBOM of "+i.about()+" says nothing")
 		default:
+			if i.SBOM.Empty {
+				missing = append(missing, "the SBOM of "+i.about()+" names nothing that it has")
+			}
 			look(i.SBOM.Problems)
 		}
 	}
 	look(s.Told)
-	if len(j.wrong) == 0 && len(missing) > 0 && len(s.Told) == 0 {
+	if len(j.wrong) == 0 && len(missing) > 0 && !told {
 		j.unknown = strings.Join(missing, "; ")
 		return j
 	}
@@ -218,7 +223,7 @@ func (p Policy) result(s *Subject, sinks []string, now time.Time) (fleet.Result,
 
 func (p Policy) outcome(subject fleet.Subject, agent fleet.AgentName, namespace string, j judgement, sinks []string, now time.Time) fleet.Result {
 	r := fleet.Result{
-		Outcome: fleet.Outcome{Subject: subject, Policy: p.Name, Pass: len(j.wrong) == 0, At: now},
+		Outcome: fleet.Outcome{Subject: subject, Policy: p.Name, Pass: len(j.wrong) == 0 && j.unknown == "", At: now},
 		Agent:   agent, Namespace: namespace, Sinks: sinks,
 	}
 	if j.unknown != "" {

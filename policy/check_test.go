@@ -66,6 +66,8 @@ func TestCheck(t *testing.T) {
 		{"also what is said to be none", problem(ProblemCheck{Cleared: true}), web(sbom(cleared)), "failed: " + lineOpenSSL},
 		{"without a severity", problem(ProblemCheck{Severity: "low"}), web(sbom(), odd), "passed: no such problem is known; 1 have no severity."},
 		{"nobody has looked", problem(ProblemCheck{}), web(nil), "unknown: there is no SBOM of image reg/web:1."},
+		{"who isn't meant has looked", problem(ProblemCheck{Sources: []string{"osv"}}), web(nil, odd), "unknown: there is no SBOM of image reg/web:1."},
+		{"nothing to look at", problem(ProblemCheck{}), web(&SBOM{Matched: true, Empty: true}), "unknown: the SBOM of image reg/web:1 names nothing that it has."},
 		{"nobody knows what to look for", problem(ProblemCheck{}), web(&SBOM{}), "unknown: no database of vulnerabilities was imported (reeve osv import), so the SBOM of image reg/web:1 says nothing."},
 		{"what was told without an SBOM", problem(ProblemCheck{}), web(nil, zlib), "failed: " + lineZlib},
 		{"told, but not so grave", problem(ProblemCheck{Severity: "high"}), web(nil, zlib), "passed: no such problem is known."},
@@ -115,6 +117,20 @@ func TestCheck(t *testing.T) {
 		if d := cmp.Diff(tc.want, checked(Policy{Name: "p", Check: tc.check}, service, now)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
 		}
+	}
+}
+
+// TestScanCheck_unexplained: a scan that failed without a reason is no pass, and
+// what can't be judged isn't told as one.
+func TestScanCheck_unexplained(t *testing.T) {
+	p := Policy{Name: "p", Check: Check{Scan: &ScanCheck{Profile: "linux"}}}
+	j := p.Check.judgeScan(EndedScan{Scan: Scan{ID: "s1"}, Profile: "linux"})
+	if r := p.outcome(fleet.Subject{}, "", "", j, nil, time.Time{}); r.Outcome.Pass || !strings.Contains(r.Outcome.Details, "scan s1 by linux failed") {
+		t.Errorf("it comes to %+v", r)
+	}
+	j = p.Check.judgeScan(EndedScan{Profile: "linux", Failure: "no shell"})
+	if r := p.outcome(fleet.Subject{}, "", "", j, nil, time.Time{}); r.Outcome.Pass || r.Unknown == "" {
+		t.Errorf("a scan without a result comes to %+v", r)
 	}
 }
 

@@ -77,6 +77,9 @@ func (c *ScanCheck) judge(s EndedScan) (j judgement) {
 		for _, b := range s.Bad {
 			j.wrong = append(j.wrong, b.String())
 		}
+		if len(j.wrong) == 0 { // a verdict that doesn't say why is no pass
+			j.wrong = []string{fmt.Sprintf("scan %s by %s failed", s.ID, s.Profile)}
+		}
 	}
 	return j
 }

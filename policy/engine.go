@@ -179,15 +179,21 @@ func (e *Engine) step(ctx context.Context) error {
 		}
 		whole = append(whole, p)
 	}
-	if len(whole) > 0 {
-		if err := e.evaluateAll(ctx, whole, cause); err != nil {
+	// The marks of what couldn't be read stay.
+	unread := map[fleet.AgentName]bool{}
+	var unreadErr error
+	for _, evaluate := range []func() error{
+		func() error { return e.evaluateAll(ctx, whole, cause, unread) },
+		func() error { return e.evaluateMarked(ctx, marks, cause, unread) },
+	} {
+		err := evaluate()
+		if err != nil && len(unread) == 0 || errors.Is(err, ErrRunOver) || ctx.Err() != nil {
 			return err
 		}
+		unreadErr = errors.Join(unreadErr, err)
 	}
-	if err := e.evaluateMarked(ctx, marks, cause); err != nil {
-		return err
-	}
-	return e.cfg.Store.ClearPolicyMarks(ctx, marks)
+	marks = slices.DeleteFunc(marks, func(m Mark) bool { return unread[m.Agent] || m.Agent == "" && len(unread) > 0 })
+	return errors.Join(unreadErr, e.cfg.Store.ClearPolicyMarks(ctx, marks))
 }
 
 // keepDuty takes the duty, or has it for longer.
@@ -304,7 +310,10 @@ func (e *Engine) begin(ctx context.Context, r Run, policies []Policy) (*evaluati
 }
 
 // evaluateAll makes a whole run of each policy.
-func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[string]string) error {
+func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[string]string, unread map[fleet.AgentName]bool) error {
+	if len(policies) == 0 {
+		return nil
+	}
 	var runs []*evaluation
 	var need Need
 	for _, p := range policies {
@@ -317,18 +326,18 @@ func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[s
 	agents, err := e.cfg.Evidence.Agents(ctx)
 	if err == nil {
 		places := e.places()
+		var each []Place
 		for _, a := range agents {
-			if err = e.evaluate(ctx, Place{Agent: a}, need, places, runs); err != nil {
-				break
-			}
+			each = append(each, Place{Agent: a})
 		}
+		err = e.evaluateEach(ctx, each, need, places, runs, unread)
 	}
 	return e.finish(ctx, runs, err)
 }
 
 // evaluateMarked makes one run of policies at the places of marks: of all but
 // those that were evaluated everywhere since the marks were read.
-func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark, everywhere map[string]string) error {
+func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark, everywhere map[string]string, unread map[fleet.AgentName]bool) error {
 	var need Need
 	var policies []Policy
 	for _, p := range e.set.all {
@@ -349,12 +358,29 @@ func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark, everywhere ma
 		return err
 	}
 	runs, places := []*evaluation{v}, e.places()
+	var each []Place
 	for _, m := range marks {
-		if err = e.evaluate(ctx, m.Place, need, places, runs); err != nil {
+		each = append(each, m.Place)
+	}
+	return e.finish(ctx, runs, e.evaluateEach(ctx, each, need, places, runs, unread))
+}
+
+// evaluateEach evaluates places. What can't be read of one, which is noted in
+// unread, doesn't keep the others from it; the runs are cut short then, and
+// made again.
+func (e *Engine) evaluateEach(ctx context.Context, each []Place, need Need, places *places, runs []*evaluation, unread map[fleet.AgentName]bool) error {
+	var errs []error
+	for _, p := range each {
+		err := e.evaluate(ctx, p, need, places, runs)
+		if err == nil {
+			continue
+		}
+		errs, unread[p.Agent] = append(errs, err), true
+		if errors.Is(err, ErrRunOver) || ctx.Err() != nil {
 			break
 		}
 	}
-	return e.finish(ctx, runs, err)
+	return errors.Join(errs...)
 }
 
 // finish ends runs; what went wrong is in each.

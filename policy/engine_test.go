@@ -81,7 +81,9 @@ func (w *world) start(cfg policy.Config) (e *policy.Engine, stop func()) {
 	if cfg.Store == nil {
 		cfg.Store = w.Store
 	}
-	cfg.Evidence = w.Evidence()
+	if cfg.Evidence == nil {
+		cfg.Evidence = w.Evidence()
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -313,6 +315,39 @@ func TestEngine_databaseAway(t *testing.T) {
 		w.expect("runs while nothing is recorded", []string{"sboms configuration running: 0+0+0 of 1"}, w.lastRuns())
 		time.Sleep(3 * time.Minute)
 		w.expect("runs after that", []string{"sboms configuration complete: 0+1+0 of 1"}, w.lastRuns())
+	})
+}
+
+// unread is evidence of which one cluster's can't be read.
+type unread struct {
+	policy.Evidence
+	agent fleet.AgentName
+}
+
+func (u unread) Agents(context.Context) ([]fleet.AgentName, error) {
+	return []fleet.AgentName{u.agent, "edge"}, nil
+}
+
+func (u unread) Subjects(ctx context.Context, p policy.Place, need policy.Need) ([]policy.Subject, error) {
+	if p.Agent == u.agent {
+		return nil, errors.New("its rows are broken")
+	}
+	return u.Evidence.Subjects(ctx, p, need)
+}
+
+// TestEngine_unread: what can't be read of one cluster is said, and keeps no
+// other from being judged.
+func TestEngine_unread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.runs(workload("shop", "web"))
+		w.start(policy.Config{Policies: []policy.Policy{sboms}, Sinks: sinks, Holder: "a", Evidence: unread{w.Evidence(), "bad"}})
+		time.Sleep(20 * time.Second)
+		w.expect("told of the other", []string{"x: sboms Deployment/web/c false"}, w.told(map[alert.ID]bool{}))
+		runs, err := w.PolicyRuns(t.Context(), policy.Query{State: policy.Truncated})
+		if err != nil || len(runs) != 1 || !strings.Contains(runs[0].Reason, "what is known of bad: its rows are broken") {
+			t.Errorf("runs that were cut short: %+v, %v", runs, err)
+		}
 	})
 }
 

@@ -46,6 +46,8 @@ type SBOM struct {
 	// found Problems.
 	Matched  bool
 	Problems []Problem
+	// Empty says that it has no components, so that nothing could be found.
+	Empty bool
 }
 
 // Problem is one thing that is wrong.

@@ -61,9 +61,22 @@ type serviceKey struct{ place, name string }
 // service is what was sent of one.
 type service struct {
 	image policy.Image // with the SBOM, and when the image was made
-	told  []policy.Problem
-	facts []policy.Fact
-	used  bool // by a workload
+	// sbomOf and madeOf are the images that those are of, where they say it.
+	sbomOf, madeOf string
+	madeAt         time.Time // when that was received
+	told           []policy.Problem
+	facts          []policy.Fact
+	used           bool // by a workload
+}
+
+// buildTime is how long an image may take from its SBOM to its first run.
+const buildTime = time.Hour
+
+// fits reports whether a service's SBOM or inspect is of an image that runs. One
+// of an image by another digest is of what ran before, unless it came with this
+// one: an index of images has another digest than the image that runs.
+func fits(of string, received time.Time, i policy.Image) bool {
+	return of == "" || i.Digest == "" || of == i.Digest || i.FirstSeen.IsZero() || !received.Before(i.FirstSeen.Add(-buildTime))
 }
 
 // gathering is what is known of a place.
@@ -92,6 +105,20 @@ func (g *gathering) service(place, name string) *service {
 func (g *gathering) within(cluster, namespace string) (f filter) {
 	f.with(cluster+" = ?", g.place.Agent)
 	equal(&f, namespace, g.place.Namespace)
+	return f
+}
+
+// told is the condition of the place for what may be known by its environment
+// alone, whose namespace nobody has told.
+func (g *gathering) told() filter {
+	f := g.within("cluster", "namespace")
+	project, name, known := strings.Cut(g.environments[g.place.Namespace], "/")
+	if g.place.Namespace != "" && known {
+		f = filter{}
+		f.with("cluster = ?", g.place.Agent)
+		f.where = append(f.where, "(namespace = ? OR namespace = '' AND project = ? AND environment = ?)")
+		f.args = append(f.args, g.place.Namespace, project, name)
+	}
 	return f
 }
 
@@ -125,7 +152,7 @@ func (g *gathering) readTold(ctx context.Context) error {
 	}
 	return g.read(ctx, `
 		SELECT namespace, project, environment, service, source, identifier, version, fixed_version, severity, severity_score, associated_package, since
-		FROM insight_problems`, g.within("cluster", "namespace"), "", func(rows *sql.Rows) error {
+		FROM insight_problems`, g.told(), "", func(rows *sql.Rows) error {
 		var namespace, project, environment, name string
 		var p policy.Problem
 		var score float64
@@ -142,7 +169,7 @@ func (g *gathering) readFacts(ctx context.Context) error {
 	if !g.need.Facts {
 		return nil
 	}
-	return g.read(ctx, `SELECT namespace, project, environment, service, source, name, value FROM insight_facts`, g.within("cluster", "namespace"),
+	return g.read(ctx, `SELECT namespace, project, environment, service, source, name, value FROM insight_facts`, g.told(),
 		` ORDER BY source, name`, func(rows *sql.Rows) error {
 			var namespace, project, environment, name string
 			var f policy.Fact
@@ -158,15 +185,16 @@ type document struct {
 	id       int64
 	kind     insight.Kind
 	digest   string
+	image    string // empty where it doesn't say it
 	received int64
 	made     time.Time
 }
 
-const policyDocument = `d.id, d.kind, d.digest, d.summary`
+const policyDocument = `d.id, d.kind, d.digest, d.image, d.summary`
 
 func scanPolicyDocument(rows *sql.Rows, more ...any) (d document, err error) {
 	var summary string
-	if err = rows.Scan(append([]any{&d.id, &d.kind, &d.digest, &summary}, more...)...); err != nil || d.kind != insight.KindImage {
+	if err = rows.Scan(append([]any{&d.id, &d.kind, &d.digest, &d.image, &summary}, more...)...); err != nil || d.kind != insight.KindImage {
 		return d, err
 	}
 	var sum documentSummary
@@ -183,6 +211,11 @@ func (g *gathering) readDocuments(ctx context.Context) error {
 		return nil
 	}
 	f := g.within("v.cluster", "v.place")
+	if environment := g.environments[g.place.Namespace]; g.place.Namespace != "" && environment != "" {
+		f = filter{}
+		f.with("v.cluster = ?", g.place.Agent)
+		f.where, f.args = append(f.where, "v.place IN (?, ?)"), append(f.args, g.place.Namespace, environment)
+	}
 	f.with("v.is_current = ?", 1)
 	var sboms []document
 	owners := map[int64][]*service{}
@@ -195,8 +228,9 @@ func (g *gathering) readDocuments(ctx context.Context) error {
 			v := g.service(place, name)
 			switch d.kind {
 			case insight.KindImage:
-				v.image.Made = d.made
+				v.image.Made, v.madeOf, v.madeAt = d.made, d.image, fromMicros(received)
 			case insight.KindSBOM:
+				v.sbomOf = d.image
 				sboms, owners[d.id] = append(sboms, d), append(owners[d.id], v)
 			}
 			return err
@@ -220,17 +254,18 @@ func (g *gathering) byImage(ctx context.Context, digests []string) (sboms map[st
 	for part := range slices.Chunk(digests, batch) {
 		var f filter
 		f.where = []string{`d.image IN (` + list(part, &f.args) + `)`}
-		err := g.read(ctx, `SELECT `+policyDocument+`, d.image, (SELECT COALESCE(MAX(v.received), 0) FROM insight_inventory v WHERE v.document_id = d.id)
+		err := g.read(ctx, `SELECT `+policyDocument+`, (SELECT COALESCE(MAX(v.received), 0) FROM insight_inventory v WHERE v.document_id = d.id)
 			FROM insight_documents d`, f, ` ORDER BY d.id`, func(rows *sql.Rows) error {
-			var image string
 			var received int64
-			d, err := scanPolicyDocument(rows, &image, &received)
+			d, err := scanPolicyDocument(rows, &received)
 			d.received = received
 			switch d.kind {
 			case insight.KindImage:
-				made[image] = d.made
+				made[d.image] = d.made
 			case insight.KindSBOM:
-				last[image] = d
+				if d.received >= last[d.image].received { // the same one may come again later
+					last[d.image] = d
+				}
 			}
 			return err
 		})
@@ -319,10 +354,11 @@ func (g *gathering) findProblems(ctx context.Context, documents []int64, sboms m
 		return err
 	}
 	for _, id := range documents {
-		sboms[id].Matched = true
+		sboms[id].Matched, sboms[id].Empty = true, true
 	}
 	var args []any
 	err = eachMember(ctx, g.tx, ` WHERE document_id IN (`+list(documents, &args)+`)`, args, func(document, component int64) {
+		sboms[document].Empty = false
 		for _, f := range findings[component] {
 			said := told.on(document, f)
 			c := components[component]
@@ -438,10 +474,10 @@ func (g *gathering) subjects() []policy.Subject {
 				s.Told, s.Facts = append(s.Told, v.told...), append(s.Facts, v.facts...)
 				for j := range s.Images {
 					image := &s.Images[j]
-					if image.SBOM == nil {
-						image.SBOM = v.image.SBOM
+					if sbom := v.image.SBOM; sbom != nil && image.SBOM == nil && fits(v.sbomOf, sbom.Received, *image) {
+						image.SBOM = sbom
 					}
-					if image.Made.IsZero() {
+					if image.Made.IsZero() && fits(v.madeOf, v.madeAt, *image) {
 						image.Made = v.image.Made
 					}
 				}

@@ -19,7 +19,7 @@ import (
 var policyTests = map[string]func(*testing.T, *store.Store){
 	"a run": aRun, "a run that is cut short": cutRun, "subjects that are gone": goneSubjects,
 	"lists": policyLists, "old runs": oldRuns,
-	"evidence": policyEvidence, "layers": policyLayers,
+	"evidence": policyEvidence, "evidence of another image": otherEvidence, "layers": policyLayers,
 }
 
 // result is one of policy p on NAMESPACE/repo of the agent edge.
@@ -375,6 +375,90 @@ func policyEvidence(t *testing.T, s *store.Store) {
 	}
 	insights("6", "", insight.Deletion{Of: insight.KindFacts, Source: "scanner"}, nil, epoch)
 	marked(shop) // known by its number
+}
+
+// otherEvidence: what is about the image that ran before says nothing of the one
+// that runs now, and what is known by the environment alone counts for a
+// namespace as it does for all.
+func otherEvidence(t *testing.T, s *store.Store) {
+	n := 0
+	insights := func(env insight.Environment, service, image string, at time.Time) {
+		t.Helper()
+		n++
+		it := insight.Item{ID: insight.ItemID(fmt.Sprint(n)), Cluster: "edge", Environment: env, Content: insight.Document{Kind: insight.KindSBOM, Service: service}}
+		parsed := &insight.Parsed{Digest: insight.Digest(fmt.Sprint("sha256:s", n)), SBOM: &insight.SBOM{ImageDigest: image}}
+		if _, err := s.ApplyInsight(t.Context(), it, parsed, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs := func(digest string, at time.Time) {
+		t.Helper()
+		w := insight.Workload{Namespace: "shop", Kind: "Deployment", Name: "web", Container: "c", Image: "reg/web", Digest: digest, Pods: 1}
+		if err := s.PutInventory(t.Context(), "edge", insight.Inventory{Workloads: []insight.Workload{w}}, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known := func(p policy.Place) (out []string) {
+		t.Helper()
+		got, err := s.Evidence().Subjects(t.Context(), p, policy.Need{SBOMs: true, Facts: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range got {
+			if c.Kind == "" {
+				continue
+			}
+			sbom := "none"
+			if c.Images[0].SBOM != nil {
+				sbom = string(c.Images[0].SBOM.Digest)
+			}
+			out = append(out, fmt.Sprint(c.Images[0].Digest, " ", sbom, " ", len(c.Facts)))
+		}
+		return out
+	}
+	expect := func(what, want string) {
+		t.Helper()
+		for _, p := range []policy.Place{{Agent: "edge"}, {Agent: "edge", Namespace: "shop"}} {
+			if d := cmp.Diff([]string{want}, known(p)); d != "" {
+				t.Errorf("%s, %+v (-want +got):\n%s", what, p, d)
+			}
+		}
+	}
+	shop := insight.Environment{Namespace: "shop"}
+	day := func(n int) time.Time { return epoch.AddDate(0, 0, n) }
+	runs("sha256:a", epoch)
+	insights(shop, "web", "sha256:a", epoch)
+	expect("with its own SBOM", "sha256:a sha256:s1 0")
+	runs("sha256:b", day(1))
+	expect("with the SBOM of the image before it", "sha256:b none 0")
+	insights(shop, "web", "sha256:index", day(1).Add(-time.Minute))
+	expect("with one of the index that it was built with", "sha256:b sha256:s2 0")
+	runs("sha256:c", day(2))
+	expect("with one of the index before it", "sha256:c none 0")
+	insights(shop, "web", "", day(1))
+	expect("with one that names no image", "sha256:c sha256:s3 0")
+
+	// The last one received counts, which needn't be the last that was new.
+	insights(insight.Environment{Namespace: "ci"}, "web", "sha256:c", day(3))
+	insights(insight.Environment{Namespace: "other"}, "web", "sha256:c", day(2))
+	expect("with several", "sha256:c sha256:s4 0")
+
+	// The environment's namespace is told only after its facts.
+	main := insight.Environment{ID: 7, Project: "acme", Name: "main"}
+	facts := func(id string, env insight.Environment) {
+		t.Helper()
+		it := insight.Item{ID: insight.ItemID(id), Cluster: "edge", Environment: env, Content: insight.Facts{{Name: id, Value: "v", Source: "s", Service: "web"}}}
+		if _, err := s.ApplyInsight(t.Context(), it, nil, epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts("early", main)
+	main.Namespace = "shop"
+	facts("late", main)
+	got := known(policy.Place{Agent: "edge"})
+	if d := cmp.Diff(got, known(policy.Place{Agent: "edge", Namespace: "shop"})); d != "" {
+		t.Errorf("known of the whole cluster, and of its namespace (-all +namespace):\n%s", d)
+	}
 }
 
 func policyLayers(t *testing.T, s *store.Store) {
