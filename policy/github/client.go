@@ -339,7 +339,14 @@ func (a *account) repositories(ctx context.Context) ([]*gh.Repository, error) {
 	if len(out) > maxRepositories {
 		return nil, fmt.Errorf("%s has more than %d repositories", a.login, maxRepositories)
 	}
-	return slices.DeleteFunc(out, func(r *gh.Repository) bool { return r.GetName() == "" }), nil
+	// One may be on two pages, if the list changed while it was read.
+	seen := map[string]bool{"": true}
+	return slices.DeleteFunc(out, func(r *gh.Repository) bool {
+		key := strings.ToLower(r.GetName())
+		twice := seen[key]
+		seen[key] = true
+		return twice
+	}), nil
 }
 
 // pages reads all pages of a list.

@@ -149,8 +149,8 @@ func (d document) base() string {
 		return ""
 	}
 	for i := 0; i+1 < len(d.top.Content); i += 2 {
-		if d.top.Content[i].Value == "baseConfig" {
-			return d.top.Content[i+1].Value
+		if strings.EqualFold(d.top.Content[i].Value, "baseConfig") {
+			return resolved(d.top.Content[i+1]).Value
 		}
 	}
 	return ""

@@ -205,12 +205,13 @@ func (r *repository) list(ctx context.Context, branch, dir string) (folder, erro
 	return f, nil
 }
 
-// ref is how a branch is named in a request: not at all if it is the default.
+// ref is how a branch is named in a request: not at all if it is the default, and
+// otherwise so that no tag is taken for it.
 func (r *repository) ref(branch string) string {
 	if branch == r.GetDefaultBranch() {
 		return ""
 	}
-	return branch
+	return "refs/heads/" + branch
 }
 
 // lines words a list for people, and no more than the first ones.

@@ -495,20 +495,22 @@ func TestRunner_published(t *testing.T) {
 		enable(h.Server, "acme", map[string]string{"scorecard.yaml": optOut + "checks: [License]\nthreshold: 8\n"})
 		h.Add("acme", "shop")
 		h.Add("acme", "secret").Private = true
-		scores := func(score int) func(http.ResponseWriter, *http.Request) bool {
+		h.Add("acme", "failing")
+		scores := func(score int, reason string) func(http.ResponseWriter, *http.Request) bool {
 			return func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Header.Get("Authorization") != "" || r.URL.Host != "api.scorecard.dev" {
 					t.Errorf("asked %s with %q", r.URL, r.Header.Get("Authorization"))
 				}
-				fmt.Fprintf(w, `{"date":"2026-11-16","checks":[{"name":"License","score":%d,"reason":"so it is"}]}`, score)
+				fmt.Fprintf(w, `{"date":"2026-11-16","checks":[{"name":"License","score":%d,"reason":%q}]}`, score, reason)
 				return true
 			}
 		}
-		h.Faults["GET /projects/github.com/acme/shop"] = scores(7)
-		h.Faults["GET /projects/github.com/acme/.allstar"] = scores(9)
+		h.Faults["GET /projects/github.com/acme/shop"] = scores(7, "so it is")
+		h.Faults["GET /projects/github.com/acme/.allstar"] = scores(9, "so it is")
+		h.Faults["GET /projects/github.com/acme/failing"] = scores(-1, "internal error: no answer")
 		h.cycle(t)
 		got := h.subjects(t, "acme")
-		for repo, want := range map[string]policy.Verdict{"shop": policy.Failed, ".allstar": policy.Passed, "secret": policy.Unknown} {
+		for repo, want := range map[string]policy.Verdict{"shop": policy.Failed, ".allstar": policy.Passed, "secret": policy.Unknown, "failing": policy.Unknown} {
 			if s := got["acme/"+repo+" OpenSSF Scorecard"]; s.Verdict != want {
 				t.Errorf("%s: %+v", repo, s)
 			}
@@ -571,7 +573,7 @@ func TestRunner_changes(t *testing.T) {
 		org := enable(h.Server, "acme", map[string]string{
 			"branch_protection.yaml":  optOut,
 			"outside.yaml":            optOut + "pushAllowed: false\n",
-			"security.yaml":           "baseConfig: base/config\n",
+			"security.yaml":           "baseconfig: base/config\n",
 			"shop/codeowners.yaml":    "requireCODEOWNERS: false\n",
 			"codeowners.yaml":         optOut + "requireCODEOWNERS: true\n",
 			"dangerous_workflow.yaml": optOut,
@@ -609,6 +611,23 @@ func TestRunner_changes(t *testing.T) {
 		}
 		if s := h.subjects(t, "acme")["acme/.allstar Organisation Configuration"]; s.Verdict != policy.Failed || !strings.Contains(s.Details, "base/config has no security.yaml; its last version") {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestRunner_twice: a repository that is listed twice is checked once.
+func TestRunner_twice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		simple(h)
+		h.Faults["GET /orgs/acme/repos"] = func(w http.ResponseWriter, _ *http.Request) bool {
+			const shop = `{"name": "shop", "owner": {"login": "acme"}, "default_branch": "main"}`
+			fmt.Fprintf(w, "[%s, %s]", shop, shop)
+			return true
+		}
+		h.cycle(t)
+		if r := h.lastRun(t, "acme"); r.State != policy.Complete || r.Expected != 2 || r.Passed != 2 {
+			t.Errorf("%+v", r)
 		}
 	})
 }

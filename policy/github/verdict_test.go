@@ -254,6 +254,10 @@ var verdicts = map[[2]string][]verdict{
 		{name: "a script from an issue's title", set: put(flow, "on: issues\njobs:\n  a:\n    steps:\n    - run: |\n        echo ${{ github.event.issue.title }}\n"), want: policy.Failed, text: "github.event.issue.title"},
 		{name: "a script of github-script", set: put(flow, "on: issues\njobs:\n  a:\n    steps:\n    - uses: actions/github-script@v7\n      with:\n        script: console.log('${{ github.event.comment.body }}')\n"), want: policy.Failed},
 		{name: "the title by env", set: put(flow, "on: issues\njobs:\n  a:\n    steps:\n    - env: {T: '${{ github.event.issue.title }}'}\n      run: echo \"$T\"\n"), want: policy.Passed},
+		{name: "on a branch that a tag is called as", set: func(_ *githubtest.Server, r *githubtest.Repo) {
+			r.Branches["old"] = map[string]string{flow: pwn}
+			r.Tags = []object{{"name": "old", "commit": object{"sha": "abc"}}}
+		}, want: policy.Failed, text: "On the branches: old."},
 		{name: "on another branch", set: func(_ *githubtest.Server, r *githubtest.Repo) {
 			r.Branches["old"] = map[string]string{flow: pwn}
 		}, want: policy.Failed, text: "On the branches: old."},

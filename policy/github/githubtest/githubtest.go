@@ -489,7 +489,11 @@ func (s *Server) contents(w http.ResponseWriter, req *http.Request, r *Repo, at 
 	if branch == "" {
 		branch = r.Default
 	}
-	files, ok := r.Branches[branch]
+	full := strings.TrimPrefix(branch, "refs/heads/")
+	files, ok := r.Branches[full]
+	if full == branch && slices.ContainsFunc(r.Tags, func(t Object) bool { return t["name"] == branch }) {
+		files, ok = map[string]string{"README.md": "tagged"}, true
+	}
 	at = strings.Trim(at, "/")
 	if !ok {
 		missing(w, "This repository is empty.")
