@@ -46,7 +46,7 @@ func newSBOM() *cobra.Command {
 		Short: "Make the bill of materials (SBOM) of a target",
 		Long: `Finds what software a target holds and writes it as an SBOM: the packages of
 dpkg, apk, rpm and pacman; Go and Rust binaries; Java archives; what npm, pip,
-gem, composer and .NET have installed. Of the target only find, stat, grep and dd are
+gem, composer and .NET have installed. Of the target only find, stat, grep, tr and dd are
 run, where commands can be run at all.
 
 TARGET is one of those of reeve scan: k8s-container://NAMESPACE/POD/CONTAINER,
