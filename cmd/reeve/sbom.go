@@ -24,9 +24,6 @@ type sbomDocument interface {
 	Complete() error
 }
 
-// errNoSBOM is the answer of a build that makes none.
-var errNoSBOM = errors.New("this build of reeve makes no SBOMs (tag nosbom): use one that is built without the tag, whose `reeve version` says so")
-
 // sbomFormats are the values of sbom's -o, the default first.
 var sbomFormats = []string{"cyclonedx-json", "spdx-json"}
 
