@@ -309,11 +309,12 @@ func (a *API) policyOverrides() {
 			return nil, err
 		}
 		var wrong []error
-		for _, f := range a.cfg.Policies.Check(l) {
+		faults := a.cfg.Policies.Check(l)
+		for _, f := range faults {
 			wrong = append(wrong, &huma.ErrorDetail{Location: "body.text", Message: f.Reason, Value: f.Policy})
 		}
 		if len(wrong) > 0 {
-			return nil, huma.Error422UnprocessableEntity("text: "+wrong[0].(*huma.ErrorDetail).Message, wrong...)
+			return nil, huma.Error422UnprocessableEntity("text: "+faults[0].Reason, wrong...)
 		}
 		before, err := was(ctx, l.Place, in.IfMatch)
 		var created bool

@@ -123,7 +123,7 @@ func binaries(archive io.Reader, most int64) ([]string, error) {
 			continue
 		}
 		got, err := io.ReadFull(t, head)
-		if err != nil && err != io.ErrUnexpectedEOF {
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, err
 		}
 		if isBinary(name, head[:got]) {

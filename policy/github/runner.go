@@ -220,7 +220,7 @@ func (r *Runner) do(ctx context.Context, c *connection, t Task, lease string) {
 	err := r.check(ctx, c, t)
 	close(held)
 	holding.Wait()
-	if context.Cause(ctx) == errLeaseLost {
+	if errors.Is(context.Cause(ctx), errLeaseLost) {
 		c.log.WarnContext(ctx, "another hub goes on with the check", "organisation", t.Owner)
 		return
 	}
