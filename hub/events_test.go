@@ -97,11 +97,16 @@ func TestHub_events(t *testing.T) {
 			Decisions                      []struct{ Scan string }
 		}
 	}
-	h.call(t, "GET", "/api/v1/events", nil, http.StatusOK, &list)
 	got := map[string]string{}
-	for _, e := range list.Items {
-		got[e.Name] = e.State + " " + e.Source + " " + e.Agent + " " + e.By
-	}
+	until(t, "every event is settled", func() bool {
+		h.call(t, "GET", "/api/v1/events", nil, http.StatusOK, &list)
+		settled := true
+		for _, e := range list.Items {
+			got[e.Name] = e.State + " " + e.Source + " " + e.Agent + " " + e.By
+			settled = settled && e.State != string(event.Pending)
+		}
+		return settled
+	})
 	if d := cmp.Diff(map[string]string{"1": "scanned /agents/east east agent:east", "2": "unrouted /agents/east east agent:east"}, got); d != "" {
 		t.Errorf("events (-want +got):\n%s", d)
 	}
