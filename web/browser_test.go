@@ -188,7 +188,7 @@ func eval[T any](b *chromium, expression string) T {
 // login opens a login link and presses its button, as a person does.
 func (b *chromium) login(w *world, role pki.Role) {
 	b.t.Helper()
-	tok, text, err := pki.NewToken(pki.Login, "ada", role.Everywhere(), pki.LoginLife)
+	tok, text, err := pki.NewToken(pki.Login, "auditor", role.Everywhere(), pki.LoginLife)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func (b *chromium) login(w *world, role pki.Role) {
 	b.says("Log in to Reeve")
 	b.click("button")
 	b.until("document.querySelector('nav[aria-label=Views]')")
-	b.says("ada")
+	b.says("auditor")
 }
 
 func (b *chromium) typeInto(selector, text string) {
@@ -311,7 +311,7 @@ func furnished(t *testing.T) (*world, scan.ID) {
 		{Type: "x-argo", Name: "cd", Annotations: map[string]string{"uiUrl": "https://argo.example/", "description": "Deliveries"}},
 	}
 	w := newWorld(t, a, fleet.Registration{Agent: "west", Instance: "j", Version: "v8", Hostname: "host-2"})
-	w.by = "oidc:ada@example.com"
+	w.by = "oidc:auditor@example.com"
 	w.create(t, "")
 	w.completeWith(t, many(t, 60, 0))
 	w.create(t, "strict")
@@ -402,7 +402,7 @@ func TestBrowser(t *testing.T) {
 	b.check(err)
 	b.open("/services")
 	b.click("button[data-type=kubernetes]")
-	b.typeInto("input[name=holder]", "ada")
+	b.typeInto("input[name=holder]", "auditor")
 	b.click("[data-make]")
 	b.says("kind: Config")
 	b.click("[data-copy=made]")
