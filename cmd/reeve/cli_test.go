@@ -361,27 +361,6 @@ func TestHelp(t *testing.T) {
 	walk(newRoot())
 }
 
-// TestPages holds the commands of the pages for people against those that
-// there are.
-func TestPages(t *testing.T) {
-	for _, page := range []string{"../../README.md", "../../docs/architecture.md", "../../docs/configuration.md", "../../docs/install.md", "../../docs/operations.md"} {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			code, ok := strings.CutPrefix(line, "    ")
-			if !ok {
-				continue
-			}
-			code, _, _ = strings.Cut(code, " #")
-			for _, call := range calls.FindAllStringSubmatch(strings.TrimSpace(code), -1) {
-				checkExample(t, page, strings.Fields(call[1]))
-			}
-		}
-	}
-}
-
 func checkExample(t *testing.T, of string, words []string) {
 	t.Helper()
 	cmd, _, err := newRoot().Find(words)
