@@ -75,6 +75,8 @@ type Alert struct {
 	// Since is when it became pending: when it was made, replayed, or held back
 	// last.
 	Since time.Time
+	// Replayed says that a person asked for it again.
+	Replayed bool
 	// Told is the outcome of the same key that the sink took last.
 	Told Told
 	// NextAt is when a pending alert at the head of its key is tried next.

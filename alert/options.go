@@ -56,7 +56,7 @@ func (o Options) Validate() error {
 
 // news reports whether people are to be told of a, and if not, why.
 func (o Options) news(a Alert, now time.Time) (why string, tell bool) {
-	if !o.People || o.Every {
+	if !o.People || o.Every || a.Replayed {
 		return "", true
 	}
 	remind := o.Remind

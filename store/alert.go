@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,13 +81,15 @@ func (s *Store) enqueue(ctx context.Context, tx *Tx, o fleet.Outcome, sink strin
 	key := alertKey(sink, o)
 	var seq int64
 	err = tx.QueryRow(ctx, `
-		INSERT INTO alert_key (id, sink, owner, repo, policy, last_seq, next_at)
-		VALUES (?, ?, ?, ?, ?, 1, ?)
+		INSERT INTO alert_key (id, sink, owner, repo, policy, last_seq, next_at, pending, pending_bytes, oldest)
+		VALUES (?, ?, ?, ?, ?, 1, ?, 1, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET
 			last_seq = alert_key.last_seq + 1,
-			next_at  = CASE WHEN alert_key.next_at > 0 THEN alert_key.next_at ELSE excluded.next_at END
+			next_at  = CASE WHEN alert_key.next_at > 0 THEN alert_key.next_at ELSE excluded.next_at END,
+			oldest   = CASE WHEN alert_key.next_at > 0 THEN alert_key.oldest ELSE excluded.oldest END,
+			pending  = alert_key.pending + 1, pending_bytes = alert_key.pending_bytes + excluded.pending_bytes
 		RETURNING last_seq`,
-		key, sink, o.Subject.Owner, o.Subject.Repo, o.Policy, now).Scan(&seq)
+		key, sink, o.Subject.Owner, o.Subject.Repo, o.Policy, now, len(o.Details), now).Scan(&seq)
 	if err != nil {
 		return false, fmt.Errorf("enqueue alert: %w", err)
 	}
@@ -173,23 +177,23 @@ func callbackOf(callback, secret sql.NullString) (*alert.Callback, error) {
 
 // alertColumns are what scanAlert reads; from alert a and its alert_key k.
 const alertColumns = `a.id, a.key_id, a.seq, a.run, a.pass, a.details, a.checked_at, a.callback,
-	a.state, a.attempts, a.last_error, a.created_at, a.since, a.done_at,
+	a.state, a.attempts, a.last_error, a.created_at, a.since, a.done_at, a.replayed,
 	k.sink, k.owner, k.repo, k.policy, k.next_at, k.told, k.told_at`
 
 func scanAlert(row interface{ Scan(...any) error }, more ...any) (a alert.Alert, key string, err error) {
 	var (
-		pass, checked, created, since, done, next, told, toldAt int64
-		callback                                                sql.NullString
+		pass, checked, created, since, done, replayed, next, told, toldAt int64
+		callback                                                          sql.NullString
 	)
 	err = row.Scan(append([]any{
 		&a.ID, &key, &a.Seq, &a.Outcome.Run, &pass, &a.Outcome.Details, &checked, &callback,
-		&a.State, &a.Attempts, &a.LastError, &created, &since, &done,
+		&a.State, &a.Attempts, &a.LastError, &created, &since, &done, &replayed,
 		&a.Sink, &a.Outcome.Subject.Owner, &a.Outcome.Subject.Repo, &a.Outcome.Policy, &next, &told, &toldAt,
 	}, more...)...)
 	if err != nil {
 		return a, "", err
 	}
-	a.Outcome.Pass = pass != 0
+	a.Outcome.Pass, a.Replayed = pass != 0, replayed != 0
 	a.Outcome.At, a.Created, a.Since, a.Done = fromMicros(checked), fromMicros(created), fromMicros(since), fromMicros(done)
 	a.Told = alert.Told{Pass: told == 1, At: fromMicros(toldAt)}
 	if a.State == alert.Pending {
@@ -256,14 +260,36 @@ func gathered(ctx context.Context, tx *Tx, r alert.LeaseRequest) (ready time.Tim
 	return ready, nil
 }
 
-// supersede gives up what is pending of the keys just leased but the newest.
+// supersede gives up what is pending of the keys just leased but the newest, and
+// what a person asked for.
 func supersede(ctx context.Context, tx *Tx, r alert.LeaseRequest) error {
-	_, err := tx.Exec(ctx, `
+	rows, err := tx.Query(ctx, `
 		UPDATE alert SET state = 'skipped', last_error = 'a newer outcome took its place', done_at = ?
-		WHERE state = 'pending' AND key_id IN (SELECT id FROM alert_key WHERE lease = ? AND lease <> '')
-		AND seq < (SELECT MAX(p.seq) FROM alert p WHERE p.key_id = alert.key_id AND p.state = 'pending')`,
+		WHERE state = 'pending' AND replayed = 0 AND key_id IN (SELECT id FROM alert_key WHERE lease = ? AND lease <> '')
+		AND seq < (SELECT MAX(p.seq) FROM alert p WHERE p.key_id = alert.key_id AND p.state = 'pending')
+		RETURNING key_id, size`,
 		micros(r.Now), r.Token)
-	return err
+	if err != nil {
+		return err
+	}
+	moved := tallies{}
+	for rows.Next() {
+		var key string
+		var size int64
+		if err := rows.Scan(&key, &size); err != nil {
+			rows.Close()
+			return err
+		}
+		moved.of(key).move(alert.Pending, alert.Skipped, size)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	return moved.apply(func(key string, t tally) error {
+		_, err := tx.Exec(ctx, `UPDATE alert_key SET pending = pending + ?, pending_bytes = pending_bytes + ?, skipped = skipped + ? WHERE id = ?`,
+			t.pending, t.bytes, t.skipped, key)
+		return err
+	})
 }
 
 // leasable says how many keys of the sink may be leased: none while it is
@@ -379,14 +405,18 @@ func settle(ctx context.Context, tx *Tx, now time.Time, d alert.Settlement) (hel
 		}
 	}
 	due := now
-	if n > 0 && d.State == alert.Pending {
-		due = d.RetryAt
+	var t tally
+	if n > 0 {
+		t.move(alert.Pending, d.State, size)
+		if d.State == alert.Pending {
+			due = d.RetryAt
+		}
 	}
 	besides := `lease = '', lease_until = 0,`
 	if d.State == alert.Delivered {
 		besides += fmt.Sprintf(` told = %d, told_at = %d,`, pass, micros(now))
 	}
-	return true, size, setDue(ctx, tx, key, due, besides)
+	return true, size, setDue(ctx, tx, key, due, besides, t)
 }
 
 // settleSink pauses a sink, or ends its pause once it has taken something.
@@ -409,13 +439,63 @@ func doneAt(st alert.State, now time.Time) int64 {
 	return micros(now)
 }
 
-// setDue sets when the oldest pending alert of a key is due, if it has one.
-func setDue(ctx context.Context, tx *Tx, key string, due time.Time, besides string) error {
+// setDue sets when the next pending alert of a key is due, if it has one, and
+// adds t to what is counted of it.
+func setDue(ctx context.Context, tx *Tx, key string, due time.Time, besides string, t tally) error {
+	const waits = `EXISTS (SELECT 1 FROM alert p WHERE p.key_id = alert_key.id AND p.state = 'pending')`
 	_, err := tx.Exec(ctx, `
-		UPDATE alert_key SET `+besides+` next_at = CASE WHEN EXISTS (
-			SELECT 1 FROM alert p WHERE p.key_id = alert_key.id AND p.state = 'pending') THEN CAST(? AS BIGINT) ELSE 0 END
-		WHERE id = ?`, micros(due), key)
+		UPDATE alert_key SET `+besides+`
+			next_at = CASE WHEN `+waits+` THEN CAST(? AS BIGINT) ELSE 0 END,
+			pending = CASE WHEN `+waits+` THEN pending + ? ELSE 0 END,
+			pending_bytes = CASE WHEN `+waits+` THEN pending_bytes + ? ELSE 0 END,
+			oldest = COALESCE((SELECT p.since FROM alert p WHERE p.key_id = alert_key.id AND p.state = 'pending' ORDER BY p.seq LIMIT 1), 0),
+			delivered = delivered + ?, skipped = skipped + ?, dead = dead + ?
+		WHERE id = ?`, micros(due), t.pending, t.bytes, t.delivered, t.skipped, t.dead, key)
 	return err
+}
+
+// tally is how many alerts of a key came into a state, or left it, and how many
+// bytes of those that wait.
+type tally struct{ pending, bytes, delivered, skipped, dead int64 }
+
+// move notes that an alert went from one state to another; "" is none.
+func (t *tally) move(from, to alert.State, size int64) {
+	for _, m := range []struct {
+		state alert.State
+		n     int64
+	}{{from, -1}, {to, 1}} {
+		switch m.state {
+		case alert.Pending:
+			t.pending, t.bytes = t.pending+m.n, t.bytes+m.n*size
+		case alert.Delivered:
+			t.delivered += m.n
+		case alert.Skipped:
+			t.skipped += m.n
+		case alert.Dead:
+			t.dead += m.n
+		}
+	}
+}
+
+// tallies are those of several keys.
+type tallies map[string]*tally
+
+func (ts tallies) of(key string) *tally {
+	if ts[key] == nil {
+		ts[key] = &tally{}
+	}
+	return ts[key]
+}
+
+// apply has each recorded, always in the same order, so that two transactions
+// don't wait for each other.
+func (ts tallies) apply(record func(key string, t tally) error) error {
+	for _, key := range slices.Sorted(maps.Keys(ts)) {
+		if err := record(key, *ts[key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func eraseSecret(ctx context.Context, tx *Tx, id alert.ID) error {
@@ -465,7 +545,11 @@ func alertByID(ctx context.Context, tx *Tx, id alert.ID, lock string) (a alert.A
 func (s *Store) Alerts(ctx context.Context, f alert.Filter) ([]alert.Alert, error) {
 	where, args := []string{"1 = 1"}, []any{}
 	with := func(cond string, arg ...any) { where, args = append(where, cond), append(args, arg...) }
-	if f.State != "" {
+	switch f.State {
+	case "":
+	case alert.Dead:
+		with("a.state = 'dead'") // as its index has it
+	default:
 		with("a.state = ?", f.State)
 	}
 	if f.Sink != "" {
@@ -515,7 +599,7 @@ func (s *Store) Alerts(ctx context.Context, f alert.Filter) ([]alert.Alert, erro
 // ReplayAlert implements alert.Outbox.
 func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 	return s.update(ctx, func(tx *Tx) error {
-		_, key, err := alertByID(ctx, tx, id, tx.dialect.ForUpdate)
+		a, key, err := alertByID(ctx, tx, id, tx.dialect.ForUpdate)
 		if err != nil {
 			return err
 		}
@@ -527,9 +611,9 @@ func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 		if lost > 0 {
 			return fmt.Errorf("replay alert %q: %w", string(id), alert.ErrSecretErased)
 		}
-		_, err = tx.Exec(ctx, `UPDATE alert SET state = 'pending', done_at = 0, since = ? WHERE id = ?`, micros(time.Now()), id)
+		_, err = tx.Exec(ctx, `UPDATE alert SET state = 'pending', done_at = 0, since = ?, replayed = 1 WHERE id = ?`, micros(time.Now()), id)
 		if err == nil {
-			err = setDue(ctx, tx, key, time.Now(), "")
+			err = setDue(ctx, tx, key, time.Now(), "", moved(a, alert.Pending))
 		}
 		if err != nil {
 			return fmt.Errorf("replay alert %q: %w", string(id), err)
@@ -537,6 +621,12 @@ func (s *Store) ReplayAlert(ctx context.Context, id alert.ID) error {
 		tx.Notify(topicAlert)
 		return nil
 	})
+}
+
+// moved is the tally of one alert that comes into a state.
+func moved(a alert.Alert, to alert.State) (t tally) {
+	t.move(a.State, to, int64(len(a.Outcome.Details)))
+	return t
 }
 
 // SkipAlert implements alert.Outbox.
@@ -556,7 +646,7 @@ func (s *Store) SkipAlert(ctx context.Context, id alert.ID) error {
 			err = eraseSecret(ctx, tx, id)
 		}
 		if err == nil {
-			err = setDue(ctx, tx, key, time.Now(), "")
+			err = setDue(ctx, tx, key, time.Now(), "", moved(a, alert.Skipped))
 		}
 		if err != nil {
 			return fmt.Errorf("skip alert %q: %w", string(id), err)
@@ -578,47 +668,27 @@ func (s *Store) AlertSinks(ctx context.Context) ([]alert.SinkStatus, error) {
 	var out []alert.SinkStatus
 	err := s.view(ctx, func(tx *Tx) error {
 		rows, err := tx.Query(ctx, `
-			SELECT k.sink,
-				SUM(CASE WHEN a.state = 'pending'   THEN 1 ELSE 0 END),
-				SUM(CASE WHEN a.state = 'delivered' THEN 1 ELSE 0 END),
-				SUM(CASE WHEN a.state = 'dead'      THEN 1 ELSE 0 END),
-				SUM(CASE WHEN a.state = 'skipped'   THEN 1 ELSE 0 END),
-				MIN(CASE WHEN a.state = 'pending'   THEN a.since END),
-				MAX(COALESCE(p.paused_until, 0)), MAX(COALESCE(p.reason, '')), MAX(COALESCE(p.held_by, ''))
-			FROM alert_key k JOIN alert a ON a.key_id = k.id LEFT JOIN alert_sink p ON p.name = k.sink
-			GROUP BY k.sink ORDER BY k.sink`)
+			SELECT sink, CAST(SUM(pending) AS BIGINT), CAST(SUM(delivered) AS BIGINT), CAST(SUM(dead) AS BIGINT), CAST(SUM(skipped) AS BIGINT),
+				MIN(CASE WHEN oldest > 0 THEN oldest END), 0, '', '' FROM alert_key GROUP BY sink
+			UNION ALL SELECT name, 0, 0, 0, 0, NULL, paused_until, reason, held_by FROM alert_sink ORDER BY 1`)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
 			var (
-				st             alert.SinkStatus
-				oldest, paused sql.NullInt64
+				st     alert.SinkStatus
+				oldest sql.NullInt64
+				paused int64
 			)
 			if err := rows.Scan(&st.Sink, &st.Pending, &st.Delivered, &st.Dead, &st.Skipped, &oldest, &paused, &st.Reason, &st.HeldBy); err != nil {
 				return err
 			}
-			st.OldestPending, st.PausedUntil = fromMicros(oldest.Int64), fromMicros(paused.Int64)
-			out = append(out, st)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
-		}
-		// Those that are paused and never had an alert.
-		rows, err = tx.Query(ctx, `SELECT name, paused_until, reason, held_by FROM alert_sink p
-			WHERE NOT EXISTS (SELECT 1 FROM alert_key k JOIN alert a ON a.key_id = k.id WHERE k.sink = p.name) ORDER BY name`)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var st alert.SinkStatus
-			var paused int64
-			if err := rows.Scan(&st.Sink, &paused, &st.Reason, &st.HeldBy); err != nil {
-				return err
+			st.OldestPending, st.PausedUntil = fromMicros(oldest.Int64), fromMicros(paused)
+			if n := len(out); n > 0 && out[n-1].Sink == st.Sink { // its alerts and its pause
+				out[n-1] = joined(out[n-1], st)
+				continue
 			}
-			st.PausedUntil = fromMicros(paused)
 			out = append(out, st)
 		}
 		return rows.Err()
@@ -627,6 +697,18 @@ func (s *Store) AlertSinks(ctx context.Context) ([]alert.SinkStatus, error) {
 		return nil, fmt.Errorf("list sinks: %w", err)
 	}
 	return out, nil
+}
+
+// joined is what two rows say of one sink.
+func joined(a, b alert.SinkStatus) alert.SinkStatus {
+	if a.OldestPending.IsZero() {
+		a.OldestPending = b.OldestPending
+	}
+	a.Pending, a.Delivered, a.Dead, a.Skipped = a.Pending+b.Pending, a.Delivered+b.Delivered, a.Dead+b.Dead, a.Skipped+b.Skipped
+	if b.Reason != "" || b.HeldBy != "" || !b.PausedUntil.IsZero() {
+		a.PausedUntil, a.Reason, a.HeldBy = b.PausedUntil, b.Reason, b.HeldBy
+	}
+	return a
 }
 
 // HoldSink implements alert.Outbox.
@@ -675,24 +757,28 @@ func (s *Store) PendingSinks(ctx context.Context, prefix string, now time.Time, 
 // BuryAlerts implements alert.Store.
 func (s *Store) BuryAlerts(ctx context.Context, before, now time.Time, reason string, limit int) (int, error) {
 	var n int
+	var bytes int64
 	err := s.update(ctx, func(tx *Tx) error {
 		rows, err := tx.Query(ctx, `
-			SELECT a.id, k.id FROM alert a JOIN alert_key k ON k.id = a.key_id
+			SELECT a.id, k.id, a.size FROM alert a JOIN alert_key k ON k.id = a.key_id
 			WHERE a.state = 'pending' AND a.since < ? AND k.lease_until <= ?
 			LIMIT ?`+tx.dialect.SkipLocked, micros(before), micros(now), limit)
 		if err != nil {
 			return err
 		}
 		var ids []alert.ID
-		keys := map[string]bool{}
+		keys := tallies{}
+		bytes = 0
 		for rows.Next() {
 			var id alert.ID
 			var key string
-			if err := rows.Scan(&id, &key); err != nil {
+			var size int64
+			if err := rows.Scan(&id, &key, &size); err != nil {
 				rows.Close()
 				return err
 			}
-			ids, keys[key] = append(ids, id), true
+			ids, bytes = append(ids, id), bytes+size
+			keys.of(key).move(alert.Pending, alert.Dead, size)
 		}
 		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			return err
@@ -707,10 +793,8 @@ func (s *Store) BuryAlerts(ctx context.Context, before, now time.Time, reason st
 				return err
 			}
 		}
-		for key := range keys {
-			if err := setDue(ctx, tx, key, now, ""); err != nil {
-				return err
-			}
+		if err := keys.apply(func(key string, t tally) error { return setDue(ctx, tx, key, now, "", t) }); err != nil {
+			return err
 		}
 		n = len(ids)
 		tx.Notify(topicAlert)
@@ -719,7 +803,7 @@ func (s *Store) BuryAlerts(ctx context.Context, before, now time.Time, reason st
 	if err != nil {
 		return 0, fmt.Errorf("give up old alerts: %w", err)
 	}
-	s.backlog.leave(int64(n), 0)
+	s.backlog.leave(int64(n), bytes)
 	return n, nil
 }
 
@@ -729,9 +813,10 @@ func (s *Store) AlertBacklogs(ctx context.Context) ([]alert.Backlog, error) {
 	err := s.view(ctx, func(tx *Tx) error {
 		rows, err := tx.Query(ctx, `
 			SELECT sink, SUM(pending), SUM(dead), SUM(bytes), MIN(oldest), SUM(paused) FROM (
-				SELECT k.sink AS sink, COUNT(*) AS pending, 0 AS dead, CAST(SUM(a.size) AS BIGINT) AS bytes, MIN(a.since) AS oldest, 0 AS paused
-				FROM alert a JOIN alert_key k ON k.id = a.key_id WHERE a.state = 'pending' GROUP BY k.sink
-				UNION ALL SELECT k.sink, 0, COUNT(*), 0, NULL, 0 FROM alert a JOIN alert_key k ON k.id = a.key_id WHERE a.state = 'dead' GROUP BY k.sink
+				SELECT sink, CAST(SUM(pending) AS BIGINT) AS pending, 0 AS dead, CAST(SUM(pending_bytes) AS BIGINT) AS bytes,
+					MIN(CASE WHEN oldest > 0 THEN oldest END) AS oldest, 0 AS paused
+				FROM alert_key WHERE next_at > 0 GROUP BY sink
+				UNION ALL SELECT sink, 0, CAST(SUM(dead) AS BIGINT), 0, NULL, 0 FROM alert_key WHERE dead > 0 GROUP BY sink
 				UNION ALL SELECT name, 0, 0, 0, NULL, 1 FROM alert_sink
 			) AS counted GROUP BY sink ORDER BY sink`)
 		if err != nil {
@@ -797,7 +882,8 @@ func (b *backlog) take(ctx context.Context, tx *Tx, size int) error {
 	b.add(1, int64(size))
 	if age := time.Since(b.counted); b.full() && age >= countFull || age >= countLeast {
 		var alerts, bytes int64 // with what the transaction has added so far
-		err := tx.QueryRow(ctx, `SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM alert WHERE state = 'pending'`).Scan(&alerts, &bytes)
+		err := tx.QueryRow(ctx, `
+			SELECT CAST(COALESCE(SUM(pending), 0) AS BIGINT), CAST(COALESCE(SUM(pending_bytes), 0) AS BIGINT) FROM alert_key WHERE next_at > 0`).Scan(&alerts, &bytes)
 		if err != nil {
 			return fmt.Errorf("count what waits: %w", err)
 		}

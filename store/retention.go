@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -95,7 +96,7 @@ func (s *Store) OldScans(ctx context.Context, r scan.Retention, now time.Time, l
 }
 
 // RemoveScans implements scan.RetentionStore.
-func (s *Store) RemoveScans(ctx context.Context, ids []scan.ID) error {
+func (s *Store) RemoveScans(ctx context.Context, ids []scan.ID, now time.Time) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -112,7 +113,7 @@ func (s *Store) RemoveScans(ctx context.Context, ids []scan.ID) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM scan_keys WHERE scan IN (`+these+`)`, args...); err != nil {
 			return err
 		}
-		if err := notLatest(ctx, tx, these, args); err != nil {
+		if err := notLatest(ctx, tx, these, args, now); err != nil {
 			return err
 		}
 		if len(batches) == 0 {
@@ -135,25 +136,44 @@ func (s *Store) RemoveScans(ctx context.Context, ids []scan.ID) error {
 func (s *Store) RemoveAlerts(ctx context.Context, done, dead time.Time, limit int) (int, error) {
 	var n int
 	err := s.update(ctx, func(tx *Tx) error {
-		keys, err := texts(tx.Query(ctx, `
+		rows, err := tx.Query(ctx, `
 			DELETE FROM alert WHERE id IN (
-				SELECT id FROM alert WHERE done_at > 0
-				AND (state IN ('delivered', 'skipped') AND done_at < ? OR state = 'dead' AND done_at < ?)
+				SELECT id FROM alert WHERE done_at > 0 AND state IN ('delivered', 'skipped') AND done_at < ?
+				UNION ALL SELECT id FROM alert WHERE done_at > 0 AND state = 'dead' AND done_at < ?
 				LIMIT ?)
-			RETURNING key_id`, micros(done), micros(dead), limit))
-		n = len(keys)
+			RETURNING key_id, state`, micros(done), micros(dead), limit)
 		if err != nil {
+			return err
+		}
+		n = 0
+		gone := tallies{}
+		for rows.Next() {
+			var key string
+			var state alert.State
+			if err := rows.Scan(&key, &state); err != nil {
+				rows.Close()
+				return err
+			}
+			gone.of(key).move(state, "", 0)
+			n++
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 			return err
 		}
 		// Whoever adds an alert to a key meanwhile has set its next_at before
 		// this gets to see the key's row.
-		if n > 0 {
-			var args []any
-			if _, err := tx.Exec(ctx, `
-				DELETE FROM alert_key WHERE id IN (`+list(keys, &args)+`) AND next_at = 0
-				AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.key_id = alert_key.id)`, args...); err != nil {
+		err = gone.apply(func(key string, t tally) error {
+			left, err := affected(tx.Exec(ctx, `
+				DELETE FROM alert_key WHERE id = ? AND next_at = 0 AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.key_id = alert_key.id)`, key))
+			if err != nil || left > 0 {
 				return err
 			}
+			_, err = tx.Exec(ctx, `UPDATE alert_key SET delivered = delivered + ?, skipped = skipped + ?, dead = dead + ? WHERE id = ?`,
+				t.delivered, t.skipped, t.dead, key)
+			return err
+		})
+		if err != nil {
+			return err
 		}
 		if n == limit {
 			return nil

@@ -137,6 +137,9 @@ func TestOpen_indexes(t *testing.T) {
 		`SELECT 1 FROM events WHERE state = 'pending' AND due <= 1`,
 		`SELECT 1 FROM schedules WHERE next_at > 0 AND next_at <= 1`,
 		`SELECT MIN(seq) FROM alert WHERE key_id = 'k' AND state = 'pending'`,
+		`SELECT id FROM alert WHERE done_at > 0 AND state IN ('delivered', 'skipped') AND done_at < 1 UNION ALL SELECT id FROM alert WHERE done_at > 0 AND state = 'dead' AND done_at < 1 LIMIT 5`,
+		`SELECT SUM(pending) FROM alert_key WHERE next_at > 0`,
+		`SELECT sink, SUM(dead) FROM alert_key WHERE dead > 0 GROUP BY sink`,
 	} {
 		rows, err := db.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query)
 		if err != nil {
@@ -148,7 +151,7 @@ func TestOpen_indexes(t *testing.T) {
 			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(detail, "SCAN") {
+			if strings.HasPrefix(detail, "SCAN") && !strings.Contains(detail, "USING ") {
 				t.Errorf("%s: %s", query, detail)
 			}
 		}

@@ -3,9 +3,13 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
@@ -227,6 +231,35 @@ func testAlertRuns(t *testing.T, open func(*testing.T) *store.Store) {
 		}
 		equal(t, "backlog", back[0], alert.Backlog{Sink: "x", Pending: 1, Dead: 3, Bytes: int64(len(out.Outcome.Details)), Oldest: begin})
 	})
+	t.Run("what is counted is what there is, whatever becomes of it", func(t *testing.T) { counted(t, open(t)) })
+	t.Run("what was replayed isn't superseded", func(t *testing.T) {
+		s := open(t)
+		for _, run := range []string{"r1", "r2", "r3"} {
+			Outcomes(t, s, []fleet.Outcome{outcome(run, "a")}, x, nil)
+		}
+		now := time.Now().Add(time.Second)
+		latest := func(token string) alert.Leased {
+			t.Helper()
+			l, err := s.LeaseAlerts(t.Context(), alert.LeaseRequest{Sink: "x", Holder: "hub", Token: token, Limit: 9, Now: now, Until: now.Add(time.Minute), Latest: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		l := latest("t1")
+		equal(t, "the newest", runs(l), []string{"r3 a#3"})
+		settle(t, s, now, alert.Settlement{ID: l.Alerts[0].ID, Sink: "x", Token: "t1", State: alert.Pending, RetryAt: now})
+		if err := s.ReplayAlert(t.Context(), alert.NewID(outcome("r1", "a"), "x")); err != nil {
+			t.Fatal(err)
+		}
+		now = time.Now().Add(time.Second)
+		l = latest("t2")
+		if equal(t, "replayed", runs(l), []string{"r1 a#1"}); !l.Alerts[0].Replayed {
+			t.Errorf("%+v", l.Alerts[0])
+		}
+		settle(t, s, now, alert.Settlement{ID: l.Alerts[0].ID, Sink: "x", Token: "t2", State: alert.Delivered})
+		equal(t, "and then the newest", runs(latest("t3")), []string{"r3 a#3"})
+	})
 	t.Run("silences", func(t *testing.T) {
 		s := open(t)
 		now := time.UnixMicro(1_700_000_000_000_000).UTC()
@@ -264,4 +297,113 @@ func testAlertRuns(t *testing.T, open func(*testing.T) *store.Store) {
 			t.Errorf("again: %v", err)
 		}
 	})
+}
+
+// counted does to alerts of two sinks whatever can be done to them, again and
+// again, and compares what the sinks are said to have with what they have.
+func counted(t *testing.T, s *store.Store) {
+	ctx := t.Context()
+	rng := rand.New(rand.NewPCG(7, 7))
+	for round := range 60 {
+		run := fmt.Sprintf("r%d", round)
+		Outcomes(t, s, []fleet.Outcome{outcome(run, "a"), outcome(run, "b"), outcome(run, "c")}, []string{"x", "y"}, nil)
+		now := time.Now().Add(time.Second)
+		for _, sink := range []string{"x", "y"} {
+			token := run + sink
+			l, err := s.LeaseAlerts(ctx, alert.LeaseRequest{Sink: sink, Holder: "hub", Token: token, Limit: 2, Now: now, Until: now.Add(time.Minute), Latest: round%7 == 0})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, a := range l.Alerts {
+				done := alert.Settlement{ID: a.ID, Sink: sink, Token: token, State: []alert.State{alert.Pending, alert.Delivered, alert.Dead, alert.Skipped}[rng.IntN(4)], RetryAt: now}
+				settle(t, s, now, done)
+				if i == 0 {
+					settle(t, s, now, done) // its lease is over
+				}
+			}
+		}
+		all, err := s.Alerts(ctx, alert.Filter{Limit: 1000})
+		if err != nil || len(all) == 0 {
+			t.Fatal(len(all), err)
+		}
+		some := func() alert.ID { return all[rng.IntN(len(all))].ID }
+		if err := s.SkipAlert(ctx, some()); err != nil && !errors.Is(err, alert.ErrDelivered) {
+			t.Fatal(err)
+		}
+		if err := s.ReplayAlert(ctx, some()); err != nil {
+			t.Fatal(err)
+		}
+		if round%10 == 9 {
+			if _, err := s.BuryAlerts(ctx, now, now, "old", 5); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.RemoveAlerts(ctx, now.Add(time.Minute), now.Add(time.Minute), 7); err != nil {
+				t.Fatal(err)
+			}
+		}
+		compareCounts(t, s)
+	}
+	later := time.Now().Add(time.Hour)
+	for {
+		if n, err := s.BuryAlerts(ctx, later, later, "old", 100); err != nil || n == 0 {
+			break
+		}
+	}
+	if _, err := s.RemoveAlerts(ctx, later.Add(time.Hour), later.Add(time.Hour), 1000); err != nil {
+		t.Fatal(err)
+	}
+	if sinks, err := s.AlertSinks(ctx); err != nil || len(sinks) > 0 {
+		t.Errorf("nothing is left: %+v, %v", sinks, err)
+	}
+}
+
+func compareCounts(t *testing.T, s *store.Store) {
+	t.Helper()
+	all, err := s.Alerts(t.Context(), alert.Filter{Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, waits := map[string]alert.SinkStatus{}, map[string]alert.Backlog{}
+	for _, a := range all {
+		st, b := want[a.Sink], waits[a.Sink]
+		st.Sink, b.Sink = a.Sink, a.Sink
+		switch a.State {
+		case alert.Pending:
+			st.Pending, b.Pending, b.Bytes = st.Pending+1, b.Pending+1, b.Bytes+int64(len(a.Outcome.Details))
+		case alert.Delivered:
+			st.Delivered++
+		case alert.Skipped:
+			st.Skipped++
+		case alert.Dead:
+			st.Dead, b.Dead = st.Dead+1, b.Dead+1
+		}
+		want[a.Sink], waits[a.Sink] = st, b
+	}
+	sinks, err := s.AlertSinks(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	backlogs, err := s.AlertBacklogs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, gotWaits := map[string]alert.SinkStatus{}, map[string]alert.Backlog{}
+	for _, st := range sinks {
+		if st.OldestPending.IsZero() != (st.Pending == 0) {
+			t.Errorf("%s: %d wait since %v", st.Sink, st.Pending, st.OldestPending)
+		}
+		st.OldestPending = time.Time{}
+		got[st.Sink] = st
+	}
+	for _, b := range backlogs {
+		b.Oldest = time.Time{}
+		gotWaits[b.Sink] = b
+	}
+	maps.DeleteFunc(waits, func(_ string, b alert.Backlog) bool { return b.Pending+b.Dead == 0 })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("sinks (-there +counted):\n%s", diff)
+	}
+	if diff := cmp.Diff(waits, gotWaits); diff != "" {
+		t.Fatalf("backlogs (-there +counted):\n%s", diff)
+	}
 }
