@@ -3,6 +3,7 @@ package scan
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
@@ -26,6 +27,38 @@ func (s Scan) Series() Series {
 type HistoryStore interface {
 	// Latest lists the last completed scan of each series, the newest first.
 	Latest(ctx context.Context, f LatestFilter) ([]Scan, error)
+	// Posture counts the series that f chooses by the outcome of their last
+	// completed scan, at the end of each day of f; of the last one, so far. A
+	// series all of whose scans are forgotten counts until then.
+	Posture(ctx context.Context, f PostureFilter) ([]Posture, error)
+}
+
+// PostureDays is how many days the posture of is known, at least.
+const PostureDays = 400
+
+// PostureFilter chooses series, as LatestFilter does, and days: so many, until
+// that of Until (UTC).
+type PostureFilter struct {
+	Agent     fleet.AgentName
+	Namespace string
+	Within    []fleet.Scope
+	Until     time.Time
+	Days      int
+	// ByAgent counts those of each agent for themselves, by its name.
+	ByAgent bool
+}
+
+// Posture is how many series stood how, the oldest day first. Agent is empty
+// unless it is asked for by agents.
+type Posture struct {
+	Agent fleet.AgentName
+	Days  []PostureDay
+}
+
+// PostureDay is one day of a Posture; At is its beginning.
+type PostureDay struct {
+	At             time.Time
+	Passed, Failed int
 }
 
 // LatestFilter chooses series; the zero value of a member chooses all. Before
@@ -49,6 +82,16 @@ func (q *Queue) Latest(ctx context.Context, f LatestFilter) ([]Scan, error) {
 		return nil, fmt.Errorf("list what was scanned last: %w", err)
 	}
 	return scans, nil
+}
+
+// Posture is how the series stood that f chooses. Without any it is one that
+// counts nothing, or by agents none.
+func (q *Queue) Posture(ctx context.Context, f PostureFilter) ([]Posture, error) {
+	found, err := q.cfg.Store.Posture(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("count how targets stood: %w", err)
+	}
+	return found, nil
 }
 
 // History lists the completed scans of f's Series that f chooses, the newest

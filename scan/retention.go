@@ -46,7 +46,7 @@ type RetentionStore interface {
 	// RemoveScans forgets those of the scans that are finished, with the
 	// batches that they were the last of. Their results go with the next sweep
 	// of documents; their alerts have a life of their own.
-	RemoveScans(ctx context.Context, ids []ID) error
+	RemoveScans(ctx context.Context, ids []ID, now time.Time) error
 }
 
 // So many scans are looked up at a time, and so many removed in one
@@ -65,7 +65,7 @@ func (r Retention) Apply(ctx context.Context, s RetentionStore, now time.Time) (
 			return removed, fmt.Errorf("look for old scans: %w", err)
 		}
 		for part := range slices.Chunk(old, removedScans) {
-			if err := s.RemoveScans(ctx, part); err != nil {
+			if err := s.RemoveScans(ctx, part, now); err != nil {
 				return removed, fmt.Errorf("remove old scans: %w", err)
 			}
 			removed += len(part)

@@ -525,7 +525,7 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 		}
 	}
 	if f.Status == scan.Completed && c.Selector == nil {
-		if err := isLatest(ctx, tx, c, f.Verdict.Outcome); err != nil {
+		if err := isLatest(ctx, tx, c, f.Verdict.Outcome, now); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func forgetsScans(t *testing.T, s *store.Store) {
 	// Its key is free again, rather than one that leads nowhere.
 	again := newScan("edge")
 	again.Request.Key = scan.Key{Caller: "ci", Name: string(old), Digest: "d"}
-	if err := s.RemoveScans(t.Context(), []scan.ID{create(t, s, again).ID}); err != nil {
+	if err := s.RemoveScans(t.Context(), []scan.ID{create(t, s, again).ID}, epoch); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "one that isn't finished stays", len(kept(t, s)), 7)
@@ -313,9 +314,82 @@ func knowsHistory(t *testing.T, s *store.Store) {
 	equal(t, "all", latest(scan.LatestFilter{}), []scan.ID{late.ID, b1})
 	equal(t, "passed now", latest(scan.LatestFilter{Outcome: scan.Passed}), []scan.ID{late.ID})
 	// What is forgotten leaves its place to the one before, if there is one.
-	if err := s.RemoveScans(t.Context(), []scan.ID{late.ID, b1}); err != nil {
+	if err := s.RemoveScans(t.Context(), []scan.ID{late.ID, b1}, epoch); err != nil {
 		t.Fatal(err)
 	}
 	equal(t, "after those are forgotten", latest(scan.LatestFilter{}), []scan.ID{early.ID})
 	equal(t, "failed again", latest(scan.LatestFilter{Outcome: scan.Failed}), []scan.ID{early.ID})
+}
+
+// knowsPosture: how many series stood how at the end of each day.
+func knowsPosture(t *testing.T, s *store.Store) {
+	day := 24 * time.Hour
+	scanned := func(agent fleet.AgentName, namespace, pod string, outcome scan.Outcome, at time.Time) scan.ID {
+		t.Helper()
+		c := newScan(agent)
+		c.Request.Target.Namespace, c.Request.Target.Pod = namespace, pod
+		create(t, s, c)
+		if err := s.FinishScan(t.Context(), scan.Finish{ID: c.ID, Status: scan.Completed, Verdict: scan.Verdict{Outcome: outcome}}, at); err != nil {
+			t.Fatal(err)
+		}
+		return c.ID
+	}
+	last := scanned("edge", "shop", "web-1", scan.Failed, epoch) // day 0
+	scanned("edge", "shop", "web-1", scan.Failed, epoch.Add(day))
+	scanned("edge", "blog", "web-2", scan.Failed, epoch.Add(day))
+	scanned("west", "shop", "web-1", scan.Passed, epoch.Add(day))
+	mended := scanned("edge", "shop", "web-1", scan.Passed, epoch.Add(3*day))
+	gone := scanned("west", "gone", "web-1", scan.Passed, epoch.Add(3*day))
+	posture := func(f scan.PostureFilter) map[string]string {
+		t.Helper()
+		found, err := s.Posture(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		for _, p := range found {
+			text := p.Days[0].At.Format(time.DateOnly)
+			for _, d := range p.Days {
+				text += fmt.Sprintf(" %d/%d", d.Passed, d.Failed)
+			}
+			out[string(p.Agent)] = text
+		}
+		return out
+	}
+	from := func(days int) string { return epoch.Add(time.Duration(days) * day).Format(time.DateOnly) }
+	until := epoch.Add(4 * day)
+	equal(t, "all", posture(scan.PostureFilter{Until: until, Days: 6}), map[string]string{"": from(-1) + " 0/0 0/1 1/2 1/2 3/1 3/1"})
+	equal(t, "one day", posture(scan.PostureFilter{Until: until, Days: 1}), map[string]string{"": from(4) + " 3/1"})
+	equal(t, "a day that is over", posture(scan.PostureFilter{Until: epoch.Add(2 * day), Days: 2}), map[string]string{"": from(1) + " 1/2 1/2"})
+	equal(t, "by agent", posture(scan.PostureFilter{Until: until, Days: 4, ByAgent: true}), map[string]string{
+		"edge": from(1) + " 0/2 0/2 1/1 1/1", "west": from(1) + " 1/0 1/0 2/0 2/0",
+	})
+	equal(t, "of one agent", posture(scan.PostureFilter{Until: until, Days: 2, Agent: "west"}), map[string]string{"": from(3) + " 2/0 2/0"})
+	equal(t, "of a namespace", posture(scan.PostureFilter{Until: until, Days: 4, Namespace: "shop"}), map[string]string{"": from(1) + " 1/1 1/1 2/0 2/0"})
+	equal(t, "within a scope", posture(scan.PostureFilter{Until: until, Days: 4, ByAgent: true, Within: []fleet.Scope{{Agents: []string{"edge"}, Namespaces: []string{"bl*"}}}}),
+		map[string]string{"edge": from(1) + " 0/1 0/1 0/1 0/1"})
+	equal(t, "within nothing", posture(scan.PostureFilter{Until: until, Days: 1, Within: []fleet.Scope{}}), map[string]string{"": from(4) + " 0/0"})
+	equal(t, "of nobody", posture(scan.PostureFilter{Until: until, Days: 1, Agent: "x", ByAgent: true}), map[string]string{})
+
+	// What is forgotten counts until then: as the one before it, if there is one.
+	for _, id := range []scan.ID{last, mended, gone} {
+		if err := s.RemoveScans(t.Context(), []scan.ID{id}, until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	equal(t, "after some are forgotten", posture(scan.PostureFilter{Until: until, Days: 3}), map[string]string{"": from(2) + " 1/2 3/1 1/2"})
+
+	// Series that are new to several at once count once.
+	var all sync.WaitGroup
+	for range 4 {
+		c := newScan("east")
+		create(t, s, c)
+		all.Go(func() {
+			if err := s.FinishScan(t.Context(), scan.Finish{ID: c.ID, Status: scan.Completed, Verdict: scan.Verdict{Outcome: scan.Failed}}, until); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	equal(t, "several at once", posture(scan.PostureFilter{Until: until, Days: 2, Agent: "east"}), map[string]string{"": from(3) + " 0/0 0/1"})
 }

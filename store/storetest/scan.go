@@ -56,6 +56,7 @@ var scanTests = map[string]func(*testing.T, *store.Store){
 	"forgets batches":                           forgetsBatches,
 	"keeps what has a young key":                keepsYoungKeys,
 	"knows the history":                         knowsHistory,
+	"knows the posture":                         knowsPosture,
 	"lists what is open by key":                 listsOpen,
 }
 
