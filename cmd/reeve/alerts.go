@@ -23,7 +23,7 @@ func newAlerts() *cobra.Command {
 	cmd := &cobra.Command{Use: "alerts", Short: "List, replay and skip alerts; pause sinks, silence channels; check signatures"}
 	runs := list[api.AlertRun]{
 		use: "runs", short: "List what made outcomes, newest first, and whether all came that should have", path: "/alert-runs",
-		rows: alertRunRows, paged: true, arg: "ID",
+		rows: alertRunRows, paged: true, arg: "ID", name: func(r api.AlertRun) string { return string(r.ID) },
 		filters: []filter{
 			{name: "source", usage: "only those that this `source` made, such as scan or policy:NAME"},
 			{name: "incomplete", usage: "`true`: only those of which outcomes are missing", values: []string{"true"}},
@@ -31,14 +31,14 @@ func newAlerts() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newList(alertList("list")),
-		newAct("replay ID", "Deliver an alert again, now", "/alerts/"),
-		newAct("skip ID", "Give an alert up, so that the ones behind it are delivered", "/alerts/"),
+		newAct("replay ID", "Deliver an alert again, now", alertNames),
+		newAct("skip ID", "Give an alert up, so that the ones behind it are delivered", alertNames),
 		newList(runs),
-		newList(list[api.Sink]{use: "sinks", short: "Show how the outbox of each sink stands", path: "/sinks", rows: sinkRows}),
-		newAct("pause SINK", "Deliver nothing to a sink until it is resumed; its alerts wait", "/sinks/"),
-		newAct("resume SINK", "End a sink's pause", "/sinks/"),
+		newList(sinkList),
+		newAct("pause SINK", "Deliver nothing to a sink until it is resumed; its alerts wait", sinkNames),
+		newAct("resume SINK", "End a sink's pause", sinkNames),
 		newSilence(),
-		newList(list[api.Silence]{use: "silences", short: "List what people's channels aren't told of now", path: "/silences", rows: silenceRows}),
+		newList(list[api.Silence]{use: "silences", short: "List what people's channels aren't told of now", path: "/silences", rows: silenceRows, name: func(s api.Silence) string { return string(s.ID) }}),
 		newUnsilence(),
 		newAlertKeys(),
 		newAlertVerify(),
@@ -47,7 +47,7 @@ func newAlerts() *cobra.Command {
 }
 
 // newAct is a command that has the hub do what it is called to one thing.
-func newAct(use, short, path string) *cobra.Command {
+func newAct(use, short string, of names) *cobra.Command {
 	var hub hubFlags
 	verb, _, _ := strings.Cut(use, " ")
 	cmd := &cobra.Command{
@@ -59,7 +59,7 @@ func newAct(use, short, path string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := c.do(cmd.Context(), http.MethodPost, path+url.PathEscape(args[0])+"/"+verb, nil); err != nil {
+			if _, err := c.do(cmd.Context(), http.MethodPost, of.path+"/"+url.PathEscape(args[0])+"/"+verb, nil); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", verb, args[0])
@@ -67,6 +67,7 @@ func newAct(use, short, path string) *cobra.Command {
 		},
 	}
 	hub.flags(cmd)
+	arguments(cmd, &hub, false, of)
 	return cmd
 }
 
@@ -95,6 +96,7 @@ func orAll(pattern string) string {
 
 func newSilence() *cobra.Command {
 	var hub hubFlags
+	var out output
 	var b api.SilenceRequest
 	var lasts time.Duration
 	cmd := &cobra.Command{
@@ -119,7 +121,10 @@ afterwards, if it is still news. Programs are told all the same.`,
 			if err := json.Unmarshal(data, &made); err != nil {
 				return fmt.Errorf("the hub's answer: %w", err)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", made.ID)
+			id := func(s api.Silence) string { return string(s.ID) }
+			if err := printOne(cmd.OutOrStdout(), &out, data, table[api.Silence]{rows: told(id).rows, name: id}); err != nil {
+				return err
+			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "silent until %s; to end it: reeve alerts unsilence %s\n", when(made.Until), made.ID)
 			return nil
 		},
@@ -137,6 +142,9 @@ afterwards, if it is still news. Programs are told all the same.`,
 		}
 	}
 	hub.flags(cmd)
+	out.flag(cmd)
+	sinkNames.flag(cmd, "sink", &hub, cobra.ShellCompDirectiveNoFileComp)
+	policyNames.flag(cmd, "policy", &hub, cobra.ShellCompDirectiveNoFileComp)
 	return cmd
 }
 
@@ -159,6 +167,7 @@ func newUnsilence() *cobra.Command {
 		},
 	}
 	hub.flags(cmd)
+	arguments(cmd, &hub, false, silenceNames)
 	return cmd
 }
 
@@ -166,6 +175,7 @@ func newAlertKeys() *cobra.Command {
 	cmd := &cobra.Command{Use: "keys", Short: "Print, rotate and end the keys that alerts are signed by"}
 	keys := func(use, short string, args cobra.PositionalArgs, method string, path func(args []string) string) *cobra.Command {
 		var hub hubFlags
+		out := output{"json"}
 		c := &cobra.Command{
 			Use: use, Short: short, Args: args,
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -177,10 +187,11 @@ func newAlertKeys() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return (&output{"json"}).print(cmd.OutOrStdout(), data, nil)
+				return printOne(cmd.OutOrStdout(), &out, data, table[keySet]{rows: keyRows})
 			},
 		}
 		hub.flags(c)
+		out.flag(c)
 		return c
 	}
 	cmd.AddCommand(
@@ -191,8 +202,22 @@ func newAlertKeys() *cobra.Command {
 	return cmd
 }
 
+// keySet is a JSON Web Key Set, as far as people look at it.
+type keySet struct {
+	Keys []struct{ KID, Kty, Crv, Alg, Use string }
+}
+
+func keyRows(w io.Writer, list []keySet) error {
+	row(w, "ID", "TYPE", "CURVE", "ALGORITHM")
+	for _, k := range list[0].Keys {
+		row(w, k.KID, k.Kty, orDash(k.Crv), orDash(k.Alg))
+	}
+	return nil
+}
+
 func newAlertVerify() *cobra.Command {
 	var hub hubFlags
+	var out output
 	var v verify.Verifier
 	var keys, signature, request, id, timestamp string
 	var anyTime bool
@@ -230,8 +255,10 @@ or the hub's. Exit code 1: it isn't from there, or isn't for --audience.`,
 			if err != nil {
 				return &exitError{exitNo, fmt.Errorf("not verified: %w; it was checked with the keys %s", err, strings.Join(slices.Sorted(maps.Keys(v.Keys)), ", "))}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "verified: alert %s, signed at %s\n", said.ID, said.Timestamp.UTC().Format(time.RFC3339))
-			return nil
+			result := verified{said.ID, said.Timestamp.UTC()}
+			return printValue(cmd.OutOrStdout(), &out, result, []verified{result}, told(func(v verified) string {
+				return fmt.Sprintf("verified: alert %s, signed at %s", v.ID, v.Signed.Format(time.RFC3339))
+			}))
 		},
 	}
 	flags := cmd.Flags()
@@ -248,7 +275,14 @@ or the hub's. Exit code 1: it isn't from there, or isn't for --audience.`,
 		}
 	}
 	hub.flags(cmd)
+	out.flag(cmd)
 	return cmd
+}
+
+// verified is an alert that comes from the hub, unchanged.
+type verified struct {
+	ID     string    `json:"id"`
+	Signed time.Time `json:"signed"`
 }
 
 // alertKeys are those in a file, or else the hub's.

@@ -24,7 +24,7 @@ import (
 
 func newAudit() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Show who did what, and that no record of it was changed"}
-	list := newList(list[api.AuditRecord]{
+	cmd.AddCommand(newList(list[api.AuditRecord]{
 		use: "list", short: "List audit records, the newest first", path: "/audit", paged: true, rows: auditRows,
 		filters: []filter{
 			{name: "kind", usage: "only those of this `kind`", values: []string{"request", "change", "hub", "gap"}},
@@ -37,9 +37,8 @@ func newAudit() *cobra.Command {
 			{name: "since", usage: "only from this `time` on (RFC 3339)"},
 			{name: "until", usage: "only before this `time` (RFC 3339)"},
 		},
-	})
-	list.Example = "  reeve audit list --agent prod --action create --since 2026-11-01T00:00:00Z\n  reeve audit list --status 403 -o json"
-	cmd.AddCommand(list, newAuditVerify())
+		example: "  reeve audit list --agent prod --action create --since 2026-11-01T00:00:00Z\n  reeve audit list --status 403 -o json",
+	}), newAuditVerify())
 	return cmd
 }
 
@@ -118,23 +117,21 @@ and who has the CA's key can write other anchors. The hub's log has each anchor
 			if err != nil {
 				return err
 			}
-			data, err := json.Marshal(done)
-			if err != nil {
-				return err
-			}
-			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error {
-				row(w, "CHAIN", "RECORDS", "FIRST", "LAST", "ANCHORED", "HASH")
-				for _, v := range done {
-					row(w, v.Chain, v.Records, v.First, v.Last, v.Anchored, v.Hash)
-				}
-				return nil
-			})
+			return printValue(cmd.OutOrStdout(), &out, done, done, table[audit.Verified]{rows: verifiedRows})
 		},
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
 	cmd.Flags().StringArrayVar(&expect, "expect", nil, "an anchor that was noted elsewhere, as `CHAIN:NUMBER:HASH`; may be repeated")
 	return cmd
+}
+
+func verifiedRows(w io.Writer, list []audit.Verified) error {
+	row(w, "CHAIN", "RECORDS", "FIRST", "LAST", "ANCHORED", "HASH")
+	for _, v := range list {
+		row(w, v.Chain, v.Records, v.First, v.Last, v.Anchored, v.Hash)
+	}
+	return nil
 }
 
 func readNotes(list []string) ([]audit.Note, error) {
@@ -272,9 +269,10 @@ func newRecordings() *cobra.Command {
 		},
 	}
 	hub.flags(get)
+	arguments(get, &hub, false, recordingNames)
 	get.Flags().StringVar(&file, "file", "", "`file` to write instead of standard output")
 	cmd.AddCommand(newList(list[api.Recording]{
-		use: "list", short: "List the recordings, the newest first", path: "/recordings", paged: true, rows: recordingRows,
+		use: "list", short: "List the recordings, the newest first", path: "/recordings", paged: true, rows: recordingRows, name: func(r api.Recording) string { return string(r.ID) },
 		filters: []filter{
 			{name: "actor", usage: "only those of this `name`, a SPIFFE id"},
 			{name: "holder", usage: "only those of credentials that were made out to this `name`"},

@@ -44,6 +44,8 @@ type client struct {
 	base  *url.URL
 	token string
 	http  *http.Client
+	// got is told how many items of a list have come; nil: nobody is.
+	got func(int)
 }
 
 func (f *hubFlags) client() (*client, error) {
@@ -136,6 +138,16 @@ func (c *client) do(ctx context.Context, method, path string, body any) (json.Ra
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	resp, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+}
+
+// doBody is do of a body as it is, of that type, for as long as it takes.
+func (c *client) doBody(ctx context.Context, method, path, contentType string, body io.Reader) (json.RawMessage, error) {
+	resp, err := c.sendBody(ctx, method, path, contentType, body)
 	if err != nil {
 		return nil, err
 	}

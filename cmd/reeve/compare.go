@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -40,11 +38,7 @@ failed ones; 2 it couldn't be done.`,
 			if err != nil {
 				return err
 			}
-			data, err := json.Marshal(c)
-			if err != nil {
-				return err
-			}
-			if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return changeRows(w, c) }); err != nil {
+			if err := printValue(cmd.OutOrStdout(), &out, c, []api.Comparison{c}, table[api.Comparison]{rows: changeRows}); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "compliance %d %%, was %d %%: %d new, %d fixed, %d changed, %d still failing, %d the same\n",
@@ -57,6 +51,7 @@ failed ones; 2 it couldn't be done.`,
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
+	arguments(cmd, &hub, false, scanNames, scanNames)
 	cmd.Flags().BoolVar(&gate, "fail-on-new", false, "exit with 1 if controls are new among the failed ones")
 	return cmd
 }
@@ -70,14 +65,7 @@ func compared(cmd *cobra.Command, hub *hubFlags, args []string) (out api.Compari
 		if err != nil {
 			return out, err
 		}
-		data, err := c.do(cmd.Context(), http.MethodGet, "/scans/"+url.PathEscape(args[0])+"/comparison", nil)
-		if err != nil {
-			return out, err
-		}
-		if err := json.Unmarshal(data, &out); err != nil {
-			return out, fmt.Errorf("the hub's answer: %w", err)
-		}
-		return out, nil
+		return out, ask(cmd.Context(), c, http.MethodGet, "/scans/"+url.PathEscape(args[0])+"/comparison", nil, &out)
 	}
 	var docs [2]*hdf.Results
 	var ids [2]scan.ID
@@ -108,7 +96,8 @@ func fetchResults(ctx context.Context, hub *hubFlags, id string) (*hdf.Results, 
 	return readResults("-", resp.Body)
 }
 
-func changeRows(w io.Writer, c api.Comparison) error {
+func changeRows(w io.Writer, list []api.Comparison) error {
+	c := list[0]
 	row(w, "CHANGE", "SEVERITY", "PROFILE", "CONTROL", "BEFORE", "NOW", "TITLE")
 	for _, l := range []struct {
 		name string
@@ -126,43 +115,32 @@ func newHistory() *cobra.Command {
 	var hub hubFlags
 	var out output
 	var limit int
-	query := map[string]*string{}
+	var query map[string]*string
+	filters := []filter{ofAgent, ofProfile, {name: "threshold", usage: "… and with the threshold of this `name`", names: thresholdNames}}
 	cmd := &cobra.Command{
 		Use:     "history TARGET",
 		Short:   "List the completed scans of one target, newest first",
-		Example: "  reeve get history k8s-container://shop/web-0/app --agent prod --profile container-baseline",
+		Example: "  reeve get history dir:/ --agent prod --profile container-baseline\n  reeve get history k8s-container://shop/web-0/app",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			params, err := parameters(filters, query)
+			if err != nil {
+				return err
+			}
+			params.Set("uri", args[0])
 			c, err := hub.client()
 			if err != nil {
 				return err
 			}
-			params := url.Values{"uri": {args[0]}}
-			for name, value := range query {
-				if *value != "" {
-					params.Set(name, *value)
-				}
-			}
-			raw, _, err := c.list(cmd.Context(), "/targets/history", params, true, limit)
-			if err != nil {
-				return err
-			}
-			items, err := decodeItems[api.Point](raw)
-			if err != nil {
-				return err
-			}
-			data, err := json.Marshal(raw)
-			if err != nil {
-				return err
-			}
-			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return pointRows(w, items) })
+			return printPages(cmd, c, &out, pages{"/targets/history", params, true, limit}, table[api.Point]{
+				rows: pointRows, name: func(p api.Point) string { return string(p.Scan) },
+			})
 		},
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
-	for _, f := range []filter{ofAgent, ofProfile, {name: "threshold", usage: "… and with the threshold of this `name`"}} {
-		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
-	}
+	query = filterFlags(cmd, &hub, filters)
+	arguments(cmd, &hub, false, names{path: "/targets", paged: true, member: "target.uri", about: "last.outcome"})
 	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of items at most; 0 for all")
 	return cmd
 }
@@ -179,12 +157,8 @@ func pointRows(w io.Writer, list []api.Point) error {
 func targetRows(w io.Writer, list []api.TargetState) error {
 	row(w, "AGENT", "TARGET", "OUTCOME", "COMPLIANCE", "PASSED", "PROFILE", "THRESHOLD", "SCANNED", "SCAN")
 	for _, t := range list {
-		target := t.Target.URI
-		if target == "" {
-			target = strings.Join([]string{t.Target.Namespace, t.Target.Pod, t.Target.Container}, "/")
-		}
 		p := t.Last
-		row(w, t.Target.Agent, target, p.Outcome, fmt.Sprint(p.Compliance, " %"), fmt.Sprintf("%d/%d", p.Counts.Passed, total(p.Counts)),
+		row(w, t.Target.Agent, place(t.Target), p.Outcome, fmt.Sprint(p.Compliance, " %"), fmt.Sprintf("%d/%d", p.Counts.Passed, total(p.Counts)),
 			p.Profile, orDash(p.Threshold), ago(p.Finished), p.Scan)
 	}
 	return nil

@@ -49,11 +49,7 @@ Exit code 0: nothing is wrong, or only warnings; 1: something is.`,
 					return err
 				}
 			}
-			data, err := json.Marshal(found)
-			if err != nil {
-				return err
-			}
-			if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return findingRows(w, found) }); err != nil {
+			if err := printValue(cmd.OutOrStdout(), &out, found, found, table[doctor.Finding]{rows: findingRows}); err != nil {
 				return err
 			}
 			for _, f := range found {

@@ -16,14 +16,14 @@ import (
 func newEvent() *cobra.Command {
 	cmd := &cobra.Command{Use: "event", Short: "Send and list events that lead to scans"}
 	cmd.AddCommand(newEventSend(), newList(list[api.Event]{
-		use: "list", short: "List the events, newest first, and what they led to", path: "/events", rows: eventRows, paged: true, arg: "ID",
+		use: "list", short: "List the events, newest first, and what they led to", path: "/events", rows: eventRows, paged: true, arg: "ID", name: func(e api.Event) string { return string(e.ID) },
 		filters: []filter{
 			{name: "state", usage: "only those in this `state`", values: []string{"pending", "scanned", "duplicate", "superseded", "unrouted", "invalid", "error"}},
 			{name: "type", usage: "only those of this `type`"},
 			{name: "source", usage: "only those from this `source`"},
 			ofAgent,
 		},
-	}), newList(list[api.EventRoute]{use: "routes", short: "List the routes by which events lead to scans", path: "/event-routes", rows: routeRows}))
+	}), newList(list[api.EventRoute]{use: "routes", short: "List the routes by which events lead to scans", path: "/event-routes", rows: routeRows, name: func(r api.EventRoute) string { return r.Name }}))
 	return cmd
 }
 
@@ -52,11 +52,7 @@ func newEventSend() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var answer api.AcceptedEvents
-			if err := json.Unmarshal(data, &answer); err != nil {
-				return fmt.Errorf("the hub's answer: %w", err)
-			}
-			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return acceptedRows(w, answer.Events) })
+			return printOne(cmd.OutOrStdout(), &out, data, table[api.AcceptedEvents]{rows: acceptedRows})
 		},
 	}
 	hub.flags(cmd)
@@ -71,9 +67,9 @@ func readFile(name string, stdin io.Reader) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-func acceptedRows(w io.Writer, list []api.AcceptedEvent) error {
+func acceptedRows(w io.Writer, list []api.AcceptedEvents) error {
 	row(w, "EVENT", "SOURCE", "STATE", "REASON")
-	for _, e := range list {
+	for _, e := range list[0].Events {
 		row(w, e.ID, e.Source, e.State, orDash(e.Reason))
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/scan"
 )
 
 func newGet() *cobra.Command {
@@ -33,41 +34,44 @@ func newGet() *cobra.Command {
 	cmd.AddCommand(
 		newList(list[api.Agent]{
 			use: "agents", short: "List the agents that ever joined", path: "/agents", rows: agentRows, wide: agentWideRows,
-			arg: "NAME", name: func(a api.Agent) string { return string(a.Name) },
+			arg: "NAME", inList: true, name: func(a api.Agent) string { return string(a.Name) },
 		}),
-		newList(list[api.AgentService]{use: "services", short: "List the services of all agents", path: "/services", rows: serviceRows}),
+		newList(list[api.AgentService]{
+			use: "services", short: "List the services of all agents", path: "/services", rows: serviceRows,
+			name: func(s api.AgentService) string { return string(s.Type) + "/" + string(s.Name) },
+		}),
 		newList(list[api.Scan]{
-			use: "scans", short: "List the scans, newest first", path: "/scans", rows: scanRows, paged: true, arg: "ID",
+			use: "scans", short: "List the scans, newest first", path: "/scans", rows: scanRows, paged: true, arg: "ID", name: scanName,
 			filters: []filter{{name: "status", usage: "only those with this `status`", values: []string{"queued", "running", "completed", "error", "cancelled"}}, ofAgent},
 		}),
 		newResults(),
 		newList(list[api.TargetState]{
-			use: "targets", short: "List how each target stood when it was last scanned", path: "/targets", rows: targetRows, paged: true,
+			use: "targets", short: "List how each target stood when it was last scanned", path: "/targets", rows: targetRows, paged: true, name: func(t api.TargetState) string { return targetURI(t.Target) },
 			filters: []filter{ofAgent, {name: "namespace", usage: "only those of the namespace with this `name`"}, ofProfile, {name: "outcome", usage: "only those with this `outcome`", values: []string{"passed", "failed"}}},
 		}),
 		newHistory(),
 		newInsights(),
-		newList(list[api.Document]{use: "sboms", short: "List the SBOMs", path: "/insights/sboms", rows: documentRows, paged: true, filters: append([]filter{
+		newList(list[api.Document]{use: "sboms", short: "List the SBOMs", path: "/insights/sboms", rows: documentRows, paged: true, name: documentName, filters: append([]filter{
 			ofNamespace, {name: "history", usage: "`true`: also those that a later one replaced", values: []string{"true"}}, ofBuild, atTime,
 		}, insightFilters...)}),
-		newList(list[api.Document]{use: "images", short: "List the image inspects", path: "/insights/images", rows: documentRows, paged: true, filters: insightFilters}),
+		newList(list[api.Document]{use: "images", short: "List the image inspects", path: "/insights/images", rows: documentRows, paged: true, name: documentName, filters: insightFilters}),
 		newList(list[api.Component]{
-			use: "components", short: "Find packages in the current SBOMs", path: "/components", rows: componentRows, paged: true,
+			use: "components", short: "Find packages in the current SBOMs", path: "/components", rows: componentRows, paged: true, name: func(c api.Component) string { return cmp.Or(c.PURL, c.Name) },
 			filters: append([]filter{{name: "q", short: "q", usage: "how the `name` begins, or a purl (pkg:…)"}, ofNamespace, ofBuild, atTime}, insightFilters...),
 		}),
 		newList(list[api.Fact]{
-			use: "facts", short: "List the facts", path: "/insights/facts", rows: factRows, paged: true,
+			use: "facts", short: "List the facts", path: "/insights/facts", rows: factRows, paged: true, name: func(f api.Fact) string { return f.Name },
 			filters: append(append([]filter{{name: "name", usage: "only those with this `name`"}}, directFilters...), insightFilters...),
 		}),
 		newList(list[api.Problem]{
-			use: "problems", short: "List the problems", path: "/insights/problems", rows: problemRows, paged: true,
+			use: "problems", short: "List the problems", path: "/insights/problems", rows: problemRows, paged: true, name: func(p api.Problem) string { return p.Identifier },
 			filters: append(append([]filter{
 				{name: "identifier", usage: "only this `id`, such as CVE-2024-3094"},
 				{name: "cleared", usage: "`true`: also what a statement (VEX) says is no problem", values: []string{"true"}},
 			}, directFilters...), insightFilters...),
 		}),
 		newList(list[api.Workload]{
-			use: "workloads", short: "List what runs in the clusters", path: "/workloads", rows: workloadRows, paged: true,
+			use: "workloads", short: "List what runs in the clusters", path: "/workloads", rows: workloadRows, paged: true, name: func(l api.Workload) string { return l.Kind + "/" + l.Name },
 			filters: []filter{
 				ofAgent, ofNamespace,
 				{name: "service", usage: "only those of the service with this `name`"},
@@ -75,18 +79,18 @@ func newGet() *cobra.Command {
 				{name: "sbom", usage: "`missing`: only images without an SBOM", values: []string{"any", "missing"}},
 			},
 		}),
-		newList(list[api.Inventory]{use: "inventories", short: "List how each agent last reported what runs, and what waits at it", path: "/inventories", rows: inventoryRows, paged: true, filters: []filter{ofAgent}}),
-		newList(list[api.Quarantined]{use: "quarantine", short: "List what agents sent that couldn't be taken, and why", path: "/insights/quarantine", rows: quarantineRows, paged: true, filters: []filter{ofAgent}}),
-		newList(list[api.Statement]{use: "vex", short: "List what was said of vulnerabilities", path: "/vex", rows: statementRows, paged: true, filters: []filter{{name: "vulnerability", usage: "only on this `id`"}}}),
+		newList(list[api.Inventory]{use: "inventories", short: "List how each agent last reported what runs, and what waits at it", path: "/inventories", rows: inventoryRows, paged: true, name: func(i api.Inventory) string { return string(i.Agent) }, filters: []filter{ofAgent}}),
+		newList(list[api.Quarantined]{use: "quarantine", short: "List what agents sent that couldn't be taken, and why", path: "/insights/quarantine", rows: quarantineRows, paged: true, name: func(q api.Quarantined) string { return string(q.Item) }, filters: []filter{ofAgent}}),
+		newList(list[api.Statement]{use: "vex", short: "List what was said of vulnerabilities", path: "/vex", rows: statementRows, paged: true, name: func(s api.Statement) string { return string(s.Document) }, filters: []filter{{name: "vulnerability", usage: "only on this `id`"}}}),
 		newList(list[api.Export]{
-			use: "exports", short: "List the SBOMs that go to Dependency-Track", path: "/insights/exports", rows: exportRows, paged: true,
+			use: "exports", short: "List the SBOMs that go to Dependency-Track", path: "/insights/exports", rows: exportRows, paged: true, name: func(e api.Export) string { return e.ToProject },
 			filters: append([]filter{{name: "state", usage: "only those in this `state`", values: []string{"waiting", "sent", "refused"}}, ofNamespace}, insightFilters...),
 		}),
 		newWhatsNew(),
 		newList(alertList("alerts")),
-		newList(list[api.Sink]{use: "sinks", short: "Show how the outbox of each sink stands", path: "/sinks", rows: sinkRows}),
-		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", path: "/profiles", rows: profileRows, arg: "NAME"}),
-		newList(list[api.Threshold]{use: "thresholds", short: "List the thresholds that scans can ask for", path: "/thresholds", rows: thresholdRows, arg: "NAME"}),
+		newList(sinkList),
+		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", path: "/profiles", rows: profileRows, arg: "NAME", name: func(p api.Profile) string { return p.Name }}),
+		newList(list[api.Threshold]{use: "thresholds", short: "List the thresholds that scans can ask for", path: "/thresholds", rows: thresholdRows, arg: "NAME", name: func(t api.Threshold) string { return t.Name }}),
 	)
 	cmd.AddCommand(newGetPolicies()...)
 	return cmd
@@ -94,31 +98,35 @@ func newGet() *cobra.Command {
 
 // list describes one of the API's lists of T.
 type list[T any] struct {
-	use, short, path string
-	rows             func(io.Writer, []T) error
-	// wide is rows with more columns; nil: there are none.
-	wide    func(io.Writer, []T) error
-	filters []filter
+	use, short, example string
+	path                string
+	// rows, wide and name are those of a table.
+	rows, wide func(io.Writer, []T) error
+	name       func(T) string
+	filters    []filter
 	// paged lists take limit and before.
 	paged bool
 	// arg names the argument that asks for one item; empty if there is none.
-	// The item has a path of its own, unless name finds it in the list.
-	arg  string
-	name func(T) string
+	// The item has a path of its own, unless it is to be found in the list by
+	// its name.
+	arg    string
+	inList bool
 }
 
 // filter is a flag that becomes a parameter of the request.
 type filter struct {
 	name, short, usage string
 	values             []string
+	// names are what the hub knows of the kind.
+	names names
 	// read turns what was typed into the parameter; nil takes it as it is.
 	read func(string) (string, error)
 }
 
 var (
-	ofAgent        = filter{name: "agent", usage: "only those of the agent with this `name`"}
+	ofAgent        = filter{name: "agent", usage: "only those of the agent with this `name`", names: agentNames}
 	ofNamespace    = filter{name: "namespace", usage: "only those of the namespace with this `name`"}
-	ofProfile      = filter{name: "profile", usage: "only those by the profile with this `name`"}
+	ofProfile      = filter{name: "profile", usage: "only those by the profile with this `name`", names: profileNames}
 	atTime         = filter{name: "at", usage: "as it stood at this `time`", read: since("").read}
 	ofBuild        = filter{name: "build", usage: "only those of the build with this `name`"}
 	insightFilters = []filter{
@@ -129,13 +137,17 @@ var (
 	}
 )
 
+var sinkList = list[api.Sink]{
+	use: "sinks", short: "Show how the outbox of each sink stands", path: "/sinks", rows: sinkRows, name: func(s api.Sink) string { return string(s.Name) },
+}
+
 func alertList(use string) list[api.Alert] {
 	return list[api.Alert]{
-		use: use, short: "List the alerts, newest first", path: "/alerts", rows: alertRows, paged: true,
+		use: use, short: "List the alerts, newest first", path: "/alerts", rows: alertRows, paged: true, name: func(a api.Alert) string { return string(a.ID) },
 		filters: []filter{
 			{name: "state", usage: "only those in this `state`", values: []string{"pending", "delivered", "dead", "skipped"}},
-			{name: "sink", usage: "only those to the sink with this `name`"},
-			{name: "run", usage: "only those of the scan with this `id`"},
+			{name: "sink", usage: "only those to the sink with this `name`", names: sinkNames},
+			{name: "run", usage: "only those of the scan with this `id`", names: scanNames},
 		},
 	}
 }
@@ -155,11 +167,11 @@ func newList[T any](l list[T]) *cobra.Command {
 	var hub hubFlags
 	var out output
 	var limit int
-	query := map[string]*string{}
+	var query map[string]*string
 	cmd := &cobra.Command{
 		Use:     l.use,
-		Aliases: []string{strings.TrimSuffix(l.use, "s")},
 		Short:   l.short,
+		Example: l.example,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := hub.client()
@@ -167,57 +179,79 @@ func newList[T any](l list[T]) *cobra.Command {
 				return err
 			}
 			if len(args) == 1 {
-				return l.one(cmd, c, &out, args[0])
+				data, err := l.get(cmd.Context(), c, args[0])
+				if err != nil {
+					return err
+				}
+				return printOne(cmd.OutOrStdout(), &out, data, l.table())
 			}
 			params, err := parameters(l.filters, query)
 			if err != nil {
 				return err
 			}
-			raw, more, err := c.list(cmd.Context(), l.path, params, l.paged, limit)
-			if err != nil {
-				return err
-			}
-			items, err := decodeItems[T](raw)
-			if err != nil {
-				return err
-			}
-			data, err := json.Marshal(raw)
-			if err != nil {
-				return err
-			}
-			if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return l.table(&out)(w, items) }); err != nil {
-				return err
-			}
-			if more {
-				fmt.Fprintf(cmd.ErrOrStderr(), "these are the newest %d; --limit 0 lists all\n", len(items))
-			}
-			return nil
+			return printPages(cmd, c, &out, pages{l.path, params, l.paged, limit}, l.table())
 		},
 	}
-	if cmd.Aliases[0] == l.use {
-		cmd.Aliases = nil
-	}
-	if l.arg != "" {
-		cmd.Use, cmd.Args = l.use+" ["+l.arg+"]", cobra.MaximumNArgs(1)
+	if one := singular(l.use); one != l.use {
+		cmd.Aliases = []string{one}
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
-	for _, f := range l.filters {
-		query[f.name] = cmd.Flags().StringP(f.name, f.short, "", f.usage)
-		complete(cmd, f.name, f.values...)
-	}
+	query = filterFlags(cmd, &hub, l.filters)
 	if l.paged {
 		cmd.Flags().IntVar(&limit, "limit", 100, "`number` of items at most; 0 for all")
+	}
+	if l.arg != "" {
+		cmd.Use, cmd.Args = l.use+" ["+l.arg+"]", cobra.MaximumNArgs(1)
+		member := "id"
+		if l.arg == "NAME" {
+			member = "name"
+		}
+		arguments(cmd, &hub, false, names{path: l.path, paged: l.paged, member: member})
 	}
 	return cmd
 }
 
-// table is what makes the rows that are asked for.
-func (l list[T]) table(out *output) func(io.Writer, []T) error {
-	if out.format == "wide" && l.wide != nil {
-		return l.wide
+func singular(plural string) string {
+	if stem, ok := strings.CutSuffix(plural, "ies"); ok {
+		return stem + "y"
 	}
-	return l.rows
+	return strings.TrimSuffix(plural, "s")
+}
+
+func (l list[T]) table() table[T] { return table[T]{l.rows, l.wide, l.name} }
+
+func (l list[T]) get(ctx context.Context, c *client, name string) (json.RawMessage, error) {
+	if !l.inList {
+		return c.do(ctx, http.MethodGet, l.path+"/"+url.PathEscape(name), nil)
+	}
+	raw, _, err := c.list(ctx, l.path, url.Values{}, l.paged, 0)
+	if err != nil {
+		return nil, err
+	}
+	items, err := decodeItems[T](raw)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(items, func(item T) bool { return l.name(item) == name })
+	if i < 0 {
+		return nil, fmt.Errorf("%s: there is no %q; reeve get %s lists those that there are", l.use, name, l.use)
+	}
+	return raw[i], nil
+}
+
+// filterFlags makes a flag of each filter.
+func filterFlags(cmd *cobra.Command, hub *hubFlags, filters []filter) map[string]*string {
+	typed := map[string]*string{}
+	for _, f := range filters {
+		typed[f.name] = cmd.Flags().StringP(f.name, f.short, "", f.usage)
+		if f.names.path != "" {
+			f.names.flag(cmd, f.name, hub, cobra.ShellCompDirectiveNoFileComp)
+		} else {
+			complete(cmd, f.name, f.values...)
+		}
+	}
+	return typed
 }
 
 // parameters are those of filters, by what was typed.
@@ -237,38 +271,6 @@ func parameters(filters []filter, typed map[string]*string) (url.Values, error) 
 		params.Set(f.name, value)
 	}
 	return params, nil
-}
-
-// one prints the item that an argument names.
-func (l list[T]) one(cmd *cobra.Command, c *client, out *output, name string) error {
-	data, err := l.get(cmd.Context(), c, name)
-	if err != nil {
-		return err
-	}
-	items, err := decodeItems[T]([]json.RawMessage{data})
-	if err != nil {
-		return err
-	}
-	return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return l.table(out)(w, items) })
-}
-
-func (l list[T]) get(ctx context.Context, c *client, name string) (json.RawMessage, error) {
-	if l.name == nil {
-		return c.do(ctx, http.MethodGet, l.path+"/"+url.PathEscape(name), nil)
-	}
-	raw, _, err := c.list(ctx, l.path, url.Values{}, l.paged, 0)
-	if err != nil {
-		return nil, err
-	}
-	items, err := decodeItems[T](raw)
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(items, func(item T) bool { return l.name(item) == name })
-	if i < 0 {
-		return nil, fmt.Errorf("%s: there is no %q; reeve get %s lists those that there are", l.use, name, l.use)
-	}
-	return raw[i], nil
 }
 
 func decodeItems[T any](raw []json.RawMessage) ([]T, error) {
@@ -309,11 +311,40 @@ func (c *client) list(ctx context.Context, path string, params url.Values, paged
 			return nil, false, fmt.Errorf("the hub's answer: %w", err)
 		}
 		items = append(items, page.Items...)
+		if c.got != nil {
+			c.got(len(items))
+		}
 		if page.Next == "" || (limit > 0 && len(items) >= limit) {
 			return items, page.Next != "", nil
 		}
 		params.Set("before", page.Next)
 	}
+}
+
+// pages says what of one of the API's lists is printed: see client.list.
+type pages struct {
+	path   string
+	params url.Values
+	paged  bool
+	limit  int
+}
+
+// printPages prints one of the API's lists.
+func printPages[T any](cmd *cobra.Command, c *client, out *output, p pages, t table[T]) error {
+	bar := newProgress(cmd.ErrOrStderr())
+	c.got = func(n int) { bar.count(n, "item") }
+	raw, more, err := c.list(cmd.Context(), p.path, p.params, p.paged, p.limit)
+	bar.clear()
+	if err != nil {
+		return err
+	}
+	if err := printList(cmd.OutOrStdout(), out, raw, t); err != nil {
+		return err
+	}
+	if more {
+		fmt.Fprintf(cmd.ErrOrStderr(), "these are the first %d; --limit 0 lists all\n", len(raw))
+	}
+	return nil
 }
 
 // newResults prints the document itself, as the hub keeps it.
@@ -347,11 +378,12 @@ func newInsights() *cobra.Command {
 	var hub hubFlags
 	var out output
 	var limit int
-	query := map[string]*string{}
+	var query map[string]*string
 	cmd := &cobra.Command{
-		Use:   "insights",
-		Short: "List SBOMs, image inspects, facts and problems together",
-		Args:  cobra.NoArgs,
+		Use:     "insights",
+		Short:   "List SBOMs, image inspects, facts and problems together",
+		Example: "  reeve get insights --project shop --limit 0",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := hub.client()
 			if err != nil {
@@ -359,11 +391,9 @@ func newInsights() *cobra.Command {
 			}
 			all := map[string][]json.RawMessage{}
 			for _, kind := range []string{"sboms", "images", "facts", "problems"} {
-				params := url.Values{}
-				for name, value := range query {
-					if *value != "" {
-						params.Set(name, *value)
-					}
+				params, err := parameters(insightFilters, query)
+				if err != nil {
+					return err
 				}
 				items, more, err := c.list(cmd.Context(), "/insights/"+kind, params, true, limit)
 				if err != nil {
@@ -378,27 +408,24 @@ func newInsights() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return insightRows(w, data) })
+			return printOne(cmd.OutOrStdout(), &out, data, table[insights]{rows: insightRows})
 		},
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
-	for _, f := range insightFilters {
-		query[f.name] = cmd.Flags().StringP(f.name, f.short, "", f.usage)
-	}
+	query = filterFlags(cmd, &hub, insightFilters)
 	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of items of each kind at most; 0 for all")
 	return cmd
 }
 
-func insightRows(w io.Writer, data json.RawMessage) error {
-	var all struct {
-		SBOMs, Images []api.Document
-		Facts         []api.Fact
-		Problems      []api.Problem
-	}
-	if err := json.Unmarshal(data, &all); err != nil {
-		return fmt.Errorf("the hub's answer: %w", err)
-	}
+type insights struct {
+	SBOMs, Images []api.Document
+	Facts         []api.Fact
+	Problems      []api.Problem
+}
+
+func insightRows(w io.Writer, list []insights) error {
+	all := list[0]
 	row(w, "KIND", "AGENT", "PROJECT", "ENVIRONMENT", "SERVICE", "NAME", "VALUE", "RECEIVED")
 	line := func(kind string, p api.Place, name, value string, received time.Time) {
 		row(w, kind, p.Agent, orDash(p.Project), orDash(p.Environment), orDash(p.Service), orDash(name), orDash(value), ago(received))
@@ -448,18 +475,27 @@ func state(connected bool) string {
 func scanRows(w io.Writer, list []api.Scan) error {
 	row(w, "ID", "STATUS", "OUTCOME", "PASSED", "AGENT", "TARGET", "PROFILE", "THRESHOLD", "CREATED", "REASON")
 	for _, s := range list {
-		target := s.Target.URI
-		if target == "" {
-			target = strings.Join([]string{s.Target.Namespace, s.Target.Pod, s.Target.Container}, "/")
-		}
 		passed := ""
 		if n := s.Counts; n != nil {
 			passed = fmt.Sprintf("%d/%d", n.Passed, total(*n))
 		}
-		row(w, s.ID, s.Status, orDash(string(s.Outcome)), orDash(passed), s.Target.Agent, target, s.Scan.Profile, orDash(s.Scan.Threshold), ago(s.Created), orDash(s.Reason))
+		row(w, s.ID, s.Status, orDash(string(s.Outcome)), orDash(passed), s.Target.Agent, place(s.Target), s.Scan.Profile, orDash(s.Scan.Threshold), ago(s.Created), orDash(s.Reason))
 	}
 	return nil
 }
+
+func scanName(s api.Scan) string { return string(s.ID) }
+
+// place is a target as a table shows it, and targetURI as commands take it.
+func place(t api.ScanTarget) string {
+	return cmp.Or(t.URI, strings.Join([]string{t.Namespace, t.Pod, t.Container}, "/"))
+}
+
+func targetURI(t api.ScanTarget) string {
+	return scan.Target{Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, URI: t.URI}.String()
+}
+
+func documentName(d api.Document) string { return string(d.Digest) }
 
 func total(n hdf.Counts) int { return n.Passed + n.Failed + n.Skipped + n.Error }
 

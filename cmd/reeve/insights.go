@@ -67,7 +67,7 @@ func newWhoRuns() *cobra.Command {
 		{name: "below", usage: "only versions before this `version`"},
 		ofNamespace, since("only where it wasn't before this `time`"),
 	}, insightFilters...)
-	query := map[string]*string{}
+	var query map[string]*string
 	cmd := &cobra.Command{
 		Use:   "who-runs PURL|NAME|CVE",
 		Short: "Find the workloads that run a component, or have a vulnerability",
@@ -87,43 +87,18 @@ configuration).`,
 				return err
 			}
 			params.Set("of", args[0])
-			return printPages(cmd, &hub, &out, "/who-runs", params, limit, whereRows)
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			return printPages(cmd, c, &out, pages{"/who-runs", params, true, limit}, table[api.Run]{rows: whereRows, name: func(r api.Run) string { return r.Kind + "/" + r.Workload }})
 		},
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
-	for _, f := range filters {
-		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
-	}
+	query = filterFlags(cmd, &hub, filters)
 	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of places at most; 0 for all")
 	return cmd
-}
-
-// printPages prints a list of the hub's.
-func printPages[T any](cmd *cobra.Command, hub *hubFlags, out *output, path string, params url.Values, limit int, rows func(io.Writer, []T) error) error {
-	c, err := hub.client()
-	if err != nil {
-		return err
-	}
-	raw, more, err := c.list(cmd.Context(), path, params, true, limit)
-	if err != nil {
-		return err
-	}
-	items, err := decodeItems[T](raw)
-	if err != nil {
-		return err
-	}
-	data, err := json.Marshal(raw)
-	if err != nil {
-		return err
-	}
-	if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return rows(w, items) }); err != nil {
-		return err
-	}
-	if more {
-		fmt.Fprintln(cmd.ErrOrStderr(), "there are more; --limit 0 lists all")
-	}
-	return nil
 }
 
 func newWhatsNew() *cobra.Command {
@@ -131,7 +106,7 @@ func newWhatsNew() *cobra.Command {
 	var out output
 	var limit int
 	filters := append([]filter{since("since this `time`"), ofNamespace}, insightFilters...)
-	query := map[string]*string{}
+	var query map[string]*string
 	cmd := &cobra.Command{
 		Use:   "new --since TIME",
 		Short: "List what changed in the services' SBOMs",
@@ -144,14 +119,16 @@ func newWhatsNew() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printPages(cmd, &hub, &out, "/insights/new", params, limit, newBuildRows)
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			return printPages(cmd, c, &out, pages{"/insights/new", params, true, limit}, table[api.NewBuild]{rows: newBuildRows})
 		},
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
-	for _, f := range filters {
-		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
-	}
+	query = filterFlags(cmd, &hub, filters)
 	cmd.MarkFlagRequired("since")
 	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of services at most; 0 for all")
 	return cmd
@@ -198,11 +175,7 @@ build, was at its end. With --since one place is compared with how it was then.`
 			if err != nil {
 				return err
 			}
-			var d api.Difference
-			if err := json.Unmarshal(data, &d); err != nil {
-				return fmt.Errorf("the hub's answer: %w", err)
-			}
-			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return differenceRows(w, d) })
+			return printOne(cmd.OutOrStdout(), &out, data, table[api.Difference]{rows: differenceRows})
 		},
 	}
 	hub.flags(cmd)
@@ -216,7 +189,7 @@ func newTransform() *cobra.Command {
 	var out output
 	var dry bool
 	filters := append([]filter{ofNamespace, {name: "kind", usage: "only `sbom` or image", values: []string{"sbom", "image"}}}, insightFilters...)
-	query := map[string]*string{}
+	var query map[string]*string
 	cmd := &cobra.Command{
 		Use:   "transform [--dry-run [FILE…]]",
 		Short: "Make the key facts of the stored SBOMs and image inspects anew",
@@ -257,10 +230,7 @@ transforms or those of files, in insights-handler's format.`,
 	hub.flags(cmd)
 	out.flag(cmd)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would change")
-	for _, f := range filters {
-		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
-		complete(cmd, f.name, f.values...)
-	}
+	query = filterFlags(cmd, &hub, filters)
 	return cmd
 }
 
@@ -287,7 +257,7 @@ func transformAll(cmd *cobra.Command, c *client, out *output, params url.Values,
 	if err != nil {
 		return err
 	}
-	if err := out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return derivedRows(w, all) }); err != nil {
+	if err := printAs(cmd.OutOrStdout(), out, data, all, table[api.Derived]{rows: derivedRows}); err != nil {
 		return err
 	}
 	does := "changed"
@@ -318,7 +288,8 @@ func derivedRows(w io.Writer, list []api.Derived) error {
 
 func newExport() *cobra.Command {
 	var hub hubFlags
-	query := map[string]*string{}
+	var out output
+	var query map[string]*string
 	filters := append([]filter{ofNamespace}, insightFilters...)
 	cmd := &cobra.Command{
 		Use:   "export",
@@ -344,18 +315,14 @@ each is.`,
 			if err != nil {
 				return err
 			}
-			var got api.Exported
-			if err := json.Unmarshal(data, &got); err != nil {
-				return fmt.Errorf("the hub's answer: %w", err)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s on the way; reeve get exports shows how far\n", count(got.Queued, "SBOM"))
-			return err
+			return printOne(cmd.OutOrStdout(), &out, data, told(func(got api.Exported) string {
+				return count(got.Queued, "SBOM") + " on the way; reeve get exports shows how far"
+			}))
 		},
 	}
 	hub.flags(cmd)
-	for _, f := range filters {
-		query[f.name] = cmd.Flags().String(f.name, "", f.usage)
-	}
+	out.flag(cmd)
+	query = filterFlags(cmd, &hub, filters)
 	return cmd
 }
 
@@ -375,18 +342,23 @@ func newQuarantineAct(act, short string) *cobra.Command {
 			for _, item := range args[1:] {
 				if _, err := c.do(cmd.Context(), http.MethodPost, "/insights/quarantine/"+act, map[string]string{"agent": args[0], "item": item}); err != nil {
 					errs = append(errs, fmt.Errorf("%s: %w", item, err))
+					continue
 				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", act, item)
 			}
 			return errors.Join(errs...)
 		},
 	}
 	hub.flags(cmd)
+	items := names{path: "/insights/quarantine", paged: true, member: "item", about: "reason"}
+	arguments(cmd, &hub, true, agentNames, items)
 	return cmd
 }
 
 func newOSV() *cobra.Command {
 	cmd := &cobra.Command{Use: "osv", Short: "Import vulnerabilities"}
 	var hub hubFlags
+	var out output
 	load := &cobra.Command{
 		Use:   "import ZIP|DIR…",
 		Short: "Import OSV databases, as osv.dev exports them",
@@ -408,22 +380,36 @@ new or other is matched with the SBOMs soon after.`,
 			if err != nil {
 				return err
 			}
+			all := []imported{}
 			for _, f := range files {
-				if err := importDatabase(cmd.Context(), c, f, cmd.OutOrStdout(), cmd.ErrOrStderr()); err != nil {
+				got, err := importDatabase(cmd.Context(), c, f, cmd.ErrOrStderr())
+				if err != nil {
 					return fmt.Errorf("%s: %w", f.name, err)
 				}
+				all = append(all, imported{f.name, got})
 			}
-			return nil
+			return printValue(cmd.OutOrStdout(), &out, all, all, told(func(i imported) string {
+				return fmt.Sprintf("%s: %d entries, %d of them new or changed", i.File, i.Entries, i.Changed)
+			}))
 		},
 	}
 	hub.flags(load)
+	out.flag(load)
 	cmd.AddCommand(load)
 	return cmd
 }
 
-// database is a zip file, or what makes one.
+// imported is what came of one database.
+type imported struct {
+	File string `json:"file"`
+	api.Imported
+}
+
+// database is a zip file, or what makes one. Its size is 0 where that isn't
+// known before.
 type database struct {
 	name string
+	size int64
 	open func() (io.ReadCloser, error)
 }
 
@@ -435,17 +421,21 @@ func databases(args []string) (out []database, err error) {
 			return nil, err
 		}
 		if !info.IsDir() {
-			out = append(out, database{arg, func() (io.ReadCloser, error) { return os.Open(arg) }})
+			out = append(out, database{arg, info.Size(), func() (io.ReadCloser, error) { return os.Open(arg) }})
 			continue
 		}
-		var zips []string
+		var zips []database
 		loose := false
 		err = filepath.WalkDir(arg, func(path string, e os.DirEntry, err error) error {
 			switch {
 			case err != nil:
 				return err
 			case e.Type().IsRegular() && strings.HasSuffix(path, ".zip"):
-				zips = append(zips, path)
+				info, err := e.Info()
+				if err != nil {
+					return err
+				}
+				zips = append(zips, database{path, info.Size(), func() (io.ReadCloser, error) { return os.Open(path) }})
 			case e.Type().IsRegular() && strings.HasSuffix(path, ".json"):
 				loose = true
 			}
@@ -454,11 +444,9 @@ func databases(args []string) (out []database, err error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, z := range zips {
-			out = append(out, database{z, func() (io.ReadCloser, error) { return os.Open(z) }})
-		}
+		out = append(out, zips...)
 		if loose {
-			out = append(out, database{arg, func() (io.ReadCloser, error) { return pack(arg), nil }})
+			out = append(out, database{arg, 0, func() (io.ReadCloser, error) { return pack(arg), nil }})
 		}
 		if len(zips) == 0 && !loose {
 			return nil, fmt.Errorf("%s: has no zip files and no OSV entries (.json)", arg)
@@ -495,62 +483,87 @@ func pack(dir string) io.ReadCloser {
 	return r
 }
 
-func importDatabase(ctx context.Context, c *client, f database, out, errs io.Writer) error {
+func importDatabase(ctx context.Context, c *client, f database, errs io.Writer) (got api.Imported, err error) {
 	body, err := f.open()
 	if err != nil {
-		return err
+		return got, err
 	}
 	defer body.Close()
-	resp, err := c.sendBody(ctx, http.MethodPost, "/osv", "application/zip", body)
+	bar := newProgress(errs)
+	defer bar.clear()
+	resp, err := c.sendBody(ctx, http.MethodPost, "/osv", "application/zip", bar.reader(body, f.size, f.name))
 	if err != nil {
-		return err
+		return got, err
 	}
 	defer resp.Body.Close()
-	var got api.Imported
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&got); err != nil {
-		return fmt.Errorf("the hub's answer: %w", err)
+		return got, fmt.Errorf("the hub's answer: %w", err)
 	}
+	bar.clear()
 	for _, reason := range got.Reasons {
-		fmt.Fprintf(errs, "%s: left out: %s\n", f.name, reason)
+		fmt.Fprintf(errs, "%s: left out: %s\n", f.name, printable(reason))
 	}
 	if more := got.Invalid - len(got.Reasons); more > 0 {
 		fmt.Fprintf(errs, "%s: left out: %d more\n", f.name, more)
 	}
-	_, err = fmt.Fprintf(out, "%s: %d entries, %d of them new or changed\n", f.name, got.Entries, got.Changed)
-	return err
+	return got, nil
 }
 
 func newVEX() *cobra.Command {
 	cmd := &cobra.Command{Use: "vex", Short: "Say how products stand to vulnerabilities"}
+	cmd.AddCommand(newVEXImport(), newVEXRemove())
+	return cmd
+}
+
+func newVEXImport() *cobra.Command {
 	var hub hubFlags
-	load := &cobra.Command{
+	var out output
+	cmd := &cobra.Command{
 		Use:   "import FILE…",
 		Short: "Have the hub heed VEX documents, OpenVEX or CycloneDX",
 		Long: `Has the hub heed statements on vulnerabilities: what one says isn't affected, or
 is fixed, is no problem any more. Of several statements on a component the latest
 holds. The same document again replaces itself.`,
-		Args: cobra.MinimumNArgs(1),
+		Example: "  reeve vex import shop.openvex.json\n  reeve get vex",
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := hub.client()
 			if err != nil {
 				return err
 			}
+			all := []heeded{}
 			for _, name := range args {
-				if err := importStatements(cmd, c, name); err != nil {
+				h := heeded{File: name}
+				if h.Statements, err = importStatements(cmd.Context(), c, name); err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
+				all = append(all, h)
 			}
-			return nil
+			return printValue(cmd.OutOrStdout(), &out, all, all, told(func(h heeded) string {
+				return fmt.Sprintf("%s: %s as %s", h.File, count(h.Statements.Statements, "statement"), h.Document)
+			}))
 		},
 	}
-	hub.flags(load)
-	var hub2 hubFlags
-	remove := &cobra.Command{
-		Use:   "remove DIGEST…",
-		Short: "Forget the statements of documents",
-		Args:  cobra.MinimumNArgs(1),
+	hub.flags(cmd)
+	out.flag(cmd)
+	return cmd
+}
+
+// heeded is what came of one VEX document.
+type heeded struct {
+	File string `json:"file"`
+	api.Statements
+}
+
+func newVEXRemove() *cobra.Command {
+	var hub hubFlags
+	cmd := &cobra.Command{
+		Use:     "remove DIGEST…",
+		Short:   "Forget the statements of documents",
+		Example: "  reeve get vex -o name | sort -u | xargs reeve vex remove",
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := hub2.client()
+			c, err := hub.client()
 			if err != nil {
 				return err
 			}
@@ -558,32 +571,31 @@ holds. The same document again replaces itself.`,
 				if _, err := c.do(cmd.Context(), http.MethodDelete, "/vex/"+url.PathEscape(digest), nil); err != nil {
 					return fmt.Errorf("%s: %w", digest, err)
 				}
+				fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", digest)
 			}
 			return nil
 		},
 	}
-	hub2.flags(remove)
-	cmd.AddCommand(load, remove)
+	hub.flags(cmd)
+	arguments(cmd, &hub, true, names{path: "/vex", paged: true, member: "document", about: "vulnerability"})
 	return cmd
 }
 
-func importStatements(cmd *cobra.Command, c *client, name string) error {
+func importStatements(ctx context.Context, c *client, name string) (got api.Statements, err error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return err
+		return got, err
 	}
 	defer file.Close()
-	resp, err := c.sendBody(cmd.Context(), http.MethodPost, "/vex", "application/json", file)
+	resp, err := c.sendBody(ctx, http.MethodPost, "/vex", "application/json", file)
 	if err != nil {
-		return err
+		return got, err
 	}
 	defer resp.Body.Close()
-	var got api.Statements
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&got); err != nil {
-		return fmt.Errorf("the hub's answer: %w", err)
+		return got, fmt.Errorf("the hub's answer: %w", err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s as %s\n", name, count(got.Statements, "statement"), got.Document)
-	return err
+	return got, nil
 }
 
 func whereRows(w io.Writer, list []api.Run) error {
@@ -668,7 +680,8 @@ func newBuildRows(w io.Writer, list []api.NewBuild) error {
 	return nil
 }
 
-func differenceRows(w io.Writer, d api.Difference) error {
+func differenceRows(w io.Writer, list []api.Difference) error {
+	d := list[0]
 	row(w, "KIND", "CHANGE", "NAME", "FROM", "TO")
 	for _, c := range d.Components {
 		row(w, "component", c.Change, cmp.Or(c.PURL, c.Name), orDash(c.From), orDash(c.To))

@@ -96,6 +96,8 @@ every token that was made of it, at once.`,
 	cmd.Flags().StringVar(&c.kind, "kind", "certificate", "credential: certificate, token, or exec for one that renews itself")
 	cmd.Flags().StringVar(&c.life, "expires-in", "", "`duration` such as 720h; 2160h if left out")
 	c.flags(cmd)
+	agentNames.flag(cmd, "agent", &hub, cobra.ShellCompDirectiveNoFileComp)
+	serviceNames.flag(cmd, "service", &hub, cobra.ShellCompDirectiveNoFileComp)
 	complete(cmd, "kind", "certificate", "token", "exec")
 	cmd.AddCommand(newKubeconfigCredential())
 	return cmd

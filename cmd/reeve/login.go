@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 
 	"github.com/spf13/cobra"
@@ -11,6 +9,7 @@ import (
 func newLogin() *cobra.Command {
 	var hub hubFlags
 	var right rightFlags
+	var out output
 	var name string
 	cmd := &cobra.Command{
 		Use:   "login",
@@ -32,15 +31,11 @@ func newLogin() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var link struct{ URL string }
-			if err := json.Unmarshal(data, &link); err != nil {
-				return fmt.Errorf("the hub's answer: %w", err)
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), link.URL)
-			return err
+			return printOne(cmd.OutOrStdout(), &out, data, told(func(l struct{ URL string }) string { return l.URL }))
 		},
 	}
 	hub.flags(cmd)
+	out.flag(cmd)
 	cmd.Flags().StringVar(&name, "name", "", "who logs in; the caller if left out")
 	right.flags(cmd, "of the session; the caller's if left out")
 	return cmd

@@ -12,11 +12,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"reeve.dev/reeve/internal/memory"
 	"reeve.dev/reeve/internal/version"
@@ -154,26 +154,30 @@ func explainArgs(cmd *cobra.Command) {
 }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
+	var out output
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  reeve version -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			made := "SBOMs are made"
-			if !makesSBOMs {
-				made = "SBOMs aren't made (built with the tag nosbom)"
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s\n", version.Text(), made)
-			return err
+			v := build{version.Text(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, makesSBOMs}
+			return printValue(cmd.OutOrStdout(), &out, v, []build{v}, told(func(v build) string {
+				if !v.SBOMs {
+					return v.Version + ", made without SBOMs (tag nosbom)"
+				}
+				return v.Version
+			}))
 		},
 	}
+	out.flag(cmd)
+	return cmd
 }
 
-// terminal reports whether w is one that a person looks at.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// build is what is known of this program.
+type build struct {
+	Version  string `json:"version"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	SBOMs    bool   `json:"sboms"`
 }
-
-// colour reports whether what is written to w should be coloured.
-func colour(w io.Writer) bool { return terminal(w) && os.Getenv("NO_COLOR") == "" }

@@ -5,21 +5,47 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
 )
 
-// output is the -o flag of a command that prints data. wide is a table with more
-// columns, of what has them. Left out it is a table
-// for people on a terminal, and the same rows parted by tabs anywhere else.
+var outputFormats = []string{"table", "wide", "json", "yaml", "name"}
+
+// output is the -o flag of a command that prints data: see newTopics for what
+// the formats promise. Left out it is a table for people on a terminal, and the
+// same rows parted by tabs anywhere else.
 type output struct{ format string }
 
 func (o *output) flag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&o.format, "output", "o", "", "`format`: table, wide, json or yaml; if left out a table on a terminal, else rows parted by tabs")
-	complete(cmd, "output", "table", "wide", "json", "yaml")
+	cmd.Flags().VarP(o, "output", "o", "`format`: table, wide, json, yaml or name; if left out a table on a terminal, else rows parted by tabs")
+	complete(cmd, "output", outputFormats...)
+}
+
+// String, Set and Type implement pflag.Value, so that a wrong format is told
+// before anything is done.
+func (o *output) String() string { return o.format }
+func (o *output) Type() string   { return "format" }
+func (o *output) Set(format string) error {
+	if !slices.Contains(outputFormats, format) {
+		return fmt.Errorf("it must be %s", either(outputFormats))
+	}
+	o.format = format
+	return nil
+}
+
+// either lists words as in a, b or c.
+func either(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // suggest lets the shell complete the values of a flag of cmd, and files.
@@ -36,19 +62,61 @@ func complete(cmd *cobra.Command, flag string, values ...string) {
 	}
 }
 
-// print writes data, which is the hub's JSON, in the format asked for; table
-// makes the rows for people from it.
-func (o *output) print(w io.Writer, data json.RawMessage, table func(io.Writer) error) error {
+// table is how people see a list of T.
+type table[T any] struct {
+	rows func(io.Writer, []T) error
+	// wide is rows with more columns; nil: there are none.
+	wide func(io.Writer, []T) error
+	// name is what other commands call an item by; nil: nothing calls it.
+	name func(T) string
+}
+
+// told is a table that is a sentence of each item.
+func told[T any](sentence func(T) string) table[T] {
+	return table[T]{rows: func(w io.Writer, list []T) error {
+		for _, item := range list {
+			row(w, sentence(item))
+		}
+		return nil
+	}}
+}
+
+// printList prints the items of a list, which are the hub's JSON.
+func printList[T any](w io.Writer, o *output, raw []json.RawMessage, t table[T]) error {
+	items, err := decodeItems[T](raw)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(raw)
+	if err != nil {
+		return err
+	}
+	return printAs(w, o, data, items, t)
+}
+
+// printOne prints one item, which is the hub's JSON.
+func printOne[T any](w io.Writer, o *output, data json.RawMessage, t table[T]) error {
+	items, err := decodeItems[T]([]json.RawMessage{data})
+	if err != nil {
+		return err
+	}
+	return printAs(w, o, data, items, t)
+}
+
+// printValue prints what was made here: an item, or a list of them.
+func printValue[T any](w io.Writer, o *output, value any, items []T, t table[T]) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return printAs(w, o, data, items, t)
+}
+
+// printAs writes data in the format asked for, of which items are what people
+// see.
+func printAs[T any](w io.Writer, o *output, data json.RawMessage, items []T, t table[T]) error {
+	rows := t.rows
 	switch o.format {
-	case "table", "wide", "":
-		if o.format == "" && !terminal(w) {
-			return table(w)
-		}
-		t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
-		if err := table(t); err != nil {
-			return err
-		}
-		return t.Flush()
 	case "json":
 		var indented bytes.Buffer
 		if err := json.Indent(&indented, data, "", "  "); err != nil {
@@ -63,8 +131,161 @@ func (o *output) print(w io.Writer, data json.RawMessage, table func(io.Writer) 
 		}
 		_, err = w.Write(text)
 		return err
+	case "name":
+		if t.name == nil {
+			return fmt.Errorf("--output name: these have no names that another command takes")
+		}
+		for _, item := range items {
+			if _, err := fmt.Fprintln(w, printable(t.name(item))); err != nil {
+				return err
+			}
+		}
+		return nil
+	case "wide":
+		if t.wide != nil {
+			rows = t.wide
+		}
 	}
-	return fmt.Errorf("--output %q: it must be table, wide, json or yaml", o.format)
+	if o.format == "" && !terminal(w) {
+		return rows(w, items)
+	}
+	var text bytes.Buffer
+	if err := rows(&text, items); err != nil {
+		return err
+	}
+	width := 0
+	if o.format != "wide" {
+		width = screenWidth(w)
+	}
+	_, err := io.WriteString(w, layOut(text.String(), width, colour(w)))
+	return err
+}
+
+// screenWidth is how many columns a terminal has; 0 for what is none.
+func screenWidth(w io.Writer) int {
+	if !terminal(w) {
+		return 0
+	}
+	width, _, err := term.GetSize(int(unpainted(w).(*os.File).Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
+const (
+	// gap is between columns, and narrowest what a column keeps at least.
+	gap       = 3
+	narrowest = 8
+)
+
+// layOut makes columns of rows parted by tabs. Where they don't fit into width
+// (0: it is no matter), the widest ones are cut, but for the first, which people
+// copy from.
+func layOut(text string, width int, colours bool) string {
+	var lines [][]string
+	var widths []int
+	for line := range strings.Lines(text) {
+		cells := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		lines = append(lines, cells)
+		for i, c := range cells {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+		}
+	}
+	if width > 0 {
+		narrow(widths, width)
+	}
+	var out strings.Builder
+	for i, cells := range lines {
+		for j, c := range cells {
+			if runes := []rune(c); len(runes) > widths[j] {
+				c = string(runes[:widths[j]-1]) + "…"
+			}
+			pad := widths[j] - utf8.RuneCountInString(c)
+			if colours && i > 0 {
+				c = paintWord(c)
+			}
+			out.WriteString(c)
+			if j < len(cells)-1 {
+				out.WriteString(strings.Repeat(" ", pad+gap))
+			}
+		}
+		out.WriteByte('\n')
+	}
+	return out.String()
+}
+
+// narrow takes from the widest columns until all fit into width.
+func narrow(widths []int, width int) {
+	total := gap * (len(widths) - 1)
+	for _, w := range widths {
+		total += w
+	}
+	for ; total > width; total-- {
+		widest := 0
+		for i := 1; i < len(widths); i++ {
+			if widths[i] > narrowest && (widest == 0 || widths[i] > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest == 0 {
+			return // the terminal wraps the rest
+		}
+		widths[widest]--
+	}
+}
+
+// Colours of a terminal.
+const (
+	red, green, yellow, magenta = "31", "32", "33", "35"
+)
+
+// words are what cells say of how something stands.
+var words = map[string]string{
+	"passed": green, "completed": green, "complete": green, "connected": green, "delivered": green, "scanned": green, "sent": green, "fixed": green,
+	"failed": red, "dead": red, "refused": red, "invalid": red, "new": red,
+	"error": magenta, "unknown": magenta,
+	"away": yellow, "queued": yellow, "running": yellow, "pending": yellow, "waiting": yellow, "suspended": yellow, "skipped": yellow, "truncated": yellow,
+}
+
+func paintWord(cell string) string {
+	if c := words[cell]; c != "" {
+		return paint(c, cell)
+	}
+	return cell
+}
+
+func paint(colour, text string) string { return "\x1b[" + colour + "m" + text + "\x1b[0m" }
+
+// painted is an output of which --color says whether it has colours.
+type painted struct {
+	io.Writer
+	colours bool
+}
+
+func unpainted(w io.Writer) io.Writer {
+	if p, ok := w.(painted); ok {
+		return p.Writer
+	}
+	return w
+}
+
+// terminal reports whether w is one that a person looks at.
+func terminal(w io.Writer) bool {
+	f, ok := unpainted(w).(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// colour reports whether what is written to w should be coloured: as --color
+// says, else on a terminal that knows colours, unless NO_COLOR is set.
+func colour(w io.Writer) bool {
+	if p, ok := w.(painted); ok {
+		return p.colours
+	}
+	return terminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 // row writes one row of a table. What comes from outside can't hold a tab, a

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,16 +15,16 @@ import (
 
 // newGetPolicies are the lists of what policies come to.
 func newGetPolicies() []*cobra.Command {
-	ofPolicy := filter{name: "policy", usage: "only those of the policy with this `name`"}
+	ofPolicy := filter{name: "policy", usage: "only those of the policy with this `name`", names: policyNames}
 	ofSource := filter{name: "source", usage: "those of this `source`: policies, or github/ORG"}
 	return []*cobra.Command{
-		newList(list[api.Policy]{use: "policies", short: "List the policies, how their subjects stand, and what is wrong with overrides", path: "/policies", rows: policyRows, arg: "NAME"}),
+		newList(list[api.Policy]{use: "policies", short: "List the policies, how their subjects stand, and what is wrong with overrides", path: "/policies", rows: policyRows, arg: "NAME", name: func(p api.Policy) string { return p.Name }}),
 		newList(list[api.PolicyRun]{
-			use: "policy-runs", short: "List evaluations of policies, newest first", path: "/policy-runs", rows: policyRunRows, paged: true,
+			use: "policy-runs", short: "List evaluations of policies, newest first", path: "/policy-runs", rows: policyRunRows, paged: true, name: func(r api.PolicyRun) string { return string(r.ID) },
 			filters: []filter{ofPolicy, ofSource, {name: "state", usage: "only those in this `state`", values: []string{"running", "complete", "truncated"}}},
 		}),
 		newList(list[api.PolicySubject]{
-			use: "policy-subjects", short: "List how subjects stand by policies", path: "/policy-subjects", rows: policySubjectRows, paged: true,
+			use: "policy-subjects", short: "List how subjects stand by policies", path: "/policy-subjects", rows: policySubjectRows, paged: true, name: func(s api.PolicySubject) string { return s.Owner + "/" + s.Repo },
 			filters: []filter{
 				ofPolicy, ofSource,
 				{name: "verdict", usage: "only those with this `verdict`", values: []string{"passed", "failed", "unknown"}},
@@ -34,8 +33,8 @@ func newGetPolicies() []*cobra.Command {
 				{name: "repo", usage: "only this `name`"},
 			},
 		}),
-		newList(list[api.GitHubOrganisation]{use: "github", short: "List the organisations whose repositories the hub checks, and GitHub's limits", path: "/github", rows: githubRows}),
-		newList(list[api.PolicyOverride]{use: "policy-overrides", short: "List what namespaces say of policies for themselves", path: "/policy-overrides", rows: policyOverrideRows}),
+		newList(list[api.GitHubOrganisation]{use: "github", short: "List the organisations whose repositories the hub checks, and GitHub's limits", path: "/github", rows: githubRows, name: func(o api.GitHubOrganisation) string { return o.Organisation }}),
+		newList(list[api.PolicyOverride]{use: "policy-overrides", short: "List what namespaces say of policies for themselves", path: "/policy-overrides", rows: policyOverrideRows, name: func(o api.PolicyOverride) string { return string(o.Agent) + "/" + o.Namespace }}),
 	}
 }
 
@@ -149,20 +148,20 @@ It is YAML, by the name of each policy:
 				method, body = http.MethodPut, api.PolicyOverrideRequest{Text: string(text)}
 			}
 			data, err := c.do(cmd.Context(), method, path, body)
-			if err != nil || remove {
-				return err
-			}
-			items, err := decodeItems[api.PolicyOverride]([]json.RawMessage{data})
 			if err != nil {
 				return err
 			}
-			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error {
-				_, err := fmt.Fprintln(w, strings.TrimSpace(items[0].Text))
-				for _, f := range items[0].Faults {
+			if remove {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "removed %s/%s\n", args[0], args[1])
+				return err
+			}
+			return printOne(cmd.OutOrStdout(), &out, data, table[api.PolicyOverride]{rows: func(w io.Writer, list []api.PolicyOverride) error {
+				_, err := fmt.Fprintln(w, strings.TrimSpace(list[0].Text))
+				for _, f := range list[0].Faults {
 					fmt.Fprintln(cmd.ErrOrStderr(), "not applied:", f.Reason)
 				}
 				return err
-			})
+			}})
 		},
 	}
 	hub.flags(cmd)
@@ -170,6 +169,7 @@ It is YAML, by the name of each policy:
 	cmd.Flags().StringVarP(&file, "file", "f", "", "put what is in this `file`")
 	cmd.Flags().BoolVar(&remove, "remove", false, "have policies hold as they do elsewhere")
 	cmd.MarkFlagsMutuallyExclusive("file", "remove")
+	arguments(cmd, &hub, false, agentNames)
 	return cmd
 }
 

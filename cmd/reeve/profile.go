@@ -17,7 +17,8 @@ func newProfile() *cobra.Command {
 }
 
 func newProfileCheck() *cobra.Command {
-	return &cobra.Command{
+	var out output
+	cmd := &cobra.Command{
 		Use:   "check PROFILE",
 		Short: "Say whether a profile can be read and run, and how much it holds",
 		Long: `Looks through a profile (the name of a shipped one, a folder or an archive)
@@ -25,7 +26,7 @@ without a target: for files that can't be read, for resources, matchers and
 functions that nothing defines, and for what this engine doesn't have of Ruby.
 Exit code 0 if there is nothing of the kind, 1 with each place and its control
 if there is.`,
-		Example: "  reeve profile check ./my-profile",
+		Example: "  reeve profile check ./my-profile\n  reeve profile check ./my-profile -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := openProfile(cmd.Context(), args[0])
@@ -36,48 +37,89 @@ if there is.`,
 			if err != nil {
 				return &exitError{code: exitNo, err: err}
 			}
-			if len(missing) > 0 {
-				for _, m := range missing {
-					fmt.Fprintf(cmd.ErrOrStderr(), "reeve: %v\n", m)
-				}
-				return &exitError{code: exitNo, err: fmt.Errorf("%s: a scan would make the controls concerned errors and judge the others", p.Name())}
-			}
-			controls, err := p.Controls(cmd.Context())
-			if err != nil {
-				return &exitError{code: exitNo, err: err}
-			}
 			meta := p.Metadata()
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s, no errors\n", meta.Name, meta.Version, count(len(controls), "control"))
+			c := checkedProfile{Name: meta.Name, Version: meta.Version, Problems: []string{}}
+			for _, m := range missing {
+				c.Problems = append(c.Problems, fmt.Sprint(m))
+				fmt.Fprintf(cmd.ErrOrStderr(), "reeve: %v\n", m)
+			}
+			if len(missing) == 0 {
+				controls, err := p.Controls(cmd.Context())
+				if err != nil {
+					return &exitError{code: exitNo, err: err}
+				}
+				c.Controls = len(controls)
+			}
+			err = printValue(cmd.OutOrStdout(), &out, c, []checkedProfile{c}, table[checkedProfile]{rows: checkedRows})
+			if err == nil && len(missing) > 0 {
+				err = &exitError{code: exitNo, err: fmt.Errorf("%s: a scan would make the controls concerned errors and judge the others", p.Name())}
+			}
 			return err
 		},
 	}
+	out.flag(cmd)
+	return cmd
+}
+
+// checkedProfile is what the check of a profile came to. The controls are
+// counted where there is no problem.
+type checkedProfile struct {
+	Name     string   `json:"name"`
+	Version  string   `json:"version"`
+	Controls int      `json:"controls,omitempty"`
+	Problems []string `json:"problems"`
+}
+
+func checkedRows(w io.Writer, list []checkedProfile) error {
+	for _, c := range list {
+		if len(c.Problems) == 0 {
+			row(w, fmt.Sprintf("%s %s: %s, no errors", c.Name, c.Version, count(c.Controls, "control")))
+		}
+	}
+	return nil
 }
 
 func newProfileList() *cobra.Command {
-	return &cobra.Command{
-		Use:   "list",
-		Short: "List the shipped profiles",
-		Args:  cobra.NoArgs,
+	var out output
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the shipped profiles",
+		Example: "  reeve profile list\n  reeve get profiles",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var all []shipped
 			for _, name := range profiles.Names {
 				p, err := shippedProfile(name)
 				if err != nil {
 					return err
 				}
 				meta := p.Metadata()
-				fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", meta.Name, meta.Version, meta.Title)
+				all = append(all, shipped{meta.Name, meta.Version, meta.Title})
 			}
-			return nil
+			return printValue(cmd.OutOrStdout(), &out, all, all, table[shipped]{
+				rows: told(func(s shipped) string { return s.Name + " " + s.Version + ": " + s.Title }).rows,
+				name: func(s shipped) string { return s.Name },
+			})
 		},
 	}
+	out.flag(cmd)
+	return cmd
+}
+
+// shipped is a profile that is part of this program.
+type shipped struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Title   string `json:"title"`
 }
 
 func newProfileArchive() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
-		Use:   "archive PROFILE",
-		Short: "Pack a profile; the same files always make the same archive",
-		Args:  cobra.ExactArgs(1),
+		Use:     "archive PROFILE",
+		Short:   "Pack a profile; the same files always make the same archive",
+		Example: "  reeve profile archive ./my-profile --file my-profile.tar.gz",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			p, err := openProfile(cmd.Context(), args[0])
 			if err != nil {

@@ -199,6 +199,7 @@ tokens: see reeve token revoke.`,
 	flags.StringVar(&identity, "identity", "", "`SPIFFE id`, such as spiffe://reeve/control/alice")
 	flags.StringVar(&holder, "holder", "", "`name` of whom credentials of services were made out to")
 	flags.StringVar(&reason, "reason", "", "why, for people")
+	agentNames.flag(cmd, "agent", &hub, cobra.ShellCompDirectiveNoFileComp)
 	cmd.MarkFlagsOneRequired("of", "serial", "agent", "identity", "holder")
 	cmd.MarkFlagsMutuallyExclusive("of", "serial", "agent", "identity", "holder")
 	return cmd
@@ -232,7 +233,7 @@ func (c *client) revoke(cmd *cobra.Command, kind pki.RevocationKind, id, reason 
 
 func newCARevocations() *cobra.Command {
 	return newList(list[api.Revocation]{
-		use: "revocations", short: "List what was revoked, the newest first", path: "/revocations",
+		use: "revocations", short: "List what was revoked, the newest first", path: "/revocations", name: func(r api.Revocation) string { return r.ID },
 		rows: func(w io.Writer, list []api.Revocation) error {
 			row(w, "KIND", "ID", "AT", "BY", "REASON")
 			for _, r := range list {
@@ -287,6 +288,7 @@ is read from a file, so that it isn't seen in the list of processes.`,
 		},
 	}
 	hub.flags(cmd)
+	arguments(cmd, &hub, false, tokenNames)
 	cmd.Flags().StringVar(&file, "of", "", "`file` with the token")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for people; of a service token")
 	return cmd

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,7 @@ func newSchedule() *cobra.Command {
 	cmd := &cobra.Command{Use: "schedule", Short: "Make, list and delete schedules of scans"}
 	cmd.AddCommand(newScheduleCreate(), newList(list[api.Schedule]{
 		use: "list", short: "List the schedules", path: "/schedules", rows: scheduleRows,
-		arg: "NAME", name: func(s api.Schedule) string { return s.Name },
+		arg: "NAME", inList: true, name: scheduleName,
 	}), newScheduleRuns(), newScheduleDelete())
 	return cmd
 }
@@ -95,11 +94,7 @@ which without any of them are those of the whole fleet.`,
 			if err != nil {
 				return err
 			}
-			var made api.Schedule
-			if err := json.Unmarshal(data, &made); err != nil {
-				return fmt.Errorf("the hub's answer: %w", err)
-			}
-			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return scheduleRows(w, []api.Schedule{made}) })
+			return printOne(cmd.OutOrStdout(), &out, data, table[api.Schedule]{rows: scheduleRows, name: scheduleName})
 		},
 	}
 	hub.flags(cmd)
@@ -126,6 +121,10 @@ which without any of them are those of the whole fleet.`,
 	flags.StringVar(&b.priority, "priority", "", "high, normal or low")
 	flags.StringVar(&b.method, "method", "", "way into the containers: auto, exec, ephemeral or sidecar")
 	flags.BoolVar(&b.sbom, "sbom", false, "have the agents hand in SBOMs of the containers, too")
+	agentNames.flag(cmd, "agent", &hub, cobra.ShellCompDirectiveNoFileComp)
+	agentNames.flag(cmd, "agents", &hub, cobra.ShellCompDirectiveNoFileComp)
+	profileNames.flag(cmd, "profile", &hub, cobra.ShellCompDirectiveNoFileComp)
+	thresholdNames.flag(cmd, "threshold", &hub, cobra.ShellCompDirectiveNoFileComp)
 	complete(cmd, "missed", "once", "skip")
 	complete(cmd, "priority", "high", "normal", "low")
 	complete(cmd, "method", "auto", "exec", "ephemeral", "sidecar")
@@ -158,59 +157,60 @@ func given(body map[string]any) map[string]any {
 	return body
 }
 
+func scheduleName(s api.Schedule) string { return s.Name }
+
 func newScheduleRuns() *cobra.Command {
 	var hub hubFlags
 	var out output
-	var agent string
+	var query map[string]*string
+	filters := []filter{{name: "agent", usage: "`name` of the agent whose own policy it is", names: agentNames}}
 	cmd := &cobra.Command{
-		Use:   "runs NAME",
-		Short: "List the last runs of a schedule, newest first",
-		Args:  cobra.ExactArgs(1),
+		Use:     "runs NAME",
+		Short:   "List the last runs of a schedule, newest first",
+		Example: "  reeve schedule runs nightly",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			params, err := parameters(filters, query)
+			if err != nil {
+				return err
+			}
 			c, err := hub.client()
 			if err != nil {
 				return err
 			}
-			params := url.Values{}
-			if agent != "" {
-				params.Set("agent", agent)
-			}
-			raw, _, err := c.list(cmd.Context(), "/schedules/"+url.PathEscape(args[0])+"/runs", params, false, 0)
-			if err != nil {
-				return err
-			}
-			runs, err := decodeItems[api.ScheduleRun](raw)
-			if err != nil {
-				return err
-			}
-			data, err := json.Marshal(raw)
-			if err != nil {
-				return err
-			}
-			return out.print(cmd.OutOrStdout(), data, func(w io.Writer) error { return runRows(w, runs) })
+			return printPages(cmd, c, &out, pages{"/schedules/" + url.PathEscape(args[0]) + "/runs", params, false, 0}, table[api.ScheduleRun]{
+				rows: runRows, name: func(r api.ScheduleRun) string { return cmp.Or(string(r.Scan), string(r.Batch)) },
+			})
 		},
 	}
 	hub.flags(cmd)
 	out.flag(cmd)
-	cmd.Flags().StringVar(&agent, "agent", "", "`name` of the agent whose own policy it is")
+	query = filterFlags(cmd, &hub, filters)
+	arguments(cmd, &hub, false, scheduleNames)
 	return cmd
 }
 
 func newScheduleDelete() *cobra.Command {
 	var hub hubFlags
 	cmd := &cobra.Command{
-		Use:   "delete NAME",
-		Short: "Delete a schedule; what it led to stays",
-		Args:  cobra.ExactArgs(1),
+		Use:     "delete NAME",
+		Short:   "Delete a schedule; what it led to stays",
+		Example: "  reeve schedule delete nightly",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := hub.client()
-			if err == nil {
-				_, err = c.do(cmd.Context(), http.MethodDelete, "/schedules/"+url.PathEscape(args[0]), nil)
+			if err != nil {
+				return err
 			}
+			if _, err := c.do(cmd.Context(), http.MethodDelete, "/schedules/"+url.PathEscape(args[0]), nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", args[0])
 			return err
 		},
 	}
 	hub.flags(cmd)
+	arguments(cmd, &hub, false, scheduleNames)
 	return cmd
 }
 

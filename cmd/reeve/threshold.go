@@ -17,6 +17,7 @@ func newThreshold() *cobra.Command {
 }
 
 func newThresholdCheck() *cobra.Command {
+	var out output
 	var name, compat string
 	cmd := &cobra.Command{
 		Use:   "check RESULTS",
@@ -38,7 +39,15 @@ func newThresholdCheck() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return verdict(cmd.OutOrStdout(), cmd.ErrOrStderr(), t.Check(results))
+				findings := t.Check(results)
+				j := judgement{Met: len(findings) == 0, Findings: []unmet{}}
+				for _, f := range findings {
+					j.Findings = append(j.Findings, unmet(f))
+				}
+				if err := printValue(cmd.OutOrStdout(), &out, j, []judgement{j}, table[judgement]{rows: judgementRows}); err != nil {
+					return err
+				}
+				return verdict(io.Discard, cmd.ErrOrStderr(), findings)
 			case "saf":
 				text, err := threshold.Read(name)
 				if err != nil {
@@ -62,7 +71,29 @@ func newThresholdCheck() *cobra.Command {
 	cmd.Flags().StringVar(&compat, "compat", "", "saf: judge as the SAF CLI does")
 	complete(cmd, "compat", "saf")
 	suggestThresholds(cmd)
+	out.flag(cmd)
+	cmd.MarkFlagsMutuallyExclusive("compat", "output")
 	return cmd
+}
+
+// judgement is what a threshold says of results, and unmet a bound of it that
+// isn't met.
+type (
+	judgement struct {
+		Met      bool    `json:"met"`
+		Findings []unmet `json:"findings"`
+	}
+	unmet struct {
+		Path    string `json:"path"`
+		Message string `json:"message"`
+	}
+)
+
+func judgementRows(w io.Writer, list []judgement) error {
+	if list[0].Met {
+		fmt.Fprintln(w, "threshold met")
+	}
+	return nil
 }
 
 // suggestThresholds lets the shell complete the shipped thresholds, and files.

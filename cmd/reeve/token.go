@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +66,7 @@ func newToken() *cobra.Command {
 func newTokenCreate() *cobra.Command {
 	var hub hubFlags
 	var right rightFlags
+	var out output
 	var kind, agent, name, life string
 	cmd := &cobra.Command{
 		Use:   "create",
@@ -93,15 +93,13 @@ func newTokenCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var made struct{ Token string }
-			if err := json.Unmarshal(data, &made); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), made.Token)
-			return err
+			return printOne(cmd.OutOrStdout(), &out, data, table[madeToken]{
+				rows: told(func(t madeToken) string { return t.Token }).rows, name: func(t madeToken) string { return t.ID },
+			})
 		},
 	}
 	hub.flags(cmd)
+	out.flag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&kind, "kind", "join", "join or api")
 	flags.StringVar(&agent, "agent", "", "`name` of the agent that may join")
@@ -112,8 +110,10 @@ func newTokenCreate() *cobra.Command {
 	return cmd
 }
 
+type madeToken struct{ ID, Token string }
+
 func newTokenList() *cobra.Command {
-	return newList(list[api.Token]{use: "list", short: "List the tokens, without their secrets", path: "/tokens", rows: tokenRows})
+	return newList(list[api.Token]{use: "list", short: "List the tokens, without their secrets", path: "/tokens", rows: tokenRows, name: func(t api.Token) string { return t.ID }})
 }
 
 func tokenRows(w io.Writer, list []api.Token) error {

@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,6 +18,7 @@ import (
 
 func newProfileUpload() *cobra.Command {
 	var hub hubFlags
+	var out output
 	cmd := &cobra.Command{
 		Use:   "upload PROFILE",
 		Short: "Store a profile at a hub, so that scans can name it",
@@ -37,15 +36,23 @@ version, and the same again changes nothing.`,
 			if err != nil {
 				return err
 			}
-			var p api.Profile
-			if err := put(cmd.Context(), c, http.MethodPost, "/profiles", "application/octet-stream", archive, &p); err != nil {
+			bar := newProgress(cmd.ErrOrStderr())
+			defer bar.clear()
+			data, err := c.doBody(cmd.Context(), http.MethodPost, "/profiles", "application/octet-stream", bar.reader(bytes.NewReader(archive), int64(len(archive)), args[0]))
+			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s@%s: %s, %s\n", p.Name, p.Version, count(len(p.Controls), "control"), p.Digest)
-			return err
+			bar.clear()
+			return printOne(cmd.OutOrStdout(), &out, data, table[api.Profile]{
+				rows: told(func(p api.Profile) string {
+					return fmt.Sprintf("%s@%s: %s, %s", p.Name, p.Version, count(len(p.Controls), "control"), p.Digest)
+				}).rows,
+				name: func(p api.Profile) string { return p.Name + "@" + p.Version },
+			})
 		},
 	}
 	hub.flags(cmd)
+	out.flag(cmd)
 	return cmd
 }
 
@@ -75,6 +82,7 @@ func archiveOf(ctx context.Context, path string) ([]byte, error) {
 
 func newThresholdUpload() *cobra.Command {
 	var hub hubFlags
+	var out output
 	var name string
 	cmd := &cobra.Command{
 		Use:     "upload FILE",
@@ -94,36 +102,18 @@ func newThresholdUpload() *cobra.Command {
 			if name == "" {
 				name = strings.TrimSuffix(filepath.Base(args[0]), filepath.Ext(args[0]))
 			}
-			body, err := json.Marshal(api.ThresholdRequest{Text: string(text)})
+			data, err := c.do(cmd.Context(), http.MethodPut, "/thresholds/"+url.PathEscape(name), api.ThresholdRequest{Text: string(text)})
 			if err != nil {
 				return err
 			}
-			var t api.Threshold
-			if err := put(cmd.Context(), c, http.MethodPut, "/thresholds/"+url.PathEscape(name), "application/json", body, &t); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", t.Name, t.Digest)
-			return err
+			return printOne(cmd.OutOrStdout(), &out, data, table[api.Threshold]{
+				rows: told(func(t api.Threshold) string { return t.Name + ": " + t.Digest }).rows,
+				name: func(t api.Threshold) string { return t.Name },
+			})
 		},
 	}
 	hub.flags(cmd)
+	out.flag(cmd)
 	cmd.Flags().StringVar(&name, "name", "", "`name` at the hub; that of the file, without .yaml, if left out")
 	return cmd
-}
-
-// put sends a body as it is, and decodes the answer into into.
-func put(ctx context.Context, c *client, method, path, contentType string, body []byte, into any) error {
-	resp, err := c.sendBody(ctx, method, path, contentType, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(data, into); err != nil {
-		return fmt.Errorf("the hub's answer: %w", err)
-	}
-	return nil
 }
