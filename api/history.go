@@ -39,6 +39,17 @@ type (
 		Target ScanTarget `json:"target"`
 		Last   Point      `json:"last"`
 	}
+	// Posture is how many targets stood how. Each counts once for each profile and
+	// threshold that it is scanned by.
+	Posture struct {
+		Agent string       `json:"agent,omitempty" doc:"Whose targets; left out unless it is asked for by agents"`
+		Days  []PostureDay `json:"days" nullable:"false" doc:"The oldest first; the last is today, so far"`
+	}
+	PostureDay struct {
+		Day    string `json:"day" format:"date" doc:"In UTC"`
+		Passed int    `json:"passed" doc:"At the day's end"`
+		Failed int    `json:"failed"`
+	}
 	// Change is a control that isn't as it was, or that still fails.
 	Change struct {
 		ID       string       `json:"id"`
@@ -97,6 +108,14 @@ func fromTarget(t scan.Target) ScanTarget {
 	return ScanTarget{Agent: string(t.Agent), Namespace: t.Namespace, Pod: t.Pod, Container: t.Container, URI: t.URI}
 }
 
+func fromPosture(p scan.Posture) Posture {
+	out := Posture{Agent: string(p.Agent), Days: make([]PostureDay, len(p.Days))}
+	for i, d := range p.Days {
+		out.Days[i] = PostureDay{d.At.Format(time.DateOnly), d.Passed, d.Failed}
+	}
+	return out
+}
+
 func pointOf(s scan.Scan) Point {
 	p := Point{
 		Scan: s.ID, Profile: s.Request.Profile, ProfileVersion: s.ProfileVersion, Threshold: s.Request.Threshold,
@@ -130,6 +149,26 @@ func (a *API) history() {
 			}
 			state := func(s scan.Scan) TargetState { return TargetState{fromTarget(s.Request.Target), pointOf(s)} }
 			return newPage(found, in.Limit, state, func(s scan.Scan) string { return string(s.ID) }), nil
+		})
+
+	type postureInput struct {
+		Agent     string `query:"agent"`
+		Namespace string `query:"namespace"`
+		Days      int    `query:"days" minimum:"1" maximum:"366" default:"14" doc:"Until today; at most 31 by agents"`
+		By        string `query:"by" enum:"agent" doc:"agent: those of each agent for themselves"`
+	}
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/posture", "get-posture", "How many targets passed and failed when they were last scanned, at the end of each day")),
+		func(ctx context.Context, in *postureInput) (*page[Posture], error) {
+			if in.By != "" && in.Days > 31 {
+				return nil, huma.Error422UnprocessableEntity("days: by agents at most 31", &huma.ErrorDetail{Location: "query.days", Message: "is more than 31"})
+			}
+			found, err := a.cfg.Scans.Posture(ctx, scan.PostureFilter{
+				Agent: fleet.AgentName(in.Agent), Namespace: in.Namespace, Within: visible(ctx), Until: time.Now(), Days: in.Days, ByAgent: in.By != "",
+			})
+			if err != nil {
+				return nil, a.problem(ctx, "tell the posture", err)
+			}
+			return newPage(found, 0, fromPosture, nil), nil
 		})
 
 	type historyInput struct {

@@ -76,6 +76,26 @@ func TestHistory(t *testing.T) {
 		t.Errorf("passed: %+v", failed.Items)
 	}
 
+	posture := func(query string) (out []string) {
+		for _, p := range decode[page[api.Posture]](t, w.do(t, "GET", "/api/v1/posture"+query, ""), http.StatusOK).Items {
+			last := p.Days[len(p.Days)-1]
+			out = append(out, fmt.Sprintf("%s %d: %d/%d", p.Agent, len(p.Days), last.Passed, last.Failed))
+		}
+		return out
+	}
+	for query, want := range map[string][]string{
+		"": {" 14: 1/1"}, "?days=1&agent=west": {" 1: 1/0"}, "?by=agent&days=31": {"east 31: 0/1", "west 31: 1/0"}, "?namespace=x": {" 14: 0/0"}, "?by=agent&namespace=x": nil,
+	} {
+		if d := cmp.Diff(want, posture(query)); d != "" {
+			t.Errorf("posture %s (-want +got):\n%s", query, d)
+		}
+	}
+	for _, query := range []string{"?days=0", "?days=367", "?by=day", "?by=agent&days=32"} {
+		if a := w.do(t, "GET", "/api/v1/posture"+query, ""); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.text, "query.") {
+			t.Errorf("%s: %d %s", query, a.status, a.text)
+		}
+	}
+
 	link := state.Items[0].Last.Links.Comparison
 	for _, path := range []string{link, link + "?baseline=previous", link + "?baseline=" + string(first.ID)} {
 		c := decode[api.Comparison](t, w.do(t, "GET", path, ""), http.StatusOK)

@@ -168,6 +168,8 @@ func history(ctx context.Context, opt options, report *Report) error {
 		{"GET /targets", "/targets"},
 		{"… of one agent", "/targets?agent=edge-7"},
 		{"… that failed", "/targets?outcome=failed"},
+		{"GET /posture", "/posture"},
+		{"… by agents", "/posture?by=agent"},
 		{"GET /targets/history", "/targets/history?agent=edge-7&namespace=shop&pod=web-7&container=app"},
 	} {
 		var times []float64
@@ -210,7 +212,7 @@ func scanned(ctx context.Context, dir string) (err error) {
 				outcome := []scan.Outcome{scan.Passed, scan.Passed, scan.Failed}[i%3]
 				err := db.CreateScan(ctx, c)
 				if err == nil {
-					err = db.FinishScan(ctx, scan.Finish{ID: c.ID, Status: scan.Completed, Verdict: scan.Verdict{Outcome: outcome, Counts: hdf.Counts{Passed: 90, Failed: 10}}}, now)
+					err = db.FinishScan(ctx, scan.Finish{ID: c.ID, Status: scan.Completed, Verdict: scan.Verdict{Outcome: outcome, Counts: hdf.Counts{Passed: 90, Failed: 10}}}, now.AddDate(0, 0, i*30/historyScans-29))
 				}
 				if err != nil {
 					errs <- err

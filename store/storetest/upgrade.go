@@ -191,7 +191,15 @@ func stillThere(t *testing.T, s *store.Store, rows map[string]int) {
 		}
 		latest, err := s.Latest(ctx, scan.LatestFilter{Limit: 10})
 		if err != nil || len(latest) != 2 {
-			t.Errorf("the last scans: %+v, %v", latest, err)
+			t.Fatalf("the last scans: %+v, %v", latest, err)
+		}
+		until := latest[0].Finished
+		if latest[1].Finished.After(until) {
+			until = latest[1].Finished
+		}
+		posture, err := s.Posture(ctx, scan.PostureFilter{Until: until, Days: 366})
+		if err != nil || posture[0].Days[365].Failed != 2 || posture[0].Days[0].Failed != 0 {
+			t.Errorf("the posture: %+v, %v", posture, err)
 		}
 	}
 	if rows["schedules"] > 0 {
