@@ -114,8 +114,8 @@ func (f *files) Stat(ctx context.Context, name string, follow bool) (FileInfo, e
 		return FileInfo{}, pathError("stat", name, errors.ErrUnsupported)
 	}
 	out := FileInfo{
-		Type:    typeOf(st.Mode),
-		Mode:    st.Mode & 0o7777,
+		Type:    typeOf(uint32(st.Mode)), // 16 bits on a Mac
+		Mode:    uint32(st.Mode) & 0o7777,
 		Size:    info.Size(),
 		UID:     int(st.Uid),
 		GID:     int(st.Gid),
