@@ -1,0 +1,367 @@
+package docs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes/scheme"
+	yamljson "sigs.k8s.io/yaml"
+
+	"reeve.dev/reeve/agent"
+	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/hub"
+	"reeve.dev/reeve/insight/transform"
+	"reeve.dev/reeve/inspec"
+	"reeve.dev/reeve/inspec/ruby"
+	"reeve.dev/reeve/internal/config"
+	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/threshold"
+)
+
+// unread are languages of blocks that nothing of Reeve's reads.
+var unread = []string{"text", "console", "mermaid", "diff", "proto", "groovy", "html", "promql", "sql", "ini", "hcl"}
+
+// kinds are what a yaml block may say that it is, and what reads it then.
+var kinds = map[string]func(t *testing.T, text []byte) error{
+	"hub":          func(_ *testing.T, text []byte) error { return hubConfig(text) },
+	"agent":        func(_ *testing.T, text []byte) error { return agentConfig(text) },
+	"hub-values":   func(_ *testing.T, text []byte) error { return values("reeve-hub", text, hubConfig) },
+	"agent-values": func(_ *testing.T, text []byte) error { return values("reeve-agent", text, agentConfig) },
+	"k8s":          objects,
+	"override": func(_ *testing.T, text []byte) error {
+		var o map[string]policy.Change
+		return config.Parse("of a namespace", text, &o)
+	},
+	"threshold": func(_ *testing.T, text []byte) error {
+		_, err := threshold.Parse(text)
+		return err
+	},
+	"waivers": func(_ *testing.T, text []byte) error {
+		_, err := inspec.ParseWaivers("waivers.yaml", text)
+		return err
+	},
+	"attestations": func(_ *testing.T, text []byte) error {
+		_, err := inspec.ParseAttestations("attestations.yaml", text)
+		return err
+	},
+	"services": func(t *testing.T, text []byte) error {
+		file := filepath.Join(t.TempDir(), "services.yaml")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			return err
+		}
+		_, err := forward.ReadBirger(file)
+		return err
+	},
+	"transforms": func(_ *testing.T, text []byte) error {
+		_, err := transform.Parse(text)
+		return err
+	},
+	"inputs": func(_ *testing.T, text []byte) error {
+		var in map[string]any
+		return yaml.Unmarshal(text, &in)
+	},
+	"metadata": func(t *testing.T, text []byte) error {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "inspec.yml"), text, 0o600); err != nil {
+			return err
+		}
+		_, err := inspec.Load(dir)
+		return err
+	},
+	"allstar": plainYAML,
+	"plain":   plainYAML,
+}
+
+func hubConfig(text []byte) error {
+	cfg := hub.Defaults()
+	return config.Parse("of the hub", text, &cfg)
+}
+
+func agentConfig(text []byte) error {
+	cfg := agent.Defaults()
+	return config.Parse("of the agent", text, &cfg)
+}
+
+func plainYAML(_ *testing.T, text []byte) error {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var doc any
+		if err := d.Decode(&doc); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// Each file that a document shows is one that Reeve takes.
+func TestFiles(t *testing.T) {
+	for _, d := range documents(t) {
+		t.Run(d.Path, func(t *testing.T) {
+			for _, b := range d.Blocks {
+				if err := check(t, b); err != nil {
+					t.Errorf("%s:%d: %v", d.Path, b.Line, err)
+				}
+			}
+		})
+	}
+}
+
+func check(t *testing.T, b Block) error {
+	text := []byte(b.Text)
+	switch {
+	case b.Indented:
+		return fmt.Errorf("a block that is indented: put it between ``` and say what it is")
+	case b.Language == "sh":
+		for _, w := range b.Words {
+			if name, _, _ := strings.Cut(w, "="); !slices.Contains([]string{"server", "until", "exit", "cluster"}, name) {
+				return fmt.Errorf("sh has no word %s", w)
+			}
+		}
+	case slices.Contains(unread, b.Language):
+	case b.Language == "yaml":
+		if len(b.Words) == 0 {
+			return fmt.Errorf("a yaml block says what it is, behind yaml: see package internal/docs")
+		}
+		read, ok := kinds[b.Words[0]]
+		if !ok {
+			return fmt.Errorf("yaml has no kind %s", b.Words[0])
+		}
+		return read(t, text)
+	case b.Language == "json":
+		if _, isFile := b.Value("file"); len(b.Words) < 2 || isFile && len(b.Words) == 2 {
+			var v any
+			return json.Unmarshal(text, &v)
+		}
+		return body(b.Words[0], b.Words[1], text)
+	case b.Language == "go":
+		fset := token.NewFileSet()
+		if _, err := parser.ParseFile(fset, "", text, parser.AllErrors); err == nil {
+			return nil
+		}
+		_, err := parser.ParseFile(fset, "", "package p\nfunc _() {\n"+b.Text+"\n}", parser.AllErrors)
+		return err
+	case b.Language == "ruby":
+		_, err := ruby.Parse("block", b.Text)
+		return err
+	case b.Language == "":
+		return fmt.Errorf("a block without a language: say behind ``` what it is")
+	default:
+		return fmt.Errorf("nothing here reads %q", b.Language)
+	}
+	return nil
+}
+
+// values holds values of a chart against its schema, and the configuration in
+// them against what reads it.
+func values(chart string, text []byte, read func([]byte) error) error {
+	schema, err := compile(filepath.Join(root, "deploy", "charts", chart, "values.schema.json"), "")
+	if err != nil {
+		return err
+	}
+	doc, err := instance(text)
+	if err != nil {
+		return err
+	}
+	if err := schema.Validate(doc); err != nil {
+		return err
+	}
+	var v struct{ Config yaml.Node }
+	if err := yaml.Unmarshal(text, &v); err != nil || v.Config.IsZero() {
+		return err
+	}
+	part, err := yaml.Marshal(&v.Config)
+	if err != nil {
+		return err
+	}
+	return read(part)
+}
+
+// body holds a request's body against the API's description.
+func body(method, path string, text []byte) error {
+	at := "/paths/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(path) + "/" + strings.ToLower(method) + "/requestBody/content/application~1json/schema"
+	schema, err := compile(filepath.Join(root, "api", "openapi.json"), at)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	return schema.Validate(doc)
+}
+
+var compiled sync.Map // of path and fragment
+
+// compile is the schema at a fragment of a file.
+func compile(file, at string) (*jsonschema.Schema, error) {
+	if s, ok := compiled.Load(file + at); ok {
+		return s.(*jsonschema.Schema), nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("mem:///schema.json", doc); err != nil {
+		return nil, err
+	}
+	s, err := c.Compile("mem:///schema.json#" + (&url.URL{Path: at}).EscapedPath())
+	if err == nil {
+		compiled.Store(file+at, s)
+	}
+	return s, err
+}
+
+// instance is YAML as a schema of JSON sees it.
+func instance(text []byte) (any, error) {
+	j, err := yamljson.YAMLToJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	return jsonschema.UnmarshalJSON(bytes.NewReader(j))
+}
+
+// objects holds objects of Kubernetes against its types, and those of Reeve
+// against their definitions.
+func objects(t *testing.T, text []byte) error {
+	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	for part := range strings.SplitSeq("\n"+string(text), "\n---") {
+		if strings.TrimSpace(part) == "" {
+			continue
+		}
+		var o struct{ APIVersion, Kind string }
+		if err := yaml.Unmarshal([]byte(part), &o); err != nil {
+			return err
+		}
+		if !strings.HasPrefix(o.APIVersion, "reeve.dev/") {
+			j, err := yamljson.YAMLToJSONStrict([]byte(part))
+			if err != nil {
+				return err
+			}
+			if _, _, err := decoder.Decode(j, nil, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		schema, err := definition(t, o.Kind)
+		if err != nil {
+			return err
+		}
+		doc, err := instance([]byte(part))
+		if err != nil {
+			return err
+		}
+		if err := schema.Validate(doc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// definition is the schema of a kind of Reeve's, which takes no other members.
+func definition(t *testing.T, kind string) (*jsonschema.Schema, error) {
+	files, err := filepath.Glob(filepath.Join(root, "deploy", "crds", "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var crd struct {
+			Spec struct {
+				Names    struct{ Kind string }
+				Versions []struct {
+					Schema struct{ OpenAPIV3Schema map[string]any }
+				}
+			}
+		}
+		if err := yamljson.Unmarshal(text, &crd); err != nil {
+			return nil, err
+		}
+		if crd.Spec.Names.Kind != kind {
+			continue
+		}
+		schema := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+		schema["properties"].(map[string]any)["metadata"] = map[string]any{}
+		closed(schema)
+		out, err := json.Marshal(schema)
+		if err != nil {
+			return nil, err
+		}
+		path := filepath.Join(t.TempDir(), kind+".json")
+		if err := os.WriteFile(path, out, 0o600); err != nil {
+			return nil, err
+		}
+		return compile(path, "")
+	}
+	return nil, fmt.Errorf("deploy/crds has no kind %s", kind)
+}
+
+// closed lets an object that has properties have no others.
+func closed(schema map[string]any) {
+	for _, of := range schema {
+		if s, ok := of.(map[string]any); ok {
+			closed(s)
+		}
+	}
+	if _, ok := schema["properties"].(map[string]any); ok && schema["type"] == "object" {
+		schema["additionalProperties"] = false
+	}
+}
+
+// Links lead somewhere.
+func TestLinks(t *testing.T) {
+	anchors := map[string]map[string]bool{}
+	all := documents(t)
+	for _, d := range all {
+		anchors[d.Path] = d.Anchors
+	}
+	for _, d := range all {
+		for _, l := range d.Links {
+			u, err := url.Parse(l.To)
+			if err != nil {
+				t.Errorf("%s:%d: %v", d.Path, l.Line, err)
+				continue
+			}
+			if u.Scheme != "" || u.Host != "" {
+				if u.Scheme != "https" && u.Scheme != "mailto" || u.Scheme == "https" && !strings.Contains(u.Host, ".") {
+					t.Errorf("%s:%d: %s: a link elsewhere is https", d.Path, l.Line, l.To)
+				}
+				continue
+			}
+			to := d.Path
+			if u.Path != "" {
+				to = path.Join(path.Dir(d.Path), u.Path)
+			}
+			if _, err := os.Stat(filepath.Join(root, to)); err != nil {
+				t.Errorf("%s:%d: %s: there is no %s", d.Path, l.Line, l.To, to)
+			} else if of, known := anchors[to]; u.Fragment != "" && known && !of[u.Fragment] {
+				t.Errorf("%s:%d: %s: %s has no such heading", d.Path, l.Line, l.To, to)
+			} else if u.Fragment != "" && !known {
+				t.Errorf("%s:%d: %s: only documents have headings", d.Path, l.Line, l.To)
+			}
+		}
+	}
+}
