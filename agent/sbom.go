@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime/debug"
 
+	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/lagoon"
 	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/scan"
@@ -16,8 +17,9 @@ import (
 
 // handIn answers what makes the SBOM of a container that a scan looks at and
 // puts it into the spool of the insights, as the message that a labelled
-// ConfigMap makes. It is for the hub, which knows by the image's digest whose it
-// is: a workload in another namespace, too.
+// ConfigMap makes. It is for the hub, which knows by the item's id that the agent
+// made it. A pod's labels don't say whose environment its namespace is: those who
+// deploy it choose them.
 func (a *Agent) handIn(job *scan.Job, t target.Target, c kube.Deployment) func(context.Context) error {
 	if a.cfg.SBOM == nil {
 		return nil
@@ -31,7 +33,6 @@ func (a *Agent) handIn(job *scan.Job, t target.Target, c kube.Deployment) func(c
 		m := lagoon.ConfigMap{
 			Labels:    map[string]string{lagoon.LabelInsightsType: "sbom-gz", lagoon.LabelService: service},
 			Namespace: c.Namespace, Service: service, Type: lagoon.TypeSBOM,
-			Project: c.Labels[lagoon.LabelProject], Environment: c.Labels[lagoon.LabelEnvironment],
 		}
 		pr, pw := io.Pipe()
 		written := make(chan struct{})
@@ -42,7 +43,7 @@ func (a *Agent) handIn(job *scan.Job, t target.Target, c kube.Deployment) func(c
 				return errors.Join(a.sbom(ctx, t, name, c.Digest, z), z.Close())
 			}))
 		}()
-		err := a.insights.Put(ctx, fmt.Sprintf("sbom/%s.%d", job.ID, job.Attempt), lagoon.SpoolHub, pr)
+		err := a.insights.Put(ctx, fmt.Sprintf(insight.ScannedPrefix+"%s.%d", job.ID, job.Attempt), lagoon.SpoolHub, pr)
 		pr.CloseWithError(errors.New("the spool has stopped reading"))
 		<-written // the target is closed next
 		return err

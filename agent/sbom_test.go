@@ -72,8 +72,8 @@ func TestAgent_handIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Environment.Namespace != "shop-main" || got.Environment.Project != "shop" || got.Environment.Name != "main" {
-		t.Errorf("the environment is %+v", got.Environment)
+	if got.Environment != (insight.Environment{Namespace: "shop-main"}) {
+		t.Errorf("the environment is %+v; whoever deploys a pod chooses its labels", got.Environment)
 	}
 	content, ok := got.Content.(insight.Document)
 	if !ok || content.Kind != insight.KindSBOM || content.Service != "web.php" || !bytes.HasPrefix(content.Data, []byte{0x1f, 0x8b}) {

@@ -30,6 +30,10 @@ type InsightConfig struct {
 	Broker amqp.Config `yaml:"broker"`
 	// BrokerCluster is the name under which is kept what comes from there.
 	BrokerCluster fleet.AgentName `yaml:"brokerCluster"`
+	// SBOMsFrom are places whose SBOMs and image inspects count for an image
+	// wherever it runs, such as where images are built. Those of others count in
+	// their own namespace alone.
+	SBOMsFrom []fleet.Scope `yaml:"sbomsFrom"`
 	// Transforms are files that say which key facts are made of SBOMs and image
 	// inspects; none: the shipped ones.
 	Transforms []string `yaml:"transforms"`
@@ -38,13 +42,21 @@ type InsightConfig struct {
 }
 
 func (c InsightConfig) validate() (errs []error) {
+	for i, p := range c.SBOMsFrom {
+		if len(p.Agents) == 0 {
+			errs = append(errs, fmt.Errorf("sbomsFrom[%d].agents: it is missing; name the agents whose clusters are believed, since whoever has a namespace can hand in an SBOM", i))
+		}
+		if err := p.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("sbomsFrom[%d].%w", i, err))
+		}
+	}
 	if c.DependencyTrack.URL != "" {
 		if err := c.DependencyTrack.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("dependencyTrack.%w", err))
 		}
 	}
 	if c.Broker.URL == "" {
-		return nil
+		return errs
 	}
 	if err := c.Broker.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("broker.%w", err))
@@ -61,6 +73,7 @@ func (h *Hub) insights(cfg InsightConfig, metrics prometheus.Registerer, log *sl
 	if err != nil {
 		return nil, fmt.Errorf("insights.transforms: %w", err)
 	}
+	h.store.SBOMsFrom(cfg.SBOMsFrom)
 	s := insight.NewService(h.store, insight.Limits{}, log)
 	s.ReadStatements(vex.Parse)
 	s.DeriveFacts(transforms.Of)

@@ -139,6 +139,8 @@ func TestConfig_policies(t *testing.T) {
 		"fact's value":         {"policies:\n- name: p\n  check: {fact: {name: php, version: '>=8', value: x}}\n", "policies[0].check.fact.version: there is a value, too"},
 		"image's nothing":      {"policies:\n- name: p\n  check: {image: {}}\n", "policies[0].check.image.maxAge: it is missing"},
 		"maxAge":               {"policies:\n- name: p\n  check: {sbom: {maxAge: -1h}}\n", "policies[0].check.sbom.maxAge -1h0m0s: it must not be negative"},
+		"whose SBOMs count":    {"insights:\n  sbomsFrom: [{namespaces: [build]}]\n", "insights.sbomsFrom[0].agents: it is missing; name the agents"},
+		"where they come from": {"insights:\n  sbomsFrom: [{agents: [ci]}, {agents: [ci], namespaces: [A]}]\n", "insights.sbomsFrom[1].namespaces[0]"},
 		"an override's key":    {base + "  overrides: [{namespace: [a]}]\n", `unknown key "namespace"; did you mean "namespaces"?`},
 		"an override's place":  {base + "  overrides: [{namespaces: [A]}]\n", "policies[0].overrides[0].namespaces[0]"},
 		"an override's check":  {base + "  overrides: [{check: {image: {maxAge: 1h}}}]\n", "policies[0].overrides[0].check.image: the policy's check is sbom"},

@@ -28,6 +28,10 @@ type ItemID string
 // maxID is the most bytes of an ItemID.
 const maxID = 256
 
+// ScannedPrefix begins the ids of what an agent makes itself, of the target of a
+// scan. Agents choose their items' ids, and nobody else does.
+const ScannedPrefix = "sbom/"
+
 // SpoolKind is the kind under which agents spool the messages of
 // insight/lagoon.
 const SpoolKind = "insight"
@@ -60,7 +64,10 @@ type Item struct {
 	ID          ItemID
 	Cluster     fleet.AgentName
 	Environment Environment
-	Content     Content
+	// Scanned says that the agent made it itself, of the target of a scan; else
+	// somebody in the environment handed it in.
+	Scanned bool
+	Content Content
 }
 
 // Content is one of Facts, Problems, Deletion and Document.

@@ -239,14 +239,14 @@ func (s *Service) keep(doc Document) (*Parsed, error) {
 	}
 	p.Digest, p.Size = Digest(digest), size
 	if p.SBOM != nil && p.SBOM.Analysed && s.vex != nil {
-		p.Statements, err = s.statements(p.Digest)
+		p.Statements, err = s.statements(p.Digest, p.SBOM.SerialNumber)
 	}
 	return p, err
 }
 
 // statements reads those of an SBOM. One whose statements can't be read is an
 // SBOM all the same.
-func (s *Service) statements(digest Digest) ([]Statement, error) {
+func (s *Service) statements(digest Digest, serial string) ([]Statement, error) {
 	r, err := s.store.Document(string(digest))
 	if err != nil {
 		return nil, err
@@ -258,11 +258,13 @@ func (s *Service) statements(digest Digest) ([]Statement, error) {
 		s.log.Warn("the statements of an SBOM aren't heeded", "sbom", digest, "reason", invalid.Reason)
 		return nil, nil
 	}
+	// Who hands in an SBOM speaks of what that lists: not of the components in
+	// another's, by its serial number.
+	found = slices.DeleteFunc(found, func(st Statement) bool {
+		return strings.HasPrefix(string(st.Subject), SubjectSerial) && !strings.EqualFold(string(st.Subject), SubjectSerial+serial)
+	})
 	for i := range found {
-		// They are about what the SBOM is about, unless they say themselves what.
-		if found[i].Subject == "" || strings.HasPrefix(string(found[i].Subject), SubjectName) {
-			found[i].Subject = InDocument(digest)
-		}
+		found[i].Subject = InDocument(digest)
 	}
 	return found, err
 }

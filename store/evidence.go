@@ -39,7 +39,7 @@ func (e evidence) Agents(ctx context.Context) (out []fleet.AgentName, err error)
 // Subjects implements policy.Evidence.
 func (e evidence) Subjects(ctx context.Context, p policy.Place, need policy.Need) (out []policy.Subject, err error) {
 	err = e.view(ctx, func(tx *Tx) error {
-		g := &gathering{tx: tx, place: p, need: need, services: map[serviceKey]*service{}, environments: map[string]string{}}
+		g := &gathering{tx: tx, place: p, need: need, sbomsFrom: e.sbomsFrom, services: map[serviceKey]*service{}, environments: map[string]string{}}
 		for _, step := range []func(context.Context) error{g.readEnvironments, g.readDocuments, g.readTold, g.readFacts, g.readWorkloads} {
 			if err := step(ctx); err != nil {
 				return err
@@ -82,6 +82,7 @@ func fits(of string, received time.Time, i policy.Image) bool {
 // gathering is what is known of a place.
 type gathering struct {
 	tx           *Tx
+	sbomsFrom    []fleet.Scope
 	place        policy.Place
 	need         policy.Need
 	environments map[string]string // PROJECT/NAME by namespace
@@ -210,12 +211,7 @@ func (g *gathering) readDocuments(ctx context.Context) error {
 	if !g.need.SBOMs && !g.need.Images {
 		return nil
 	}
-	f := g.within("v.cluster", "v.place")
-	if environment := g.environments[g.place.Namespace]; g.place.Namespace != "" && environment != "" {
-		f = filter{}
-		f.with("v.cluster = ?", g.place.Agent)
-		f.where, f.args = append(f.where, "v.place IN (?, ?)"), append(f.args, g.place.Namespace, environment)
-	}
+	f := g.documents()
 	f.with("v.is_current = ?", 1)
 	var sboms []document
 	owners := map[int64][]*service{}
@@ -247,42 +243,102 @@ func (g *gathering) readDocuments(ctx context.Context) error {
 	return err
 }
 
-// byImage finds the last SBOM of images, and when they were made.
-func (g *gathering) byImage(ctx context.Context, digests []string) (sboms map[string]*policy.SBOM, made map[string]time.Time, err error) {
-	made = map[string]time.Time{}
-	last := map[string]document{}
+// trust is how far one is believed who tells of an image.
+type trust int
+
+// Who may: somebody of the subject's own namespace or environment, its agent,
+// which has looked itself, and whom the operator believes (SBOMsFrom).
+const (
+	ofPlace trust = iota
+	ofAgent
+	ofTrusted
+)
+
+// testimony is what somebody tells of an image.
+type testimony struct {
+	document
+	cluster          fleet.AgentName
+	namespace, place string
+	trust            trust
+}
+
+// byImage finds what is told of images in g's place, and by those who are
+// believed everywhere, the oldest first.
+func (g *gathering) byImage(ctx context.Context, digests []string) (map[string][]testimony, error) {
+	out := map[string][]testimony{}
 	for part := range slices.Chunk(digests, batch) {
 		var f filter
 		f.where = []string{`d.image IN (` + list(part, &f.args) + `)`}
-		err := g.read(ctx, `SELECT `+policyDocument+`, (SELECT COALESCE(MAX(v.received), 0) FROM insight_inventory v WHERE v.document_id = d.id)
-			FROM insight_documents d`, f, ` ORDER BY d.id`, func(rows *sql.Rows) error {
-			var received int64
-			d, err := scanPolicyDocument(rows, &received)
-			d.received = received
-			switch d.kind {
-			case insight.KindImage:
-				made[d.image] = d.made
-			case insight.KindSBOM:
-				if d.received >= last[d.image].received { // the same one may come again later
-					last[d.image] = d
+		from := g.documents()
+		trusted, in := inScopes(g.sbomsFrom, "v.cluster", "v.namespace")
+		f.where = append(f.where, `(`+strings.Join(from.where, " AND ")+` OR `+trusted+`)`)
+		f.args = append(append(f.args, from.args...), in...)
+		err := g.read(ctx, `SELECT `+policyDocument+`, v.cluster, v.namespace, v.place, v.scanned, MAX(v.received)
+			FROM insight_documents d JOIN insight_inventory v ON v.document_id = d.id`, f,
+			` GROUP BY d.id, v.cluster, v.namespace, v.place, v.scanned ORDER BY MAX(v.received), d.id`, func(rows *sql.Rows) error {
+				var c testimony
+				var itself, received int64
+				var err error
+				c.document, err = scanPolicyDocument(rows, &c.cluster, &c.namespace, &c.place, &itself, &received)
+				c.received = received
+				switch {
+				case slices.ContainsFunc(g.sbomsFrom, func(s fleet.Scope) bool { return s.Has(c.cluster, c.namespace) }):
+					c.trust = ofTrusted
+				case itself != 0:
+					c.trust = ofAgent
 				}
-			}
-			return err
-		})
+				out[c.image] = append(out[c.image], c)
+				return err
+			})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	var documents []document
-	for _, d := range last {
-		documents = append(documents, d)
+	return out, nil
+}
+
+// documents is the condition of the place for SBOMs and inspects.
+func (g *gathering) documents() filter {
+	f := g.within("v.cluster", "v.place")
+	if environment := g.environments[g.place.Namespace]; g.place.Namespace != "" && environment != "" {
+		f = filter{}
+		f.with("v.cluster = ?", g.place.Agent)
+		f.where, f.args = append(f.where, "v.place IN (?, ?)"), append(f.args, g.place.Namespace, environment)
 	}
-	read, err := g.readSBOMs(ctx, documents)
-	sboms = map[string]*policy.SBOM{}
-	for image, d := range last {
-		sboms[image] = read[d.id]
+	return f
+}
+
+// believed are those of told, the oldest first, that count for a namespace:
+// nothing that another tenant says does, and an earlier one only while nobody who
+// is believed as far has said anything since.
+func (g *gathering) believed(told []testimony, kind insight.Kind, namespace string) (out []testimony) {
+	for _, c := range slices.Backward(told) {
+		own := c.cluster == g.place.Agent && (c.place == namespace || c.place == g.environments[namespace])
+		if c.kind == kind && (own || c.trust == ofTrusted) && (len(out) == 0 || c.trust > out[len(out)-1].trust) {
+			out = append(out, c)
+		}
 	}
-	return sboms, made, err
+	return out
+}
+
+// whole is an SBOM with all that was found in several of one image, of which the
+// first came last.
+func whole(told []testimony, read map[int64]*policy.SBOM) *policy.SBOM {
+	if len(told) == 0 {
+		return nil
+	}
+	out := *read[told[0].id]
+	out.Received = fromMicros(told[0].received)
+	for _, c := range told[1:] {
+		more := read[c.id]
+		out.Problems = append(slices.Clip(out.Problems), more.Problems...)
+		out.Empty = out.Empty && more.Empty
+	}
+	if len(told) > 1 {
+		gravestFirst(out.Problems)
+		out.Problems = slices.Compact(out.Problems)
+	}
+	return &out
 }
 
 // readSBOMs reads SBOMs with the problems that were found in them, by their
@@ -444,14 +500,36 @@ func (g *gathering) readWorkloads(ctx context.Context) error {
 	if err != nil || !g.need.SBOMs && !g.need.Images {
 		return err
 	}
-	sboms, made, err := g.byImage(ctx, digests)
-	for i := range g.workloads {
-		for j := range g.workloads[i].Images {
-			image := &g.workloads[i].Images[j]
-			image.SBOM, image.Made = sboms[image.Digest], made[image.Digest]
+	told, err := g.byImage(ctx, digests)
+	if err != nil {
+		return err
+	}
+	var documents []document
+	each := func(do func(image *policy.Image, sboms, inspects []testimony)) {
+		for i := range g.workloads {
+			w := &g.workloads[i]
+			for j := range w.Images {
+				of := told[w.Images[j].Digest]
+				do(&w.Images[j], g.believed(of, insight.KindSBOM, w.Namespace), g.believed(of, insight.KindImage, w.Namespace))
+			}
 		}
 	}
-	return err
+	each(func(_ *policy.Image, sboms, _ []testimony) {
+		for _, c := range sboms {
+			documents = append(documents, c.document)
+		}
+	})
+	read, err := g.readSBOMs(ctx, documents)
+	if err != nil {
+		return err
+	}
+	each(func(image *policy.Image, sboms, inspects []testimony) {
+		image.SBOM = whole(sboms, read)
+		if n := len(inspects); n > 0 {
+			image.Made = inspects[n-1].made // by him who is believed most
+		}
+	})
+	return nil
 }
 
 // subjects joins workloads and services.

@@ -43,7 +43,7 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 		if err != nil || !fresh {
 			return err
 		}
-		if err := markInsight(ctx, tx, it, parsed); err != nil {
+		if err := s.markInsight(ctx, tx, it, parsed); err != nil {
 			return err
 		}
 		switch c := it.Content.(type) {
@@ -176,10 +176,10 @@ func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc in
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO insight_inventory (cluster, item, document_id, kind, place, namespace,
-			project, environment, service, build, is_current, received)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			project, environment, service, build, is_current, received, scanned)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		it.Cluster, it.ID, id, doc.Kind, where, env.Namespace,
-		env.Project, env.Name, doc.Service, doc.Build, bit(later == 0), micros(at))
+		env.Project, env.Name, doc.Service, doc.Build, bit(later == 0), micros(at), bit(it.Scanned))
 	if err != nil || later > 0 {
 		return learned, err
 	}

@@ -442,8 +442,9 @@ const topicPolicies = "policies"
 // PoliciesMarked implements policy.Store.
 func (s *Store) PoliciesMarked() <-chan struct{} { return s.wait(topicPolicies) }
 
-// markInsight marks what an item is about, and where else its image runs.
-func markInsight(ctx context.Context, tx *Tx, it insight.Item, parsed *insight.Parsed) error {
+// markInsight marks what an item is about, and where else its image runs if it
+// counts there.
+func (s *Store) markInsight(ctx context.Context, tx *Tx, it insight.Item, parsed *insight.Parsed) error {
 	env := it.Environment
 	if env.Namespace == "" {
 		var err error
@@ -458,7 +459,7 @@ func markInsight(ctx context.Context, tx *Tx, it insight.Item, parsed *insight.P
 	if parsed != nil {
 		image = parsed.ImageDigest()
 	}
-	if image == "" {
+	if image == "" || !slices.ContainsFunc(s.sbomsFrom, func(p fleet.Scope) bool { return p.Has(it.Cluster, env.Namespace) }) {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `

@@ -94,6 +94,7 @@ type Store struct {
 	allEnds     []string                       // see TellAllEnds
 	judgeErrors func(scan.Scan) []fleet.Result // see JudgeErrors
 	backlog     *backlog                       // see LimitAlerts
+	sbomsFrom   []fleet.Scope                  // see SBOMsFrom; not nil
 
 	stop      context.CancelFunc // ends listening
 	listening sync.WaitGroup
@@ -112,6 +113,8 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 		blobs:   cfg.Blobs,
 		log:     cfg.Logger,
 		waiting: map[string]chan struct{}{},
+
+		sbomsFrom: []fleet.Scope{},
 	}
 	if s.dialect.OneWriter {
 		s.writer = &writer{db: s.write}
@@ -209,6 +212,11 @@ func (s *Store) TellAllEnds(sinks []string) { s.allEnds = sinks }
 // JudgeErrors has recorded what policies come to by each scan that ends in
 // error. It is called before the store is used; judge doesn't use the store.
 func (s *Store) JudgeErrors(judge func(scan.Scan) []fleet.Result) { s.judgeErrors = judge }
+
+// SBOMsFrom says whose SBOMs and image inspects count for an image wherever it
+// runs. Those of other places count in their own namespace or environment alone.
+// It is called before the store is used.
+func (s *Store) SBOMsFrom(places []fleet.Scope) { s.sbomsFrom = append([]fleet.Scope{}, places...) }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx) }

@@ -119,14 +119,22 @@ func (s *Store) PutInventory(ctx context.Context, cluster fleet.AgentName, i ins
 	return nil
 }
 
-// sbomOf is the SBOM of a workload w: that of its image or, where none names
-// that, the current one of its service.
-const sbomOf = `COALESCE(
-	(SELECT MAX(d.digest) FROM insight_documents d WHERE d.kind = 'sbom' AND d.image = w.digest AND w.digest <> ''),
+// sbomOf is the SBOM of a workload w: that of its image, from w's own place or
+// one whose SBOMs count everywhere, or, where none names the image, the current one
+// of its service. Its arguments are added to args.
+func (s *Store) sbomOf(args *[]any) string {
+	everywhere, of := inScopes(s.sbomsFrom, "v.cluster", "v.namespace")
+	*args = append(*args, of...)
+	return `COALESCE(
+	(SELECT MAX(d.digest) FROM insight_documents d WHERE d.kind = 'sbom' AND d.image = w.digest AND w.digest <> ''
+		AND EXISTS (SELECT 1 FROM insight_inventory v WHERE v.document_id = d.id AND (v.cluster = w.cluster AND v.place IN (w.namespace,
+			(SELECT e.project || '/' || e.environment FROM insight_environments e WHERE e.cluster = w.cluster AND e.namespace = w.namespace))
+			OR ` + everywhere + `))),
 	(SELECT MAX(d.digest) FROM insight_inventory v JOIN insight_documents d ON d.id = v.document_id
 		WHERE w.service <> '' AND v.is_current = 1 AND v.kind = 'sbom' AND v.cluster = w.cluster AND v.place = w.namespace AND v.service = w.service
 		AND d.image = ''),
 	'')`
+}
 
 func workloads(q insight.Query) (f filter) {
 	equal(&f, "w.cluster", q.Cluster)
@@ -143,8 +151,11 @@ func workloads(q insight.Query) (f filter) {
 func (s *Store) Workloads(ctx context.Context, q insight.Query, unknown bool) (out []insight.WorkloadRecord, err error) {
 	f := workloads(q)
 	if unknown {
-		f.where = append(f.where, sbomOf+" = ''")
+		f.where = append(f.where, s.sbomOf(&f.args)+" = ''")
 	}
+	var args []any
+	sbomOf := s.sbomOf(&args)
+	f.args = append(args, f.args...)
 	err = s.rows(ctx, `SELECT `+workloadColumns+`, `+sbomOf+` FROM workloads w`, f,
 		"w.cluster, w.namespace, w.kind, w.name, w.container, w.digest", q, func(rows *sql.Rows) error {
 			var sbom insight.Digest
@@ -161,11 +172,11 @@ func (s *Store) Workloads(ctx context.Context, q insight.Query, unknown bool) (o
 
 // Inventories lists how agents reported, by name.
 func (s *Store) Inventories(ctx context.Context, q insight.Query) (out []insight.InventoryRecord, err error) {
-	return s.inventories(ctx, q, `(SELECT COUNT(*) FROM workloads w WHERE w.cluster = r.cluster AND `+sbomOf+` = '')`)
+	var f filter
+	return s.inventories(ctx, q, `(SELECT COUNT(*) FROM workloads w WHERE w.cluster = r.cluster AND `+s.sbomOf(&f.args)+` = '')`, f)
 }
 
-func (s *Store) inventories(ctx context.Context, q insight.Query, unknown string) (out []insight.InventoryRecord, err error) {
-	var f filter
+func (s *Store) inventories(ctx context.Context, q insight.Query, unknown string, f filter) (out []insight.InventoryRecord, err error) {
 	equal(&f, "r.cluster", q.Cluster)
 	f.within(q, "r.cluster", "")
 	err = s.rows(ctx, `
@@ -187,7 +198,7 @@ func (s *Store) inventories(ctx context.Context, q insight.Query, unknown string
 // Reports is Inventories without the count of workloads whose image has no SBOM,
 // which takes time.
 func (s *Store) Reports(ctx context.Context, q insight.Query) (out []insight.InventoryRecord, err error) {
-	return s.inventories(ctx, q, `0`)
+	return s.inventories(ctx, q, `0`, filter{})
 }
 
 // WhoRuns lists where components run: those of q.Q, which is a purl with or

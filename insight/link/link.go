@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
@@ -121,8 +122,10 @@ func Handler(to Receiver, logger *slog.Logger) http.Handler {
 		var answer response
 		if err == nil {
 			answer.State = stored
+			id := r.Header.Get(itemHeader)
 			answer.Reason, err = Receive(r.Context(), to, Message{
-				Cluster: peer.Agent, ID: insight.ItemID(r.Header.Get(itemHeader)), Namespace: r.Header.Get(namespaceHeader), Body: message,
+				Cluster: peer.Agent, ID: insight.ItemID(id), Namespace: r.Header.Get(namespaceHeader),
+				Scanned: strings.HasPrefix(id, insight.ScannedPrefix), Body: message,
 			})
 		}
 		if answer.Reason != "" {
@@ -155,7 +158,9 @@ type Message struct {
 	// Namespace is where it comes from, as far as Body doesn't say it; empty where
 	// that isn't known.
 	Namespace string
-	Body      []byte
+	// Scanned is the item's.
+	Scanned bool
+	Body    []byte
 }
 
 // Receive stores a message, or keeps it in quarantine for the reason that it
@@ -183,7 +188,7 @@ func accept(ctx context.Context, to Receiver, m Message) (err error) {
 	if err != nil {
 		return err
 	}
-	it.ID, it.Cluster = m.ID, m.Cluster
+	it.ID, it.Cluster, it.Scanned = m.ID, m.Cluster, m.Scanned
 	if it.Environment.Namespace == "" {
 		it.Environment.Namespace = m.Namespace
 	}

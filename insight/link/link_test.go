@@ -3,6 +3,7 @@ package link_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -81,6 +82,12 @@ func deliverAs(t *testing.T, srv *httptest.Server, kind string, messages ...[2]s
 	return s.Stats()
 }
 
+type accepting func(insight.Item)
+
+func (f accepting) Accept(_ context.Context, it insight.Item) error { f(it); return nil }
+
+func (accepting) Quarantine(_ context.Context, p insight.Poison) error { return errors.New(p.Reason) }
+
 const oneFact = `{"type":"direct.facts","environment":3,"projectName":"p","environmentName":"main","facts":[{"name":"php","value":"8"}]}`
 
 func TestLink(t *testing.T) {
@@ -113,6 +120,15 @@ func TestLink(t *testing.T) {
 		problems, err := db.Problems(t.Context(), insight.Query{Cluster: "edge", Q: "CVE-1"})
 		if err != nil || len(problems) != 1 {
 			t.Errorf("problems %+v, %v", problems, err)
+		}
+	})
+	t.Run("what an agent made itself is known as that", func(t *testing.T) {
+		var got []string
+		srv := serve(t, link.Handler(accepting(func(it insight.Item) { got = append(got, fmt.Sprint(it.ID, " ", it.Scanned)) }), quiet))
+		const sbom = `{"type":"sbom","namespace":"ns","service":"web","payload":{"a":"{}"}}`
+		deliver(t, srv, [2]string{"sbom/1.1", sbom}, [2]string{"configmap/1/1", sbom})
+		if diff := cmp.Diff([]string{"sbom/1.1 true", "configmap/1/1 false"}, got); diff != "" {
+			t.Error(diff)
 		}
 	})
 	t.Run("a poison message is quarantined and holds nothing back", func(t *testing.T) {

@@ -290,18 +290,28 @@ func TestMatcher_heedsStatements(t *testing.T) {
 		}
 	}
 
-	// What an SBOM says of itself holds for it alone.
-	w.items++
-	err = w.service.Accept(t.Context(), insight.Item{
-		ID: insight.ItemID(fmt.Sprint(w.items)), Cluster: "edge", Environment: insight.Environment{Namespace: "shop"},
-		Content: insight.Document{Kind: insight.KindSBOM, Service: "web", Data: []byte(`{"bomFormat":"CycloneDX","specVersion":"1.6",
-			"components":[{"bom-ref":"l","type":"library","name":"log4j-core","version":"2.14.1","purl":"` + core + `2.14.1"}],
-			"vulnerabilities":[{"id":"GHSA-jfh8-c2jp-5v3q","analysis":{"state":"not_affected","justification":"code_not_reachable"},"affects":[{"ref":"l"}]}]}`)},
-	})
-	if err != nil {
-		t.Fatal(err)
+	// What an SBOM says of itself holds for it alone, whatever it claims to speak of.
+	const others, own = "0d2fe4e7-6bcd-4b0a-9b1f-4a4a1b6b0f0a", "3e671687-395b-41f5-a30f-a58921a69b79"
+	speak := func(namespace, serial, about string) {
+		t.Helper()
+		w.items++
+		err := w.service.Accept(t.Context(), insight.Item{
+			ID: insight.ItemID(fmt.Sprint(w.items)), Cluster: "edge", Environment: insight.Environment{Namespace: namespace},
+			Content: insight.Document{Kind: insight.KindSBOM, Service: "web", Data: []byte(`{"bomFormat":"CycloneDX","specVersion":"1.6","serialNumber":"urn:uuid:` + serial + `",
+				"components":[{"bom-ref":"l","type":"library","name":"log4j-core","version":"2.14.1","purl":"` + core + `2.14.1"}],
+				"vulnerabilities":[{"id":"GHSA-jfh8-c2jp-5v3q","analysis":{"state":"not_affected","justification":"code_not_reachable"},"affects":[{"ref":"` + about + `"}]}]}`)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.match()
 	}
-	w.match()
+	speak("blog", others, "pkg:npm/another@1")
+	speak("shop", own, "urn:cdx:"+others+"/1#l")
+	w.expect(insight.Query{}, all...)
+	speak("shop", own, "l")
+	w.expect(insight.Query{}, all[0])
+	speak("shop", own, "urn:cdx:"+own+"/1#l")
 	w.expect(insight.Query{}, all[0])
 }
 

@@ -19,7 +19,7 @@ import (
 var policyTests = map[string]func(*testing.T, *store.Store){
 	"a run": aRun, "a run that is cut short": cutRun, "subjects that are gone": goneSubjects,
 	"lists": policyLists, "old runs": oldRuns,
-	"evidence": policyEvidence, "evidence of another image": otherEvidence, "layers": policyLayers,
+	"evidence": policyEvidence, "evidence of another image": otherEvidence, "evidence of another tenant": tenantsEvidence, "layers": policyLayers,
 }
 
 // result is one of policy p on NAMESPACE/repo of the agent edge.
@@ -300,7 +300,8 @@ func policyEvidence(t *testing.T, s *store.Store) {
 	inventory(epoch.Add(time.Minute), web)
 	marked(policy.Place{Agent: "edge", Namespace: "shop"})
 
-	// Its SBOM comes from where it was built.
+	// Its SBOM comes from where it was built, which the operator believes.
+	s.SBOMsFrom([]fleet.Scope{{Agents: []string{"edge"}, Namespaces: []string{"build"}}})
 	a := insight.Component{PURL: "pkg:npm/a@1.0.0", Name: "a", Version: "1.0.0"}
 	b := insight.Component{PURL: "pkg:npm/b@1.0.0", Name: "b", Version: "1.0.0"}
 	insights("1", "build", insight.Document{Kind: insight.KindSBOM, Service: "ci"},
@@ -439,8 +440,8 @@ func otherEvidence(t *testing.T, s *store.Store) {
 	expect("with one that names no image", "sha256:c sha256:s3 0")
 
 	// The last one received counts, which needn't be the last that was new.
-	insights(insight.Environment{Namespace: "ci"}, "web", "sha256:c", day(3))
-	insights(insight.Environment{Namespace: "other"}, "web", "sha256:c", day(2))
+	insights(shop, "web", "sha256:c", day(3))
+	insights(shop, "other", "sha256:c", day(2))
 	expect("with several", "sha256:c sha256:s4 0")
 
 	// The environment's namespace is told only after its facts.
@@ -459,6 +460,124 @@ func otherEvidence(t *testing.T, s *store.Store) {
 	if d := cmp.Diff(got, known(policy.Place{Agent: "edge", Namespace: "shop"})); d != "" {
 		t.Errorf("known of the whole cluster, and of its namespace (-all +namespace):\n%s", d)
 	}
+}
+
+// tenantsEvidence: what one tenant hands in of an image says nothing of another's
+// workload that runs it, whatever he claims; and what was found by somebody who is
+// believed more isn't dropped by an emptier SBOM that came later.
+func tenantsEvidence(t *testing.T, s *store.Store) {
+	bad := insight.Component{PURL: "pkg:npm/bad@1.0.0", Name: "bad", Version: "1.0.0"}
+	worse := insight.Component{PURL: "pkg:npm/worse@1.0.0", Name: "worse", Version: "1.0.0"}
+	var entries []osv.Entry
+	for _, name := range []string{"bad", "worse"} {
+		entries = append(entries, osv.Entry{
+			ID: name, Modified: epoch, Severity: "critical",
+			Affected: []osv.Affected{{Ecosystem: "npm", Package: "npm/" + name, Versions: osv.Versions{Ranges: []osv.Range{{{Introduced: "0"}}}}}},
+		})
+	}
+	if _, err := s.PutOSV(t.Context(), entries, epoch); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	at := epoch
+	hand := func(cluster fleet.AgentName, env insight.Environment, byAgent bool, components ...insight.Component) {
+		t.Helper()
+		n++
+		at = at.Add(time.Hour)
+		it := insight.Item{
+			ID: insight.ItemID(fmt.Sprint(n)), Cluster: cluster, Environment: env, Scanned: byAgent,
+			Content: insight.Document{Kind: insight.KindSBOM, Service: "web"},
+		}
+		parsed := &insight.Parsed{Digest: insight.Digest(fmt.Sprint("sha256:s", n)), SBOM: &insight.SBOM{ImageDigest: "sha256:shared", Components: components}}
+		if _, err := s.ApplyInsight(t.Context(), it, parsed, at); err != nil {
+			t.Fatal(err)
+		}
+		it.ID, it.Content = it.ID+"/image", insight.Document{Kind: insight.KindImage, Service: "web"}
+		made := at.Format(time.RFC3339Nano)
+		parsed = &insight.Parsed{Digest: parsed.Digest + "/image", Image: &insight.ImageInspect{Digest: "sha256:shared", Created: made}}
+		if _, err := s.ApplyInsight(t.Context(), it, parsed, at); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.MatchOSV(t.Context(), 10, osv.Find, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs := insight.Workload{Namespace: "mine", Kind: "Deployment", Name: "w", Container: "c", Image: "reg/shared", Digest: "sha256:shared", Pods: 1}
+	both := []insight.Workload{runs, runs}
+	both[1].Namespace = "theirs"
+	if err := s.PutInventory(t.Context(), "edge", insight.Inventory{Workloads: both}, epoch); err != nil {
+		t.Fatal(err)
+	}
+	mine := policy.Place{Agent: "edge", Namespace: "mine"}
+	// expect says what is known of my workload: the SBOM that came last, with the
+	// problems of all that count, and when the image was made.
+	expect := func(what, want string) {
+		t.Helper()
+		for _, p := range []policy.Place{mine, {Agent: "edge"}} {
+			got, err := s.Evidence().Subjects(t.Context(), p, policy.Need{SBOMs: true, Problems: true, Images: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			is := "none"
+			for _, w := range got {
+				if w.Namespace != mine.Namespace || w.Kind == "" {
+					continue
+				}
+				if sbom := w.Images[0].SBOM; sbom != nil {
+					is = string(sbom.Digest)
+					if sbom.Empty {
+						is += " empty"
+					}
+					for _, p := range sbom.Problems {
+						is += " " + p.Identifier
+					}
+				}
+				if !w.Images[0].Made.IsZero() {
+					is += fmt.Sprint(" of ", w.Images[0].Made.Sub(epoch))
+				}
+			}
+			if is != want {
+				t.Errorf("%s, of %v: known is %q, want %q", what, p, is, want)
+			}
+		}
+		missing, err := s.Workloads(t.Context(), insight.Query{Cluster: "edge", Namespace: "mine"}, true)
+		if err != nil || (len(missing) == 1) != (want == "none") {
+			t.Errorf("%s: workloads without an SBOM: %v, %v", what, missing, err)
+		}
+		unknown := len(missing)
+		if n == 0 {
+			unknown++ // theirs
+		}
+		if reports, err := s.Inventories(t.Context(), insight.Query{Cluster: "edge"}); err != nil || len(reports) != 1 || reports[0].Unknown != unknown {
+			t.Errorf("%s: inventories: %+v, %v; want %d without an SBOM", what, reports, err, unknown)
+		}
+	}
+	their := insight.Environment{Namespace: "theirs", Project: "acme", Name: "main"}
+	own := insight.Environment{Namespace: "mine"}
+	expect("at first", "none")
+	hand("edge", their, false)
+	expect("when a tenant of the cluster has handed in an empty one", "none")
+	hand("edge", their, true)
+	expect("when its agent has looked at another tenant's container, who may have emptied it", "none")
+	hand("other", own, false)
+	expect("when the namespace of that name in another cluster has", "none")
+	hand("edge", own, true, bad)
+	expect("when the agent has looked", "sha256:s4 bad of 4h0m0s")
+	hand("edge", own, false)
+	expect("when the tenant has handed in an empty one since", "sha256:s5 bad of 4h0m0s")
+	hand("edge", own, false, worse)
+	expect("when he has found more", "sha256:s6 bad worse of 4h0m0s")
+	hand("edge", own, true)
+	expect("when the agent has looked again", "sha256:s7 empty of 7h0m0s")
+
+	s.SBOMsFrom([]fleet.Scope{{Agents: []string{"ci"}}})
+	hand("ci", their, false, bad)
+	expect("when the builder has told", "sha256:s8 bad of 8h0m0s")
+	hand("edge", own, true)
+	hand("edge", their, false, worse)
+	expect("when all others have", "sha256:s9 bad of 8h0m0s")
+	s.SBOMsFrom(nil)
+	expect("when the builder isn't believed any more", "sha256:s9 empty of 9h0m0s")
 }
 
 func policyLayers(t *testing.T, s *store.Store) {

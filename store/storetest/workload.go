@@ -88,7 +88,7 @@ func workloads(t *testing.T, s *store.Store) {
 		}
 		return got
 	}
-	expect(list(insight.Query{}, true), "edge shop/db 0s")
+	expect(list(insight.Query{}, true), "edge shop/db 0s", "far copy/web 0s") // which has what others say of its image
 	reports, err := s.Inventories(t.Context(), insight.Query{Cluster: "edge"})
 	if err != nil {
 		t.Fatal(err)
