@@ -22,7 +22,7 @@ import (
 func newAlerts() *cobra.Command {
 	cmd := &cobra.Command{Use: "alerts", Short: "List, replay and skip alerts; pause sinks, silence channels; check signatures"}
 	runs := list[api.AlertRun]{
-		use: "runs", short: "List what made outcomes, newest first, and whether all came that should have", path: "/alert-runs",
+		use: "runs", short: "List what made outcomes, newest first, and whether all came that should have", example: "  reeve alerts runs --incomplete true\n  reeve alerts runs --source scan --limit 5", path: "/alert-runs",
 		rows: alertRunRows, paged: true, arg: "ID", name: func(r api.AlertRun) string { return string(r.ID) },
 		filters: []filter{
 			{name: "source", usage: "only those that this `source` made, such as scan or policy:NAME"},
@@ -31,14 +31,14 @@ func newAlerts() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newList(alertList("list")),
-		newAct("replay ID", "Deliver an alert again, now", alertNames),
-		newAct("skip ID", "Give an alert up, so that the ones behind it are delivered", alertNames),
+		newAct("replay ID", "Deliver an alert again, now", "  reeve alerts list --state dead -o name | xargs -n1 reeve alerts replay", alertNames),
+		newAct("skip ID", "Give an alert up, so that the ones behind it are delivered", "  reeve alerts skip 01a2008e-2017-7681-a3b9-64c9b5507265", alertNames),
 		newList(runs),
 		newList(sinkList),
-		newAct("pause SINK", "Deliver nothing to a sink until it is resumed; its alerts wait", sinkNames),
-		newAct("resume SINK", "End a sink's pause", sinkNames),
+		newAct("pause SINK", "Deliver nothing to a sink until it is resumed; its alerts wait", "  reeve alerts pause ops", sinkNames),
+		newAct("resume SINK", "End a sink's pause", "  reeve alerts resume ops", sinkNames),
 		newSilence(),
-		newList(list[api.Silence]{use: "silences", short: "List what people's channels aren't told of now", path: "/silences", rows: silenceRows, name: func(s api.Silence) string { return string(s.ID) }}),
+		newList(list[api.Silence]{use: "silences", short: "List what people's channels aren't told of now", example: "  reeve alerts silences", path: "/silences", rows: silenceRows, name: func(s api.Silence) string { return string(s.ID) }}),
 		newUnsilence(),
 		newAlertKeys(),
 		newAlertVerify(),
@@ -47,13 +47,14 @@ func newAlerts() *cobra.Command {
 }
 
 // newAct is a command that has the hub do what it is called to one thing.
-func newAct(use, short string, of names) *cobra.Command {
+func newAct(use, short, example string, of names) *cobra.Command {
 	var hub hubFlags
 	verb, _, _ := strings.Cut(use, " ")
 	cmd := &cobra.Command{
-		Use:   use,
-		Short: short,
-		Args:  cobra.ExactArgs(1),
+		Use:     use,
+		Short:   short,
+		Example: example,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := hub.client()
 			if err != nil {
@@ -151,9 +152,10 @@ afterwards, if it is still news. Programs are told all the same.`,
 func newUnsilence() *cobra.Command {
 	var hub hubFlags
 	cmd := &cobra.Command{
-		Use:   "unsilence ID",
-		Short: "End a silence",
-		Args:  cobra.ExactArgs(1),
+		Use:     "unsilence ID",
+		Short:   "End a silence",
+		Example: "  reeve alerts silences\n  reeve alerts unsilence 01a2008e-2017-7681-a3b9-64c9b5507265",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := hub.client()
 			if err != nil {
@@ -173,11 +175,11 @@ func newUnsilence() *cobra.Command {
 
 func newAlertKeys() *cobra.Command {
 	cmd := &cobra.Command{Use: "keys", Short: "Print, rotate and end the keys that alerts are signed by"}
-	keys := func(use, short string, args cobra.PositionalArgs, method string, path func(args []string) string) *cobra.Command {
+	keys := func(use, short, example string, args cobra.PositionalArgs, method string, path func(args []string) string) *cobra.Command {
 		var hub hubFlags
 		out := output{"json"}
 		c := &cobra.Command{
-			Use: use, Short: short, Args: args,
+			Use: use, Short: short, Example: example, Args: args,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				c, err := hub.client()
 				if err != nil {
@@ -195,9 +197,9 @@ func newAlertKeys() *cobra.Command {
 		return c
 	}
 	cmd.AddCommand(
-		keys("print", "Print the JSON Web Key Set that a sink checks signatures with", cobra.NoArgs, http.MethodGet, func([]string) string { return "" }),
-		keys("rotate", "Make a new key; the old one signs beside it for a week", cobra.NoArgs, http.MethodPost, func([]string) string { return "/rotate" }),
-		keys("end ID", "Sign by a key no more, at once", cobra.ExactArgs(1), http.MethodPost, func(args []string) string { return "/" + url.PathEscape(args[0]) + "/end" }),
+		keys("print", "Print the JSON Web Key Set that a sink checks signatures with", "  reeve alerts keys print > keys.json\n  reeve alerts keys print -o table", cobra.NoArgs, http.MethodGet, func([]string) string { return "" }),
+		keys("rotate", "Make a new key; the old one signs beside it for a week", "  reeve alerts keys rotate", cobra.NoArgs, http.MethodPost, func([]string) string { return "/rotate" }),
+		keys("end ID", "Sign by a key no more, at once", "  reeve alerts keys end 2026-11-01", cobra.ExactArgs(1), http.MethodPost, func(args []string) string { return "/" + url.PathEscape(args[0]) + "/end" }),
 	)
 	return cmd
 }

@@ -272,7 +272,7 @@ func newRecordings() *cobra.Command {
 	arguments(get, &hub, false, recordingNames)
 	get.Flags().StringVar(&file, "file", "", "`file` to write instead of standard output")
 	cmd.AddCommand(newList(list[api.Recording]{
-		use: "list", short: "List the recordings, the newest first", path: "/recordings", paged: true, rows: recordingRows, name: func(r api.Recording) string { return string(r.ID) },
+		use: "list", short: "List the recordings, the newest first", example: "  reeve recordings list --agent prod\n  reeve recordings list --holder alice -o json", path: "/recordings", paged: true, rows: recordingRows, name: func(r api.Recording) string { return string(r.ID) },
 		filters: []filter{
 			{name: "actor", usage: "only those of this `name`, a SPIFFE id"},
 			{name: "holder", usage: "only those of credentials that were made out to this `name`"},

@@ -46,7 +46,8 @@ func newKubeconfigCredential() *cobra.Command {
 is in ` + grantVariable + `. The token is kept in the user's cache folder
 (XDG_CACHE_HOME), readable by the user alone, and another one is made when two
 thirds of its life are over.`,
-		Args: cobra.NoArgs,
+		Example: "  REEVE_GRANT=… reeve kubeconfig credential --hub https://hub.example.com:8443",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r := renewer{hub: &hub, grant: os.Getenv(grantVariable)}
 			if r.grant == "" {

@@ -16,14 +16,14 @@ import (
 func newEvent() *cobra.Command {
 	cmd := &cobra.Command{Use: "event", Short: "Send and list events that lead to scans"}
 	cmd.AddCommand(newEventSend(), newList(list[api.Event]{
-		use: "list", short: "List the events, newest first, and what they led to", path: "/events", rows: eventRows, paged: true, arg: "ID", name: func(e api.Event) string { return string(e.ID) },
+		use: "list", short: "List the events, newest first, and what they led to", example: "  reeve event list --state error\n  reeve event list --agent prod --limit 20", path: "/events", rows: eventRows, paged: true, arg: "ID", name: func(e api.Event) string { return string(e.ID) },
 		filters: []filter{
 			{name: "state", usage: "only those in this `state`", values: []string{"pending", "scanned", "duplicate", "superseded", "unrouted", "invalid", "error"}},
 			{name: "type", usage: "only those of this `type`"},
 			{name: "source", usage: "only those from this `source`"},
 			ofAgent,
 		},
-	}), newList(list[api.EventRoute]{use: "routes", short: "List the routes by which events lead to scans", path: "/event-routes", rows: routeRows, name: func(r api.EventRoute) string { return r.Name }}))
+	}), newList(list[api.EventRoute]{use: "routes", short: "List the routes by which events lead to scans", example: "  reeve event routes", path: "/event-routes", rows: routeRows, name: func(r api.EventRoute) string { return r.Name }}))
 	return cmd
 }
 

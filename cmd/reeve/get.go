@@ -33,45 +33,45 @@ func newGet() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newList(list[api.Agent]{
-			use: "agents", short: "List the agents that ever joined", path: "/agents", rows: agentRows, wide: agentWideRows,
+			use: "agents", short: "List the agents that ever joined", example: "  reeve get agents\n  reeve get agents -o wide\n  reeve get agent prod -o yaml", path: "/agents", rows: agentRows, wide: agentWideRows,
 			arg: "NAME", inList: true, name: func(a api.Agent) string { return string(a.Name) },
 		}),
 		newList(list[api.AgentService]{
-			use: "services", short: "List the services of all agents", path: "/services", rows: serviceRows,
+			use: "services", short: "List the services of all agents", example: "  reeve get services\n  reeve get services -o json", path: "/services", rows: serviceRows,
 			name: func(s api.AgentService) string { return string(s.Type) + "/" + string(s.Name) },
 		}),
 		newList(list[api.Scan]{
-			use: "scans", short: "List the scans, newest first", path: "/scans", rows: scanRows, paged: true, arg: "ID", name: scanName,
+			use: "scans", short: "List the scans, newest first", example: "  reeve get scans --agent prod --status completed --limit 20\n  reeve get scans 01a2008e-2017-7681-a3b9-64c9b5507265 -o yaml", path: "/scans", rows: scanRows, paged: true, arg: "ID", name: scanName,
 			filters: []filter{{name: "status", usage: "only those with this `status`", values: []string{"queued", "running", "completed", "error", "cancelled"}}, ofAgent},
 		}),
 		newResults(),
 		newList(list[api.TargetState]{
-			use: "targets", short: "List how each target stood when it was last scanned", path: "/targets", rows: targetRows, paged: true, name: func(t api.TargetState) string { return targetURI(t.Target) },
+			use: "targets", short: "List how each target stood when it was last scanned", example: "  reeve get targets --outcome failed\n  reeve get targets --namespace shop -o json", path: "/targets", rows: targetRows, paged: true, name: func(t api.TargetState) string { return targetURI(t.Target) },
 			filters: []filter{ofAgent, {name: "namespace", usage: "only those of the namespace with this `name`"}, ofProfile, {name: "outcome", usage: "only those with this `outcome`", values: []string{"passed", "failed"}}},
 		}),
 		newHistory(),
 		newInsights(),
-		newList(list[api.Document]{use: "sboms", short: "List the SBOMs", path: "/insights/sboms", rows: documentRows, paged: true, name: documentName, filters: append([]filter{
+		newList(list[api.Document]{use: "sboms", short: "List the SBOMs", example: "  reeve get sboms --agent prod\n  reeve get sboms --project shop --at 3d", path: "/insights/sboms", rows: documentRows, paged: true, name: documentName, filters: append([]filter{
 			ofNamespace, {name: "history", usage: "`true`: also those that a later one replaced", values: []string{"true"}}, ofBuild, atTime,
 		}, insightFilters...)}),
-		newList(list[api.Document]{use: "images", short: "List the image inspects", path: "/insights/images", rows: documentRows, paged: true, name: documentName, filters: insightFilters}),
+		newList(list[api.Document]{use: "images", short: "List the image inspects", example: "  reeve get images --project shop", path: "/insights/images", rows: documentRows, paged: true, name: documentName, filters: insightFilters}),
 		newList(list[api.Component]{
-			use: "components", short: "Find packages in the current SBOMs", path: "/components", rows: componentRows, paged: true, name: func(c api.Component) string { return cmp.Or(c.PURL, c.Name) },
+			use: "components", short: "Find packages in the current SBOMs", example: "  reeve get components -q openssl\n  reeve get components -q pkg:npm/lodash -o name", path: "/components", rows: componentRows, paged: true, name: func(c api.Component) string { return cmp.Or(c.PURL, c.Name) },
 			filters: append([]filter{{name: "q", short: "q", usage: "how the `name` begins, or a purl (pkg:…)"}, ofNamespace, ofBuild, atTime}, insightFilters...),
 		}),
 		newList(list[api.Fact]{
-			use: "facts", short: "List the facts", path: "/insights/facts", rows: factRows, paged: true, name: func(f api.Fact) string { return f.Name },
+			use: "facts", short: "List the facts", example: "  reeve get facts --project shop --name php-version\n  reeve get facts --history true --since 7d", path: "/insights/facts", rows: factRows, paged: true, name: func(f api.Fact) string { return f.Name },
 			filters: append(append([]filter{{name: "name", usage: "only those with this `name`"}}, directFilters...), insightFilters...),
 		}),
 		newList(list[api.Problem]{
-			use: "problems", short: "List the problems", path: "/insights/problems", rows: problemRows, paged: true, name: func(p api.Problem) string { return p.Identifier },
+			use: "problems", short: "List the problems", example: "  reeve get problems --identifier CVE-2024-3094\n  reeve get problems --since tuesday", path: "/insights/problems", rows: problemRows, paged: true, name: func(p api.Problem) string { return p.Identifier },
 			filters: append(append([]filter{
 				{name: "identifier", usage: "only this `id`, such as CVE-2024-3094"},
 				{name: "cleared", usage: "`true`: also what a statement (VEX) says is no problem", values: []string{"true"}},
 			}, directFilters...), insightFilters...),
 		}),
 		newList(list[api.Workload]{
-			use: "workloads", short: "List what runs in the clusters", path: "/workloads", rows: workloadRows, paged: true, name: func(l api.Workload) string { return l.Kind + "/" + l.Name },
+			use: "workloads", short: "List what runs in the clusters", example: "  reeve get workloads --agent prod --namespace shop\n  reeve get workloads --sbom missing", path: "/workloads", rows: workloadRows, paged: true, name: func(l api.Workload) string { return l.Kind + "/" + l.Name },
 			filters: []filter{
 				ofAgent, ofNamespace,
 				{name: "service", usage: "only those of the service with this `name`"},
@@ -79,18 +79,18 @@ func newGet() *cobra.Command {
 				{name: "sbom", usage: "`missing`: only images without an SBOM", values: []string{"any", "missing"}},
 			},
 		}),
-		newList(list[api.Inventory]{use: "inventories", short: "List how each agent last reported what runs, and what waits at it", path: "/inventories", rows: inventoryRows, paged: true, name: func(i api.Inventory) string { return string(i.Agent) }, filters: []filter{ofAgent}}),
-		newList(list[api.Quarantined]{use: "quarantine", short: "List what agents sent that couldn't be taken, and why", path: "/insights/quarantine", rows: quarantineRows, paged: true, name: func(q api.Quarantined) string { return string(q.Item) }, filters: []filter{ofAgent}}),
-		newList(list[api.Statement]{use: "vex", short: "List what was said of vulnerabilities", path: "/vex", rows: statementRows, paged: true, name: func(s api.Statement) string { return string(s.Document) }, filters: []filter{{name: "vulnerability", usage: "only on this `id`"}}}),
+		newList(list[api.Inventory]{use: "inventories", short: "List how each agent last reported what runs, and what waits at it", example: "  reeve get inventories", path: "/inventories", rows: inventoryRows, paged: true, name: func(i api.Inventory) string { return string(i.Agent) }, filters: []filter{ofAgent}}),
+		newList(list[api.Quarantined]{use: "quarantine", short: "List what agents sent that couldn't be taken, and why", example: "  reeve get quarantine --agent prod", path: "/insights/quarantine", rows: quarantineRows, paged: true, name: func(q api.Quarantined) string { return string(q.Item) }, filters: []filter{ofAgent}}),
+		newList(list[api.Statement]{use: "vex", short: "List what was said of vulnerabilities", example: "  reeve get vex --vulnerability CVE-2024-3094", path: "/vex", rows: statementRows, paged: true, name: func(s api.Statement) string { return string(s.Document) }, filters: []filter{{name: "vulnerability", usage: "only on this `id`"}}}),
 		newList(list[api.Export]{
-			use: "exports", short: "List the SBOMs that go to Dependency-Track", path: "/insights/exports", rows: exportRows, paged: true, name: func(e api.Export) string { return e.ToProject },
+			use: "exports", short: "List the SBOMs that go to Dependency-Track", example: "  reeve get exports --state refused", path: "/insights/exports", rows: exportRows, paged: true, name: func(e api.Export) string { return e.ToProject },
 			filters: append([]filter{{name: "state", usage: "only those in this `state`", values: []string{"waiting", "sent", "refused"}}, ofNamespace}, insightFilters...),
 		}),
 		newWhatsNew(),
 		newList(alertList("alerts")),
 		newList(sinkList),
-		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", path: "/profiles", rows: profileRows, arg: "NAME", name: func(p api.Profile) string { return p.Name }}),
-		newList(list[api.Threshold]{use: "thresholds", short: "List the thresholds that scans can ask for", path: "/thresholds", rows: thresholdRows, arg: "NAME", name: func(t api.Threshold) string { return t.Name }}),
+		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", example: "  reeve get profiles\n  reeve get profile container-baseline -o yaml", path: "/profiles", rows: profileRows, arg: "NAME", name: func(p api.Profile) string { return p.Name }}),
+		newList(list[api.Threshold]{use: "thresholds", short: "List the thresholds that scans can ask for", example: "  reeve get thresholds\n  reeve get threshold moderate -o json", path: "/thresholds", rows: thresholdRows, arg: "NAME", name: func(t api.Threshold) string { return t.Name }}),
 	)
 	cmd.AddCommand(newGetPolicies()...)
 	return cmd
@@ -138,12 +138,12 @@ var (
 )
 
 var sinkList = list[api.Sink]{
-	use: "sinks", short: "Show how the outbox of each sink stands", path: "/sinks", rows: sinkRows, name: func(s api.Sink) string { return string(s.Name) },
+	use: "sinks", short: "Show how the outbox of each sink stands", example: "  reeve alerts sinks\n  reeve get sinks -o json", path: "/sinks", rows: sinkRows, name: func(s api.Sink) string { return string(s.Name) },
 }
 
 func alertList(use string) list[api.Alert] {
 	return list[api.Alert]{
-		use: use, short: "List the alerts, newest first", path: "/alerts", rows: alertRows, paged: true, name: func(a api.Alert) string { return string(a.ID) },
+		use: use, short: "List the alerts, newest first", example: "  reeve alerts list --state dead\n  reeve get alerts --sink ops -o json", path: "/alerts", rows: alertRows, paged: true, name: func(a api.Alert) string { return string(a.ID) },
 		filters: []filter{
 			{name: "state", usage: "only those in this `state`", values: []string{"pending", "delivered", "dead", "skipped"}},
 			{name: "sink", usage: "only those to the sink with this `name`", names: sinkNames},

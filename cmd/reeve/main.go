@@ -48,12 +48,23 @@ func main() {
 	memory.DropCode()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	// Who asks again while the first signal is heeded needn't wait.
+	context.AfterFunc(ctx, stop)
+	name, args := called(os.Args[0], os.Args[1:])
+	os.Exit(runAs(ctx, name, args, os.Stdin, os.Stdout, os.Stderr))
 }
 
 // run is main without the process: it answers the exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	return runAs(ctx, "reeve", args, in, out, errs)
+}
+
+// runAs is run of the program by what people call it.
+func runAs(ctx context.Context, name string, args []string, in io.Reader, out, errs io.Writer) int {
 	root := newRoot()
+	if name != root.Name() {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: name}
+	}
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -61,6 +72,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && strings.HasPrefix(err.Error(), "required flag(s)") {
 		err = fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = errors.New("interrupted")
 	}
 	var exit *exitError
 	switch {
@@ -78,6 +92,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 }
 
 func newRoot() *cobra.Command {
+	colours := colourFlag("auto")
 	root := &cobra.Command{
 		Use:   "reeve",
 		Short: "Inspect every cluster, report to one hub",
@@ -87,7 +102,9 @@ collects SBOMs, facts and problems, and tells other systems every outcome.
 
 Try it:             reeve demo
 Scan with no hub:   reeve scan dir:/ --profile container-baseline
-Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
+Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml
+
+Each command's own help has examples: reeve scan --help.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version.Text(),
@@ -102,7 +119,8 @@ Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 		{"alone", "With no hub:", []*cobra.Command{newDemo(), newScan(), newSBOM(), newConvert(), newCompare(), newProfile(), newThreshold()}},
 		{"run", "Run:", []*cobra.Command{newHub(), newAgent(), newInsightsRemote(), newCA()}},
 		{"ask", "Ask a hub:", []*cobra.Command{newGet(), newWhoRuns(), newInsight(), newOSV(), newVEX(), newAlerts(), newSchedule(), newPolicy(), newEvent(), newAudit(), newRecordings(), newKubeconfig(), newToken(), newLogin()}},
-		{"", "", []*cobra.Command{newDoctor(), newVersion(), newMan()}},
+		{"self", "This program:", []*cobra.Command{newDoctor(), newVersion()}},
+		{"", "", []*cobra.Command{newMan()}},
 	} {
 		if g.id != "" {
 			root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
@@ -112,6 +130,14 @@ Run a hub:          reeve ca init && reeve hub --config examples/hub.yaml`,
 			root.AddCommand(cmd)
 		}
 	}
+	root.AddCommand(newTopics()...)
+	root.SetHelpCommandGroupID("self")
+	root.SetCompletionCommandGroupID("self")
+	root.PersistentFlags().Var(&colours, "color", "`when` to colour: auto (on a terminal, unless NO_COLOR is set), always or never")
+	if err := root.RegisterFlagCompletionFunc("color", cobra.FixedCompletions(colourModes, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // as in complete
+	}
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { colours.apply(cmd.Root()) }
 	explainArgs(root)
 	return root
 }

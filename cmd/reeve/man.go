@@ -12,11 +12,12 @@ import (
 // newMan is for those who make packages.
 func newMan() *cobra.Command {
 	return &cobra.Command{
-		Use:    "man DIR",
-		Short:  "Write the manual, a page for each command, to a folder",
-		Long:   "Writes the manual. Its day is SOURCE_DATE_EPOCH, if that is set, or today.",
-		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Use:     "man DIR",
+		Short:   "Write the manual, a page for each command, to a folder",
+		Long:    "Writes the manual. Its day is SOURCE_DATE_EPOCH, if that is set, or today.",
+		Example: "  reeve man ./man && man ./man/reeve-scan.1",
+		Hidden:  true,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err

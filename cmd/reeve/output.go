@@ -266,6 +266,30 @@ type painted struct {
 	colours bool
 }
 
+// colourFlag is --color.
+type colourFlag string
+
+var colourModes = []string{"auto", "always", "never"}
+
+// String, Set and Type implement pflag.Value.
+func (c *colourFlag) String() string { return string(*c) }
+func (c *colourFlag) Type() string   { return "when" }
+func (c *colourFlag) Set(when string) error {
+	if !slices.Contains(colourModes, when) {
+		return fmt.Errorf("it must be %s", either(colourModes))
+	}
+	*c = colourFlag(when)
+	return nil
+}
+
+// apply has what root prints be coloured, or not, as the flag says.
+func (c *colourFlag) apply(root *cobra.Command) {
+	if *c != "auto" {
+		root.SetOut(painted{root.OutOrStdout(), *c == "always"})
+		root.SetErr(painted{root.ErrOrStderr(), *c == "always"})
+	}
+}
+
 func unpainted(w io.Writer) io.Writer {
 	if p, ok := w.(painted); ok {
 		return p.Writer

@@ -18,13 +18,13 @@ func newGetPolicies() []*cobra.Command {
 	ofPolicy := filter{name: "policy", usage: "only those of the policy with this `name`", names: policyNames}
 	ofSource := filter{name: "source", usage: "those of this `source`: policies, or github/ORG"}
 	return []*cobra.Command{
-		newList(list[api.Policy]{use: "policies", short: "List the policies, how their subjects stand, and what is wrong with overrides", path: "/policies", rows: policyRows, arg: "NAME", name: func(p api.Policy) string { return p.Name }}),
+		newList(list[api.Policy]{use: "policies", short: "List the policies, how their subjects stand, and what is wrong with overrides", example: "  reeve get policies\n  reeve get policy sboms -o yaml", path: "/policies", rows: policyRows, arg: "NAME", name: func(p api.Policy) string { return p.Name }}),
 		newList(list[api.PolicyRun]{
-			use: "policy-runs", short: "List evaluations of policies, newest first", path: "/policy-runs", rows: policyRunRows, paged: true, name: func(r api.PolicyRun) string { return string(r.ID) },
+			use: "policy-runs", short: "List evaluations of policies, newest first", example: "  reeve get policy-runs --policy sboms --limit 5", path: "/policy-runs", rows: policyRunRows, paged: true, name: func(r api.PolicyRun) string { return string(r.ID) },
 			filters: []filter{ofPolicy, ofSource, {name: "state", usage: "only those in this `state`", values: []string{"running", "complete", "truncated"}}},
 		}),
 		newList(list[api.PolicySubject]{
-			use: "policy-subjects", short: "List how subjects stand by policies", path: "/policy-subjects", rows: policySubjectRows, paged: true, name: func(s api.PolicySubject) string { return s.Owner + "/" + s.Repo },
+			use: "policy-subjects", short: "List how subjects stand by policies", example: "  reeve get policy-subjects --verdict failed --namespace shop", path: "/policy-subjects", rows: policySubjectRows, paged: true, name: func(s api.PolicySubject) string { return s.Owner + "/" + s.Repo },
 			filters: []filter{
 				ofPolicy, ofSource,
 				{name: "verdict", usage: "only those with this `verdict`", values: []string{"passed", "failed", "unknown"}},
@@ -33,8 +33,8 @@ func newGetPolicies() []*cobra.Command {
 				{name: "repo", usage: "only this `name`"},
 			},
 		}),
-		newList(list[api.GitHubOrganisation]{use: "github", short: "List the organisations whose repositories the hub checks, and GitHub's limits", path: "/github", rows: githubRows, name: func(o api.GitHubOrganisation) string { return o.Organisation }}),
-		newList(list[api.PolicyOverride]{use: "policy-overrides", short: "List what namespaces say of policies for themselves", path: "/policy-overrides", rows: policyOverrideRows, name: func(o api.PolicyOverride) string { return string(o.Agent) + "/" + o.Namespace }}),
+		newList(list[api.GitHubOrganisation]{use: "github", short: "List the organisations whose repositories the hub checks, and GitHub's limits", example: "  reeve get github", path: "/github", rows: githubRows, name: func(o api.GitHubOrganisation) string { return o.Organisation }}),
+		newList(list[api.PolicyOverride]{use: "policy-overrides", short: "List what namespaces say of policies for themselves", example: "  reeve get policy-overrides", path: "/policy-overrides", rows: policyOverrideRows, name: func(o api.PolicyOverride) string { return string(o.Agent) + "/" + o.Namespace }}),
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,19 +34,21 @@ type remoteScan struct {
 	sbom                         bool
 	inputs                       map[string]any
 	reporters                    []reporter
+	output                       *output // of several scans
 }
 
 func (r *remoteScan) flags(cmd *cobra.Command) {
 	r.hub.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringSliceVar(&r.agents, "agent", nil, "through a hub: `name` of the agent beside the target; several where a selector chooses, and all if left out")
-	flags.StringVarP(&r.namespace, "namespace", "n", "", "through a hub: `namespace` of the target")
-	flags.StringVarP(&r.container, "container", "c", "", "through a hub: `name` of the container")
-	flags.StringVarP(&r.labels, "selector", "l", "", "through a hub: label `selector` of the pods whose containers are scanned")
+	flags.StringVarP(&r.namespace, "namespace", "n", "", "`namespace` of the containers; that of the kubeconfig's context if left out, and through a hub default")
+	flags.StringVarP(&r.container, "container", "c", "", "`name` of the container")
+	flags.StringVarP(&r.labels, "selector", "l", "", "label `selector` of the pods whose containers are scanned")
 	flags.DurationVar(&r.timeout, "timeout", 0, "through a hub: how long each run may take; 5m if left out")
 	flags.StringVar(&r.priority, "priority", "", "through a hub: high, normal or low")
 	flags.BoolVar(&r.sbom, "sbom", false, "through a hub: have the agent hand in an SBOM of the container, too; see reeve sbom for one here")
 	complete(cmd, "priority", "high", "normal", "low")
+	agentNames.flag(cmd, "agent", &r.hub, cobra.ShellCompDirectiveNoFileComp)
 }
 
 // workloads are the kinds that kubectl's KIND/NAME may begin with, and their
@@ -68,15 +69,24 @@ func splitKind(target string) (kind, name string, ok bool) {
 	return kind, name, ok && !strings.Contains(kind, ":") && (kind == "pod" || kind == "pods" || kind == "po" || workloads[kind] != "")
 }
 
-// asked reports whether the command line is for a hub: it names one, or a
-// target that only a hub finds.
-func (r *remoteScan) asked(set *pflag.FlagSet, args []string) bool {
+// chosen reports whether the command line names containers as kubectl does.
+func (r *remoteScan) chosen(set *pflag.FlagSet, args []string) bool {
 	if len(args) > 0 {
 		if _, _, ok := splitKind(args[0]); ok || args[0] == everything {
 			return true
 		}
 	}
-	return slices.ContainsFunc([]string{"hub", "agent", "namespace", "container", "selector", "timeout", "priority", "sbom"}, set.Changed)
+	return slices.ContainsFunc([]string{"namespace", "container", "selector"}, set.Changed)
+}
+
+// asked reports whether the command line is for a hub: it says so, or names
+// containers while a hub is named in the environment. kubectl's plugin heeds
+// that only if it is told to, since kubectl's users mean their own cluster.
+func (r *remoteScan) asked(cmd *cobra.Command, args []string) bool {
+	if slices.ContainsFunc([]string{"hub", "agent", "timeout", "priority", "sbom"}, cmd.Flags().Changed) {
+		return true
+	}
+	return r.hub.url != "" && !isPlugin(cmd) && r.chosen(cmd.Flags(), args)
 }
 
 // request is the body of the request, and whether it is one for a batch.
@@ -207,22 +217,7 @@ func (r *remoteScan) run(ctx context.Context, target string, out, errs io.Writer
 	if s.Entry != nil {
 		fmt.Fprintf(errs, "entered by %s: %s\n", s.Entry.Method, printable(s.Entry.Reason))
 	}
-	return exitOf(s, r.threshold != "")
-}
-
-// exitOf is the exit code of a completed scan, as an error.
-func exitOf(s api.Scan, threshold bool) error {
-	switch n := s.Counts; {
-	case threshold && s.Outcome == scan.Passed:
-		return nil
-	case threshold:
-		return &exitError{code: exitNo}
-	case n.Failed+n.Error > 0:
-		return &exitError{code: exitControlFailed}
-	case n.Skipped > 0 || n.Passed == 0:
-		return &exitError{code: exitControlSkipped}
-	}
-	return nil
+	return exitCode(*s.Counts, r.threshold != "", s.Outcome == scan.Passed)
 }
 
 // ask is one call of the hub's API, its answer decoded into into.
@@ -359,8 +354,7 @@ func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, 
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(out, 0, 4, 3, ' ', 0)
-	if err := errors.Join(scanRows(w, scans), w.Flush()); err != nil {
+	if err := printValue(out, r.output, scans, scans, table[api.Scan]{rows: scanRows, name: scanName}); err != nil {
 		return err
 	}
 	broken := 0
@@ -377,7 +371,7 @@ func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, 
 			continue
 		}
 		var exit *exitError
-		if err := exitOf(s, r.threshold != ""); errors.As(err, &exit) {
+		if err := exitCode(*s.Counts, r.threshold != "", s.Outcome == scan.Passed); errors.As(err, &exit) {
 			worst[exit.code] = err
 		}
 	}

@@ -233,7 +233,7 @@ func (c *client) revoke(cmd *cobra.Command, kind pki.RevocationKind, id, reason 
 
 func newCARevocations() *cobra.Command {
 	return newList(list[api.Revocation]{
-		use: "revocations", short: "List what was revoked, the newest first", path: "/revocations", name: func(r api.Revocation) string { return r.ID },
+		use: "revocations", short: "List what was revoked, the newest first", example: "  reeve ca revocations", path: "/revocations", name: func(r api.Revocation) string { return r.ID },
 		rows: func(w io.Writer, list []api.Revocation) error {
 			row(w, "KIND", "ID", "AT", "BY", "REASON")
 			for _, r := range list {

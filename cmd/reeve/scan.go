@@ -47,6 +47,10 @@ func newScan() *cobra.Command {
 
 TARGET is one of
   k8s-container://NAMESPACE/POD/CONTAINER   a running container (see --method)
+  pod/NAME                                  a pod's container: --container, or kubectl's default
+  deployment/NAME                           all containers of a workload; also statefulset/NAME,
+                                            daemonset/NAME, replicaset/NAME, job/NAME, cronjob/NAME
+  all                                       all containers of --namespace, or of the cluster
   local:                                    this machine
   dir:PATH                                  a root file system; nothing is run
   chroot:PATH                               a root file system; its own commands run in it
@@ -56,29 +60,37 @@ TARGET is one of
 
 The profile is the name of a shipped one, a folder or an archive.
 
-With --hub the hub has an agent make the scan: TARGET is then also pod/NAME, or
-all containers of a workload (deployment/NAME, statefulset/NAME, daemonset/NAME,
-job/NAME …), of the pods that --selector chooses, or, as all, of a namespace or
-the whole fleet. Profile and threshold are names that the hub has: see reeve
-profile upload and reeve threshold upload.
+Containers are entered with the user's own kubeconfig, as kubectl finds it. With
+--selector those of the pods that it chooses are scanned.
+
+With --hub (or REEVE_HUB, for the targets that are named as kubectl does) the hub
+has an agent make the scan: all is then the whole fleet, and profile and threshold
+are names that the hub has: see reeve profile upload and reeve threshold upload.
 
 Exit code: with a threshold 0 if it is met and 1 if not; without one 0 if every
 control passed, 100 if one failed or couldn't be judged, 101 if some were only
 skipped; 2 if the scan couldn't be made.`,
 		Example: `  reeve scan dir:/ --profile container-baseline
-  reeve scan k8s-container://default/web-app/web --profile ./profile --threshold moderate
+  reeve scan pod/web-app -n default -c web --profile ./my-profile --threshold moderate
   reeve scan 'shell:docker exec -i web sh' --profile container-baseline --reporter cli json:out.json
   reeve scan --hub https://hub:8443 pod/web-app -n default -c web --profile container-baseline
   reeve scan --hub https://hub:8443 -l app=web -n shop --profile container-baseline --threshold moderate`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			if remote.asked(cmd.Flags(), args) {
+			if remote.asked(cmd, args) || remote.chosen(cmd.Flags(), args) {
 				return nil
 			}
 			return cobra.MinimumNArgs(1)(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if remote.asked(cmd.Flags(), args) {
+			if remote.asked(cmd, args) {
 				return s.through(cmd, &remote, args)
+			}
+			if remote.chosen(cmd.Flags(), args) {
+				target := ""
+				if len(args) > 0 {
+					target, s.reporters = args[0], append(s.reporters, args[1:]...)
+				}
+				return s.inCluster(cmd, chosen{target, remote.namespace, remote.container, remote.labels})
 			}
 			// --reporter cli json:FILE, as InSpec takes it: what follows the
 			// flag's own value arrives as arguments.
@@ -87,6 +99,8 @@ skipped; 2 if the scan couldn't be made.`,
 		},
 	}
 	flags := cmd.Flags()
+	s.output.flag(cmd)
+	flags.Lookup("output").Usage = "`format` of the list of several scans: table, wide, json, yaml or name; see --reporter for the results of one"
 	flags.StringVar(&s.profile, "profile", "", "`profile`: the name of a shipped one, a folder or an archive")
 	flags.StringVar(&s.threshold, "threshold", "", "`threshold`: the name of a shipped one or a file")
 	flags.StringArrayVar(&s.inputs, "input", nil, "`name=value` of an input; may be repeated")
@@ -106,9 +120,14 @@ skipped; 2 if the scan couldn't be made.`,
 		panic(err) // the flag is defined above
 	}
 	complete(cmd, "engine", "native", "cinc")
-	suggest(cmd, "profile", profiles.Names...)
-	suggestThresholds(cmd)
-	cmd.ValidArgsFunction = cobra.FixedCompletions(append([]string{"pod/", "deployment/", "all"}, localTargets...), cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
+	profileNames.flag(cmd, "profile", &remote.hub, cobra.ShellCompDirectiveDefault, profiles.Names...)
+	thresholdNames.flag(cmd, "threshold", &remote.hub, cobra.ShellCompDirectiveDefault, shippedThresholds()...)
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if strings.HasPrefix(typed, "pod/") && !remote.asked(cmd, []string{typed}) {
+			return completePods(cmd.Context(), &s.access, remote.namespace), cobra.ShellCompDirectiveNoFileComp
+		}
+		return append([]string{"pod/", "deployment/", "all"}, localTargets...), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
 	return cmd
 }
 
@@ -131,41 +150,54 @@ type scanCommand struct {
 	engine             string
 	jobs               int
 	stats              bool
+	output             output
+	// prefix is what the progress of a scan begins with.
+	prefix string
+}
+
+// job is a scan that has nothing wrong with it, as far as can be told before
+// the target is touched.
+type job struct {
+	engine    func(ctx context.Context, uri string, inputs map[string]any, errs io.Writer) (*hdf.Results, error)
+	inputs    map[string]any
+	reporters []reporter
+	threshold *threshold.Threshold // nil: there is none
+}
+
+func (s *scanCommand) prepare() (j job, err error) {
+	if j.reporters, err = parseReporters(s.reporters, s.account); err != nil {
+		return j, err
+	}
+	if j.inputs, err = readInputs(s.inputs, s.inputFiles); err != nil {
+		return j, err
+	}
+	if err := s.access.validate(); err != nil {
+		return j, err
+	}
+	if s.jobs < 1 {
+		return j, fmt.Errorf("--jobs %d: it must be at least 1", s.jobs)
+	}
+	switch s.engine {
+	case "native":
+		j.engine = s.native
+	case "cinc":
+		j.engine = s.cinc
+	default:
+		return j, fmt.Errorf("--engine %q: it must be native or cinc", s.engine)
+	}
+	if s.threshold != "" {
+		j.threshold, err = threshold.Find(s.threshold)
+	}
+	return j, err
 }
 
 func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) error {
 	defer memory.Bound(scanMemory)()
-	// Everything that can be wrong with the request is found before the
-	// target is touched.
-	reporters, err := parseReporters(s.reporters, s.account)
+	j, err := s.prepare()
 	if err != nil {
 		return err
 	}
-	inputs, err := readInputs(s.inputs, s.inputFiles)
-	if err != nil {
-		return err
-	}
-	if err := s.access.validate(); err != nil {
-		return err
-	}
-	if s.jobs < 1 {
-		return fmt.Errorf("--jobs %d: it must be at least 1", s.jobs)
-	}
-	engine := s.native
-	switch s.engine {
-	case "native":
-	case "cinc":
-		engine = s.cinc
-	default:
-		return fmt.Errorf("--engine %q: it must be native or cinc", s.engine)
-	}
-	var judge *threshold.Threshold
-	if s.threshold != "" {
-		if judge, err = threshold.Find(s.threshold); err != nil {
-			return err
-		}
-	}
-	results, err := engine(ctx, uri, inputs, errs)
+	results, err := j.engine(ctx, uri, j.inputs, errs)
 	if err != nil {
 		return err
 	}
@@ -175,21 +207,15 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 	// The reports are made in the room that the run no longer needs.
 	debug.FreeOSMemory()
 	memory.DropCode()
-	for _, r := range reporters {
+	for _, r := range j.reporters {
 		if err := r.write(out, results); err != nil {
 			return err
 		}
 	}
-	if judge != nil {
-		return verdict(errs, errs, judge.Check(results))
+	if j.threshold != nil {
+		return verdict(errs, errs, j.threshold.Check(results))
 	}
-	switch n := results.Counts(); {
-	case n.Failed+n.Error > 0:
-		return &exitError{code: exitControlFailed}
-	case n.Skipped > 0 || n.Passed == 0:
-		return &exitError{code: exitControlSkipped}
-	}
-	return nil
+	return exitCode(results.Counts(), false, false)
 }
 
 // through has a hub make the scan.
@@ -211,7 +237,7 @@ func (s *scanCommand) through(cmd *cobra.Command, r *remoteScan, args []string) 
 	if r.inputs, err = readInputs(s.inputs, s.inputFiles); err != nil {
 		return err
 	}
-	r.profile, r.threshold = s.profile, s.threshold
+	r.profile, r.threshold, r.output = s.profile, s.threshold, &s.output
 	if cmd.Flags().Changed("method") {
 		r.method = s.access.method
 	}
@@ -248,7 +274,7 @@ func (s *scanCommand) native(ctx context.Context, uri string, inputs map[string]
 	results, err := inspec.Run(ctx, profile, t, inspec.Options{
 		Inputs: inputs, Controls: s.controls, Tags: s.tags, Version: version.Text(),
 		Waivers: waivers, Attestations: attestations, Jobs: s.jobs, Stats: &stats,
-		Progress: func(p inspec.Progress) { progress.show(p.Done, p.Total, p.Control) },
+		Progress: func(p inspec.Progress) { progress.show(p.Done, p.Total, s.prefix+p.Control) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("scan of %s: %w", uri, err)

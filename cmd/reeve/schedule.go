@@ -19,7 +19,7 @@ import (
 func newSchedule() *cobra.Command {
 	cmd := &cobra.Command{Use: "schedule", Short: "Make, list and delete schedules of scans"}
 	cmd.AddCommand(newScheduleCreate(), newList(list[api.Schedule]{
-		use: "list", short: "List the schedules", path: "/schedules", rows: scheduleRows,
+		use: "list", short: "List the schedules", example: "  reeve schedule list\n  reeve schedule list nightly -o yaml", path: "/schedules", rows: scheduleRows,
 		arg: "NAME", inList: true, name: scheduleName,
 	}), newScheduleRuns(), newScheduleDelete())
 	return cmd

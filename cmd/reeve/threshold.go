@@ -97,12 +97,14 @@ func judgementRows(w io.Writer, list []judgement) error {
 }
 
 // suggestThresholds lets the shell complete the shipped thresholds, and files.
-func suggestThresholds(cmd *cobra.Command) {
+func suggestThresholds(cmd *cobra.Command) { suggest(cmd, "threshold", shippedThresholds()...) }
+
+func shippedThresholds() []string {
 	shipped, err := threshold.Open("")
 	if err != nil {
 		panic(err) // they are part of the program
 	}
-	suggest(cmd, "threshold", shipped.Names()...)
+	return shipped.Names()
 }
 
 func newThresholdGenerate() *cobra.Command {

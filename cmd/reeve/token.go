@@ -113,7 +113,7 @@ func newTokenCreate() *cobra.Command {
 type madeToken struct{ ID, Token string }
 
 func newTokenList() *cobra.Command {
-	return newList(list[api.Token]{use: "list", short: "List the tokens, without their secrets", path: "/tokens", rows: tokenRows, name: func(t api.Token) string { return t.ID }})
+	return newList(list[api.Token]{use: "list", short: "List the tokens, without their secrets", example: "  reeve token list", path: "/tokens", rows: tokenRows, name: func(t api.Token) string { return t.ID }})
 }
 
 func tokenRows(w io.Writer, list []api.Token) error {

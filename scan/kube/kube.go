@@ -114,8 +114,12 @@ func load(kubeconfig, context string) clientcmd.ClientConfig {
 
 // Home is the namespace of the account whose rights Config has: the kubeconfig's,
 // or the pod's; default where neither says.
-func Home(kubeconfig string) (string, error) {
-	namespace, _, err := load(kubeconfig, "").Namespace()
+func Home(kubeconfig string) (string, error) { return Namespace(kubeconfig, "") }
+
+// Namespace is the one of a kubeconfig's context, or of its current one; default
+// where it names none.
+func Namespace(kubeconfig, context string) (string, error) {
+	namespace, _, err := load(kubeconfig, context).Namespace()
 	if err != nil {
 		return "", fmt.Errorf("kubeconfig: %w", err)
 	}
