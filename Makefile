@@ -25,8 +25,8 @@ images: ## build the images of hub, agent and scanner for linux/amd64 and arm64,
 	for p in reeve reeve-agent reeve-scanner; do \
 	  $(GO) run ./deploy/image -program $$p -version $(VERSION) -name $(REGISTRY)$$p:$(VERSION) -arch amd64,arm64 -level 9 -o $$p.tar; done
 
-release: ## build everything that a release of VERSION consists of, in dist/; KEY names a file that signs it
-	$(GO) run ./internal/ci/release -version $(VERSION) -registry "$(REGISTRY)" $(if $(KEY),-key $(KEY))
+release: ## build everything that a release of VERSION consists of, in dist/; KEY names a file that signs it, URL where it will be found
+	$(GO) run ./internal/ci/release -version $(VERSION) -registry "$(REGISTRY)" $(if $(KEY),-key $(KEY)) $(if $(URL),-url $(URL))
 
 manifests: ## write deploy/reeve-hub.yaml and reeve-agent.yaml from the charts
 	cd e2e && $(GO) run ./cmd/manifests

@@ -23,7 +23,9 @@ func (d deb) bytes(at time.Time) ([]byte, error) {
 	var sums, conffiles strings.Builder
 	for _, f := range d.Files {
 		size += len(f.Body)
-		fmt.Fprintf(&sums, "%x  %s\n", md5.Sum(f.Body), strings.TrimPrefix(f.Name, "/"))
+		if f.Link == "" {
+			fmt.Fprintf(&sums, "%x  %s\n", md5.Sum(f.Body), strings.TrimPrefix(f.Name, "/"))
+		}
 		if strings.HasPrefix(f.Name, "/etc/") {
 			fmt.Fprintln(&conffiles, f.Name)
 		}

@@ -25,6 +25,9 @@ type Release struct {
 	Registry string // comes before the images' names, with its slash
 	Builder  string // URI of who builds
 	KeyFile  string // Ed25519, in PEM, by which the provenance is signed; empty for none
+	// URL is the folder where the files will be found, with its slash; empty
+	// makes no manifest for krew, which needs it.
+	URL string
 	Root     string // the repository
 	Dir      string // where the files go
 	// Platforms are those of the archives, as OS/ARCH. Images and packages are
@@ -74,6 +77,11 @@ func (r Release) Make(ctx context.Context) error {
 	for _, p := range r.Platforms {
 		if err := r.archive(p, bins[p], manual); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
+		}
+	}
+	if r.URL != "" {
+		if err := r.krew(); err != nil {
+			return fmt.Errorf("krew: %w", err)
 		}
 	}
 	for _, program := range []string{"reeve", "reeve-agent", "reeve-scanner"} {
@@ -163,7 +171,7 @@ func pages(ctx context.Context, reeve string, at time.Time) ([]file, error) {
 // Linux the Debian packages.
 func (r Release) archive(platform string, bins map[string]string, manual []file) error {
 	goos, arch, _ := strings.Cut(platform, "/")
-	top := "reeve-" + r.Version + "/"
+	top := r.top()
 	var files []file
 	add := func(name string, mode int64, path string) error {
 		f, err := readFile(name, mode, path)
@@ -172,11 +180,7 @@ func (r Release) archive(platform string, bins map[string]string, manual []file)
 	}
 	var programs []string
 	for name, path := range bins {
-		suffix := ""
-		if goos == "windows" {
-			suffix = ".exe"
-		}
-		if err := add(top+name+suffix, 0o755, path); err != nil {
+		if err := add(top+name, 0o755, path); err != nil {
 			return err
 		}
 		programs = append(programs, path)
@@ -202,7 +206,7 @@ func (r Release) archive(platform string, bins map[string]string, manual []file)
 	if err != nil {
 		return err
 	}
-	name := fmt.Sprintf("reeve_%s_%s_%s", r.Version, goos, arch)
+	name := r.platformName(platform)
 	if err := r.write(name+".tar.gz", body); err != nil {
 		return err
 	}
@@ -219,6 +223,14 @@ func (r Release) archive(platform string, bins map[string]string, manual []file)
 	return r.debs(arch, bins, manual)
 }
 
+// top is the folder that an archive has everything in.
+func (r Release) top() string { return "reeve-" + r.Version + "/" }
+
+// platformName begins the names of what is for one platform.
+func (r Release) platformName(platform string) string {
+	return fmt.Sprintf("reeve_%s_%s", r.Version, strings.ReplaceAll(platform, "/", "_"))
+}
+
 // debs writes the Debian packages reeve and reeve-agent.
 func (r Release) debs(arch string, bins map[string]string, manual []file) error {
 	hub := deb{
@@ -232,6 +244,9 @@ func (r Release) debs(arch string, bins map[string]string, manual []file) error 
 	for _, f := range manual {
 		f.Name = "/usr/" + f.Name
 		hub.Files = append(hub.Files, f)
+	}
+	for _, name := range plugin {
+		hub.Files = append(hub.Files, file{Name: "/usr/bin/" + name, Link: "reeve"})
 	}
 	for _, d := range []struct {
 		*deb

@@ -27,6 +27,7 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 	"github.com/google/go-cmp/cmp"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	"sigs.k8s.io/yaml"
 )
 
 // newRelease is a release whose programs are all the scanner, which is the
@@ -38,7 +39,7 @@ func newRelease(t *testing.T) Release {
 		t.Fatal(err)
 	}
 	return Release{
-		Version: "1.3.0-rc.1", Revision: "c0ffee", Time: time.Unix(1_700_000_000, 0), Registry: "registry.example/", Builder: "https://ci.example",
+		Version: "1.3.0-rc.1", Revision: "c0ffee", Time: time.Unix(1_700_000_000, 0), Registry: "registry.example/", URL: "https://dl.example/1.3/", Builder: "https://ci.example",
 		Root: filepath.Join("..", ".."), Dir: t.TempDir(), Platforms: []string{"linux/" + runtime.GOARCH, "darwin/arm64"},
 		build: func(_ context.Context, _ Build, to string) error { return os.Link(small, to) },
 		pages: func(context.Context, string, time.Time) ([]file, error) {
@@ -70,7 +71,7 @@ func TestRelease_Make(t *testing.T) {
 		"SHA256SUMS", "provenance.json", "provenance.json.dsse",
 		"reeve-agent-1.3.0-rc.1.tgz", "reeve-agent_1.3.0-rc.1_image.tar", "reeve-agent_1.3.0~rc.1_" + arch + ".deb",
 		"reeve-hub-1.3.0-rc.1.tgz", "reeve-scanner_1.3.0-rc.1_image.tar",
-		"reeve_1.3.0-rc.1_darwin_arm64.cdx.json", "reeve_1.3.0-rc.1_darwin_arm64.tar.gz", "reeve_1.3.0-rc.1_image.tar",
+		"reeve_1.3.0-rc.1_darwin_arm64.cdx.json", "reeve_1.3.0-rc.1_darwin_arm64.tar.gz", "reeve_1.3.0-rc.1_image.tar", "reeve_1.3.0-rc.1_krew.yaml",
 		"reeve_1.3.0-rc.1_linux_" + arch + ".cdx.json", "reeve_1.3.0-rc.1_linux_" + arch + ".tar.gz", "reeve_1.3.0~rc.1_" + arch + ".deb",
 	}
 	var got []string
@@ -107,6 +108,8 @@ func TestRelease_Make(t *testing.T) {
 		}
 	})
 	t.Run("provenance", func(t *testing.T) { provenanceOf(t, first, public) })
+	t.Run("by everybody's tools", func(t *testing.T) { verified(t, r.Dir, public) })
+	t.Run("krew", func(t *testing.T) { krewOf(t, first) })
 	t.Run("archive", func(t *testing.T) {
 		got := untar(t, first["reeve_1.3.0-rc.1_linux_"+arch+".tar.gz"])
 		for name, mode := range map[string]int64{
@@ -260,6 +263,97 @@ func provenanceOf(t *testing.T, files map[string][]byte, public ed25519.PublicKe
 	}
 }
 
+// verified holds a release against its sums, and the provenance against the
+// publisher's key, as docs/install.md says.
+func verified(t *testing.T, dir string, public ed25519.PublicKey) {
+	for _, tool := range []string{"bash", "jq", "openssl", "sha256sum"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("no %s here (apt-get install jq openssl coreutils)", tool)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "install.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "\n### Is it the one\n")
+	_, rest, _ = strings.Cut(rest, "```sh")
+	_, rest, _ = strings.Cut(rest, "\n")
+	script, _, ok := strings.Cut(rest, "```")
+	if !ok || !strings.Contains(script, "openssl") {
+		t.Fatalf("docs/install.md has no commands that verify a release: %q", script)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(dir, "release.pub")
+	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func() ([]byte, error) {
+		cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
+		cmd.Dir = filepath.Dir(dir)
+		cmd.Env = append(os.Environ(), "DIST="+dir)
+		return cmd.CombinedOutput()
+	}
+	if out, err := run(); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, script, out)
+	}
+	for name, at := range map[string]string{"reeve_1.3.0-rc.1_krew.yaml": "apiVersion", "provenance.json.dsse": `"payload": "`} {
+		path := filepath.Join(dir, name)
+		was, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, bytes.Replace(was, []byte(at), []byte(at+"AAAA"), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := run(); err == nil {
+			t.Errorf("a changed %s is taken: %s", name, out)
+		}
+		if err := os.WriteFile(path, was, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// krewOf reads the manifest as krew does, and the archives that it names: krew
+// unpacks no links, and looks for the files that are moved.
+func krewOf(t *testing.T, files map[string][]byte) {
+	var m krewManifest
+	if err := yaml.UnmarshalStrict(files["reeve_1.3.0-rc.1_krew.yaml"], &m); err != nil {
+		t.Fatal(err)
+	}
+	if m.Kind != "Plugin" || m.Metadata["name"] != "reeve" || m.Spec.Version != "v1.3.0-rc.1" || strings.Contains(m.Spec.ShortDescription, "\n") || len(m.Spec.Platforms) != 2 {
+		t.Errorf("%+v", m)
+	}
+	for _, p := range m.Spec.Platforms {
+		name, ok := strings.CutPrefix(p.URI, "https://dl.example/1.3/")
+		if l := p.Selector.MatchLabels; !ok || name != "reeve_1.3.0-rc.1_"+l["os"]+"_"+l["arch"]+".tar.gz" {
+			t.Errorf("%+v", p)
+		}
+		if got := fmt.Sprintf("%x", sha256.Sum256(files[name])); got != p.SHA256 {
+			t.Errorf("%s: %s, not %s", name, got, p.SHA256)
+		}
+		archive := untar(t, files[name])
+		for path, e := range archive {
+			if e.Typeflag != tar.TypeReg && e.Typeflag != tar.TypeDir {
+				t.Errorf("%s: krew refuses %s, which is of type %c", name, path, e.Typeflag)
+			}
+		}
+		to := map[string]bool{}
+		for _, f := range p.Files {
+			to[f.To] = true
+			if _, ok := archive[f.From]; !ok {
+				t.Errorf("%s has no %s", name, f.From)
+			}
+		}
+		if !to[p.Bin] {
+			t.Errorf("%s: nothing is moved to %s", name, p.Bin)
+		}
+	}
+}
+
 // debOf has dpkg read the package, and systemd its unit.
 func debOf(t *testing.T, path string) {
 	if _, err := exec.LookPath("dpkg-deb"); err != nil {
@@ -287,6 +381,11 @@ func debOf(t *testing.T, path string) {
 		about, err := os.Stat(filepath.Join(dir, name))
 		if err != nil || about.Mode() != mode {
 			t.Errorf("%s: %v, %v", name, about, err)
+		}
+	}
+	for _, name := range plugin {
+		if to, err := os.Readlink(filepath.Join(dir, "usr/bin", name)); err != nil || to != "reeve" {
+			t.Errorf("%s: %q, %v", name, to, err)
 		}
 	}
 	run("sh", "-n", filepath.Join(dir, "DEBIAN/postinst"))

@@ -28,6 +28,7 @@ func run() error {
 	flag.StringVar(&r.Dir, "o", "dist", "`folder` for the files; what is there from before is removed")
 	flag.StringVar(&r.KeyFile, "key", "", "PEM `file` with the Ed25519 key that signs the provenance")
 	flag.StringVar(&r.Builder, "builder", "https://reeve.dev/make-release", "`URI` of who builds, in the provenance")
+	flag.StringVar(&r.URL, "url", "", "`URL` of the folder where the files will be found, with its slash, for krew")
 	platforms := flag.String("platforms", "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64", "`OS/ARCH`, with commas between them")
 	flag.Parse()
 	r.Platforms = strings.Split(*platforms, ",")
