@@ -17,7 +17,7 @@ import (
 // collector run all the time.
 func Bound(soft int64) (undo func()) {
 	b := &bound{soft: soft}
-	percent := debug.SetGCPercent(int(100 * soft / smallest))
+	percent := debug.SetGCPercent(b.percent())
 	b.follow()
 	return func() {
 		b.mu.Lock()
@@ -41,7 +41,7 @@ type bound struct {
 // cycle is dropped at once, so that its finalizer runs after each collection.
 type cycle struct{ _ *bound }
 
-// follow says after each collection how much what is alive may grow.
+// follow sets the percentage anew after each collection.
 func (b *bound) follow() {
 	runtime.SetFinalizer(&cycle{b}, func(*cycle) {
 		b.mu.Lock()
@@ -49,15 +49,17 @@ func (b *bound) follow() {
 		if b.undone {
 			return
 		}
-		alive := alive()
-		debug.SetGCPercent(int(max(leeway, 100*(b.soft-alive)/max(alive, smallest))))
+		debug.SetGCPercent(b.percent())
 		b.follow()
 	})
 }
 
-// alive is how many bytes the last collection found in use.
-func alive() int64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+// percent is the GOGC with which the heap may grow from what the last
+// collection found in use to the bound. What Go takes the percentage of are
+// the roots, too.
+func (b *bound) percent() int {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/globals:bytes"}, {Name: "/gc/scan/stack:bytes"}}
 	metrics.Read(sample)
-	return int64(sample[0].Value.Uint64())
+	alive, globals, stacks := int64(sample[0].Value.Uint64()), int64(sample[1].Value.Uint64()), int64(sample[2].Value.Uint64())
+	return int(max(leeway, 100*(b.soft-alive)/max(alive+globals+stacks, smallest)))
 }
