@@ -5,6 +5,7 @@ go 1.26.0
 // The binaries of a real Kubernetes, built from source as this module's tools.
 tool (
 	go.etcd.io/etcd/server/v3
+	helm.sh/helm/v3/cmd/helm
 	k8s.io/kubernetes/cmd/kube-apiserver
 	k8s.io/kubernetes/cmd/kube-controller-manager
 	k8s.io/kubernetes/cmd/kube-scheduler
@@ -12,7 +13,12 @@ tool (
 	k8s.io/kubernetes/cmd/kubelet
 )
 
-require k8s.io/kubernetes v1.35.4 // indirect
+require (
+	github.com/Masterminds/vcs v1.13.3 // indirect
+	github.com/cpuguy83/go-md2man/v2 v2.0.6 // indirect
+	github.com/gofrs/flock v0.13.0 // indirect
+	k8s.io/kubernetes v1.35.4 // indirect
+)
 
 require (
 	github.com/creack/pty v1.1.24
