@@ -11,7 +11,8 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	gh "github.com/google/go-github/v89/github"
 )
 
 // binaryArtifacts is the policy Binary Artifacts: no programs in the repository
@@ -49,11 +50,24 @@ func (p *binaryArtifacts) judge(ctx context.Context, r *repository) (verdict, er
 	if err != nil {
 		return verdict{}, err
 	}
-	var found []string
-	for _, name := range all {
-		if !slices.Contains(p.IgnorePaths, name) && !slices.Contains(p.IgnoreFiles, path.Base(name)) {
-			found = append(found, "`"+name+"`")
+	names := slices.DeleteFunc(all.found, func(name string) bool {
+		return slices.Contains(p.IgnorePaths, name) || slices.Contains(p.IgnoreFiles, path.Base(name))
+	})
+	if slices.ContainsFunc(names, isWrapper) {
+		checked, err := r.wrappersChecked(ctx)
+		if err != nil {
+			return verdict{}, err
 		}
+		if checked {
+			names = slices.DeleteFunc(names, isWrapper)
+		}
+	}
+	var found []string
+	for _, name := range names {
+		found = append(found, "`"+name+"`")
+	}
+	if len(found) == 0 && all.unread != "" {
+		return verdict{}, unjudged("%s", all.unread)
 	}
 	if len(found) == 0 {
 		return passed("No binary artifact was found."), nil
@@ -63,40 +77,107 @@ func (p *binaryArtifacts) judge(ctx context.Context, r *repository) (verdict, er
 		"See https://github.com/ossf/scorecard/blob/main/docs/checks.md#binary-artifacts.", len(found), lines("files", found)), nil
 }
 
-// artifacts are the paths of the binary artifacts of a commit, which never
-// change.
-func (r *repository) artifacts(ctx context.Context, sha string) ([]string, error) {
+// wrapper is the program by which Gradle fetches itself. Nearly every project of
+// Gradle's has it, and there is an action that compares it with those that Gradle
+// has released.
+const wrapper = "gradle-wrapper.jar"
+
+func isWrapper(name string) bool { return path.Base(name) == wrapper }
+
+// wrappersChecked reports whether the workflow that compares wrappers with
+// Gradle's succeeded on the newest commit.
+func (r *repository) wrappersChecked(ctx context.Context) (bool, error) {
+	flows, err := r.workflows(ctx, r.GetDefaultBranch())
+	if err != nil {
+		return false, err
+	}
+	sha, err := r.at(ctx, r.GetDefaultBranch())
+	if err != nil {
+		return false, err
+	}
+	for _, w := range flows {
+		if !slices.ContainsFunc(w.steps, func(s step) bool {
+			name, _, _ := strings.Cut(strings.ToLower(s.uses), "@")
+			return name == "gradle/wrapper-validation-action" || name == "gradle/actions/wrapper-validation"
+		}) {
+			continue
+		}
+		runs, _, err := r.acct.client.Actions.ListWorkflowRunsByFileName(ctx, r.owner(), r.GetName(), w.file,
+			&gh.ListWorkflowRunsOptions{HeadSHA: sha, Status: "success", ListOptions: gh.ListOptions{PerPage: perPage}})
+		if err != nil {
+			return false, plain(err)
+		}
+		if slices.ContainsFunc(runs.WorkflowRuns, func(run *gh.WorkflowRun) bool { return run.GetHeadSHA() == sha && run.GetConclusion() == "success" }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// artifacts are the binary artifacts of a commit. Unread says why it may have
+// others; empty: it hasn't.
+type artifacts struct {
+	found  []string
+	unread string
+}
+
+// artifacts finds those of a commit, which never change.
+func (r *repository) artifacts(ctx context.Context, sha string) (artifacts, error) {
 	m := memoryOf(ctx)
-	name := "artifacts:" + sha
+	name := "binaries:" + sha
 	if sha != "" && m != nil {
 		if text, ok := m.text(name); ok {
 			m.keepText(name, text)
-			return strings.FieldsFunc(text, func(r rune) bool { return r == 0 }), nil
+			unread, paths, _ := strings.Cut(text, "\x00")
+			return artifacts{strings.FieldsFunc(paths, func(r rune) bool { return r == 0 }), unread}, nil
 		}
 	}
 	ref := sha
 	if ref == "" {
 		ref = r.GetDefaultBranch()
 	}
+	out, err := r.binaries(ctx, ref)
+	if err != nil {
+		return artifacts{}, err
+	}
+	slices.Sort(out.found)
+	if sha != "" && m != nil {
+		m.keepText(name, out.unread+"\x00"+strings.Join(out.found, "\x00"))
+	}
+	return out, nil
+}
+
+// binaries looks at all files of a commit.
+func (r *repository) binaries(ctx context.Context, ref string) (out artifacts, err error) {
+	files, err := r.acct.blobs(ctx, r.owner(), r.GetName(), ref)
+	if errors.Is(err, errTree) {
+		out.unread = err.Error() + ", so that its archive may lack some"
+	} else if err != nil {
+		return out, fmt.Errorf("list the files: %w", err)
+	}
 	archive, err := r.acct.archive(ctx, r.owner(), r.GetName(), ref)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	defer archive.Close()
-	found, err := binaries(archive, maxArchive)
+	if out.found, err = binaries(archive, maxArchive, files); err != nil {
+		return out, fmt.Errorf("read the archive: %w", err)
+	}
+	more, left, err := r.acct.readBlobs(ctx, r.owner(), r.GetName(), files)
 	if err != nil {
-		return nil, fmt.Errorf("read the archive: %w", err)
+		return out, fmt.Errorf("read what the archive lacks: %w", err)
 	}
-	if sha != "" && m != nil {
-		m.keepText(name, strings.Join(found, "\x00"))
+	if left > 0 {
+		out.unread = fmt.Sprintf("the archive that GitHub makes lacks %d files of it, or has them otherwise (.gitattributes), and they are too many to be read by themselves", left)
 	}
-	return found, nil
+	out.found = append(out.found, more...)
+	return out, nil
 }
 
 // binaries reads a gzipped tar archive, whose files are in one folder, as
 // GitHub makes them, of less than most bytes, and returns the paths of what is a
-// binary artifact.
-func binaries(archive io.Reader, most int64) ([]string, error) {
+// binary artifact. It takes those of files away that are in it as they should be.
+func binaries(archive io.Reader, most int64, files map[string]blob) ([]string, error) {
 	z, err := gzip.NewReader(archive)
 	if err != nil {
 		return nil, err
@@ -112,7 +193,6 @@ func binaries(archive io.Reader, most int64) ([]string, error) {
 			return nil, errors.New("it is too large") // what is cut may end like what is whole
 		}
 		if err == io.EOF {
-			slices.Sort(found)
 			return found, nil
 		}
 		if err != nil {
@@ -126,7 +206,19 @@ func binaries(archive io.Reader, most int64) ([]string, error) {
 		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, err
 		}
-		if isBinary(name, head[:got]) {
+		binary := isBinary(name, head[:got])
+		if want, ok := files[name]; ok && !binary {
+			is := newContent(want, h.Size)
+			is.Write(head[:got])
+			if _, err := io.Copy(is, t); err != nil {
+				return nil, err
+			}
+			if is.same() {
+				delete(files, name)
+			}
+		}
+		if binary {
+			delete(files, name)
 			if size += len(name); len(found) == maxFound || size > maxNames {
 				return nil, fmt.Errorf("it has more than %d binary artifacts, or their paths are too long", maxFound)
 			}
@@ -182,15 +274,8 @@ func isPE(head []byte) bool {
 	return at > len(head)-4 && at < 1<<24 || at >= 0 && at <= len(head)-4 && bytes.Equal(head[at:at+4], []byte("PE\x00\x00"))
 }
 
-// isText reports whether the beginning of a file is UTF-8 without control
-// characters that texts don't have.
+// isText reports whether the beginning of a file has no control characters that
+// texts don't have, in whatever encoding.
 func isText(head []byte) bool {
-	for len(head) > 0 {
-		r, n := utf8.DecodeRune(head)
-		if r == utf8.RuneError && n <= 1 && len(head) >= utf8.UTFMax || r < ' ' && !strings.ContainsRune("\t\n\v\f\r\x1b", r) {
-			return false
-		}
-		head = head[n:]
-	}
-	return true
+	return !bytes.ContainsFunc(head, func(r rune) bool { return r < ' ' && !strings.ContainsRune("\t\n\v\f\r\x1b", r) })
 }

@@ -33,6 +33,8 @@ const (
 	appTokenSkew = time.Minute
 	// renewBefore is how long before its end an installation's token is renewed.
 	renewBefore = 5 * time.Minute
+	// renewAtMost is how often one is renewed that was refused.
+	renewAtMost = time.Minute
 	// maxRepositories and maxPages bound what a server can make us hold.
 	maxRepositories = 200_000
 	maxPages        = 2000
@@ -58,7 +60,7 @@ type account struct {
 	client *gh.Client
 	limits *limits
 	conn   *connection
-	token  func(context.Context) (string, error)
+	token  tokens
 }
 
 // connect prepares a connection. base makes the requests; nil is the usual way.
@@ -111,29 +113,52 @@ func (c *connection) close() {
 }
 
 // credential adds the token to requests for the API's own scheme and host, and
-// to no other's, such as that a redirect leads to.
+// to no other's, such as that a redirect leads to. A token that GitHub refuses is
+// got anew, once: it may have been revoked before its time.
 type credential struct {
 	next   http.RoundTripper
 	origin string // SCHEME://HOST
-	token  func(context.Context) (string, error)
+	token  tokens
 }
+
+// tokens gives a token that isn't refused, as far as it can; "" refuses none.
+type tokens func(ctx context.Context, refused string) (string, error)
 
 func (t credential) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme+"://"+req.URL.Host != t.origin {
 		return t.next.RoundTrip(req)
 	}
-	token, err := t.token(req.Context())
+	token, err := t.token(req.Context(), "")
 	if err != nil {
 		return nil, err
 	}
+	resp, err := t.next.RoundTrip(authorized(req, token))
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || req.Body != nil && req.GetBody == nil {
+		return resp, err
+	}
+	fresh, err := t.token(req.Context(), token)
+	if err != nil || fresh == token {
+		return resp, nil // the refusal says more
+	}
+	again := authorized(req, fresh)
+	if req.Body != nil {
+		if again.Body, err = req.GetBody(); err != nil {
+			return resp, nil
+		}
+	}
+	drain(resp)
+	return t.next.RoundTrip(again)
+}
+
+func authorized(req *http.Request, token string) *http.Request {
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", "Bearer "+token)
-	return t.next.RoundTrip(req)
+	return req
 }
 
 // appToken is what the App itself is known by. The key is read each time, so
 // that it can be replaced.
-func (c *connection) appToken(context.Context) (string, error) {
+func (c *connection) appToken(context.Context, string) (string, error) {
 	text, err := secret(c.cfg.PrivateKeyFile, c.cfg.PrivateKeyEnv)
 	if err != nil {
 		return "", fmt.Errorf("the App's private key: %w", err)
@@ -162,17 +187,23 @@ type installationToken struct {
 	conn *connection
 	id   int64
 
-	turn  turn // guards the rest
-	token string
-	until time.Time
+	turn    turn // guards the rest
+	token   string
+	until   time.Time
+	renewed time.Time // since it was refused, last
 }
 
-func (t *installationToken) get(ctx context.Context) (string, error) {
+func (t *installationToken) get(ctx context.Context, refused string) (string, error) {
 	if err := t.turn.take(ctx); err != nil {
 		return "", err
 	}
 	defer t.turn.leave()
-	if t.token != "" && time.Until(t.until) > renewBefore {
+	if t.token != "" && t.token != refused && time.Until(t.until) > renewBefore {
+		return t.token, nil
+	}
+	// What no token is good for, such as an installation that was suspended, isn't
+	// asked a token for again and again.
+	if refused != "" && time.Since(t.renewed) < renewAtMost {
 		return t.token, nil
 	}
 	// Asked for by whoever is first, but for all: not with its memory.
@@ -183,6 +214,9 @@ func (t *installationToken) get(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("a token of the App's installation %d: %w", t.id, plain(err))
 	}
 	t.token, t.until = fresh.GetToken(), fresh.GetExpiresAt().Time
+	if refused != "" {
+		t.renewed = time.Now()
+	}
 	return t.token, nil
 }
 
@@ -268,7 +302,7 @@ func (c *connection) account(login string, installation int64) (*account, error)
 	if a := c.accounts[key]; a != nil {
 		return a, nil
 	}
-	token := func(context.Context) (string, error) { return secret(c.cfg.TokenFile, c.cfg.TokenEnv) }
+	token := func(context.Context, string) (string, error) { return secret(c.cfg.TokenFile, c.cfg.TokenEnv) }
 	if installation != 0 {
 		token = (&installationToken{conn: c, id: installation, turn: newTurn()}).get
 	}

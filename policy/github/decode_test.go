@@ -256,7 +256,7 @@ func FuzzBinaries(f *testing.F) {
 	f.Add([]byte(nil), "x.jar", []byte("PK\x03\x04"))
 	f.Add([]byte(nil), "x.exe", []byte("MZ"+strings.Repeat("\xff", 70)))
 	f.Fuzz(func(t *testing.T, archive []byte, name string, head []byte) {
-		binaries(strings.NewReader(string(archive)), 1<<20)
+		binaries(strings.NewReader(string(archive)), 1<<20, map[string]blob{"a": {"0123", 7}})
 		isBinary(name, head)
 	})
 }
@@ -281,7 +281,7 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func TestBinaries_cut(t *testing.T) {
-	if _, err := binaries(io.LimitReader(strings.NewReader("\x1f\x8b\x08\x00"), 4), maxArchive); err == nil {
+	if _, err := binaries(io.LimitReader(strings.NewReader("\x1f\x8b\x08\x00"), 4), maxArchive, nil); err == nil {
 		t.Error("a cut archive passed")
 	}
 	var b bytes.Buffer
@@ -293,11 +293,11 @@ func TestBinaries_cut(t *testing.T) {
 	}
 	w.Close()
 	z.Close()
-	if got, err := binaries(bytes.NewReader(b.Bytes()), maxArchive); err != nil || !slices.Equal(got, []string{"tool"}) {
+	if got, err := binaries(bytes.NewReader(b.Bytes()), maxArchive, nil); err != nil || !slices.Equal(got, []string{"tool"}) {
 		t.Errorf("%v, %v", got, err)
 	}
 	// The limit is where the first file ends, which looks like the archive's end.
-	if got, err := binaries(bytes.NewReader(b.Bytes()), 1024); err == nil {
+	if got, err := binaries(bytes.NewReader(b.Bytes()), 1024, nil); err == nil {
 		t.Errorf("an archive that is too large passed with %v", got)
 	}
 }
@@ -321,7 +321,7 @@ func TestCredential(t *testing.T) {
 		next: transport(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{Header: r.Header, Body: http.NoBody}, nil
 		}),
-		origin: "https://api.test", token: func(context.Context) (string, error) { return "x", nil },
+		origin: "https://api.test", token: func(context.Context, string) (string, error) { return "x", nil },
 	}
 	for url, want := range map[string]string{"https://api.test/a": "Bearer x", "http://api.test/a": "", "https://api.test.evil.test/a": "", "https://api.test:444/a": ""} {
 		req, _ := http.NewRequest(http.MethodGet, url, nil)

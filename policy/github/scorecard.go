@@ -205,7 +205,7 @@ func (s *scores) output(ctx context.Context, r *repository, program string, chec
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	token, err := r.acct.token(ctx)
+	token, err := r.acct.token(ctx, "")
 	if err != nil {
 		return nil, err
 	}

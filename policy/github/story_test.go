@@ -631,3 +631,113 @@ func TestRunner_twice(t *testing.T) {
 		}
 	})
 }
+
+// TestRunner_renews: a token that GitHub refuses before its time is got anew, and
+// what no token helps against isn't asked one for again and again.
+func TestRunner_renews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		h.useApp(t, map[int64]string{7: "acme"})
+		simple(h)
+		stop := h.start(t)
+		defer stop()
+		h.await(t, 1, 0)
+		const renewal = "POST /app/installations/7/access_tokens"
+		asked := h.Count(renewal)
+		turn := func() policy.Run {
+			t.Helper()
+			last := h.lastRun(t, "acme")
+			if err := h.store.MarkGitHub(t.Context(), github.Task{Connection: "main", Owner: "acme", Cause: "test", Due: time.Now()}, true); err != nil {
+				t.Fatal(err)
+			}
+			h.awaitRun(t, "acme", last.ID)
+			return h.lastRun(t, "acme")
+		}
+		h.Lock()
+		h.Expired, h.Tokens = map[string]bool{"ghs_7": true}, map[int64]string{7: "ghs_fresh"}
+		h.Unlock()
+		if r := turn(); r.State != policy.Complete || r.Unknown > 0 || h.Count(renewal) != asked+1 {
+			t.Errorf("with a token that was revoked: %+v, %d tokens", r, h.Count(renewal)-asked)
+		}
+		time.Sleep(2 * time.Minute)
+		h.Lock()
+		h.Expired["ghs_fresh"] = true
+		h.Unlock()
+		asked = h.Count(renewal)
+		if r := turn(); r.State == policy.Complete || h.Count(renewal) != asked+1 {
+			t.Errorf("with an installation that was suspended: %+v, %d tokens", r, h.Count(renewal)-asked)
+		}
+	})
+}
+
+// TestRunner_names: repositories that are renamed, moved and deleted, and names
+// that another one has by now.
+func TestRunner_names(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		h.cfg.WebhookSecretFile = filepath.Join(h.dir, "hook")
+		if err := os.WriteFile(h.cfg.WebhookSecretFile, []byte("hook\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		enable(h.Server, "acme", map[string]string{"binary_artifacts.yaml": optOut})
+		for _, name := range []string{"renamed", "moved", "deleted", "replaced"} {
+			h.Add("acme", name).Put("tool", elf)
+		}
+		stop := h.start(t)
+		defer stop()
+		h.await(t, 1, 0)
+		verdicts := func() map[string]policy.Verdict {
+			out := map[string]policy.Verdict{}
+			for name, s := range h.subjects(t, "acme") {
+				if repo, ok := strings.CutSuffix(name, " Binary Artifacts"); ok {
+					out[repo] = s.Verdict
+				}
+			}
+			return out
+		}
+		want := map[string]policy.Verdict{"acme/.allstar": policy.Passed, "acme/renamed": policy.Failed, "acme/moved": policy.Failed, "acme/deleted": policy.Failed, "acme/replaced": policy.Failed}
+		if diff := cmp.Diff(want, verdicts()); diff != "" {
+			t.Fatalf("at first (-want +got):\n%s", diff)
+		}
+		hear := func(action, repo string) policy.Run {
+			t.Helper()
+			last := h.lastRun(t, "acme")
+			body := fmt.Sprintf(`{"action":%q,"repository":{"name":%q,"owner":{"login":"acme"}}}`, action, repo)
+			req := httptest.NewRequest(http.MethodPost, github.WebhookPath+"main", strings.NewReader(body))
+			req.Header.Set("X-GitHub-Event", "repository")
+			req.Header.Set("X-Hub-Signature-256", github.Sign(body, "hook"))
+			w := httptest.NewRecorder()
+			h.runner.Webhooks().ServeHTTP(w, req)
+			if w.Code != http.StatusAccepted {
+				t.Fatalf("%s %s: %d", action, repo, w.Code)
+			}
+			h.awaitRun(t, "acme", last.ID)
+			return h.lastRun(t, "acme")
+		}
+		h.Lock()
+		h.Rename("acme/moved", "other", "moved")
+		h.Rename("acme/renamed", "acme", "called")
+		delete(h.Repos, "acme/replaced")
+		h.Add("acme", "replaced")
+		h.Unlock()
+		// What one request about the former names leads to isn't taken for them.
+		for _, name := range []string{"moved", "renamed"} {
+			if r := hear("edited", name); r.Whole || r.State != policy.Complete {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+		if got := verdicts(); got["acme/called"] != policy.Failed || len(got) != 6 {
+			t.Errorf("after the events about the former names: %v", got)
+		}
+		h.Lock()
+		delete(h.Repos, "acme/deleted")
+		h.Unlock()
+		if r := hear("deleted", "deleted"); !r.Whole || r.State != policy.Complete {
+			t.Errorf("deleted: %+v", r)
+		}
+		want = map[string]policy.Verdict{"acme/.allstar": policy.Passed, "acme/called": policy.Failed, "acme/replaced": policy.Passed}
+		if diff := cmp.Diff(want, verdicts()); diff != "" {
+			t.Errorf("in the end (-want +got):\n%s", diff)
+		}
+	})
+}

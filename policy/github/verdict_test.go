@@ -1,6 +1,8 @@
 package github_test
 
 import (
+	"crypto/sha1"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -138,6 +140,53 @@ const (
 	usesA = "name: CI\non: [push, pull_request]\njobs:\n  a:\n    steps:\n    - uses: acme/lint@v1.2.3\n    - run: make\n"
 )
 
+// elf begins a program of Linux.
+var elf = "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 57)
+
+// archived puts a file that archives have otherwise, or not at all.
+func archived(at, text, archive string) func(*githubtest.Server, *githubtest.Repo) {
+	return func(_ *githubtest.Server, r *githubtest.Repo) {
+		r.Put(at, text)
+		r.Archive = map[string]string{at: archive}
+	}
+}
+
+// noBlobs has it fail to read a file by itself.
+func noBlobs(s *githubtest.Server, r *githubtest.Repo) {
+	for _, text := range r.Branches["main"] {
+		sum := sha1.Sum(fmt.Appendf(nil, "blob %d\x00%s", len(text), text))
+		fault("/git/blobs/"+hex.EncodeToString(sum[:]), http.StatusForbidden, "it isn't needed")(s, r)
+	}
+}
+
+const largestTree = 30
+
+// largeTree has GitHub cut off the repository's tree.
+func largeTree(s *githubtest.Server, r *githubtest.Repo) {
+	for i := range largestTree {
+		r.Put(fmt.Sprintf("many/%d", i), "x")
+	}
+	s.MaxTree = largestTree
+}
+
+func leaveOut(r *githubtest.Repo, n int) {
+	r.Archive = map[string]string{}
+	for i := range n {
+		at := fmt.Sprintf("tests/%d/%d.txt", i/20, i)
+		r.Put(at, at)
+		r.Archive[at] = ""
+	}
+}
+
+// gradle puts the wrapper, and a workflow that checks it.
+func gradle(conclusion string) func(*githubtest.Server, *githubtest.Repo) {
+	return func(_ *githubtest.Server, r *githubtest.Repo) {
+		r.Put("gradle/wrapper/gradle-wrapper.jar", "PK\x03\x04\x00\x00")
+		r.Put(".github/workflows/wrapper.yml", "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n    - uses: gradle/actions/wrapper-validation@v4\n")
+		r.Runs["wrapper.yml"] = []object{{"head_sha": r.SHA("main"), "status": "completed", "conclusion": conclusion}}
+	}
+}
+
 const flow = ".github/workflows/ci.yml"
 
 // verdicts are, by the policy's name and file, each of its fields with what it
@@ -206,7 +255,24 @@ var verdicts = map[[2]string][]verdict{
 	},
 	{"Binary Artifacts", "binary_artifacts.yaml"}: {
 		{name: "text only", set: put("a.sh", "#!/bin/sh\n"), want: policy.Passed},
-		{name: "an ELF program without an extension", set: put("bin/tool", "\x7fELF\x02\x01\x01"), want: policy.Failed, text: "`bin/tool`"},
+		{name: "an ELF program without an extension", set: put("bin/tool", elf), want: policy.Failed, text: "`bin/tool`"},
+		{name: "text that isn't UTF-8", set: put("notes.lib", "caf\xe9 au lait, caf\xe9 noir\n"), want: policy.Passed},
+		{name: "a program that archives leave out", set: archived("bin/tool", elf, ""), want: policy.Failed, text: "`bin/tool`"},
+		{name: "text that archives leave out", set: archived("notes.so", "so it is\n", ""), want: policy.Passed},
+		{name: "a program that archives have otherwise", set: archived("tool", "\x00asm\x01\x00\x00\x00", "\x00\x00\x00a\x00s\x00m\x00\x01\x00\x00"), want: policy.Failed, text: "`tool`"},
+		{name: "text that archives have with other line ends", set: all(archived("a.txt", "one\ntwo\n\rthree\n", "one\r\ntwo\r\n\rthree\r\n"), noBlobs), want: policy.Passed},
+		{name: "a program that archives leave out, in one of very many files", set: all(archived("a/b/tool", elf, ""), largeTree), want: policy.Failed, text: "`a/b/tool`"},
+		{name: "too many files that archives leave out", set: func(_ *githubtest.Server, r *githubtest.Repo) { leaveOut(r, 301) }, want: policy.Unknown, text: "lacks 1 files of it"},
+		{name: "too many files that archives leave out, and a program", set: func(_ *githubtest.Server, r *githubtest.Repo) { leaveOut(r, 301); r.Put("tool", elf) }, want: policy.Failed, text: "`tool`"},
+		{name: "a folder that is too large to be listed", set: func(s *githubtest.Server, r *githubtest.Repo) {
+			for i := range 2 * largestTree {
+				r.Put(fmt.Sprintf("a/%d", i), "x")
+			}
+			largeTree(s, r)
+		}, want: policy.Unknown, text: "more files than GitHub lists"},
+		{name: "Gradle's wrapper", set: put("gradle/wrapper/gradle-wrapper.jar", "PK\x03\x04\x00\x00"), want: policy.Failed, text: "gradle-wrapper.jar"},
+		{name: "Gradle's wrapper that is checked", set: gradle("success"), want: policy.Passed},
+		{name: "Gradle's wrapper whose check failed", set: gradle("failure"), want: policy.Failed},
 		{name: "a jar", set: put("lib/a.jar", "PK\x03\x04\x00\x00"), want: policy.Failed, text: "`lib/a.jar`"},
 		{name: "text with a program's extension", set: put("notes.so", "so it is\n"), want: policy.Passed},
 		{name: "a picture", set: put("logo.png", "\x89PNG\r\n\x1a\n\x00"), want: policy.Passed},

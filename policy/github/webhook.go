@@ -30,6 +30,9 @@ var (
 		"push", "create", "delete", "repository", "public", "member", "team_add", "branch_protection_rule", "branch_protection_configuration",
 		"repository_ruleset",
 	}
+	// repoEnds are the actions of the event repository after which one of that name
+	// isn't there any more.
+	repoEnds  = []string{"deleted", "renamed", "transferred"}
 	orgEvents = []string{"installation", "installation_repositories", "installation_target", "organization", "team", "membership", "repository_ruleset"}
 )
 
@@ -150,6 +153,9 @@ func (c *connection) task(event string, hook webhook) (Task, bool) {
 		t.Repo = r.Name
 		if t.Repo == orgRepo || t.Repo == orgRepo2 {
 			t.Repo = "" // the organisation's configuration may have changed
+		}
+		if event == "repository" && slices.Contains(repoEnds, hook.Action) {
+			t.Repo = "" // only a whole cycle knows what isn't there any more
 		}
 	} else if slices.Contains(orgEvents, event) {
 		switch {

@@ -41,6 +41,11 @@ type Repo struct {
 	Branches map[string]map[string]string
 	// Links are the paths of files that are symbolic links to text.
 	Links map[string]bool
+	// Archive are the files that an archive has otherwise than git, by path; those
+	// that are empty it doesn't have.
+	Archive map[string]string
+	// ID stays when the repository is renamed.
+	ID int64
 	// Unavailable says that the plan has no branch protection for it.
 	Unavailable bool
 	// Protection is that of a branch, Signatures whether it requires signed
@@ -102,6 +107,14 @@ type Server struct {
 	Archives string
 	// Flat says that only a query about one repository is understood.
 	Flat bool
+	// MaxTree is how many entries of a tree are listed at once; 0: all.
+	MaxTree int
+	// Moved are the former names of repositories, with what they are called now.
+	Moved map[string]string
+	// Expired are tokens that aren't taken any more; Tokens is what is given out
+	// in place of an installation's usual one.
+	Expired map[string]bool
+	Tokens  map[int64]string
 
 	// Requests counts requests by "METHOD /path STATUS".
 	Requests map[string]int
@@ -109,6 +122,20 @@ type Server struct {
 	Cost int
 	// Puts are the protections that were asked for, by "OWNER/NAME BRANCH".
 	Puts map[string]Object
+
+	added int64
+}
+
+// Rename gives a repository another name, and maybe another owner.
+func (s *Server) Rename(from, owner, name string) {
+	r := s.Repos[from]
+	delete(s.Repos, from)
+	r.Owner, r.Name = owner, name
+	s.Repos[owner+"/"+name] = r
+	if s.Moved == nil {
+		s.Moved = map[string]string{}
+	}
+	s.Moved[from] = owner + "/" + name
 }
 
 // New returns a Server without repositories.
@@ -126,6 +153,8 @@ func (s *Server) Add(owner, name string) *Repo {
 		Protection: map[string]Object{}, Signatures: map[string]bool{}, Rules: map[string][]Object{}, Rulesets: map[int64]Object{}, Outside: map[string]bool{}, Runs: map[string][]Object{},
 	}
 	s.Repos[owner+"/"+name] = r
+	s.added++
+	r.ID = s.added
 	return r
 }
 
@@ -313,11 +342,26 @@ func (s *Server) answer(w http.ResponseWriter, req *http.Request, at string) {
 		send(w, http.StatusOK, s.page(w, req, list))
 	case len(parts) >= 3 && parts[0] == "repos":
 		r := s.Repos[parts[1]+"/"+parts[2]]
+		if moved := s.Repos[s.Moved[parts[1]+"/"+parts[2]]]; r == nil && moved != nil {
+			to := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, RawQuery: req.URL.RawQuery}
+			to.Path = strings.TrimSuffix(req.URL.Path, at) + path.Join("/repositories", strconv.FormatInt(moved.ID, 10), strings.Join(parts[3:], "/"))
+			w.Header().Set("Location", to.String())
+			send(w, http.StatusMovedPermanently, Object{"message": "Moved Permanently"})
+			return
+		}
 		if r == nil {
 			missing(w, "Not Found")
 			return
 		}
 		s.repo(w, req, r, parts[3:])
+	case len(parts) >= 2 && parts[0] == "repositories":
+		for _, r := range s.Repos {
+			if strconv.FormatInt(r.ID, 10) == parts[1] {
+				s.repo(w, req, r, parts[2:])
+				return
+			}
+		}
+		missing(w, "Not Found")
 	default:
 		missing(w, "Not Found")
 	}
@@ -344,13 +388,25 @@ func (s *Server) app(w http.ResponseWriter, req *http.Request, at, token string)
 		missing(w, "Not Found")
 		return
 	}
-	send(w, http.StatusCreated, Object{"token": "ghs_" + strconv.FormatInt(id, 10), "expires_at": time.Now().Add(time.Hour).UTC().Format(time.RFC3339)})
+	token = "ghs_" + strconv.FormatInt(id, 10)
+	if s.Tokens[id] != "" {
+		token = s.Tokens[id]
+	}
+	send(w, http.StatusCreated, Object{"token": token, "expires_at": time.Now().Add(time.Hour).UTC().Format(time.RFC3339)})
 }
 
 // allowed tells whose installation a token is for.
 func (s *Server) allowed(token string) (owner string, ok bool) {
+	if s.Expired[token] {
+		return "", false
+	}
 	if s.Installations != nil {
 		id, _ := strconv.ParseInt(strings.TrimPrefix(token, "ghs_"), 10, 64)
+		for i, t := range s.Tokens {
+			if t == token {
+				id = i
+			}
+		}
 		return s.Installations[id], s.Installations[id] != ""
 	}
 	return "", s.Token == "" || token == s.Token
@@ -367,7 +423,7 @@ func (s *Server) listed(is func(*Repo) bool) (out []any) {
 
 func (s *Server) object(r *Repo) Object {
 	return Object{
-		"name": r.Name, "full_name": r.Owner + "/" + r.Name, "owner": Object{"login": r.Owner}, "private": r.Private, "archived": r.Archived, "fork": r.Fork,
+		"id": r.ID, "name": r.Name, "full_name": r.Owner + "/" + r.Name, "owner": Object{"login": r.Owner}, "private": r.Private, "archived": r.Archived, "fork": r.Fork,
 		"default_branch": r.Default, "html_url": "https://github.test/" + r.Owner + "/" + r.Name,
 	}
 }
@@ -477,11 +533,77 @@ func (s *Server) repo(w http.ResponseWriter, req *http.Request, r *Repo, rest []
 		}
 		w.Header().Set("Location", at+"/codeload/"+r.Owner+"/"+r.Name+"/"+strings.Join(rest[1:], "/")+"?token=secret")
 		w.WriteHeader(http.StatusFound)
+	case what == "git" && len(rest) == 3 && rest[1] == "trees":
+		s.tree(w, req, r, rest[2])
+	case what == "git" && len(rest) == 3 && rest[1] == "blobs":
+		for _, files := range r.Branches {
+			for _, text := range files {
+				if blobSHA(text) == rest[2] {
+					w.Header().Set("Content-Type", "application/octet-stream")
+					io.WriteString(w, text)
+					return
+				}
+			}
+		}
+		missing(w, "Not Found")
 	case what == "issues":
 		s.issues(w, req, r, rest[1:])
 	default:
 		missing(w, "Not Found")
 	}
+}
+
+func blobSHA(text string) string {
+	sum := sha1.Sum(fmt.Appendf(nil, "blob %d\x00%s", len(text), text))
+	return hex.EncodeToString(sum[:])
+}
+
+// tree lists a commit's tree, or a folder's, whose SHA is made of its branch and
+// path.
+func (s *Server) tree(w http.ResponseWriter, req *http.Request, r *Repo, sha string) {
+	id := func(branch, dir string) string { return hex.EncodeToString([]byte(branch + "\x00" + dir)) }
+	branch, dir := "", ""
+	for b := range r.Branches {
+		if r.SHA(b) == sha {
+			branch = b
+		}
+	}
+	if text, err := hex.DecodeString(sha); branch == "" && err == nil {
+		branch, dir, _ = strings.Cut(string(text), "\x00")
+	}
+	if r.Branches[branch] == nil {
+		missing(w, "Not Found")
+		return
+	}
+	deep := req.URL.Query().Get("recursive") != ""
+	entries := map[string]Object{}
+	for name, text := range r.Branches[branch] {
+		rel, ok := strings.CutPrefix(name, dir)
+		if !ok {
+			continue
+		}
+		for at := path.Dir(rel); at != "."; at = path.Dir(at) {
+			if deep || !strings.Contains(at, "/") {
+				entries[at] = Object{"path": at, "mode": "040000", "type": "tree", "sha": id(branch, dir+at+"/")}
+			}
+		}
+		if deep || !strings.Contains(rel, "/") {
+			mode := "100644"
+			if r.Links[name] {
+				mode = "120000"
+			}
+			entries[rel] = Object{"path": rel, "mode": mode, "type": "blob", "sha": blobSHA(text), "size": len(text)}
+		}
+	}
+	list := []Object{}
+	for _, at := range slices.Sorted(maps.Keys(entries)) {
+		list = append(list, entries[at])
+	}
+	cut := s.MaxTree > 0 && len(list) > s.MaxTree
+	if cut {
+		list = list[:s.MaxTree]
+	}
+	send(w, http.StatusOK, Object{"sha": sha, "tree": list, "truncated": cut})
 }
 
 func (s *Server) contents(w http.ResponseWriter, req *http.Request, r *Repo, at string) {
@@ -624,6 +746,12 @@ func (s *Server) archive(w http.ResponseWriter, at string) {
 	z := gzip.NewWriter(w)
 	t := tar.NewWriter(z)
 	for name, text := range r.Branches[r.Default] {
+		if other, ok := r.Archive[name]; ok {
+			text = other
+		}
+		if text == "" {
+			continue
+		}
 		t.WriteHeader(&tar.Header{Name: r.Owner + "-" + r.Name + "-0123456/" + name, Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg})
 		io.Copy(t, bytes.NewReader([]byte(text)))
 	}
