@@ -2,8 +2,8 @@ package memory
 
 import (
 	"bufio"
-	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -24,12 +24,17 @@ func DropCode() {
 		return
 	}
 	for lines := bufio.NewScanner(maps); lines.Scan(); {
-		var from, to uintptr
-		var mode string
-		n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &mode)
+		// FROM-TO MODE … PROGRAM
+		place, rest, _ := strings.Cut(lines.Text(), " ")
 		// What may be written holds the program's data.
-		if n == 3 && len(mode) == 4 && mode[1] == '-' && strings.HasSuffix(lines.Text(), " "+program) {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED)
+		if !strings.HasSuffix(rest, " "+program) || len(rest) < 4 || rest[1] != '-' {
+			continue
+		}
+		from, to, _ := strings.Cut(place, "-")
+		begin, err := strconv.ParseUint(from, 16, 64)
+		end, err2 := strconv.ParseUint(to, 16, 64)
+		if err == nil && err2 == nil {
+			_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(begin), uintptr(end-begin), unix.MADV_DONTNEED)
 		}
 	}
 }
