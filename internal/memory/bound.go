@@ -8,9 +8,10 @@ import (
 )
 
 // Bound makes the collector run whenever the heap has grown to soft bytes, or
-// to half more than what is alive if that is more. It concerns the whole
-// process, and takes the place of GOGC and GOMEMLIMIT until undo is called,
-// once.
+// to half more than what is alive if that is more, and has the program's code
+// dropped after each collection, which reads much of it (see DropCode). It
+// concerns the whole process, and takes the place of GOGC and GOMEMLIMIT until
+// undo is called, once.
 //
 // By itself Go lets the heap grow to twice what is alive, from 4 MiB on: too
 // often while there is little, and too much in the end. So the percentage is
@@ -54,6 +55,7 @@ func (b *bound) follow() {
 			return
 		}
 		b.set()
+		DropCode()
 		b.follow()
 	})
 }
