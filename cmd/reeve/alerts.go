@@ -31,7 +31,7 @@ func newAlerts() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newList(alertList("list")),
-		newAct("replay ID", "Deliver an alert again, now", "  reeve alerts list --state dead -o name | xargs -n1 reeve alerts replay", alertNames),
+		newAct("replay ID", "Deliver an alert again, now", "  reeve alerts list --state dead -o name | xargs -r -n1 reeve alerts replay", alertNames),
 		newAct("skip ID", "Give an alert up, so that the ones behind it are delivered", "  reeve alerts skip 01a2008e-2017-7681-a3b9-64c9b5507265", alertNames),
 		newList(runs),
 		newList(sinkList),
@@ -175,33 +175,76 @@ func newUnsilence() *cobra.Command {
 
 func newAlertKeys() *cobra.Command {
 	cmd := &cobra.Command{Use: "keys", Short: "Print, rotate and end the keys that alerts are signed by"}
-	keys := func(use, short, example string, args cobra.PositionalArgs, method string, path func(args []string) string) *cobra.Command {
-		var hub hubFlags
-		out := output{"json"}
-		c := &cobra.Command{
-			Use: use, Short: short, Example: example, Args: args,
-			RunE: func(cmd *cobra.Command, args []string) error {
-				c, err := hub.client()
-				if err != nil {
-					return err
-				}
-				data, err := c.do(cmd.Context(), method, "/alert-keys"+path(args), nil)
-				if err != nil {
-					return err
-				}
-				return printOne(cmd.OutOrStdout(), &out, data, table[keySet]{rows: keyRows})
-			},
-		}
-		hub.flags(c)
-		out.flag(c)
-		return c
-	}
 	cmd.AddCommand(
-		keys("print", "Print the JSON Web Key Set that a sink checks signatures with", "  reeve alerts keys print > keys.json\n  reeve alerts keys print -o table", cobra.NoArgs, http.MethodGet, func([]string) string { return "" }),
-		keys("rotate", "Make a new key; the old one signs beside it for a week", "  reeve alerts keys rotate", cobra.NoArgs, http.MethodPost, func([]string) string { return "/rotate" }),
-		keys("end ID", "Sign by a key no more, at once", "  reeve alerts keys end 2026-11-01", cobra.ExactArgs(1), http.MethodPost, func(args []string) string { return "/" + url.PathEscape(args[0]) + "/end" }),
+		newAlertKeysPrint(),
+		newAlertKeysAct(&cobra.Command{
+			Use: "rotate", Short: "Make a new key; the old one signs beside it for a week", Example: "  reeve alerts keys rotate", Args: cobra.NoArgs,
+		}),
+		newAlertKeysAct(&cobra.Command{
+			Use: "end ID", Short: "Sign by a key no more, at once",
+			Example: "  reeve alerts keys print -o table\n  reeve alerts keys end 01a2008e-2017-7681-a3b9-64c9b5507265", Args: cobra.ExactArgs(1),
+		}),
 	)
 	return cmd
+}
+
+func newAlertKeysPrint() *cobra.Command {
+	var hub hubFlags
+	out := output{"json"}
+	cmd := &cobra.Command{
+		Use:     "print",
+		Short:   "Print the JSON Web Key Set that a sink checks signatures with",
+		Example: "  reeve alerts keys print > keys.json\n  reeve alerts keys print -o table",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := hub.client()
+			if err != nil {
+				return err
+			}
+			data, err := c.do(cmd.Context(), http.MethodGet, "/alert-keys", nil)
+			if err != nil {
+				return err
+			}
+			return printOne(cmd.OutOrStdout(), &out, data, table[keySet]{rows: keySetRows})
+		},
+	}
+	hub.flags(cmd)
+	out.flag(cmd)
+	return cmd
+}
+
+// newAlertKeysAct is cmd, which changes the keys and lists them then.
+func newAlertKeysAct(cmd *cobra.Command) *cobra.Command {
+	var hub hubFlags
+	var out output
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := hub.client()
+		if err != nil {
+			return err
+		}
+		path := "/alert-keys/"
+		for _, id := range args {
+			path += url.PathEscape(id) + "/"
+		}
+		var list struct{ Items []json.RawMessage }
+		if err := ask(cmd.Context(), c, http.MethodPost, path+cmd.Name(), nil, &list); err != nil {
+			return err
+		}
+		return printList(cmd.OutOrStdout(), &out, list.Items, table[api.AlertKey]{
+			rows: keyRows, name: func(k api.AlertKey) string { return k.ID },
+		})
+	}
+	hub.flags(cmd)
+	out.flag(cmd)
+	return cmd
+}
+
+func keyRows(w io.Writer, list []api.AlertKey) error {
+	row(w, "ID", "CREATED", "ENDS")
+	for _, k := range list {
+		row(w, k.ID, when(k.Created), when(k.Ends))
+	}
+	return nil
 }
 
 // keySet is a JSON Web Key Set, as far as people look at it.
@@ -209,7 +252,7 @@ type keySet struct {
 	Keys []struct{ KID, Kty, Crv, Alg, Use string }
 }
 
-func keyRows(w io.Writer, list []keySet) error {
+func keySetRows(w io.Writer, list []keySet) error {
 	row(w, "ID", "TYPE", "CURVE", "ALGORITHM")
 	for _, k := range list[0].Keys {
 		row(w, k.KID, k.Kty, orDash(k.Crv), orDash(k.Alg))

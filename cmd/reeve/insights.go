@@ -560,7 +560,7 @@ func newVEXRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "remove DIGEST…",
 		Short:   "Forget the statements of documents",
-		Example: "  reeve get vex -o name | sort -u | xargs reeve vex remove",
+		Example: "  reeve get vex -o name | sort -u | xargs -r reeve vex remove",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := hub.client()

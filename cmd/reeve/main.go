@@ -45,6 +45,7 @@ func (e *exitError) Error() string {
 func (e *exitError) Unwrap() error { return e.err }
 
 func main() {
+	runtime.MemProfileRate = 0 // nobody asks for a profile of memory, which takes some itself
 	memory.DropCode()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

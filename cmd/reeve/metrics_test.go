@@ -2,8 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"flag"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,15 +10,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"reeve.dev/reeve/agent"
 	"reeve.dev/reeve/hub"
 	"reeve.dev/reeve/internal/metric"
 	"reeve.dev/reeve/policy/github"
 )
-
-var updateMetrics = flag.Bool("update-metrics", false, "write the tables of metrics in docs/operations.md anew")
 
 // metricsOf are those of a hub and an agent that have all that has metrics.
 func metricsOf(t *testing.T) (ofHub, ofAgent []metric.Description) {
@@ -141,39 +135,5 @@ func TestMonitoring(t *testing.T) {
 	}
 	if seen < 40 {
 		t.Errorf("only %d metrics were found in dashboard and rules", seen)
-	}
-}
-
-// TestOperationsPage keeps the tables of metrics in docs/operations.md.
-func TestOperationsPage(t *testing.T) {
-	const path = "../../docs/operations.md"
-	ofHub, ofAgent := metricsOf(t)
-	table := func(title string, all []metric.Description) string {
-		var b strings.Builder
-		fmt.Fprintf(&b, "### %s\n\n| metric | labels | |\n|---|---|---|\n", title)
-		for _, d := range all {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", d.Name, strings.Join(d.Labels, ", "), d.Help)
-		}
-		return b.String()
-	}
-	want := table("Of the hub", ofHub) + "\n" + table("Of an agent", ofAgent)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const begin, end = "<!-- metrics: go test ./cmd/reeve -run TestOperationsPage -update-metrics -->\n\n", "\n<!-- end of metrics -->\n"
-	before, rest, ok := strings.Cut(string(text), begin)
-	got, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no %s … %s", path, begin, end)
-	}
-	if *updateMetrics {
-		if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the page's metrics: %s", diff)
 	}
 }

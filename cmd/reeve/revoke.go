@@ -42,7 +42,7 @@ NAME.pem and NAME-key.pem are written; with --csr only NAME.pem, and the key
 stays where the request was made.`,
 		Example: `  reeve ca issue --purpose control --name alice
   reeve ca issue --purpose user --name ci --role scanner --agents 'prod-*' --namespaces shop
-  reeve ca issue --purpose service --agent prod --type kubernetes --name cluster --holder alice --out alice
+  reeve ca issue --purpose service --agent prod --type kubernetes --name cluster --holder alice --out alice-cluster
   reeve ca issue --purpose agent --agent edge --csr edge.csr`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

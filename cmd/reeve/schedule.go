@@ -43,7 +43,7 @@ func newScheduleCreate() *cobra.Command {
 --agents, --namespace, --labels, --workload and --container choose at that time,
 which without any of them are those of the whole fleet.`,
 		Example: `  reeve schedule create nightly --cron '0 3 * * *' --time-zone Europe/Berlin --namespace shop --profile container-baseline --threshold moderate --jitter 30m
-  reeve schedule create host --cron @daily --target dir:/ --agent edge --profile container-baseline`,
+  reeve schedule create host --cron @daily --target dir:/ --agent prod --profile container-baseline`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := hub.client()
