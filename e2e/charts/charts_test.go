@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,11 +13,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/lint/support"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -248,6 +252,233 @@ config: {insights: {configMaps: true, tokens: true, leader: {lease: reeve}}, sca
 	}
 }
 
+// The agent's account gets what its hooks do, where they may: in the namespaces
+// that they name, or in all where a name is a pattern. Hooks with an account of
+// their own add nothing.
+func TestRights_hooks(t *testing.T) {
+	const values = `
+hub: {url: "https://hub:8443"}
+config:
+  remediation:
+    kubeconfig: %q
+    hooks:
+    - {name: note, namespaces: [shop, blog], object: pod, annotate: {a: b}}
+    - {name: deny, namespaces: ["team-*", shop], label: {a: b}}
+    - {name: fix, namespaces: [shop], job: /etc/reeve/fix/job.yaml}
+`
+	get := "get pods; get replicasets; "
+	want := map[string]string{
+		"Role/shop/reeve-agent-hook-note":    get + "patch pods",
+		"Role/blog/reeve-agent-hook-note":    get + "patch pods",
+		"ClusterRole//reeve-agent-hook-deny": get + "patch pods; patch deployments,statefulsets,daemonsets,replicasets; patch jobs",
+		"Role/shop/reeve-agent-hook-fix":     get + "create jobs",
+	}
+	hooks := func(kubeconfig string) (roles, bindings map[string]string) {
+		text, err := Release{Chart: filepath.Join(root, "deploy", "charts", "reeve-agent"), Name: "reeve-agent", Namespace: "reeve", Values: fmt.Sprintf(values, kubeconfig)}.Render()
+		if err != nil {
+			t.Fatal(err)
+		}
+		roles, bindings = map[string]string{}, map[string]string{}
+		for doc := range strings.SplitSeq(text, "\n---\n") {
+			var role rbacv1.ClusterRole // a Role has the same fields
+			var binding rbacv1.RoleBinding
+			if err := errors.Join(sigsyaml.Unmarshal([]byte(doc), &role), sigsyaml.Unmarshal([]byte(doc), &binding)); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(role.Name, "-hook-") {
+				continue
+			}
+			if kind, ok := strings.CutSuffix(role.Kind, "Binding"); ok {
+				bindings[kind+"/"+role.Namespace+"/"+binding.RoleRef.Name] = binding.RoleRef.Kind + " " + binding.Subjects[0].Namespace + "/" + binding.Subjects[0].Name
+				continue
+			}
+			var rules []string
+			for _, r := range role.Rules {
+				rules = append(rules, strings.Join(r.Verbs, ",")+" "+strings.Join(r.Resources, ","))
+			}
+			roles[role.Kind+"/"+role.Namespace+"/"+role.Name] = strings.Join(rules, "; ")
+		}
+		return roles, bindings
+	}
+	roles, bindings := hooks("")
+	if diff := cmp.Diff(want, roles); diff != "" {
+		t.Error(diff)
+	}
+	for key := range want {
+		kind, _, _ := strings.Cut(key, "/")
+		if bindings[key] != kind+" reeve/reeve-agent" {
+			t.Errorf("%s is bound to %q", key, bindings[key])
+		}
+	}
+	if roles, bindings := hooks("/etc/reeve/secrets/remedies/kubeconfig"); len(roles)+len(bindings) > 0 {
+		t.Errorf("%v %v", roles, bindings)
+	}
+}
+
+// Three hubs are spread, by rules that fit no others' pods; who says how
+// decides it himself.
+func TestSpread(t *testing.T) {
+	const three = "{replicas: 3, database: {url: \"postgres://reeve@db/reeve\"}, config: {documents: {url: \"s3://reeve\"}}"
+	for values, want := range map[string][]string{
+		"":          nil,
+		three + "}": {"kubernetes.io/hostname", "topology.kubernetes.io/zone"},
+		three + ", affinity: {podAntiAffinity: {}}}":                                                                nil,
+		three + ", topologySpreadConstraints: [{maxSkew: 1, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]}": {"rack"},
+	} {
+		found := render(t, "reeve-hub", values)
+		set := found["StatefulSet/reeve-hub"].(*appsv1.StatefulSet)
+		var keys []string
+		for _, c := range set.Spec.Template.Spec.TopologySpreadConstraints {
+			keys = append(keys, c.TopologyKey)
+			if c.TopologyKey != "rack" {
+				if diff := cmp.Diff(set.Spec.Selector, c.LabelSelector); diff != "" {
+					t.Error(diff)
+				}
+			}
+		}
+		if diff := cmp.Diff(want, keys); diff != "" {
+			t.Errorf("%s: %s", values, diff)
+		}
+		if strings.HasPrefix(values, three) {
+			if b := found["PodDisruptionBudget/reeve-hub"].(*policyv1.PodDisruptionBudget); b.Spec.MaxUnavailable.IntValue() != 1 {
+				t.Errorf("%+v", b.Spec)
+			}
+			if set.Spec.PodManagementPolicy != appsv1.ParallelPodManagement || len(set.Spec.VolumeClaimTemplates) != 0 {
+				t.Errorf("%+v", set.Spec)
+			}
+		}
+	}
+}
+
+// Whatever a configuration file says the charts take as config.
+func TestConfig(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "examples", "*", "*", "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"examples/*.yaml", "examples/*/config/*.yaml", "deploy/systemd/*.yaml"} {
+		more, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, more...)
+	}
+	seen := 0
+	for _, path := range files {
+		chart, ok := map[string]string{"hub.yaml": "reeve-hub", "agent.yaml": "reeve-agent"}[filepath.Base(path)]
+		if !ok {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var values struct {
+			Config map[string]any `json:"config"`
+		}
+		if err := sigsyaml.Unmarshal(text, &values.Config); err != nil {
+			t.Fatal(err)
+		}
+		if chart == "reeve-agent" {
+			hub, _ := values.Config["hub"].(map[string]any)
+			if hub == nil {
+				hub = map[string]any{}
+			}
+			if url, _ := hub["url"].(string); url == "" { // from a variable, or the reader's to fill in
+				hub["url"] = "https://hub:8443"
+			}
+			values.Config["hub"] = hub
+		}
+		config, err := sigsyaml.Marshal(values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		render(t, chart, string(config))
+		seen++
+	}
+	if seen < 4 {
+		t.Errorf("only %d files were found", seen)
+	}
+}
+
+// Secrets are files that the configuration names, and never in a ConfigMap.
+func TestSecrets(t *testing.T) {
+	for chart, values := range map[string]string{
+		"reeve-hub":   `{secrets: [slack, git.hub], config: {sinks: [{name: s, type: slack, endpointFile: /etc/reeve/secrets/slack/url}]}}`,
+		"reeve-agent": `{secrets: [slack, git.hub], hub: {url: "https://hub:8443"}}`,
+	} {
+		spec := render(t, chart, values)["StatefulSet/"+chart].(*appsv1.StatefulSet).Spec.Template.Spec
+		volumes := map[string]string{}
+		for _, v := range spec.Volumes {
+			if v.Secret != nil {
+				volumes[v.Name] = v.Secret.SecretName
+			}
+		}
+		got := map[string]string{}
+		for _, m := range spec.Containers[0].VolumeMounts {
+			if strings.HasPrefix(m.MountPath, "/etc/reeve/secrets/") && m.ReadOnly {
+				got[m.MountPath] = volumes[m.Name]
+			}
+		}
+		if diff := cmp.Diff(map[string]string{"/etc/reeve/secrets/slack": "slack", "/etc/reeve/secrets/git.hub": "git.hub"}, got); diff != "" {
+			t.Errorf("%s: %s", chart, diff)
+		}
+	}
+}
+
+// Kubernetes refuses an upgrade that changes these of a StatefulSet, and with
+// other claims a new pod would come without its data.
+func TestUpgrade(t *testing.T) {
+	for chart, c := range map[string]struct {
+		values string
+		claim  string
+	}{
+		"reeve-hub":   {"", "20Gi"},
+		"reeve-agent": {`{hub: {url: "https://hub:8443"}}`, "2Gi"},
+	} {
+		set := render(t, chart, c.values)["StatefulSet/"+chart].(*appsv1.StatefulSet)
+		service := map[string]string{"reeve-hub": "reeve-hub-pods", "reeve-agent": "reeve-agent"}[chart]
+		if set.Spec.ServiceName != service || set.Spec.PodManagementPolicy != "" {
+			t.Errorf("%s: of 0.1.0 it was %s, with no policy: %+v", chart, service, set.Spec)
+		}
+		labels := map[string]string{"app.kubernetes.io/name": chart, "app.kubernetes.io/instance": chart}
+		if diff := cmp.Diff(&metav1.LabelSelector{MatchLabels: labels}, set.Spec.Selector); diff != "" {
+			t.Error(diff)
+		}
+		want := []corev1.PersistentVolumeClaim{{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+			ObjectMeta: metav1.ObjectMeta{Name: "data", Labels: labels},
+			Spec: corev1.PersistentVolumeClaimSpec{
+				AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+				Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(c.claim)}},
+			},
+		}}
+		if diff := cmp.Diff(want, set.Spec.VolumeClaimTemplates); diff != "" {
+			t.Errorf("%s: %s", chart, diff)
+		}
+	}
+}
+
+// helm finds nothing wrong with the charts.
+func TestLint(t *testing.T) {
+	for chart, values := range map[string]map[string]any{"reeve-hub": nil, "reeve-agent": {"hub": map[string]any{"url": "https://hub:8443"}}} {
+		lint := action.NewLint()
+		lint.Strict = true
+		result := lint.Run([]string{filepath.Join(root, "deploy", "charts", chart)}, values)
+		for _, m := range result.Messages {
+			if m.Severity > support.InfoSev { // which wants an icon
+				t.Errorf("%s: %v", chart, m)
+			}
+		}
+		for _, err := range result.Errors {
+			t.Errorf("%s: %v", chart, err)
+		}
+		if result.TotalChartsLinted != 1 {
+			t.Errorf("%s wasn't looked at", chart)
+		}
+	}
+}
+
 // What is wrong is told before anything is installed.
 func TestRender_refuses(t *testing.T) {
 	for name, c := range map[string]struct{ chart, values, says string }{
@@ -264,6 +495,12 @@ func TestRender_refuses(t *testing.T) {
 		"a hub in clear text":           {"reeve-agent", `{hub: {url: "http://hub:8443"}}`, "url"},
 		"an unknown key below a known":  {"reeve-agent", `{hub: {url: "https://hub:8443", token: x}}`, "token"},
 		"a pull policy that isn't":      {"reeve-agent", `{hub: {url: "https://hub:8443"}, image: {pullPolicy: Sometimes}}`, "pullPolicy"},
+		"a key that the hub hasn't":     {"reeve-hub", `{config: {retention: {scan: 90d}}}`, "scan"},
+		"the same of a sink":            {"reeve-hub", `{config: {sinks: [{name: x, kind: rpc}]}}`, "kind"},
+		"a list where there is none":    {"reeve-hub", `{config: {log: [debug]}}`, "log"},
+		"a key that the agent hasn't":   {"reeve-agent", `{hub: {url: "https://hub:8443"}, config: {remediation: {hook: []}}}`, "hook"},
+		"a secret in values":            {"reeve-agent", `{hub: {url: "https://hub:8443"}, config: {insights: {tokenSecret: s3cret}}}`, "tokenSecret"},
+		"a folder for a Secret":         {"reeve-hub", `{secrets: [../../ca]}`, "secrets"},
 		"an insights port out of range": {"reeve-agent", `{hub: {url: "https://hub:8443"}, insights: {service: {port: 70000}}}`, "port"},
 	} {
 		_, err := Release{Chart: filepath.Join(root, "deploy", "charts", c.chart), Name: "x", Namespace: "reeve", Values: c.values}.Render()

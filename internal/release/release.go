@@ -27,9 +27,9 @@ type Release struct {
 	KeyFile  string // Ed25519, in PEM, by which the provenance is signed; empty for none
 	// URL is the folder where the files will be found, with its slash; empty
 	// makes no manifest for krew, which needs it.
-	URL string
-	Root     string // the repository
-	Dir      string // where the files go
+	URL  string
+	Root string // the repository
+	Dir  string // where the files go
 	// Platforms are those of the archives, as OS/ARCH. Images and packages are
 	// made for those of Linux.
 	Platforms []string
