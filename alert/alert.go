@@ -62,6 +62,9 @@ type Alert struct {
 	ID      ID
 	Sink    string
 	Outcome fleet.Outcome
+	// Agent and Namespace are the emission's.
+	Agent     fleet.AgentName
+	Namespace string
 	// Seq rises by the order of enqueueing within one owner, repo, policy
 	// and sink; it begins at 1, and again once none of them is kept.
 	Seq int64
@@ -88,8 +91,8 @@ type Alert struct {
 // Told is what a sink was told last of an owner, repo and policy; At is zero if
 // that was nothing, or is forgotten.
 type Told struct {
-	Pass bool
-	At   time.Time
+	Pass, Gone bool
+	At         time.Time
 }
 
 // Callback is what the asker of a scan wants to be told, and where, when the

@@ -63,13 +63,13 @@ func (o Options) news(a Alert, now time.Time) (why string, tell bool) {
 	if remind == 0 {
 		remind = defaultRemind
 	}
-	pass := a.Outcome.Pass
+	pass, gone := a.Outcome.Pass, a.Outcome.Gone
 	switch {
-	case a.Told.At.IsZero() && pass:
+	case (pass || gone) && a.Told.At.IsZero(), gone && a.Told.Pass, pass && a.Told.Gone:
 		return "no news: nothing was wrong before", false
-	case a.Told.At.IsZero() || a.Told.Pass != pass:
+	case a.Told.At.IsZero() || a.Told.Pass != pass || a.Told.Gone != gone:
 		return "", true
-	case !pass && now.Sub(a.Told.At) >= remind:
+	case !pass && !gone && now.Sub(a.Told.At) >= remind:
 		return "", true
 	}
 	return "no news: the same was told at " + a.Told.At.UTC().Format(time.RFC3339), false

@@ -13,6 +13,11 @@ import (
 type Emission struct {
 	Outcome fleet.Outcome
 	Sinks   []string
+	// Agent and Namespace are where the subject is, for callers who are limited to a
+	// part of the fleet; empty for one in no cluster, and for what the hub hasn't
+	// found out itself.
+	Agent     fleet.AgentName
+	Namespace string
 }
 
 // Emit is what one transaction records: outcomes of a run, with their alerts,

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,10 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"reeve.dev/reeve/alert"
-	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/pki"
-	"reeve.dev/reeve/policy"
-	"reeve.dev/reeve/scan"
 )
 
 type (
@@ -25,6 +21,7 @@ type (
 		Repo      string      `json:"repo"`
 		Policy    string      `json:"policy"`
 		Pass      bool        `json:"pass"`
+		Gone      bool        `json:"gone,omitempty" doc:"The subject isn't checked any more; pass says nothing then"`
 		Details   string      `json:"details,omitempty"`
 		Run       string      `json:"run" doc:"What made the outcome, such as a scan's id"`
 		At        time.Time   `json:"at"`
@@ -55,7 +52,7 @@ type (
 func fromAlert(al alert.Alert) Alert {
 	v := Alert{
 		ID: al.ID, Sink: al.Sink, Owner: al.Outcome.Subject.Owner, Repo: al.Outcome.Subject.Repo, Policy: al.Outcome.Policy,
-		Pass: al.Outcome.Pass, Details: al.Outcome.Details, Run: al.Outcome.Run, At: al.Outcome.At, Seq: al.Seq,
+		Pass: al.Outcome.Pass, Gone: al.Outcome.Gone, Details: al.Outcome.Details, Run: al.Outcome.Run, At: al.Outcome.At, Seq: al.Seq,
 		State: al.State, Attempts: al.Attempts, LastError: al.LastError, Created: al.Created, Done: al.Done,
 	}
 	if al.State == alert.Pending {
@@ -149,30 +146,8 @@ func (a *API) reachAlert(ctx context.Context, role pki.Role, id alert.ID) error 
 	if err != nil {
 		return err
 	}
-	agent, namespace, err := a.alertPlace(ctx, al.Outcome)
-	if err != nil {
-		return err
-	}
-	if !seen(ctx, agent, namespace) {
+	if al.Agent == "" || !seen(ctx, al.Agent, al.Namespace) {
 		return alert.ErrNotFound
 	}
-	return reach(ctx, role, agent, namespace)
-}
-
-// alertPlace is where the scan of an outcome was made, or the subject is of one
-// of the hub's own policies; alert.ErrNotFound for others.
-func (a *API) alertPlace(ctx context.Context, o fleet.Outcome) (fleet.AgentName, string, error) {
-	s, err := a.cfg.Scans.Get(ctx, scan.ID(o.Run))
-	if err == nil {
-		return s.Request.Target.Agent, s.Request.Target.Namespace, nil
-	}
-	if !errors.Is(err, scan.ErrNotFound) {
-		return "", "", err
-	}
-	r, err := a.cfg.PolicyStore.PolicyRun(ctx, policy.RunID(o.Run))
-	agent, namespace, placed := strings.Cut(o.Subject.Owner, "/")
-	if errors.Is(err, policy.ErrNotFound) || err == nil && (r.Source != policy.Fleet || !placed || strings.Contains(namespace, "/")) {
-		return "", "", alert.ErrNotFound
-	}
-	return fleet.AgentName(agent), namespace, err
+	return reach(ctx, role, al.Agent, al.Namespace)
 }

@@ -118,6 +118,10 @@ type Outcome struct {
 	Subject Subject `json:"subject"`
 	Policy  string  `json:"policy"`
 	Pass    bool    `json:"pass"`
+	// Gone says that the subject isn't checked any more: it isn't there, or is left
+	// out. Pass is false then, and means nothing; Details say why. It is the last
+	// word on a subject that failed.
+	Gone bool `json:"gone,omitempty"`
 	// Details is meant for the person who must act: what failed and how to
 	// understand it.
 	Details string `json:"details"`

@@ -299,6 +299,7 @@ func (h *Hub) openSinks(cfg Config, callbacks webhook.Config, metrics prometheus
 		sinks[c.Name], options[c.Name] = s, c.options()
 	}
 	h.store.TellAllEnds(eventSinks(cfg.Sinks))
+	h.store.TellGone(cfg.tellsGone)
 	h.store.LimitAlerts(cfg.Alerts.MaxPending, cfg.Alerts.MaxPendingBytes)
 	for _, r := range cfg.Remediation {
 		options[remedySink+r.Hook] = alert.Options{Many: true}
@@ -379,6 +380,18 @@ func (h *Hub) describe(ctx context.Context, run string) (*cloudevent.Scan, error
 		return nil, nil
 	}
 	return &cloudevent.Scan{Status: string(s.Status), Told: api.FromScan(s)}, err
+}
+
+// tellsGone reports whether a sink is told of subjects that aren't checked any
+// more. The draft of AlertSink has no word for it but pass or fail, and a hook has
+// nothing to act on.
+func (c Config) tellsGone(sink string) bool {
+	for _, s := range c.Sinks {
+		if s.Name == sink {
+			return s.Type != rpcSink
+		}
+	}
+	return strings.HasPrefix(sink, issueSink)
 }
 
 // eventSinks are those that hear of every scan's end.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +28,8 @@ type Store interface {
 	Recorder
 	// TakeDuty reports whether holder does until then what one hub does at a time.
 	TakeDuty(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
+	// StandingPolicies are those of a source that subjects stand by.
+	StandingPolicies(ctx context.Context, source string) ([]string, error)
 	// LastRuns is the latest run of each policy of a source, of those that were
 	// whole if there are any.
 	LastRuns(ctx context.Context, source string) (map[string]Run, error)
@@ -81,6 +84,8 @@ type Engine struct {
 	layers layers  // guarded by mu
 	faults []Fault // guarded by mu
 	duty   time.Time
+	// tidied says that what the configuration has left out is over.
+	tidied bool
 }
 
 // New makes an engine.
@@ -134,7 +139,7 @@ func (e *Engine) step(ctx context.Context) error {
 	if err := e.readLayers(ctx); err != nil {
 		return err
 	}
-	if len(e.set.all) == 0 {
+	if len(e.set.all) == 0 && e.tidied {
 		return nil
 	}
 	had := time.Now().Before(e.duty)
@@ -145,6 +150,15 @@ func (e *Engine) step(ctx context.Context) error {
 		if err := e.cfg.Store.AbandonPolicyRuns(ctx, Fleet, "", "the hub that made it ended, or was too slow", time.Now()); err != nil {
 			return err
 		}
+	}
+	if !had || !e.tidied {
+		if err := e.tidy(ctx); err != nil {
+			return err
+		}
+		e.tidied = true
+	}
+	if len(e.set.all) == 0 {
+		return nil
 	}
 	// The marks are read first: what is known by now the whole runs will see.
 	marks, err := e.cfg.Store.PolicyMarks(ctx)
@@ -220,6 +234,70 @@ func (e *Engine) leaveDuty(ctx context.Context) {
 	}
 }
 
+// tidy ends what the configuration has left out: the subjects of policies that
+// there aren't any more, and those of checks of scans, which no run is about.
+func (e *Engine) tidy(ctx context.Context) error {
+	standing, err := e.cfg.Store.StandingPolicies(ctx, Fleet)
+	if err != nil {
+		return err
+	}
+	var over []string
+	for _, name := range standing {
+		if p, known := e.set.byName[name]; !known || p.Check.ofScans() {
+			over = append(over, name)
+		}
+	}
+	if len(over) == 0 {
+		return nil
+	}
+	v, err := e.begin(ctx, Run{Cause: "configuration"}, nil)
+	if err != nil {
+		return err
+	}
+	places := e.places()
+	for _, name := range over {
+		if err == nil {
+			err = e.end(ctx, v, Query{Policy: name}, places, nil)
+		}
+	}
+	return e.finish(ctx, []*evaluation{v}, err)
+}
+
+// end ends the subjects of the query that aren't there, of which the policy isn't,
+// or that it isn't about any more. there are those that there are; nil where that
+// isn't known.
+func (e *Engine) end(ctx context.Context, v *evaluation, of Query, places *places, there map[fleet.Subject]bool) error {
+	why := func(r SubjectRecord) string {
+		p, known := e.set.byName[r.Policy]
+		if !known {
+			return "there is no such policy any more"
+		}
+		l := places.at(p, Place{r.Agent, r.Namespace})
+		switch {
+		case !l.checked:
+			return "the policy isn't checked in namespace " + r.Namespace + " of " + string(r.Agent)
+		case p.Check.ofScans():
+			if !l.Subjects.Has(r.Agent, r.Namespace) {
+				return "the policy isn't about it any more"
+			}
+			return ""
+		case there[r.Subject]:
+			return "the policy isn't about it any more"
+		}
+		return "it isn't there any more"
+	}
+	return e.insist(ctx, func() error {
+		ended, err := e.cfg.Store.EndSubjects(ctx, v.run, of, why, time.Now())
+		for _, o := range ended {
+			if p, known := e.set.byName[o.Policy]; known && err == nil && e.set.logs(p.Actions) {
+				e.cfg.Logger.InfoContext(ctx, "policy isn't checked any more", "policy", o.Policy, "owner", o.Subject.Owner, "repo", o.Subject.Repo,
+					"reason", o.Details, "run", v.run)
+			}
+		}
+		return err
+	})
+}
+
 // readLayers reads what namespaces say of themselves, and logs what is newly
 // wrong with that.
 func (e *Engine) readLayers(ctx context.Context) error {
@@ -234,6 +312,7 @@ func (e *Engine) readLayers(ctx context.Context) error {
 	read := readLayers(list)
 	e.mu.Lock()
 	before := e.faults
+	e.tidied = e.tidied && reflect.DeepEqual(e.layers, read)
 	e.layers, e.faults = read, faults
 	e.mu.Unlock()
 	for _, f := range faults {
@@ -390,8 +469,15 @@ func (e *Engine) finish(ctx context.Context, runs []*evaluation, err error) erro
 		reason = err.Error()
 	}
 	for _, v := range runs {
+		end := func() error {
+			return e.cfg.Store.EndPolicyRun(context.WithoutCancel(ctx), v.run, reason, time.Now())
+		}
 		// Also when the hub is stopped the run says that it is over.
-		if ended := e.cfg.Store.EndPolicyRun(context.WithoutCancel(ctx), v.run, reason, time.Now()); ended != nil {
+		ended := end()
+		if ended != nil && ctx.Err() == nil {
+			ended = e.insist(ctx, end)
+		}
+		if ended != nil {
 			err = errors.Join(err, ended)
 		}
 	}
@@ -436,6 +522,11 @@ func (e *Engine) evaluate(ctx context.Context, at Place, need Need, places *plac
 		}
 		if err := e.record(ctx, v, results, logged); err != nil {
 			return err
+		}
+		for _, p := range v.policies {
+			if err := e.end(ctx, v, Query{Policy: p.Name, Agent: at.Agent, Namespace: at.Namespace}, places, named); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

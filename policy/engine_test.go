@@ -100,6 +100,13 @@ func (w *world) start(cfg policy.Config) (e *policy.Engine, stop func()) {
 	return e, stop
 }
 
+func verdict(a alert.Alert) string {
+	if a.Outcome.Gone {
+		return "gone"
+	}
+	return fmt.Sprint(a.Outcome.Pass)
+}
+
 // told are the alerts since the last time, by sink, oldest first.
 func (w *world) told(seen map[alert.ID]bool) (out []string) {
 	w.Helper()
@@ -110,7 +117,7 @@ func (w *world) told(seen map[alert.ID]bool) (out []string) {
 	for _, a := range slices.Backward(found) {
 		if !seen[a.ID] {
 			seen[a.ID] = true
-			out = append(out, fmt.Sprintf("%s: %s %s %v", a.Sink, a.Outcome.Policy, a.Outcome.Subject.Repo, a.Outcome.Pass))
+			out = append(out, fmt.Sprintf("%s: %s %s %s", a.Sink, a.Outcome.Policy, a.Outcome.Subject.Repo, verdict(a)))
 		}
 	}
 	slices.Sort(out)
@@ -162,7 +169,7 @@ func TestEngine(t *testing.T) {
 		// The clock has all of it evaluated.
 		w.runs(workload("shop", "web"))
 		time.Sleep(30 * time.Minute)
-		w.expect("told by the clock", []string{"x: sboms Deployment/web/c true", "x: sboms Deployment/web/c true"}, w.told(seen))
+		w.expect("told by the clock", []string{"x: sboms Deployment/db/c gone", "x: sboms Deployment/web/c true", "x: sboms Deployment/web/c true"}, w.told(seen))
 		w.expect("runs", []string{
 			"sboms configuration complete: 0+2+0 of 2", " insight complete: 1+1+0 of 2",
 			" insight complete: 1+0+0 of 1", "sboms clock complete: 1+0+0 of 1",
@@ -401,7 +408,7 @@ func TestEngine_overrides(t *testing.T) {
 		put("web", "sboms: {optOut: true}\n")
 		w.start(policy.Config{Policies: []policy.Policy{p, strict}, Sinks: sinks, Holder: "a"})
 		time.Sleep(time.Minute)
-		w.expect("told of web once it is mended", []string{"x: strict Deployment/web/c false"}, w.told(seen))
+		w.expect("told of web once it is mended", []string{"x: sboms Deployment/web/c gone", "x: strict Deployment/web/c false", "y: sboms Deployment/web/c gone"}, w.told(seen))
 	})
 }
 
@@ -419,7 +426,7 @@ func whole(w *world, seen map[alert.ID]bool) (out []string) {
 		}
 		for _, a := range found {
 			if seen[a.ID] = true; r.Whole {
-				out = append(out, fmt.Sprintf("%s: %s %s %v", a.Sink, a.Outcome.Policy, a.Outcome.Subject.Repo, a.Outcome.Pass))
+				out = append(out, fmt.Sprintf("%s: %s %s %s", a.Sink, a.Outcome.Policy, a.Outcome.Subject.Repo, verdict(a)))
 			}
 		}
 	}

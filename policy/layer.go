@@ -172,7 +172,7 @@ func readLayers(list []Layer) layers {
 func (e *Engine) Hold(o fleet.Outcome, now time.Time) (until time.Time, why string) {
 	p, known := e.set.byName[o.Policy]
 	agent, namespace, inCluster := strings.Cut(o.Subject.Owner, "/")
-	if !known || !inCluster || o.Pass {
+	if !known || !inCluster || o.Pass || o.Gone {
 		return time.Time{}, ""
 	}
 	l := e.places().at(p, Place{fleet.AgentName(agent), namespace})

@@ -29,6 +29,9 @@ func NewRunID() RunID { return RunID(uuid.Must(uuid.NewV7()).String()) }
 // Fleet is the source of the runs of the hub's own policies.
 const Fleet = "policies"
 
+// Missing is why a subject is gone that a complete run of all has no result of.
+const Missing = "it isn't there any more, or is left out"
+
 // Run is one evaluation of a policy, or of a source's policies together. How
 // many results it expected and how many it has tells whether it was complete.
 type Run struct {
@@ -40,7 +43,7 @@ type Run struct {
 	// Cause is why it was made, such as clock or insight.
 	Cause string
 	// Whole says that all subjects are evaluated: those that a complete run has
-	// no result of are forgotten.
+	// no result of are gone.
 	Whole bool
 	// Config tells one configuration of the policy from another.
 	Config string
@@ -76,10 +79,18 @@ type Recorder interface {
 	ExpectResults(ctx context.Context, id RunID, n int) error
 	// RecordResults records results, each for another subject or policy, together
 	// with their alerts, in one transaction. What the run has a result of already
-	// changes nothing. It returns ErrRunOver where the run has ended.
+	// changes nothing. One whose subject is gone isn't counted: the subject is
+	// forgotten, and the sinks that know of its failure are told (Outcome.Gone). It
+	// returns ErrRunOver where the run has ended.
 	RecordResults(ctx context.Context, id RunID, results []fleet.Result, now time.Time) error
+	// EndSubjects has subjects gone that the run has no result of, and nobody else
+	// has one since it began: those of the query's policy, agent and namespace of
+	// which why answers a reason. It may be asked again about the same one. They are
+	// answered.
+	EndSubjects(ctx context.Context, id RunID, of Query, why func(SubjectRecord) string, now time.Time) ([]fleet.Outcome, error)
 	// EndPolicyRun ends the run: as complete if it has all that it expected and there
-	// is no reason, else as truncated. A run that has ended stays as it is.
+	// is no reason, else as truncated. What a complete one of all subjects has no
+	// result of is gone. A run that has ended stays as it is.
 	EndPolicyRun(ctx context.Context, id RunID, reason string, now time.Time) error
 	// AbandonPolicyRuns ends the runs of a source that a holder left behind; those of
 	// all holders where it is empty.

@@ -27,13 +27,14 @@ var (
 
 const topicAlert = "alert"
 
-// enqueueOutcomes puts each outcome into the outbox of each sink, in order.
+// enqueueOutcomes puts each outcome, of a subject at a place, into the outbox of
+// each sink, in order.
 // It is called in the transaction that makes the outcomes true. An outcome
 // that is there already changes nothing.
-func (s *Store) enqueueOutcomes(ctx context.Context, tx *Tx, outcomes []fleet.Outcome, sinks []string) error {
+func (s *Store) enqueueOutcomes(ctx context.Context, tx *Tx, outcomes []fleet.Outcome, sinks []string, at policy.Place) error {
 	for _, o := range outcomes {
 		for _, sink := range sinks {
-			if _, err := s.enqueue(ctx, tx, o, sink, nil); err != nil {
+			if _, err := s.enqueue(ctx, tx, o, sink, at, nil); err != nil {
 				return err
 			}
 		}
@@ -43,7 +44,7 @@ func (s *Store) enqueueOutcomes(ctx context.Context, tx *Tx, outcomes []fleet.Ou
 
 // enqueueCallback puts a scan's callback into the outbox, in the transaction
 // that ends the scan.
-func (s *Store) enqueueCallback(ctx context.Context, tx *Tx, c alert.Callback) error {
+func (s *Store) enqueueCallback(ctx context.Context, tx *Tx, c alert.Callback, at policy.Place) error {
 	o := fleet.Outcome{
 		Subject: fleet.Subject{Owner: "scan", Repo: c.Scan},
 		Policy:  "callback",
@@ -51,12 +52,12 @@ func (s *Store) enqueueCallback(ctx context.Context, tx *Tx, c alert.Callback) e
 		Pass:    c.Outcome == "passed",
 		At:      c.Finished,
 	}
-	_, err := s.enqueue(ctx, tx, o, alert.CallbackSink, &c)
+	_, err := s.enqueue(ctx, tx, o, alert.CallbackSink, at, &c)
 	return err
 }
 
 // enqueue reports whether the alert is new.
-func (s *Store) enqueue(ctx context.Context, tx *Tx, o fleet.Outcome, sink string, c *alert.Callback) (bool, error) {
+func (s *Store) enqueue(ctx context.Context, tx *Tx, o fleet.Outcome, sink string, at policy.Place, c *alert.Callback) (bool, error) {
 	id := alert.NewID(o, sink)
 	o, err := alert.Clean(o)
 	if err != nil {
@@ -94,14 +95,24 @@ func (s *Store) enqueue(ctx context.Context, tx *Tx, o fleet.Outcome, sink strin
 		return false, fmt.Errorf("enqueue alert: %w", err)
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO alert (id, key_id, seq, run, pass, details, size, checked_at, callback, secret, created_at, since)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		id, key, seq, o.Run, bit(o.Pass), o.Details, len(o.Details), micros(o.At), callback, secret, now, now)
+		INSERT INTO alert (id, key_id, seq, run, pass, details, size, checked_at, callback, secret, created_at, since, agent, namespace)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		id, key, seq, o.Run, passOf(o), o.Details, len(o.Details), micros(o.At), callback, secret, now, now, at.Agent, at.Namespace)
 	if err != nil {
 		return false, fmt.Errorf("enqueue alert: %w", err)
 	}
 	tx.Notify(topicAlert)
 	return true, nil
+}
+
+// gone is in the columns pass and told, beside 0 and 1, that the subject was.
+const gone = 2
+
+func passOf(o fleet.Outcome) int64 {
+	if o.Gone {
+		return gone
+	}
+	return bit(o.Pass)
 }
 
 // alertKey names the stream of alerts that keep their order.
@@ -178,7 +189,7 @@ func callbackOf(callback, secret sql.NullString) (*alert.Callback, error) {
 // alertColumns are what scanAlert reads; from alert a and its alert_key k.
 const alertColumns = `a.id, a.key_id, a.seq, a.run, a.pass, a.details, a.checked_at, a.callback,
 	a.state, a.attempts, a.last_error, a.created_at, a.since, a.done_at, a.replayed,
-	k.sink, k.owner, k.repo, k.policy, k.next_at, k.told, k.told_at`
+	k.sink, k.owner, k.repo, k.policy, k.next_at, k.told, k.told_at, a.agent, a.namespace`
 
 func scanAlert(row interface{ Scan(...any) error }, more ...any) (a alert.Alert, key string, err error) {
 	var (
@@ -188,14 +199,14 @@ func scanAlert(row interface{ Scan(...any) error }, more ...any) (a alert.Alert,
 	err = row.Scan(append([]any{
 		&a.ID, &key, &a.Seq, &a.Outcome.Run, &pass, &a.Outcome.Details, &checked, &callback,
 		&a.State, &a.Attempts, &a.LastError, &created, &since, &done, &replayed,
-		&a.Sink, &a.Outcome.Subject.Owner, &a.Outcome.Subject.Repo, &a.Outcome.Policy, &next, &told, &toldAt,
+		&a.Sink, &a.Outcome.Subject.Owner, &a.Outcome.Subject.Repo, &a.Outcome.Policy, &next, &told, &toldAt, &a.Agent, &a.Namespace,
 	}, more...)...)
 	if err != nil {
 		return a, "", err
 	}
-	a.Outcome.Pass, a.Replayed = pass != 0, replayed != 0
+	a.Outcome.Pass, a.Outcome.Gone, a.Replayed = pass == 1, pass == gone, replayed != 0
 	a.Outcome.At, a.Created, a.Since, a.Done = fromMicros(checked), fromMicros(created), fromMicros(since), fromMicros(done)
-	a.Told = alert.Told{Pass: told == 1, At: fromMicros(toldAt)}
+	a.Told = alert.Told{Pass: told == 1, Gone: told == gone, At: fromMicros(toldAt)}
 	if a.State == alert.Pending {
 		a.NextAt = fromMicros(next)
 	}
@@ -562,10 +573,8 @@ func (s *Store) Alerts(ctx context.Context, f alert.Filter) ([]alert.Alert, erro
 		with(`(a.created_at < (SELECT b.created_at FROM alert b WHERE b.id = ?)
 			OR a.created_at = (SELECT b.created_at FROM alert b WHERE b.id = ?) AND a.id < ?)`, f.Before, f.Before, f.Before)
 	}
-	if cond, in := inScopes(f.Within, "s.agent", "s.namespace"); cond != "" {
-		owners, owned := ownersIn(f.Within, "k.owner")
-		with("(EXISTS (SELECT 1 FROM scans s WHERE s.id = a.run AND "+cond+")"+
-			" OR "+owners+" AND EXISTS (SELECT 1 FROM policy_runs p WHERE p.id = a.run AND p.source = '"+policy.Fleet+"'))", append(in, owned...)...)
+	if cond, in := inScopes(f.Within, "a.agent", "a.namespace"); cond != "" {
+		with("a.agent <> '' AND "+cond, in...)
 	}
 	limit := min(f.Limit, 1000)
 	if limit <= 0 {

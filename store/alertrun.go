@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reeve.dev/reeve/alert"
+	"reeve.dev/reeve/policy"
 )
 
 var (
@@ -34,7 +35,7 @@ func (s *Store) emit(ctx context.Context, tx *Tx, e alert.Emit) error {
 		}
 		isNew := len(m.Sinks) == 0
 		for _, sink := range m.Sinks {
-			added, err := s.enqueue(ctx, tx, m.Outcome, sink, nil)
+			added, err := s.enqueue(ctx, tx, m.Outcome, sink, policy.Place{Agent: m.Agent, Namespace: m.Namespace}, nil)
 			if err != nil {
 				return err
 			}

@@ -58,8 +58,19 @@ func (s *Store) RecordResults(ctx context.Context, id policy.RunID, results []fl
 		if r.State != policy.Running {
 			return policy.ErrRunOver
 		}
-		n, emissions, err := s.recordResults(ctx, tx, r.Source, string(id), results, now)
+		var checked, ended []fleet.Result
+		for _, result := range results {
+			if result.Outcome.Gone {
+				ended = append(ended, result)
+			} else {
+				checked = append(checked, result)
+			}
+		}
+		n, emissions, err := s.recordResults(ctx, tx, r.Source, string(id), checked, now)
 		if err != nil {
+			return err
+		}
+		if err := s.recordGone(ctx, tx, r.Source, string(id), ended, now); err != nil {
 			return err
 		}
 		if err := s.emit(ctx, tx, alert.Emit{Run: string(id), Source: emitter(r), Expected: r.Expected, Emissions: emissions}); err != nil {
@@ -80,6 +91,7 @@ type standing struct {
 	verdict policy.Verdict
 	since   int64
 	run     string
+	sinks   string
 }
 
 // emitter is what a run is the source of alerts as.
@@ -93,7 +105,8 @@ func emitter(r policy.Run) string {
 // recordResults notes how subjects stand. It counts what the run had no result
 // of yet, and answers what is to be told of that.
 func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, results []fleet.Result, now time.Time) (n policy.Tally, tell []alert.Emission, err error) {
-	const columns = 11
+	const columns = 12
+	var left []alert.Emission // to sinks that aren't told any more
 	for part := range slices.Chunk(results, batch) {
 		before, err := standings(ctx, tx, source, part)
 		if err != nil {
@@ -123,12 +136,20 @@ func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, r
 			if known && old.verdict == verdict {
 				since = old.since
 			}
-			before[key] = standing{verdict, since, run}
-			rows = append(rows, source, o.Policy, o.Subject.Owner, o.Subject.Repo, r.Agent, r.Namespace, verdict, o.Details, since, micros(o.At), run)
-			e := alert.Emission{Outcome: o}
+			before[key] = standing{verdict: verdict, since: since, run: run}
+			e := alert.Emission{Outcome: o, Agent: r.Agent, Namespace: r.Namespace}
+			sinks := old.sinks
 			if verdict != policy.Unknown {
 				e.Sinks = r.Sinks
+				if others := without(old.sinks, r.Sinks); others != "" {
+					left = append(left, s.gone(o, others, r.Agent, r.Namespace, "the policy doesn't name this receiver any more"))
+				}
+				sinks = ""
 			}
+			if verdict == policy.Failed {
+				sinks = strings.Join(r.Sinks, ",")
+			}
+			rows = append(rows, source, o.Policy, o.Subject.Owner, o.Subject.Repo, r.Agent, r.Namespace, verdict, o.Details, since, micros(o.At), run, sinks)
 			tell = append(tell, e)
 		}
 		if len(rows) == 0 {
@@ -136,15 +157,151 @@ func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, r
 		}
 		row := "(" + strings.TrimSuffix(strings.Repeat("?, ", columns), ", ") + ")"
 		if _, err := tx.Exec(ctx, `
-			INSERT INTO policy_subjects (source, policy, owner, repo, agent, namespace, verdict, details, since, checked, run)
+			INSERT INTO policy_subjects (source, policy, owner, repo, agent, namespace, verdict, details, since, checked, run, sinks)
 			VALUES `+strings.TrimSuffix(strings.Repeat(row+", ", len(rows)/columns), ", ")+`
 			ON CONFLICT (source, policy, owner, repo) DO UPDATE SET
 				agent = excluded.agent, namespace = excluded.namespace, verdict = excluded.verdict, details = excluded.details,
-				since = excluded.since, checked = excluded.checked, run = excluded.run`, rows...); err != nil {
+				since = excluded.since, checked = excluded.checked, run = excluded.run, sinks = excluded.sinks`, rows...); err != nil {
 			return n, nil, err
 		}
 	}
-	return n, tell, nil
+	return n, tell, s.emit(ctx, tx, alert.Emit{Run: run, Alone: true, Emissions: left})
+}
+
+// without are the names in a list with commas that others hasn't.
+func without(list string, others []string) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(list, ","), func(name string) bool { return slices.Contains(others, name) }), ",")
+}
+
+// gone is what sinks are told of a subject whose failure they know and that isn't
+// checked any more.
+func (s *Store) gone(o fleet.Outcome, sinks string, agent fleet.AgentName, namespace, why string) alert.Emission {
+	o.Pass, o.Gone = false, true
+	o.Details = fmt.Sprintf("%s isn't checked on %s %s any more: %s. Whether it would pass isn't known.\n", o.Policy, o.Subject.Owner, o.Subject.Repo, why)
+	e := alert.Emission{Outcome: o, Agent: agent, Namespace: namespace}
+	for _, sink := range strings.Split(sinks, ",") {
+		if sink != "" && s.tellsGone(sink) {
+			e.Sinks = append(e.Sinks, sink)
+		}
+	}
+	return e
+}
+
+// recordGone forgets subjects that a source knows to be gone, with its own words
+// for it.
+func (s *Store) recordGone(ctx context.Context, tx *Tx, source, run string, results []fleet.Result, now time.Time) error {
+	for part := range slices.Chunk(results, batch) {
+		before, err := standings(ctx, tx, source, part)
+		if err != nil {
+			return err
+		}
+		var list []ending
+		for _, r := range part {
+			o, err := alert.Clean(r.Outcome)
+			if err != nil {
+				return err
+			}
+			if old, known := before[subjectKey{o.Policy, o.Subject}]; known {
+				list = append(list, ending{subjectKey{o.Policy, o.Subject}, r.Agent, r.Namespace, old.sinks, o.Details})
+			}
+		}
+		if err := s.end(ctx, tx, source, run, list, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ending is a subject that isn't checked any more.
+type ending struct {
+	subjectKey
+	agent      fleet.AgentName
+	namespace  string
+	sinks, why string
+}
+
+// end forgets subjects, and has those told who know of their failure.
+func (s *Store) end(ctx context.Context, tx *Tx, source, run string, list []ending, now time.Time) error {
+	var tell []alert.Emission
+	for part := range slices.Chunk(list, batch) {
+		args := []any{source}
+		for _, e := range part {
+			args = append(args, e.policy, e.Owner, e.Repo)
+			o := fleet.Outcome{Subject: e.Subject, Policy: e.policy, Run: run, At: now}
+			if told := s.gone(o, e.sinks, e.agent, e.namespace, e.why); len(told.Sinks) > 0 {
+				tell = append(tell, told)
+			}
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM policy_subjects
+			WHERE source = ? AND (policy, owner, repo) IN (VALUES (?, ?, ?)`+strings.Repeat(`, (?, ?, ?)`, len(part)-1)+`)`, args...); err != nil {
+			return err
+		}
+	}
+	return s.emit(ctx, tx, alert.Emit{Run: run, Alone: true, Emissions: tell})
+}
+
+// endSubjects ends those that meet the conditions and of which why answers
+// something. The run has no result of them.
+func (s *Store) endSubjects(ctx context.Context, tx *Tx, source, run string, f filter, now time.Time, why func(policy.SubjectRecord) string) (out []fleet.Outcome, err error) {
+	f.with("source = ?", source)
+	rows, err := tx.Query(ctx, `SELECT policy, owner, repo, agent, namespace, verdict, sinks FROM policy_subjects WHERE `+strings.Join(f.where, " AND ")+
+		` ORDER BY policy, owner, repo`+tx.dialect.ForUpdate, f.args...)
+	if err != nil {
+		return nil, err
+	}
+	var list []ending
+	err = eachRow(rows, func() error {
+		var r policy.SubjectRecord
+		var sinks string
+		if err := rows.Scan(&r.Policy, &r.Subject.Owner, &r.Subject.Repo, &r.Agent, &r.Namespace, &r.Verdict, &sinks); err != nil {
+			return err
+		}
+		if reason := why(r); reason != "" {
+			list = append(list, ending{subjectKey{r.Policy, r.Subject}, r.Agent, r.Namespace, sinks, reason})
+			out = append(out, fleet.Outcome{Subject: r.Subject, Policy: r.Policy, Run: run, Gone: true, Details: reason, At: now})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, s.end(ctx, tx, source, run, list, now)
+}
+
+// EndSubjects implements policy.Recorder.
+func (s *Store) EndSubjects(ctx context.Context, id policy.RunID, of policy.Query, why func(policy.SubjectRecord) string, now time.Time) (out []fleet.Outcome, err error) {
+	err = s.update(ctx, func(tx *Tx) error {
+		r, err := runToChange(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if r.State != policy.Running {
+			return policy.ErrRunOver
+		}
+		f := subjects(policy.Query{Policy: of.Policy, Agent: of.Agent, Namespace: of.Namespace})
+		f.with("run <> ?", id)
+		f.with("checked < ?", micros(r.Began))
+		out, err = s.endSubjects(ctx, tx, r.Source, string(id), f, now, why)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("end subjects in run %s: %w", id, err)
+	}
+	return out, nil
+}
+
+// StandingPolicies implements policy.Store.
+func (s *Store) StandingPolicies(ctx context.Context, source string) (out []string, err error) {
+	err = s.list(ctx, `SELECT DISTINCT policy FROM policy_subjects`, filter{where: []string{"source = ?"}, args: []any{source}}, ` ORDER BY policy`, nil, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		out = append(out, name)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("policies that subjects stand by: %w", err)
+	}
+	return out, nil
 }
 
 // judgedByScan records what policies come to by the end of a scan.
@@ -152,7 +309,7 @@ func (s *Store) judgedByScan(ctx context.Context, tx *Tx, c scan.Scan, f scan.Fi
 	_, tell, err := s.recordResults(ctx, tx, policy.Fleet, string(c.ID), append(f.Results, s.unjudged(c, f)...), now)
 	for _, e := range tell {
 		if err == nil {
-			err = s.enqueueOutcomes(ctx, tx, []fleet.Outcome{e.Outcome}, e.Sinks)
+			err = s.enqueueOutcomes(ctx, tx, []fleet.Outcome{e.Outcome}, e.Sinks, policy.Place{Agent: e.Agent, Namespace: e.Namespace})
 		}
 	}
 	return err
@@ -193,7 +350,7 @@ func standings(ctx context.Context, tx *Tx, source string, results []fleet.Resul
 		args = append(args, o.Policy, o.Subject.Owner, o.Subject.Repo)
 	}
 	rows, err := tx.Query(ctx, `
-		SELECT policy, owner, repo, verdict, since, run FROM policy_subjects
+		SELECT policy, owner, repo, verdict, since, run, sinks FROM policy_subjects
 		WHERE source = ? AND (policy, owner, repo) IN (VALUES (?, ?, ?)`+strings.Repeat(`, (?, ?, ?)`, len(results)-1)+`)`+tx.dialect.ForUpdate, args...)
 	if err != nil {
 		return nil, err
@@ -202,7 +359,7 @@ func standings(ctx context.Context, tx *Tx, source string, results []fleet.Resul
 	err = eachRow(rows, func() error {
 		var k subjectKey
 		var st standing
-		err := rows.Scan(&k.policy, &k.Owner, &k.Repo, &st.verdict, &st.since, &st.run)
+		err := rows.Scan(&k.policy, &k.Owner, &k.Repo, &st.verdict, &st.since, &st.run, &st.sinks)
 		out[k] = st
 		return err
 	})
@@ -219,7 +376,7 @@ func (s *Store) EndPolicyRun(ctx context.Context, id policy.RunID, reason string
 		if err := s.emit(ctx, tx, alert.Emit{Run: string(id), Source: emitter(r), Expected: r.Expected, Done: true, Note: reason}); err != nil {
 			return err
 		}
-		return endPolicyRun(ctx, tx, r, reason, now)
+		return s.endPolicyRun(ctx, tx, r, reason, now)
 	})
 	if err != nil {
 		return fmt.Errorf("end run %s: %w", id, err)
@@ -228,7 +385,7 @@ func (s *Store) EndPolicyRun(ctx context.Context, id policy.RunID, reason string
 }
 
 // endPolicyRun ends r, which is locked.
-func endPolicyRun(ctx context.Context, tx *Tx, r policy.Run, reason string, now time.Time) error {
+func (s *Store) endPolicyRun(ctx context.Context, tx *Tx, r policy.Run, reason string, now time.Time) error {
 	state := policy.Complete
 	if n := r.Passed + r.Failed + r.Unknown; reason == "" && n != r.Expected {
 		reason = fmt.Sprintf("it has %d of %d results", n, r.Expected)
@@ -244,11 +401,11 @@ func endPolicyRun(ctx context.Context, tx *Tx, r policy.Run, reason string, now 
 	}
 	// What was recorded since the run began may be about something newer than
 	// the run has seen.
-	query, args := `DELETE FROM policy_subjects WHERE source = ? AND run <> ? AND checked < ?`, []any{r.Source, r.ID, micros(r.Began)}
-	if r.Policy != "" {
-		query, args = query+` AND policy = ?`, append(args, r.Policy)
-	}
-	_, err := tx.Exec(ctx, query, args...)
+	var f filter
+	f.with("run <> ?", r.ID)
+	f.with("checked < ?", micros(r.Began))
+	equal(&f, "policy", r.Policy)
+	_, err := s.endSubjects(ctx, tx, r.Source, string(r.ID), f, now, func(policy.SubjectRecord) string { return policy.Missing })
 	return err
 }
 
@@ -415,7 +572,16 @@ func (s *Store) RemovePolicyRuns(ctx context.Context, before time.Time) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM policy_runs WHERE ended > 0 AND ended < ?`, micros(before)); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM policy_subjects WHERE checked < ?`, micros(before))
+		sources, err := texts(tx.Query(ctx, `SELECT DISTINCT source FROM policy_subjects`))
+		for _, source := range sources {
+			if err == nil {
+				var f filter
+				f.with("checked < ?", micros(before))
+				_, err = s.endSubjects(ctx, tx, source, string(policy.NewRunID()), f, time.Now(), func(policy.SubjectRecord) string {
+					return "nobody has checked it since " + before.UTC().Format(time.DateOnly)
+				})
+			}
+		}
 		return err
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/policy"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store/blob"
 )
@@ -508,7 +509,8 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	if err := s.judgedByScan(ctx, tx, c, f, now); err != nil {
 		return err
 	}
-	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks); err != nil {
+	at := policy.Place{Agent: c.Request.Target.Agent, Namespace: c.Request.Target.Namespace}
+	if err := s.enqueueOutcomes(ctx, tx, f.Outcomes, f.Sinks, at); err != nil {
 		return err
 	}
 	// What was to be told and wasn't shows as a run that isn't complete.
@@ -520,7 +522,7 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 	}
 	if f.Status != scan.Completed && c.Selector == nil {
 		o := fleet.Outcome{Subject: c.Request.Target.Subject(), Policy: c.Request.Policy(), Run: string(c.ID), Details: f.Reason, At: now}
-		if err := s.enqueueOutcomes(ctx, tx, []fleet.Outcome{o}, s.allEnds); err != nil {
+		if err := s.enqueueOutcomes(ctx, tx, []fleet.Outcome{o}, s.allEnds, at); err != nil {
 			return err
 		}
 	}
@@ -543,7 +545,7 @@ func (s *Store) finish(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, 
 		},
 		Scan: string(c.ID), Status: string(f.Status), Outcome: string(f.Verdict.Outcome),
 		Reason: f.Reason, Counts: n, Finished: now,
-	})
+	}, at)
 }
 
 // requeue has a lost attempt of c, which is locked, made again.

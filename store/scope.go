@@ -45,21 +45,3 @@ func like(column string, patterns []string, args *[]any) string {
 	}
 	return "(" + column + " <> '' AND (" + strings.Join(either, " OR ") + "))"
 }
-
-// ownersIn is the condition that an owner AGENT/NAMESPACE, as outcomes of the
-// hub's own policies have it, is in one of the scopes, by its column.
-func ownersIn(scopes []fleet.Scope, owner string) (cond string, args []any) {
-	either := []string{"1 = 0"}
-	for _, s := range scopes {
-		var agents, namespaces []string
-		for _, a := range s.Agents {
-			agents = append(agents, a+"/*")
-		}
-		for _, n := range s.Namespaces {
-			namespaces = append(namespaces, "*/"+n)
-		}
-		either = append(either, "("+like(owner, agents, &args)+" AND "+like(owner, namespaces, &args)+")")
-	}
-	// With one slash, no * can stand for more than its part.
-	return owner + " LIKE '%/%' AND " + owner + " NOT LIKE '%/%/%' AND (" + strings.Join(either, " OR ") + ")", args
-}

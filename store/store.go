@@ -94,6 +94,7 @@ type Store struct {
 	allEnds     []string                       // see TellAllEnds
 	judgeErrors func(scan.Scan) []fleet.Result // see JudgeErrors
 	backlog     *backlog                       // see LimitAlerts
+	tellsGone   func(sink string) bool         // see TellGone
 	sbomsFrom   []fleet.Scope                  // see SBOMsFrom; not nil
 
 	stop      context.CancelFunc // ends listening
@@ -115,6 +116,7 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 		waiting: map[string]chan struct{}{},
 
 		sbomsFrom: []fleet.Scope{},
+		tellsGone: func(string) bool { return true },
 	}
 	if s.dialect.OneWriter {
 		s.writer = &writer{db: s.write}
@@ -217,6 +219,10 @@ func (s *Store) JudgeErrors(judge func(scan.Scan) []fleet.Result) { s.judgeError
 // runs. Those of other places count in their own namespace or environment alone.
 // It is called before the store is used.
 func (s *Store) SBOMsFrom(places []fleet.Scope) { s.sbomsFrom = append([]fleet.Scope{}, places...) }
+
+// TellGone says which sinks are told that a subject isn't checked any more; the
+// others have no word for it. It is called before the store is used.
+func (s *Store) TellGone(is func(sink string) bool) { s.tellsGone = is }
 
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx) }

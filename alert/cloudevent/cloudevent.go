@@ -76,8 +76,10 @@ type data struct {
 	Subject subject `json:"subject"`
 	Policy  string  `json:"policy"`
 	Passed  bool    `json:"passed"`
-	Details string  `json:"details,omitempty"`
-	Scan    any     `json:"scan,omitempty"`
+	// Gone says that the subject isn't checked any more; Passed says nothing then.
+	Gone    bool   `json:"gone,omitempty"`
+	Details string `json:"details,omitempty"`
+	Scan    any    `json:"scan,omitempty"`
 }
 
 type subject struct {
@@ -108,7 +110,7 @@ func (s *Sink) body(a alert.Alert, scan *Scan) ([]byte, error) {
 	e.SetType(CheckCompleted)
 	e.SetSubject(o.Subject.Owner + "/" + o.Subject.Repo)
 	e.SetTime(o.At)
-	d := data{Subject: subject(o.Subject), Policy: o.Policy, Passed: o.Pass, Details: o.Details}
+	d := data{Subject: subject(o.Subject), Policy: o.Policy, Passed: o.Pass, Gone: o.Gone, Details: o.Details}
 	if scan != nil {
 		e.SetType("scan." + scan.Status)
 		d.Scan = scan.Told

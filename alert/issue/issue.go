@@ -120,11 +120,15 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	case settings.Repo != "":
 		i.repo, i.title = settings.Repo, fmt.Sprintf(otherTitle, o.Subject.Repo, o.Policy)
 	}
-	found, err := i.find(ctx, o.Pass)
+	found, err := i.find(ctx, o.Pass || o.Gone)
 	switch {
+	case o.Gone && gone(err): // with its issues
+		return nil
 	case err != nil:
+	case o.Gone:
+		err = i.close(ctx, found, "Closing the issue, though nobody knows whether the policy is met.\n\n---\n\n"+i.text())
 	case o.Pass:
-		err = i.close(ctx, found)
+		err = i.close(ctx, found, "The policy is met now. Closing the issue.")
 	case found == nil:
 		err = i.create(ctx)
 	default:
@@ -268,12 +272,12 @@ func (i *issues) update(ctx context.Context, is *gh.Issue) error {
 	return i.edit(ctx, is, &gh.IssueRequest{State: new("open"), Body: &body}, "issue updated")
 }
 
-// close closes an open issue.
-func (i *issues) close(ctx context.Context, is *gh.Issue) error {
+// close closes an open issue, with a comment that says why.
+func (i *issues) close(ctx context.Context, is *gh.Issue, why string) error {
 	if is.GetState() != "open" {
 		return nil
 	}
-	if _, err := i.comment(ctx, is, "The policy is met now. Closing the issue."); err != nil {
+	if _, err := i.comment(ctx, is, why); err != nil {
 		return err
 	}
 	return i.edit(ctx, is, &gh.IssueRequest{State: new("closed")}, "issue closed")
@@ -338,6 +342,13 @@ func classify(err error) error {
 		return permanent(err)
 	}
 	return &alert.Error{Err: err}
+}
+
+// gone reports whether GitHub says that the repository isn't there, or has no
+// issues.
+func gone(err error) bool {
+	var e *gh.ErrorResponse
+	return errors.As(err, &e) && e.Response != nil && (e.Response.StatusCode == http.StatusNotFound || e.Response.StatusCode == http.StatusGone)
 }
 
 func permanent(err error) error { return &alert.Error{Class: alert.Permanent, Err: err} }

@@ -8,6 +8,7 @@
 package slack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -83,25 +84,26 @@ const (
 
 // text is the message.
 func (s *Sink) text(as []alert.Alert) string {
-	failed := 0
+	failed, gone := 0, 0
 	sorted := slices.Clone(as)
 	for _, a := range as {
-		if !a.Outcome.Pass {
+		switch {
+		case a.Outcome.Gone:
+			gone++
+		case !a.Outcome.Pass:
 			failed++
 		}
 	}
 	slices.SortStableFunc(sorted, func(a, b alert.Alert) int {
-		if a.Outcome.Pass != b.Outcome.Pass {
-			if b.Outcome.Pass {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(name(a), name(b))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(name(a), name(b)))
 	})
 	var b strings.Builder
 	if len(as) > 1 {
-		fmt.Fprintf(&b, "*%d failed, %d pass again*\n", failed, len(as)-failed)
+		fmt.Fprintf(&b, "*%d failed, %d pass again", failed, len(as)-failed-gone)
+		if gone > 0 {
+			fmt.Fprintf(&b, ", %d aren't checked any more", gone)
+		}
+		b.WriteString("*\n")
 	}
 	for _, a := range sorted[:min(len(sorted), shown)] {
 		s.line(&b, a)
@@ -115,6 +117,17 @@ func (s *Sink) text(as []alert.Alert) string {
 	return b.String()
 }
 
+// rank puts what failed first, and what is gone last.
+func rank(a alert.Alert) int {
+	switch {
+	case a.Outcome.Gone:
+		return 2
+	case a.Outcome.Pass:
+		return 1
+	}
+	return 0
+}
+
 func name(a alert.Alert) string {
 	o := a.Outcome
 	return o.Subject.Owner + "/" + o.Subject.Repo + " " + o.Policy
@@ -124,12 +137,16 @@ func (s *Sink) line(b *strings.Builder, a alert.Alert) {
 	o := a.Outcome
 	subject := escape(o.Subject.Owner+"/"+o.Subject.Repo, maxName)
 	policy := escape(o.Policy, maxName)
+	if o.Gone {
+		fmt.Fprintf(b, ":wastebasket: *%s* isn't checked by %s any more\n", subject, policy)
+		return
+	}
 	if o.Pass {
 		fmt.Fprintf(b, ":white_check_mark: *%s* passes %s again\n", subject, policy)
 		return
 	}
 	still := ""
-	if !a.Told.At.IsZero() && !a.Told.Pass {
+	if !a.Told.At.IsZero() && !a.Told.Pass && !a.Told.Gone {
 		still = "still "
 	}
 	fmt.Fprintf(b, ":x: *%s* %sfails %s\n", subject, still, policy)

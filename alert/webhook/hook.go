@@ -38,7 +38,7 @@ func (c HookConfig) Validate() error { return c.post().Validate() }
 // Hook is the alert.Sink of outcomes as webhooks, as Standard Webhooks 1.0.0
 // has them:
 //
-//	{"type": "check.passed" or "check.failed", "timestamp": when it was checked,
+//	{"type": "check.passed", "check.failed" or, of a subject that isn't checked any more, "check.ended", "timestamp": when it was checked,
 //	 "data": {"owner", "repo", "policy", "pass", "details", "run", "seq"}}
 //
 // webhook-id is the alert's id, the same at each repetition.
@@ -87,8 +87,11 @@ type (
 func (h *Hook) Deliver(ctx context.Context, a alert.Alert) error {
 	o := a.Outcome
 	kind := "check.failed"
-	if o.Pass {
+	switch {
+	case o.Pass:
 		kind = "check.passed"
+	case o.Gone:
+		kind = "check.ended"
 	}
 	body, err := json.Marshal(hooked{
 		Type: kind, Timestamp: o.At,
