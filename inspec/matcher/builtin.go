@@ -28,7 +28,8 @@ var aliases = map[string]string{
 	"an_object_responding_to": "respond_to", "responding_to": "respond_to", "covering": "cover", "all_items": "all",
 }
 
-func (k *Kit) aliased(name string) (string, bool) {
+// AliasOf is the matcher that name is another name of, if it is one.
+func (k *Kit) AliasOf(name string) (string, bool) {
 	a, ok := aliases[name]
 	return a, ok && k.defined[a] == nil
 }

@@ -176,14 +176,14 @@ func (k *Kit) Has(name string) bool {
 	if k.defined[name] != nil || builtin[name] != nil {
 		return true
 	}
-	_, ok := k.aliased(name)
+	_, ok := k.AliasOf(name)
 	return ok || predicateName(name) != ""
 }
 
 // Knows is Has without the predicates: be_x for any method x?, have_x for
 // has_x?.
 func (k *Kit) Knows(name string) bool {
-	_, ok := k.aliased(name)
+	_, ok := k.AliasOf(name)
 	return ok || k.defined[name] != nil || builtin[name] != nil
 }
 
@@ -193,7 +193,7 @@ func (k *Kit) New(c *ruby.Call) (ruby.Value, error) {
 		return k.newCustom(c, decl)
 	}
 	name := c.Name
-	if a, ok := k.aliased(name); ok {
+	if a, ok := k.AliasOf(name); ok {
 		m, err := builtin[a](k, c)
 		if err != nil {
 			return nil, err

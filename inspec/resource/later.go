@@ -20,6 +20,12 @@ func (s *Set) class(name string) *ruby.Class {
 	return s.registry[name]
 }
 
+// Methods lists what can be asked of a resource, sorted; open is true where it
+// also answers to names that its target has, such as keys of a file.
+func (s *Set) Methods(name string) (names []string, open bool) {
+	return s.class(name).Beyond(s.base)
+}
+
 // given is what a resource was called with: the keys of a hash.
 type given struct {
 	s    *Set

@@ -1,5 +1,7 @@
 package ruby
 
+import "slices"
+
 type visibility uint8
 
 const (
@@ -190,6 +192,25 @@ func (c *Class) ancestors() []*Class {
 	}
 	c.mro, c.mroAt = out, c.in.epoch
 	return out
+}
+
+// Beyond lists the public methods that an instance of c has and one of base
+// hasn't, sorted; open is true where it answers to other names, too.
+func (c *Class) Beyond(base *Class) (names []string, open bool) {
+	of := base.ancestors()
+	for _, k := range c.ancestors() {
+		if slices.Contains(of, k) {
+			continue
+		}
+		open = open || k.missing != nil
+		for name := range k.methods {
+			if m := c.find(name); m != nil && m.vis == public && base.find(name) == nil {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), open
 }
 
 // find returns the method that an instance of c runs for name, nil when there

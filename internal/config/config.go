@@ -100,7 +100,7 @@ func loadEnv(prefix string, v reflect.Value) error {
 		if key == "" || key == "-" {
 			continue
 		}
-		name := prefix + "_" + screamingSnake(key)
+		name := Variable(prefix, key)
 		if value.Kind() == reflect.Struct {
 			if err := loadEnv(name, value); err != nil {
 				return err
@@ -140,6 +140,15 @@ func set(v reflect.Value, text string) error {
 	}
 	v.Set(fresh.Elem())
 	return nil
+}
+
+// Variable is a key's name in the environment: with the prefix REEVE_HUB that of
+// scan.leaseFor is REEVE_HUB_SCAN_LEASE_FOR.
+func Variable(prefix, key string) string {
+	for part := range strings.SplitSeq(key, ".") {
+		prefix += "_" + screamingSnake(part)
+	}
+	return prefix
 }
 
 // screamingSnake writes a camelCase key as an environment name's part:
