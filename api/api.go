@@ -55,7 +55,7 @@ type Config struct {
 	PolicyStore PolicyStore
 	// GitHub tells of the organisations whose repositories are checked; nil: none
 	// are.
-	GitHub    func() []github.Status
+	GitHub    func(ctx context.Context) ([]github.Status, error)
 	Alerts    Alerting
 	Callbacks webhook.Config
 	// Deriver makes key facts of the documents that are stored.

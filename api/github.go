@@ -16,12 +16,12 @@ type (
 	GitHubOrganisation struct {
 		Connection   string        `json:"connection" doc:"Of the hub's configuration"`
 		Organisation string        `json:"organisation"`
-		Completed    time.Time     `json:"completed,omitzero" doc:"When this hub last checked all repositories; absent: not since it started"`
+		Completed    time.Time     `json:"completed,omitzero" doc:"When all repositories were last checked; absent: not yet"`
 		Limits       []GitHubLimit `json:"limits" nullable:"false" doc:"What GitHub still allows"`
 		WaitsUntil   time.Time     `json:"waitsUntil,omitzero" doc:"Until when requests wait, if they do now"`
 		WaitsFor     string        `json:"waitsFor,omitempty"`
-		Waits        int64         `json:"waits" doc:"How often requests had to wait"`
-		Requests     int64         `json:"requests" doc:"Requests that were sent"`
+		Waits        int64         `json:"waits" doc:"How often requests had to wait, since each of the hub's replicas was started"`
+		Requests     int64         `json:"requests" doc:"Requests that were sent, likewise"`
 		Unchanged    int64         `json:"unchanged" doc:"Those of them that cost nothing, since the answer was the same as before"`
 	}
 	// GitHubLimit is one of GitHub's rate limits.
@@ -50,14 +50,18 @@ func (a *API) github() {
 			Items []GitHubOrganisation `json:"items" nullable:"false"`
 		}
 	}
-	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/github", "list-github", "List the organisations whose repositories this hub checks, and how they stand by GitHub's limits"),
-		func(context.Context, *struct{}) (*output, error) {
+	huma.Register(a.huma, operation(pki.Viewer, http.MethodGet, "/github", "list-github", "List the organisations whose repositories are checked, and how they stand by GitHub's limits"),
+		func(ctx context.Context, _ *struct{}) (*output, error) {
 			var out output
 			out.Body.Items = []GitHubOrganisation{}
 			if a.cfg.GitHub == nil {
 				return &out, nil
 			}
-			for _, s := range a.cfg.GitHub() {
+			all, err := a.cfg.GitHub(ctx)
+			if err != nil {
+				return nil, a.problem(ctx, "list organisations", err)
+			}
+			for _, s := range all {
 				out.Body.Items = append(out.Body.Items, fromGitHub(s))
 			}
 			return &out, nil

@@ -238,7 +238,7 @@ func New(cfg Config, version string, logger *slog.Logger) (_ *Hub, err error) {
 	h.api = api.New(api.Config{
 		Issuer: issuer,
 		Scans:  h.queue, Catalogue: catalogue, Events: h.events, Schedules: h.schedule, Fleet: h.agents, Tokens: h.store, Revocations: h.store, CA: h.ca, Peers: h.peers,
-		Insights: h.store, Quarantine: quarantine{insights}, Deriver: insights, Exporter: h.exports, Outbox: h.store, Policies: h.policies, PolicyStore: h.store, GitHub: h.github.Status, Callbacks: callbacks, Alerts: h.alerting(cfg.Sinks), PublicURL: h.public, ServicesURL: servicesURL,
+		Insights: h.store, Quarantine: quarantine{insights}, Deriver: insights, Exporter: h.exports, Outbox: h.store, Policies: h.policies, PolicyStore: h.store, GitHub: h.github.Standing, Callbacks: callbacks, Alerts: h.alerting(cfg.Sinks), PublicURL: h.public, ServicesURL: servicesURL,
 		Services: own.Services(), Version: version, Logger: logger.With("component", "api"), Audit: h.audit.add, Records: h.store, Recordings: h.store,
 	})
 

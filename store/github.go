@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -49,13 +50,16 @@ func (s *Store) SaveResponses(ctx context.Context, connection, scope string, dat
 	return nil
 }
 
-// SweepResponses forgets the answers that were saved before a time, and then the
+// SweepResponses forgets the answers, and standings, that were saved before a
+// time, and then the
 // oldest ones as long as all take more than maxBytes. What is forgotten is asked
 // for again.
 func (s *Store) SweepResponses(ctx context.Context, before time.Time, maxBytes int64) error {
 	err := s.update(ctx, func(tx *Tx) error {
-		if _, err := tx.Exec(ctx, `DELETE FROM github_responses WHERE saved < ?`, micros(before)); err != nil {
-			return err
+		for _, table := range []string{"github_responses", "github_standing"} {
+			if _, err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE saved < ?`, micros(before)); err != nil {
+				return err
+			}
 		}
 		for {
 			var size int64
@@ -178,4 +182,88 @@ func (s *Store) SettleGitHub(ctx context.Context, t github.Task, lease string, n
 		return fmt.Errorf("settle the check of %s/%s: %w", t.Owner, t.Repo, err)
 	}
 	return nil
+}
+
+// storedLimits is what of a github.LimitStatus is kept as JSON.
+type storedLimits struct {
+	Limits    []storedLimit `json:"limits,omitempty"`
+	Until     int64         `json:"until,omitempty"`
+	Why       string        `json:"why,omitempty"`
+	Waits     int64         `json:"waits,omitempty"`
+	Requests  int64         `json:"requests,omitempty"`
+	Unchanged int64         `json:"unchanged,omitempty"`
+}
+
+type storedLimit struct {
+	Resource  string `json:"resource"`
+	Limit     int    `json:"limit"`
+	Remaining int    `json:"remaining"`
+	Reset     int64  `json:"reset"`
+}
+
+// SaveGitHubStandings implements github.Standings.
+func (s *Store) SaveGitHubStandings(ctx context.Context, holder string, all []github.Status, now time.Time) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		for _, st := range all {
+			row := storedLimits{Until: micros(st.Until), Why: st.Why, Waits: st.Waits, Requests: st.Requests, Unchanged: st.Unchanged}
+			for _, l := range st.Limits {
+				row.Limits = append(row.Limits, storedLimit{l.Resource, l.Limit, l.Remaining, micros(l.Reset)})
+			}
+			limits, err := json.Marshal(row)
+			if err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `
+				INSERT INTO github_standing (connection, organisation, holder, completed, limits, saved) VALUES (?, ?, ?, ?, ?, ?)
+				ON CONFLICT (connection, organisation, holder) DO UPDATE SET
+					completed = CASE WHEN excluded.completed > github_standing.completed THEN excluded.completed ELSE github_standing.completed END,
+					limits = excluded.limits, saved = excluded.saved`,
+				st.Connection, st.Organisation, holder, micros(st.Completed), string(limits), micros(now))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("save how the checks of repositories stand: %w", err)
+	}
+	return nil
+}
+
+// GitHubStandings implements github.Standings.
+func (s *Store) GitHubStandings(ctx context.Context) (out []github.Standing, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		out = nil
+		rows, err := tx.Query(ctx, `SELECT connection, organisation, holder, completed, limits, saved FROM github_standing ORDER BY connection, organisation, holder`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var (
+				st               github.Standing
+				completed, saved int64
+				limits           []byte
+				row              storedLimits
+			)
+			if err := rows.Scan(&st.Connection, &st.Organisation, &st.Holder, &completed, &limits, &saved); err != nil {
+				return err
+			}
+			if err := json.Unmarshal(limits, &row); err != nil {
+				return fmt.Errorf("%s: %w", st.Organisation, err)
+			}
+			st.Completed, st.Saved, st.Until = fromMicros(completed), fromMicros(saved), fromMicros(row.Until)
+			st.Why, st.Waits, st.Requests, st.Unchanged = row.Why, row.Waits, row.Requests, row.Unchanged
+			for _, l := range row.Limits {
+				st.Limits = append(st.Limits, github.Limit{Resource: l.Resource, Limit: l.Limit, Remaining: l.Remaining, Reset: fromMicros(l.Reset)})
+			}
+			out = append(out, st)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read how the checks of repositories stand: %w", err)
+	}
+	return out, nil
 }

@@ -13,8 +13,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	gh "github.com/google/go-github/v89/github"
 )
 
@@ -370,4 +372,38 @@ func Example_problem() {
 	doc, _ := parse(RepoLayer, "acme/shop:.allstar/branch_protection.yaml", "approvalCount: two\n")
 	fmt.Println(doc.apply(new(optConfig), defaultsOf("branch_protection.yaml"), false).problems[0])
 	// Output: acme/shop:.allstar/branch_protection.yaml:1 (repository): approvalCount: it must be a whole number
+}
+
+func TestTogether(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	at := func(d time.Duration) time.Time { return now.Add(d) }
+	standing := func(holder, org string, saved, completed time.Time, requests int64, limits ...Limit) Standing {
+		return Standing{Holder: holder, Saved: saved, Status: Status{Connection: "main", Organisation: org, Completed: completed, LimitStatus: LimitStatus{Limits: limits, Requests: requests}}}
+	}
+	core := func(remaining int, reset time.Duration) Limit {
+		return Limit{Resource: "core", Limit: 5000, Remaining: remaining, Reset: at(reset)}
+	}
+	search := Limit{Resource: "search", Limit: 30, Remaining: 30, Reset: at(time.Minute)}
+	waiting := standing("c", "ACME", at(-time.Minute), time.Time{}, 1, search)
+	waiting.Until, waiting.Why = at(time.Minute), "GitHub asked to wait"
+	over := standing("c", "late", at(0), time.Time{}, 0)
+	over.Until, over.Why = at(-time.Second), "GitHub asked to wait"
+	got := together([]Standing{
+		standing("a", "acme", at(0), at(-2*time.Hour), 10, core(4000, time.Hour)),
+		standing("b", "acme", at(-time.Minute), at(-time.Hour), 5, core(3000, time.Hour+time.Second)),
+		waiting, over,
+		standing("gone", "acme", at(-time.Hour), at(-30*time.Minute), 100, core(1, time.Hour)), // when it ended it had checked last
+		standing("gone", "left", at(-time.Hour), at(-time.Hour), 100),
+		standing("a", "late", at(0), time.Time{}, 0, core(4999, 2*time.Hour)),
+		standing("b", "late", at(0), time.Time{}, 0, core(5, time.Hour)),
+	}, now)
+	want := []Status{
+		{Connection: "main", Organisation: "acme", Completed: at(-30 * time.Minute), LimitStatus: LimitStatus{
+			Limits: []Limit{core(3000, time.Hour+time.Second), search}, Until: at(time.Minute), Why: "GitHub asked to wait", Requests: 16,
+		}},
+		{Connection: "main", Organisation: "late", LimitStatus: LimitStatus{Limits: []Limit{core(4999, 2*time.Hour)}}},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

@@ -56,6 +56,7 @@ type Work interface {
 type Store interface {
 	policy.Recorder
 	Responses
+	Standings
 	Work
 }
 
@@ -142,6 +143,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	for _, c := range r.conns {
 		all.Go(func() { r.serve(ctx, c) })
 	}
+	all.Go(func() { r.stand(ctx) })
 	all.Wait()
 	return nil
 }

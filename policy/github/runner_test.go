@@ -262,3 +262,34 @@ func (h *hub) useApp(t *testing.T, installations map[int64]string) {
 	h.Key, h.Installations = &key.PublicKey, installations
 	h.cfg.TokenFile, h.cfg.AppID, h.cfg.PrivateKeyFile = "", 4711, file
 }
+
+// TestRunner_standing: each hub tells of what all check, also after a start.
+func TestRunner_standing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "acme")
+		enable(h.Server, "acme", map[string]string{"security.yaml": optOut})
+		h.cycle(t)
+		sent := h.runner.Status()[0]
+		for _, holder := range []string{"another", "hub"} {
+			r, err := github.NewRunner(github.RunnerConfig{Connections: []github.Config{h.cfg}, Store: h.store, Holder: holder, Logger: slog.New(h.log), Transport: h.Server})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- r.Run(ctx) }()
+			synctest.Wait() // it found who is to be checked, and that nothing is due
+			got, err := r.Standing(t.Context())
+			cancel()
+			if err := errors.Join(err, <-done); err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != 1 || !got[0].Completed.Equal(sent.Completed.Truncate(time.Microsecond)) || len(r.Status()[0].Limits) > 0 {
+				t.Errorf("%s: %+v, want %+v", holder, got, sent)
+			}
+			if holder == "another" && (len(got[0].Limits) == 0 || got[0].Requests != sent.Requests) {
+				t.Errorf("%s: %+v, want %+v", holder, got, sent)
+			}
+		}
+	})
+}

@@ -16,14 +16,17 @@ import (
 type stats struct {
 	results *prometheus.CounterVec
 
+	completed chan struct{} // a cycle was
+
 	mu    sync.Mutex
 	cycle map[[2]string]time.Time // guarded by mu; connection and organisation → the last whole cycle's end
 }
 
 func newStats() *stats {
 	return &stats{
-		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reeve_github_results_total", Help: "Checks of policies on repositories, by what they came to."}, []string{"github", "verdict"}),
-		cycle:   map[[2]string]time.Time{},
+		results:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "reeve_github_results_total", Help: "Checks of policies on repositories, by what they came to."}, []string{"github", "verdict"}),
+		completed: make(chan struct{}, 1),
+		cycle:     map[[2]string]time.Time{},
 	}
 }
 
@@ -42,6 +45,10 @@ func (s *stats) complete(connection, organisation string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cycle[[2]string{connection, organisation}] = time.Now()
+	select {
+	case s.completed <- struct{}{}:
+	default:
+	}
 }
 
 // Status is how the checks of one organisation stand, as far as this hub makes

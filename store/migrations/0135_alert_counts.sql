@@ -20,20 +20,26 @@ FROM (
     FROM alert GROUP BY key_id
 ) AS c WHERE c.key_id = alert_key.id;
 CREATE INDEX alert_key_dead ON alert_key (sink, dead) WHERE dead > 0;
+DROP INDEX alert_key_due;
+CREATE INDEX alert_key_due ON alert_key (sink, next_at, pending, pending_bytes, oldest) WHERE next_at > 0;
 
 -- A person asked for it again: it is told even if it is no news.
 ALTER TABLE alert ADD COLUMN replayed BIGINT NOT NULL DEFAULT 0; -- 0 or 1
 
 -- What is forgotten, and dead letters as they are listed.
-CREATE INDEX alert_done ON alert (state, done_at) WHERE done_at > 0;
+DROP INDEX alert_by_end;
+CREATE INDEX alert_by_end ON alert (state, done_at) WHERE done_at > 0;
 DROP INDEX alert_dead;
 CREATE INDEX alert_dead ON alert (created_at, id) WHERE state = 'dead';
 
 -- +goose Down
 DROP INDEX alert_dead;
 CREATE INDEX alert_dead ON alert (key_id) WHERE state = 'dead';
-DROP INDEX alert_done;
+DROP INDEX alert_by_end;
+CREATE INDEX alert_by_end ON alert (done_at) WHERE done_at > 0;
 ALTER TABLE alert DROP COLUMN replayed;
+DROP INDEX alert_key_due;
+CREATE INDEX alert_key_due ON alert_key (sink, next_at) WHERE next_at > 0;
 DROP INDEX alert_key_dead;
 ALTER TABLE alert_key DROP COLUMN dead;
 ALTER TABLE alert_key DROP COLUMN skipped;

@@ -12,6 +12,7 @@ import (
 )
 
 var githubTests = map[string]func(*testing.T, *store.Store){
+	"keeps how each hub sees it":              keepsStandings,
 	"keeps answers within bounds":             keepsAnswers,
 	"gives a task to one":                     leasesTasks,
 	"does again what was marked meanwhile":    marksAgain,
@@ -158,5 +159,42 @@ func leaseEnds(t *testing.T, s *store.Store) {
 	}
 	if mine, err := s.ExtendGitHub(t.Context(), got[0], "two", epoch.Add(time.Hour)); !mine || err != nil {
 		t.Errorf("who has it now lost it: %v, %v", mine, err)
+	}
+}
+
+func keepsStandings(t *testing.T, s *store.Store) {
+	status := func(org string, completed time.Time, remaining int) github.Status {
+		return github.Status{Connection: "main", Organisation: org, Completed: completed, LimitStatus: github.LimitStatus{
+			Limits: []github.Limit{{Resource: "core", Limit: 5000, Remaining: remaining, Reset: epoch.Add(time.Hour)}},
+			Until:  epoch.Add(time.Minute), Why: "GitHub asked to wait", Waits: 1, Requests: 2, Unchanged: 3,
+		}}
+	}
+	save := func(holder string, now time.Time, all ...github.Status) {
+		t.Helper()
+		if err := s.SaveGitHubStandings(t.Context(), holder, all, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later := epoch.Add(time.Minute)
+	save("a", epoch, status("acme", epoch, 9), status("base", time.Time{}, 9))
+	save("b", epoch, status("acme", time.Time{}, 7))
+	save("a", later, status("acme", time.Time{}, 8)) // it was started again
+	want := []github.Standing{
+		{Status: status("acme", epoch, 8), Holder: "a", Saved: later},
+		{Status: status("acme", time.Time{}, 7), Holder: "b", Saved: epoch},
+		{Status: status("base", time.Time{}, 9), Holder: "a", Saved: epoch},
+	}
+	got, err := s.GitHubStandings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("standings (-want +got):\n%s", diff)
+	}
+	if err := s.SweepResponses(t.Context(), later, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = s.GitHubStandings(t.Context()); err != nil || len(got) != 1 {
+		t.Errorf("after the sweep: %+v, %v", got, err)
 	}
 }
