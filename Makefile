@@ -10,7 +10,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build image images release manifests demo test test-unit test-e2e check lint generate bench bench-forward bench-scale bench-queue parity deps cluster fuzz tidy
+.PHONY: help docs test-docs build image images release manifests demo test test-unit test-e2e check lint generate bench bench-forward bench-scale bench-queue parity deps cluster fuzz tidy
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,14 @@ test-unit: ## the tests of the main module alone
 
 test-e2e: deps ## the tests against a real Kubernetes alone
 	cd e2e && $(GO) test -count=1 -timeout 20m ./...
+
+test-docs: deps ## every command, file, link and name in the documents alone
+	./internal/ci/with-cluster $(GO) test -count=1 ./internal/docs
+	$(GO) test ./cmd/reeve -run TestReference
+
+docs: ## write docs/reference again, which is made of the code
+	$(GO) test ./internal/docs -run TestReference -update
+	$(GO) test ./cmd/reeve -run TestReference -update-reference
 
 deps: ## install the Debian packages that the tests need (as root; else it only says what is missing)
 	@./internal/ci/deps

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,9 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -249,93 +246,6 @@ func TestExamples(t *testing.T) {
 	if _, err := agent.LoadConfig("../../examples/agent.yaml"); err != nil {
 		t.Error(err)
 	}
-}
-
-// TestConfigurationPage keeps docs/configuration.md true: it has each key of
-// hub and agent, and no other.
-func TestConfigurationPage(t *testing.T) {
-	text, err := os.ReadFile("../../docs/configuration.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, text2, _ := strings.Cut(string(text), "## Hub")
-	hubs, agents, _ := strings.Cut(text2, "## Agent")
-	agents, _, _ = strings.Cut(agents, "\n## ")
-	for _, tc := range []struct {
-		name, page string
-		config     any
-	}{{"hub", hubs, hub.Config{}}, {"agent", agents, agent.Config{}}} {
-		t.Run(tc.name, func(t *testing.T) {
-			got := documented(tc.page)
-			slices.Sort(got)
-			want := keys(reflect.TypeOf(tc.config), "")
-			for i, key := range want {
-				// A list may be left to where its members are explained.
-				for at := range strings.Count(key, "[].") {
-					parts := strings.SplitAfterN(key, "[].", at+2)
-					if list := strings.TrimSuffix(strings.Join(parts[:at+1], ""), "."); slices.Contains(got, list) {
-						want[i] = list
-					}
-				}
-			}
-			slices.Sort(want)
-			want = slices.Compact(want)
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("keys (-the configuration +the page):\n%s", diff)
-			}
-		})
-	}
-}
-
-// keys lists what a configuration can hold, as the page writes it.
-func keys(t reflect.Type, prefix string) []string {
-	var list []string
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-		ft, key := f.Type, prefix+name
-		if ft.Kind() == reflect.Pointer {
-			ft = ft.Elem()
-		}
-		if ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct && !reflect.PointerTo(ft.Elem()).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
-			ft, key = ft.Elem(), key+"[]"
-		}
-		switch {
-		case name == "-", !f.IsExported():
-		case strings.Contains(opts, "inline"):
-			list = append(list, keys(ft, prefix)...)
-		case ft.Kind() == reflect.Struct:
-			list = append(list, keys(ft, key+".")...)
-		default:
-			list = append(list, key)
-		}
-	}
-	return list
-}
-
-// documented lists the keys of the first column. A row may have several; they
-// share what comes before the last dot.
-func documented(page string) []string {
-	var list []string
-	for line := range strings.Lines(page) {
-		column, ok := strings.CutPrefix(line, "| `")
-		if !ok {
-			continue
-		}
-		column, _, _ = strings.Cut(column, "|")
-		first := ""
-		for name := range strings.SplitSeq(column, ",") {
-			name = strings.Trim(name, " `")
-			if first == "" {
-				first = name
-			}
-			if i := strings.LastIndex(first, "."); !strings.Contains(name, ".") {
-				name = first[:i+1] + name
-			}
-			list = append(list, name)
-		}
-	}
-	return list
 }
 
 // calls finds those of reeve in a line for the shell.

@@ -66,7 +66,7 @@ func documents(t *testing.T) []*Document {
 	return all
 }
 
-var built = flag.String("bin", "", "a `folder` with reeve and reeve-agent, to run these and not what is built of the checkout")
+var built = flag.String("bin", "", "a `folder` with reeve, reeve-agent and whoami, to run these and not what is built of the checkout")
 
 // build makes the programs of the checkout once.
 var build = sync.OnceValues(func() (string, error) {
@@ -77,7 +77,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir, "./cmd/reeve", "./cmd/reeve-agent")
+	cmd := exec.Command("go", "build", "-o", dir, "./cmd/reeve", "./cmd/reeve-agent", "./examples/local-deploy/whoami", "./examples/migrate/allstar/standin", "./examples/migrate/allstar/sink")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -293,7 +293,7 @@ func (s *session) script() string {
 			continue
 		}
 		s.write(fmt.Sprint(i), block.Text)
-		fmt.Fprintf(&b, "__block=%d\n", i)
+		fmt.Fprintf(&b, "__block=%d; echo %[1]d >$__dir/at\n", i)
 		switch codes, ok := block.Value("exit"); {
 		case block.Is("server"):
 			until, ok := block.Value("until")
@@ -304,7 +304,11 @@ func (s *session) script() string {
 			fmt.Fprintf(&b, "__before=$(__ports)\n( . %[2]s ) >%[2]s.out 2>&1 &\n__pid%[1]d=$!\n%[3]s || { echo \"$__block 0 0\" >$__dir/failed; exit 1; }\n", i, file, wait)
 			servers = append(servers, i)
 		case ok:
-			fmt.Fprintf(&b, "__ok=%s __hit=; set +e\n. %s >%[2]s.out 2>&1\n__ok=0; set -e\n", quote(strings.ReplaceAll(codes, ",", " ")), file)
+			any := ""
+			if slices.Contains(strings.Split(codes, ","), "0") {
+				any = "1"
+			}
+			fmt.Fprintf(&b, "__ok=%s __hit="+any+"; set +e\n. %s >%[2]s.out 2>&1\n__ok=0; set -e\n", quote(strings.ReplaceAll(codes, ",", " ")), file)
 			fmt.Fprintf(&b, "[ -n \"$__hit\" ] || { echo \"$__block 0 0\" >$__dir/failed; exit 1; }\n")
 		default:
 			fmt.Fprintf(&b, ". %s >%[1]s.out 2>&1\n", file)
@@ -330,11 +334,14 @@ func (s *session) run() {
 		self, _ := os.Executable()
 		also = filepath.Dir(self)
 	}
-	ctx, cancel := context.WithTimeoutCause(s.t.Context(), 3*time.Minute, errors.New("a session ends after three minutes"))
+	ctx, cancel := context.WithTimeoutCause(s.t.Context(), 2*time.Minute, errors.New("a session ends after two minutes"))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
 		"bash", "-c", sandbox, "-", s.dir, checkout, s.bin, also)
 	out, err := cmd.CombinedOutput()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	s.judge(string(out), err)
 }
 
@@ -355,7 +362,14 @@ func (s *session) judge(out string, err error) {
 		}
 		s.t.Errorf("%s:%d: %s:\n%s\n%s%s", s.d.Path, block.Line+max(line, 1)-1, what, indent(block.Text), s.output(i), s.servers(i))
 	} else if _, statErr := os.Stat(filepath.Join(s.dir, "done")); statErr != nil {
-		s.t.Errorf("%s: the session ended early: %v\n%s", s.d.Path, err, out)
+		text, _ := os.ReadFile(filepath.Join(s.dir, "at"))
+		i, convErr := strconv.Atoi(strings.TrimSpace(string(text)))
+		if convErr != nil {
+			s.t.Errorf("%s: the session didn't begin: %v\n%s", s.d.Path, err, out)
+			return
+		}
+		block := s.d.Blocks[i]
+		s.t.Errorf("%s:%d: the session ended here: %v\n%s\n%s%s%s", s.d.Path, block.Line, err, indent(block.Text), s.output(i), out, s.servers(i))
 	}
 	for i, block := range s.d.Blocks {
 		if block.Language != "console" && (block.Language != "text" || !block.Is("output")) {

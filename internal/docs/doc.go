@@ -21,6 +21,7 @@
 //	sh server                it is left running; the next block waits for a new
 //	                         port, or with until="COMMAND" for that to succeed
 //	sh exit=1,100            its commands may also end with these codes, and one does
+//	                         (with 0 among them: or none does)
 //	sh cluster               the document needs a real Kubernetes, the one of
 //	                         REEVE_TEST_KUBECONFIG
 //
