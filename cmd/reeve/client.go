@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -101,37 +100,6 @@ func (f *hubFlags) anonymous(conf *tls.Config) (*client, error) {
 	return &client{base: base, http: &http.Client{Transport: transport}}, nil
 }
 
-// problem is an error answer, RFC 9457 as the hub writes it.
-type problem struct {
-	Status int    `json:"status"`
-	Title  string `json:"title"`
-	Detail string `json:"detail"`
-	Errors []struct {
-		Message  string `json:"message"`
-		Location string `json:"location"`
-	} `json:"errors"`
-}
-
-func (p *problem) Error() string {
-	text := p.Detail
-	if text == "" {
-		text = p.Title
-	}
-	var members []string
-	for _, e := range p.Errors {
-		where := strings.TrimPrefix(strings.TrimPrefix(e.Location, "body."), "query.")
-		members = append(members, where+": "+e.Message)
-	}
-	switch {
-	case len(members) == 0:
-	case text == "validation failed" || strings.HasSuffix(text, p.Errors[0].Message):
-		text = strings.Join(members, "\n  ") // the detail says no more
-	default:
-		text += "\n  " + strings.Join(members, "\n  ")
-	}
-	return fmt.Sprintf("the hub answered %d: %s", p.Status, text)
-}
-
 // do sends a request with a JSON body (nil for none) and answers the body of
 // a 2xx answer; any other is a *problem.
 func (c *client) do(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
@@ -187,29 +155,9 @@ func (c *client) sendBody(ctx context.Context, method, path, contentType string,
 	if err != nil {
 		return nil, explain(err, c.base)
 	}
-	if resp.StatusCode/100 == 2 {
+	if resp.StatusCode/100 == 2 && !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	p := &problem{}
-	if json.Unmarshal(data, p) != nil || p.Status == 0 {
-		p.Status, p.Detail = resp.StatusCode, strings.TrimSpace(string(data))
-	}
-	return nil, p
-}
-
-// explain adds what to do to an error of a connection to the hub at base.
-func explain(err error, base *url.URL) error {
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
-	switch {
-	case errors.As(err, &unknown):
-		return fmt.Errorf("%w; give the hub's CA by --ca or REEVE_CA (ca.pem of `reeve ca init`)", err)
-	case errors.As(err, &name):
-		return fmt.Errorf("%w; reach the hub by a name that its certificate has, or add %s to names in the hub's configuration", err, base.Hostname())
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w; is the hub running, and is %s its API port (listen.api)?", err, base.Port())
-	}
-	return err
+	return nil, c.refused(ctx, ref.Path, resp)
 }
