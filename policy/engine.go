@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -71,6 +72,10 @@ const (
 	// retryMost is the longest wait for a database that doesn't answer, and that
 	// after a run that was cut short.
 	retryMost = time.Minute
+	// What is known of one agent and can't be read is tried again after unreadFirst,
+	// then twice as long each time, up to unreadMost.
+	unreadFirst = time.Minute
+	unreadMost  = time.Hour
 )
 
 // Engine evaluates policies: all subjects at times, those of a place when
@@ -86,11 +91,29 @@ type Engine struct {
 	duty   time.Time
 	// tidied says that what the configuration has left out is over.
 	tidied bool
+	// unread is of what agents nothing could be read, and gaps are the runs that
+	// miss some of those.
+	unread map[fleet.AgentName]*unread
+	gaps   []*gap
+}
+
+// unread is when it is tried again to read what is known of an agent.
+type unread struct {
+	err  error
+	wait time.Duration
+	next time.Time
+}
+
+// gap is what whole runs miss.
+type gap struct {
+	runs   []*evaluation
+	need   Need
+	agents []fleet.AgentName
 }
 
 // New makes an engine.
 func New(cfg Config) *Engine {
-	return &Engine{cfg: cfg, set: NewSet(cfg.Policies, cfg.Sinks)}
+	return &Engine{cfg: cfg, set: NewSet(cfg.Policies, cfg.Sinks), unread: map[fleet.AgentName]*unread{}}
 }
 
 // Policies are those that there are, with what they leave out.
@@ -147,6 +170,7 @@ func (e *Engine) step(ctx context.Context) error {
 		return err
 	}
 	if !had {
+		e.gaps = nil
 		if err := e.cfg.Store.AbandonPolicyRuns(ctx, Fleet, "", "the hub that made it ended, or was too slow", time.Now()); err != nil {
 			return err
 		}
@@ -182,7 +206,7 @@ func (e *Engine) step(ctx context.Context) error {
 			continue
 		case !ran || !r.Whole || r.Config != digest(p):
 			cause[p.Name] = "configuration"
-		case r.State == Truncated && time.Since(r.Ended) >= retryMost:
+		case r.State == Truncated && time.Since(r.Ended) >= retryMost && !e.missed(r.ID):
 			cause[p.Name] = "retry"
 		case time.Since(r.Began) >= p.Every:
 			cause[p.Name] = "clock"
@@ -193,21 +217,63 @@ func (e *Engine) step(ctx context.Context) error {
 		}
 		whole = append(whole, p)
 	}
+	if err := e.evaluateAll(ctx, whole, cause); err != nil {
+		return err
+	}
+	if err := e.fillGaps(ctx); err != nil {
+		return err
+	}
+	if err := e.evaluateMarked(ctx, slices.DeleteFunc(slices.Clone(marks), func(m Mark) bool { return !e.readable(m.Agent) }), cause); err != nil {
+		return err
+	}
 	// The marks of what couldn't be read stay.
-	unread := map[fleet.AgentName]bool{}
-	var unreadErr error
-	for _, evaluate := range []func() error{
-		func() error { return e.evaluateAll(ctx, whole, cause, unread) },
-		func() error { return e.evaluateMarked(ctx, marks, cause, unread) },
-	} {
-		err := evaluate()
-		if err != nil && len(unread) == 0 || errors.Is(err, ErrRunOver) || ctx.Err() != nil {
+	marks = slices.DeleteFunc(marks, func(m Mark) bool { return e.unread[m.Agent] != nil })
+	return e.cfg.Store.ClearPolicyMarks(ctx, marks)
+}
+
+// missed reports whether a run misses only what is tried again.
+func (e *Engine) missed(id RunID) bool {
+	return slices.ContainsFunc(e.gaps, func(g *gap) bool {
+		return slices.ContainsFunc(g.runs, func(v *evaluation) bool { return v.run == id })
+	})
+}
+
+// readable reports whether it is time to read what is known of an agent.
+func (e *Engine) readable(a fleet.AgentName) bool {
+	u := e.unread[a]
+	return u == nil || !time.Now().Before(u.next)
+}
+
+// fillGaps has runs made whole by what they miss, as far as that can be read
+// now.
+func (e *Engine) fillGaps(ctx context.Context) error {
+	var left []*gap
+	for i, g := range e.gaps {
+		if !slices.ContainsFunc(g.agents, e.readable) {
+			left = append(left, g)
+			continue
+		}
+		var runs []*evaluation
+		for _, v := range g.runs {
+			switch err := e.cfg.Store.ReopenPolicyRun(ctx, v.run); {
+			case err == nil:
+				runs = append(runs, v)
+			case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrRunOver):
+				e.gaps = append(left, e.gaps[i:]...)
+				return err
+			}
+		}
+		missing, err := e.evaluateAgents(ctx, g.agents, g.need, runs)
+		if err != nil {
+			e.gaps = append(left, e.gaps[i+1:]...)
 			return err
 		}
-		unreadErr = errors.Join(unreadErr, err)
+		if len(missing) > 0 && len(runs) > 0 {
+			left = append(left, &gap{runs, g.need, missing})
+		}
 	}
-	marks = slices.DeleteFunc(marks, func(m Mark) bool { return unread[m.Agent] || m.Agent == "" && len(unread) > 0 })
-	return errors.Join(unreadErr, e.cfg.Store.ClearPolicyMarks(ctx, marks))
+	e.gaps = left
+	return nil
 }
 
 // keepDuty takes the duty, or has it for longer.
@@ -260,7 +326,7 @@ func (e *Engine) tidy(ctx context.Context) error {
 			err = e.end(ctx, v, Query{Policy: name}, places, nil)
 		}
 	}
-	return e.finish(ctx, []*evaluation{v}, err)
+	return e.finish(ctx, []*evaluation{v}, err, err)
 }
 
 // end ends the subjects of the query that aren't there, of which the policy isn't,
@@ -389,7 +455,7 @@ func (e *Engine) begin(ctx context.Context, r Run, policies []Policy) (*evaluati
 }
 
 // evaluateAll makes a whole run of each policy.
-func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[string]string, unread map[fleet.AgentName]bool) error {
+func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[string]string) error {
 	if len(policies) == 0 {
 		return nil
 	}
@@ -401,22 +467,37 @@ func (e *Engine) evaluateAll(ctx context.Context, policies []Policy, cause map[s
 			return err
 		}
 		runs, need = append(runs, v), need.and(p.Check.needs())
-	}
-	agents, err := e.cfg.Evidence.Agents(ctx)
-	if err == nil {
-		places := e.places()
-		var each []Place
-		for _, a := range agents {
-			each = append(each, Place{Agent: a})
+		// What an earlier run misses this one finds, or misses itself.
+		for _, g := range e.gaps {
+			g.runs = slices.DeleteFunc(g.runs, func(v *evaluation) bool { return v.policies[0].Name == p.Name })
 		}
-		err = e.evaluateEach(ctx, each, need, places, runs, unread)
 	}
-	return e.finish(ctx, runs, err)
+	e.gaps = slices.DeleteFunc(e.gaps, func(g *gap) bool { return len(g.runs) == 0 })
+	agents, err := e.cfg.Evidence.Agents(ctx)
+	if err != nil {
+		return e.finish(ctx, runs, err, err)
+	}
+	missing, err := e.evaluateAgents(ctx, agents, need, runs)
+	if err == nil && len(missing) > 0 {
+		e.gaps = append(e.gaps, &gap{runs, need, missing})
+	}
+	return err
+}
+
+// evaluateAgents evaluates all of some agents, and ends the runs. It answers of
+// which agents it couldn't read what is known.
+func (e *Engine) evaluateAgents(ctx context.Context, agents []fleet.AgentName, need Need, runs []*evaluation) ([]fleet.AgentName, error) {
+	var each []Place
+	for _, a := range agents {
+		each = append(each, Place{Agent: a})
+	}
+	missing, why, err := e.evaluateEach(ctx, each, need, e.places(), runs)
+	return missing, e.finish(ctx, runs, cmp.Or(err, why), err)
 }
 
 // evaluateMarked makes one run of policies at the places of marks: of all but
 // those that were evaluated everywhere since the marks were read.
-func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark, everywhere map[string]string, unread map[fleet.AgentName]bool) error {
+func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark, everywhere map[string]string) error {
 	var need Need
 	var policies []Policy
 	for _, p := range e.set.all {
@@ -436,37 +517,71 @@ func (e *Engine) evaluateMarked(ctx context.Context, marks []Mark, everywhere ma
 	if err != nil {
 		return err
 	}
-	runs, places := []*evaluation{v}, e.places()
+	runs := []*evaluation{v}
 	var each []Place
 	for _, m := range marks {
 		each = append(each, m.Place)
 	}
-	return e.finish(ctx, runs, e.evaluateEach(ctx, each, need, places, runs, unread))
+	_, why, err := e.evaluateEach(ctx, each, need, e.places(), runs)
+	return e.finish(ctx, runs, cmp.Or(err, why), err)
 }
 
-// evaluateEach evaluates places. What can't be read of one, which is noted in
-// unread, doesn't keep the others from it; the runs are cut short then, and
-// made again.
-func (e *Engine) evaluateEach(ctx context.Context, each []Place, need Need, places *places, runs []*evaluation, unread map[fleet.AgentName]bool) error {
+// evaluateEach evaluates places. What can't be read of an agent, or couldn't a
+// while ago, doesn't keep the others from it: missing are those agents, and why
+// says what is wrong. With err it is over.
+func (e *Engine) evaluateEach(ctx context.Context, each []Place, need Need, places *places, runs []*evaluation) (missing []fleet.AgentName, why, err error) {
 	var errs []error
 	for _, p := range each {
-		err := e.evaluate(ctx, p, need, places, runs)
-		if err == nil {
+		if slices.Contains(missing, p.Agent) {
 			continue
 		}
-		errs, unread[p.Agent] = append(errs, err), true
-		if errors.Is(err, ErrRunOver) || ctx.Err() != nil {
-			break
+		if u := e.unread[p.Agent]; !e.readable(p.Agent) {
+			missing, errs = append(missing, p.Agent), append(errs, u.err)
+			continue
+		}
+		if mine, err := e.keepDuty(ctx); err != nil {
+			return nil, nil, err
+		} else if !mine {
+			return nil, nil, ErrRunOver
+		}
+		subjects, err := e.subjects(ctx, p, need)
+		if ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
+		if err != nil {
+			missing, errs = append(missing, p.Agent), append(errs, err)
+			u := e.unread[p.Agent]
+			if u == nil {
+				u = &unread{wait: unreadFirst / 2}
+				e.unread[p.Agent] = u
+			}
+			u.err, u.wait = err, min(2*u.wait, unreadMost)
+			u.next = time.Now().Add(u.wait)
+			e.cfg.Logger.WarnContext(ctx, "policies aren't evaluated for an agent, will retry", "agent", p.Agent, "error", err, "wait", u.wait)
+			continue
+		}
+		delete(e.unread, p.Agent)
+		if err := e.evaluate(ctx, p, subjects, places, runs); err != nil {
+			return nil, nil, err
 		}
 	}
-	return errors.Join(errs...)
+	return missing, errors.Join(errs...), nil
 }
 
-// finish ends runs; what went wrong is in each.
-func (e *Engine) finish(ctx context.Context, runs []*evaluation, err error) error {
-	reason := ""
+// subjects are those of a place.
+func (e *Engine) subjects(ctx context.Context, at Place, need Need) ([]Subject, error) {
+	subjects, err := e.cfg.Evidence.Subjects(ctx, at, need)
 	if err != nil {
-		reason = err.Error()
+		return nil, fmt.Errorf("what is known of %s: %w", at.Agent, err)
+	}
+	return subjects, nil
+}
+
+// finish ends runs, cut short if there is a reason why. It adds to err.
+func (e *Engine) finish(ctx context.Context, runs []*evaluation, why, err error) error {
+	reason := ""
+	if why != nil {
+		reason = why.Error()
 	}
 	for _, v := range runs {
 		end := func() error {
@@ -485,16 +600,7 @@ func (e *Engine) finish(ctx context.Context, runs []*evaluation, err error) erro
 }
 
 // evaluate judges the subjects of a place and records that in runs.
-func (e *Engine) evaluate(ctx context.Context, at Place, need Need, places *places, runs []*evaluation) error {
-	if mine, err := e.keepDuty(ctx); err != nil {
-		return err
-	} else if !mine {
-		return ErrRunOver
-	}
-	subjects, err := e.cfg.Evidence.Subjects(ctx, at, need)
-	if err != nil {
-		return fmt.Errorf("what is known of %s: %w", at.Agent, err)
-	}
+func (e *Engine) evaluate(ctx context.Context, at Place, subjects []Subject, places *places, runs []*evaluation) error {
 	// Of two that are called the same, such as a service that has the name of
 	// another thing, outcomes are about the first.
 	named := make(map[fleet.Subject]bool, len(subjects))

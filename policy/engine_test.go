@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -325,36 +326,111 @@ func TestEngine_databaseAway(t *testing.T) {
 	})
 }
 
-// unread is evidence of which one cluster's can't be read.
-type unread struct {
+// flaky is evidence that knows of an agent which it can't read until told.
+type flaky struct {
 	policy.Evidence
-	agent fleet.AgentName
+	mended *atomic.Bool
+	tried  *atomic.Int32
 }
 
-func (u unread) Agents(context.Context) ([]fleet.AgentName, error) {
-	return []fleet.AgentName{u.agent, "edge"}, nil
+func (f flaky) Agents(context.Context) ([]fleet.AgentName, error) {
+	return []fleet.AgentName{"bad", "edge"}, nil
 }
 
-func (u unread) Subjects(ctx context.Context, p policy.Place, need policy.Need) ([]policy.Subject, error) {
-	if p.Agent == u.agent {
+func (f flaky) Subjects(ctx context.Context, p policy.Place, need policy.Need) ([]policy.Subject, error) {
+	if p.Agent != "bad" {
+		return f.Evidence.Subjects(ctx, p, need)
+	}
+	f.tried.Add(1)
+	if !f.mended.Load() {
 		return nil, errors.New("its rows are broken")
 	}
-	return u.Evidence.Subjects(ctx, p, need)
+	return []policy.Subject{{Agent: "bad", Namespace: "shop", Kind: "Deployment", Name: "late", Container: "c", Images: []policy.Image{{Digest: "sha256:late"}}}}, nil
 }
 
-// TestEngine_unread: what can't be read of one cluster is said, and keeps no
-// other from being judged.
+// TestEngine_unread: what can't be read of one cluster is said, keeps no other from
+// being judged, and is tried again more and more rarely. The others aren't told
+// again because of it, and in the end the run is whole.
 func TestEngine_unread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.runs(workload("shop", "web"))
-		w.start(policy.Config{Policies: []policy.Policy{sboms}, Sinks: sinks, Holder: "a", Evidence: unread{w.Evidence(), "bad"}})
+		evidence := flaky{w.Evidence(), new(atomic.Bool), new(atomic.Int32)}
+		seen := map[alert.ID]bool{}
+		daily := sboms
+		daily.Every = 24 * time.Hour
+		w.start(policy.Config{Policies: []policy.Policy{daily}, Sinks: sinks, Holder: "a", Evidence: evidence})
 		time.Sleep(20 * time.Second)
-		w.expect("told of the other", []string{"x: sboms Deployment/web/c false"}, w.told(map[alert.ID]bool{}))
+		w.expect("told of the other", []string{"x: sboms Deployment/web/c false"}, w.told(seen))
 		runs, err := w.PolicyRuns(t.Context(), policy.Query{State: policy.Truncated})
 		if err != nil || len(runs) != 1 || !strings.Contains(runs[0].Reason, "what is known of bad: its rows are broken") {
 			t.Errorf("runs that were cut short: %+v, %v", runs, err)
 		}
+		time.Sleep(10 * time.Hour)
+		if n := evidence.tried.Load(); n < 10 || n > 20 {
+			t.Errorf("in ten hours it was tried %d times", n)
+		}
+		w.expect("told meanwhile", nil, w.told(seen))
+		w.sbom("shop", "web")
+		time.Sleep(time.Minute)
+		w.expect("told by an event elsewhere", []string{"x: sboms Deployment/web/c true"}, w.told(seen))
+		evidence.mended.Store(true)
+		time.Sleep(2 * time.Hour)
+		w.expect("told once it can be read", []string{"x: sboms Deployment/late/c false"}, w.told(seen))
+		w.expect("runs", []string{"sboms configuration complete: 0+2+0 of 2", " insight complete: 1+0+0 of 1"}, w.lastRuns())
+	})
+}
+
+// TestEngine_left: what the configuration leaves out has a last word, and only what
+// had failed.
+func TestEngine_left(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		seen := map[alert.ID]bool{}
+		w.runs(workload("shop", "web"), workload("shop", "db"), workload("lab", "web"))
+		w.sbom("shop", "db")
+		scans := policy.Policy{Name: "scans", Check: policy.Check{Scan: &policy.ScanCheck{Profile: "p"}}, Actions: toRPC}
+		_, stop := w.start(policy.Config{Policies: []policy.Policy{sboms, scans}, Sinks: sinks, Holder: "a"})
+		time.Sleep(time.Minute)
+		w.told(seen)
+		scanned := policy.NewRunID()
+		if err := w.BeginPolicyRun(t.Context(), policy.Run{ID: scanned, Source: policy.Fleet, Began: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		var results []fleet.Result
+		for _, namespace := range []string{"shop", "lab"} {
+			results = append(results, fleet.Result{
+				Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: "edge/" + namespace, Repo: namespace + "-1/c"}, Policy: "scans"},
+				Agent:   "edge", Namespace: namespace, Sinks: []string{"x"},
+			})
+		}
+		if err := w.RecordResults(t.Context(), scanned, results, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		w.told(seen)
+		time.Sleep(time.Second)
+		layer := policy.Layer{Place: policy.Place{Agent: "edge", Namespace: "lab"}, Text: "scans: {optOut: true}\n", At: time.Now()}
+		if _, err := w.PutPolicyLayer(t.Context(), layer, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		w.expect("told of the end, once a namespace has opted out of scans, besides its other policy",
+			[]string{"x: sboms Deployment/web/c false", "x: scans lab-1/c gone"}, w.told(seen))
+		stop()
+
+		moved := sboms
+		moved.Subjects.Namespaces = []string{"lab"}
+		_, stop = w.start(policy.Config{Policies: []policy.Policy{moved, scans}, Sinks: sinks, Holder: "a"})
+		time.Sleep(time.Minute)
+		w.expect("told by a policy that is about less", []string{"x: sboms Deployment/web/c false", "x: sboms Deployment/web/c gone"}, w.told(seen))
+		stop()
+		_, stop = w.start(policy.Config{Sinks: sinks, Holder: "a"})
+		time.Sleep(time.Minute)
+		w.expect("told when there are no policies any more", []string{"x: sboms Deployment/web/c gone", "x: scans shop-1/c gone"}, w.told(seen))
+		stop()
+		w.start(policy.Config{Sinks: sinks, Holder: "b"})
+		time.Sleep(time.Hour)
+		w.expect("told later", nil, w.told(seen))
 	})
 }
 

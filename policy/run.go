@@ -74,6 +74,9 @@ const (
 type Recorder interface {
 	// BeginPolicyRun notes that r is made.
 	BeginPolicyRun(ctx context.Context, r Run) error
+	// ReopenPolicyRun has a run that was truncated go on. It returns ErrRunOver of
+	// one that is complete.
+	ReopenPolicyRun(ctx context.Context, id RunID) error
 	// ExpectResults says how many results the run must have, in place of what was
 	// said before.
 	ExpectResults(ctx context.Context, id RunID, n int) error

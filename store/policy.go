@@ -33,6 +33,24 @@ func (s *Store) BeginPolicyRun(ctx context.Context, r policy.Run) error {
 	return nil
 }
 
+// ReopenPolicyRun implements policy.Recorder.
+func (s *Store) ReopenPolicyRun(ctx context.Context, id policy.RunID) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		r, err := runToChange(ctx, tx, id)
+		if err == nil && r.State == policy.Complete {
+			err = policy.ErrRunOver
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, `UPDATE policy_runs SET state = 'running', reason = '', ended = 0 WHERE id = ?`, id)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("go on with run %s: %w", id, err)
+	}
+	return nil
+}
+
 // ExpectResults implements policy.Recorder.
 func (s *Store) ExpectResults(ctx context.Context, id policy.RunID, n int) error {
 	err := s.update(ctx, func(tx *Tx) error {

@@ -120,6 +120,39 @@ func TestSink_life(t *testing.T) {
 	})
 }
 
+// TestSink_gone: what isn't checked any more has its issue closed with the reason,
+// and none opened; where its repository is gone, so are its issues.
+func TestSink_gone(t *testing.T) {
+	d := newDesk(t)
+	gone := func() error {
+		d.seq++
+		return d.deliver(t, alert.Alert{
+			ID: alert.ID(strings.Repeat("g", int(d.seq))), Created: time.Now(),
+			Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: "acme", Repo: "shop"}, Policy: "P", Gone: true, Details: "it was left out"},
+		})
+	}
+	if err := gone(); err != nil || len(d.shop.Issues) > 0 {
+		t.Fatalf("without an issue: %v, %v", d.shop.Issues, err)
+	}
+	d.must(t, false, "wrong")
+	for range 2 {
+		if err := gone(); err != nil {
+			t.Fatal(err)
+		}
+		if i := expect(t, d.shop, "closed", 1); !strings.Contains(i.Comments[0], "it was left out") || strings.Contains(i.Comments[0], "is met now") {
+			t.Errorf("comment %q", i.Comments[0])
+		}
+	}
+	d.must(t, false, "wrong") // it is back
+	expect(t, d.shop, "open", 2)
+	for _, status := range []int{http.StatusNotFound, http.StatusGone} {
+		d.Faults["GET /repos/acme/shop/issues"] = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(status); return true }
+		if err := gone(); err != nil {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
 // TestSink_silent: on days of silence nothing is opened, reopened or pinged; what
 // changed and what is met is told.
 func TestSink_silent(t *testing.T) {

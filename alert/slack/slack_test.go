@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -26,12 +27,15 @@ func about(repo, details string, pass bool) alert.Alert {
 func TestSink_text(t *testing.T) {
 	still := about("web", "it is <@U1> & *so*\n\n  `rm` @channel [fix](https://evil)", false)
 	still.Told = alert.Told{At: time.Now()}
-	got := (&Sink{cfg: Config{Hub: "https://hub"}}).text([]alert.Alert{about("db", "", true), still, about("api", "", false)})
-	want := `*2 failed, 1 pass again*
+	gone := about("old", "it isn't there", false)
+	gone.Outcome.Gone = true
+	got := (&Sink{cfg: Config{Hub: "https://hub"}}).text([]alert.Alert{gone, about("db", "", true), still, about("api", "", false)})
+	want := `*2 failed, 1 pass again, 1 aren't checked any more*
 :x: *edge/shop/api* fails base
 :x: *edge/shop/web* still fails base
-> it is &lt;＠U1&gt; &amp; ∗so∗ 'rm' ＠channel ［fix］(https://evil)
+> it is &lt;＠U1&gt; &amp; ∗so∗ 'rm' ＠channel ［fix］(https：//evil)
 :white_check_mark: *edge/shop/db* passes base again
+:wastebasket: *edge/shop/old* isn't checked by base any more
 <https://hub/alerts|Alerts>
 `
 	if d := cmp.Diff(want, got); d != "" {
@@ -45,6 +49,44 @@ func TestSink_text(t *testing.T) {
 	if !strings.HasSuffix(text, "… and 180 more\n") || len(text) > 40_000 {
 		t.Errorf("%d bytes, ends with %q", len(text), text[len(text)-30:])
 	}
+}
+
+// TestEscape: whatever the text is, no chat makes a link or a mention of it.
+func TestEscape(t *testing.T) {
+	for text, want := range map[string]string{
+		"see https://evil.example/x?y=1.2":   "see https：//evil．example/x?y=1.2",
+		"HTTP://evil.example":                "HTTP：//evil．example",
+		"(https://evil)":                     "(https：//evil)",
+		"xhttps://u:p@evil.example:8/":       "xhttps：//u：p＠evil．example：8/",
+		"slack://open?x slack:/open":         "slack：//open?x slack：/open",
+		"www.evil.example":                   "www．evil.example",
+		"evil.example/login and evil.it:80":  "evil．example/login and evil．it：80",
+		"мир.рф/х":                           "мир．рф/х",
+		"mailto:a@b.it javascript:alert(1)":  "mailto：a＠b.it javascript：alert(1)",
+		"<https://evil|https://good>":        "&lt;https：//evil|https：//good&gt;",
+		"[good](https://evil) <!channel|x>":  "［good］(https：//evil) &lt;!channel|x&gt;",
+		"<!here> <!subteam^S1> <@U1> <#C1>":  "&lt;!here&gt; &lt;!subteam^S1&gt; &lt;＠U1&gt; &lt;#C1&gt;",
+		"@here @channel @everyone @all":      "＠here ＠channel ＠everyone ＠all",
+		"10 of 12: see /etc/ssh/sshd_config": "10 of 12: see /etc/ssh/sshd＿config",
+		"v1.2.3 of app.js at 12:30:00":       "v1.2.3 of app.js at 12:30:00",
+		"a\u2028b\nc":                        "a b c",
+	} {
+		if got := escape(text, maxDetails); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+func FuzzEscape(f *testing.F) {
+	for _, text := range []string{"https://evil.example/", "<!channel>", "[a](b://c)", "a:/\x00/b", "htt\u0000ps://x", "www.", "É://x"} {
+		f.Add(text)
+	}
+	link := regexp.MustCompile(`(?i)[a-z]:/|\bwww\.|\bmailto:|[@<>\[\]\n]`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if got := escape(text, maxDetails); link.MatchString(got) || len(got) > 4*maxDetails {
+			t.Errorf("%q: %q", text, got)
+		}
+	})
 }
 
 // The URL is a secret, which is in no error.

@@ -69,6 +69,14 @@ func TestHook_Deliver(t *testing.T) {
 	if d := cmp.Diff(want, body); d != "" {
 		t.Errorf("body (-want +got):\n%s", d)
 	}
+	ended := a
+	ended.Outcome.Gone = true
+	if err := h.Deliver(t.Context(), ended); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-got; !strings.Contains(string(r.body), `"type":"check.ended"`) {
+		t.Errorf("of what isn't checked any more: %s", r.body)
+	}
 	// Nothing goes unsigned because a secret is gone.
 	os.Remove(secrets)
 	if err := h.Deliver(t.Context(), a); err == nil || !strings.Contains(err.Error(), "secrets") || len(got) > 0 {

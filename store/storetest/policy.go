@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 )
 
 var policyTests = map[string]func(*testing.T, *store.Store){
-	"a run": aRun, "a run that is cut short": cutRun, "subjects that are gone": goneSubjects,
+	"a run": aRun, "a run that is cut short": cutRun, "subjects that are gone": goneSubjects, "the end of what failed": lastWords,
 	"lists": policyLists, "old runs": oldRuns,
 	"evidence": policyEvidence, "evidence of another image": otherEvidence, "evidence of another tenant": tenantsEvidence, "layers": policyLayers,
 }
@@ -137,6 +138,19 @@ func cutRun(t *testing.T, s *store.Store) {
 	if r := endedRun(t, s, short, t0); r.State != policy.Truncated || r.Reason != "it has 1 of 2 results" {
 		t.Errorf("a run that has too few results: %+v", r)
 	}
+	// What it misses comes after all.
+	for range 2 {
+		if err := s.ReopenPolicyRun(t.Context(), short); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(t, s, short, t0, result("p", "shop", "a", true), result("p", "shop", "late", true))
+	if r := endedRun(t, s, short, t0); r.State != policy.Complete || r.Passed != 2 || r.Reason != "" {
+		t.Errorf("a run that went on: %+v", r)
+	}
+	if err := s.ReopenPolicyRun(t.Context(), short); !errors.Is(err, policy.ErrRunOver) {
+		t.Errorf("a complete run went on: %v", err)
+	}
 	left := beginRun(t, s, policy.Run{Policy: "p", Began: t0, Expected: 2, Holder: "dead"})
 	other := beginRun(t, s, policy.Run{Policy: "p", Began: t0, Holder: "alive"})
 	if err := s.AbandonPolicyRuns(t.Context(), policy.Fleet, "dead", "the hub ended", t0); err != nil {
@@ -189,6 +203,107 @@ func goneSubjects(t *testing.T, s *store.Store) {
 	}
 	if d := cmp.Diff([]string{"p a", "p new", "q a"}, names); d != "" {
 		t.Errorf("subjects (-want +got):\n%s", d)
+	}
+}
+
+// lastWords: whoever was told of a failure is told once when its subject isn't
+// checked any more, and nobody else is; it is never told as passed.
+func lastWords(t *testing.T, s *store.Store) {
+	s.TellGone(func(sink string) bool { return sink != "rpc" })
+	now := time.UnixMicro(1_700_000_000_000_000).UTC()
+	seen := map[alert.ID]bool{}
+	expect := func(what string, want ...string) {
+		t.Helper()
+		found, err := s.Alerts(t.Context(), alert.Filter{Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, a := range found {
+			if o := a.Outcome; !seen[a.ID] && o.Gone {
+				if o.Pass || a.Agent != "edge" || a.Namespace != "shop" {
+					t.Errorf("%s: told %+v of %s/%s", what, o, a.Agent, a.Namespace)
+				}
+				got = append(got, fmt.Sprintf("%s: %s", a.Sink, o.Details))
+			}
+			seen[a.ID] = true
+		}
+		slices.Sort(got)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+		}
+	}
+	run := func(r policy.Run, results ...fleet.Result) policy.RunID {
+		t.Helper()
+		now = now.Add(time.Hour)
+		r.Began = now
+		id := beginRun(t, s, r)
+		record(t, s, id, now, results...)
+		return id
+	}
+	words := func(p, repo, why string) string {
+		return fmt.Sprintf("%s isn't checked on edge/shop %s any more: %s. Whether it would pass isn't known.\n", p, repo, why)
+	}
+	unknown := result("p", "shop", "open", false, "rpc", "issue")
+	unknown.Unknown = "nobody answered"
+	run(policy.Run{Policy: "p"}, result("p", "shop", "open", false, "rpc", "issue"), result("p", "shop", "mended", false, "issue"),
+		result("p", "shop", "fine", true, "issue"), result("p", "shop", "moved", false, "issue", "chat"), result("p", "shop", "deleted", false, "issue"),
+		result("q", "shop", "open", false, "issue"))
+	expect("at first")
+	run(policy.Run{Policy: "p"}, unknown, result("p", "shop", "mended", true, "issue"), result("p", "shop", "moved", false, "chat"))
+	expect("to whom nothing is told of the policy any more", "issue: "+words("p", "moved", "the policy doesn't name this receiver any more"))
+
+	// The source knows itself what is gone, as often as it says so.
+	gone := result("p", "shop", "deleted", true, "elsewhere")
+	gone.Outcome.Gone, gone.Outcome.Details = true, "it was deleted"
+	never := gone
+	never.Outcome.Subject.Repo = "never there"
+	id := run(policy.Run{Policy: "p"}, gone, never)
+	record(t, s, id, now, gone)
+	if r := endedRun(t, s, id, now); r.State != policy.Complete || r.Passed+r.Failed+r.Unknown != 0 {
+		t.Errorf("a run that says only what is gone: %+v", r)
+	}
+	expect("what was deleted", "issue: "+words("p", "deleted", "it was deleted"))
+
+	// A run ends what it has looked for in vain, and nothing that it wasn't asked of.
+	id = run(policy.Run{})
+	end := func(q policy.Query, why string) {
+		t.Helper()
+		if _, err := s.EndSubjects(t.Context(), id, q, func(r policy.SubjectRecord) string {
+			if r.Subject.Repo == "open" {
+				return why
+			}
+			return ""
+		}, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end(policy.Query{Policy: "p", Agent: "edge", Namespace: "web"}, "elsewhere")
+	end(policy.Query{Policy: "none"}, "elsewhere")
+	expect("elsewhere")
+	end(policy.Query{Policy: "p", Agent: "edge", Namespace: "shop"}, "it isn't there any more")
+	end(policy.Query{Policy: "p", Agent: "edge", Namespace: "shop"}, "it isn't there any more")
+	expect("what isn't there", "issue: "+words("p", "open", "it isn't there any more"))
+
+	// So does a complete run of all subjects, and time.
+	id = run(policy.Run{Policy: "p", Whole: true})
+	endedRun(t, s, id, now)
+	expect("what a whole run doesn't find", "chat: "+words("p", "moved", policy.Missing))
+	if left := standing(t, s, policy.Query{}); len(left) != 1 || left["q open"].Verdict != policy.Failed {
+		t.Errorf("subjects left: %v", left)
+	}
+	if names, err := s.StandingPolicies(t.Context(), policy.Fleet); err != nil || !slices.Equal(names, []string{"q"}) {
+		t.Errorf("policies left: %v, %v", names, err)
+	}
+	if err := s.RemovePolicyRuns(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	expect("what nobody checks", "issue: "+words("q", "open", "nobody has checked it since "+now.Format(time.DateOnly)))
+	if left := standing(t, s, policy.Query{}); len(left) > 0 {
+		t.Errorf("subjects left: %v", left)
+	}
+	if _, err := s.EndSubjects(t.Context(), id, policy.Query{}, func(policy.SubjectRecord) string { return "late" }, now); !errors.Is(err, policy.ErrRunOver) {
+		t.Errorf("in a run that has ended: %v", err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -51,9 +52,20 @@ func listsWithin(t *testing.T, s *store.Store) {
 		}
 		var results []fleet.Result
 		for _, owner := range []string{"edge/shop", "edge/team-a", "edge-2/shop", "core/team-b", "core/edge/shop"} {
-			results = append(results, fleet.Result{Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: owner, Repo: "r"}, Policy: "p"}, Sinks: []string{"y"}})
+			result := fleet.Result{Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: owner, Repo: "r"}, Policy: "p"}, Sinks: []string{"y"}}
+			if agent, namespace, _ := strings.Cut(owner, "/"); source == policy.Fleet && !strings.Contains(namespace, "/") {
+				result.Agent, result.Namespace = fleet.AgentName(agent), namespace
+			}
+			results = append(results, result)
 		}
 		if err := s.RecordResults(t.Context(), r.ID, results, epoch); err != nil {
+			t.Fatal(err)
+		}
+		// Alerts are seen for longer than the runs that they are of.
+		if err := s.EndPolicyRun(t.Context(), r.ID, "", epoch); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RemovePolicyRuns(t.Context(), epoch.Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		judged[source] = r
