@@ -78,7 +78,8 @@ type Alert struct {
 	// Since is when it became pending: when it was made, replayed, or held back
 	// last.
 	Since time.Time
-	// Replayed says that a person asked for it again.
+	// Replayed says that a person asked for it again: people are told of it though
+	// it is no news, and nothing newer takes its place.
 	Replayed bool
 	// Told is the outcome of the same key that the sink took last.
 	Told Told

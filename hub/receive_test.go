@@ -3,6 +3,7 @@ package hub_test
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -216,9 +217,12 @@ func TestHub_webhookAndSlack(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := <-hooks
-		said, err := verify.Verifier{Keys: known}.Webhook(got.header, got.body)
+		said, err := verify.Verifier{Keys: known, Audience: "hook"}.Webhook(got.header, got.body)
 		if err != nil || said.ID != got.header.Get("webhook-id") {
 			t.Errorf("signature: %+v, %v", said, err)
+		}
+		if _, err := (verify.Verifier{Keys: known, Audience: "another"}).Webhook(got.header, got.body); !errors.Is(err, verify.ErrOther) {
+			t.Errorf("another receiver takes it for its own: %v", err)
 		}
 		var body struct {
 			Type string
@@ -280,7 +284,7 @@ func TestSinkConfig(t *testing.T) {
 		"concurrency":      with(func(c *hub.SinkConfig) { c.Concurrency = -1 }),
 		"rate":             with(func(c *hub.SinkConfig) { c.Rate = -1 }),
 		"remind":           with(func(c *hub.SinkConfig) { c.Remind = time.Hour }),
-		"audience":         func() hub.SinkConfig { c := hook; c.Audience = "a"; return c }(),
+		"audience":         func() hub.SinkConfig { c := hook; c.Type, c.Audience = "slack", "a"; return c }(),
 		"group":            func() hub.SinkConfig { c := hook; c.Type, c.Group = "slack", 2*time.Hour; return c }(),
 		"credential":       func() hub.SinkConfig { c := hook; c.Type, c.TokenFile = "slack", "f"; return c }(),
 		"secretFile and s": func() hub.SinkConfig { c := hook; c.SecretFile, c.SecretEnv = "f", "e"; return c }(),

@@ -76,7 +76,9 @@ type SinkConfig struct {
 	// type token-file.
 	Credential credential.Config `yaml:"credential"`
 	TokenFile  string            `yaml:"tokenFile"`
-	// Path, Plaintext and Audience are for an rpc: see rpc.Config.
+	// Path and Plaintext are for an rpc: see rpc.Config. Audience is what the
+	// receiver is called in what is signed for it: an rpc by its endpoint, a
+	// webhook by the sink's name, unless this says otherwise.
 	Path      string `yaml:"path"`
 	Plaintext bool   `yaml:"plaintext"`
 	Audience  string `yaml:"audience"`
@@ -174,7 +176,7 @@ func (c SinkConfig) rpc(token *credential.Source) rpc.Config {
 }
 
 func (c SinkConfig) webhook(token *credential.Source) webhook.HookConfig {
-	return webhook.HookConfig{URL: c.Endpoint, URLFile: c.EndpointFile, TLS: c.tls(), Token: token, Secrets: webhook.SecretsIn(c.SecretFile, c.SecretEnv)}
+	return webhook.HookConfig{URL: c.Endpoint, URLFile: c.EndpointFile, TLS: c.tls(), Token: token, Audience: cmp.Or(c.Audience, c.Name), Secrets: webhook.SecretsIn(c.SecretFile, c.SecretEnv)}
 }
 
 func (c SinkConfig) slack(hub string) slack.Config {
@@ -252,7 +254,7 @@ func (c SinkConfig) fits() error {
 		{"credential", c.Credential.Type != "" || c.TokenFile != "" && c.Type != issuesSink, token},
 		{"path", c.Path != "", c.Type == rpcSink},
 		{"plaintext", c.Plaintext, c.Type == rpcSink},
-		{"audience", c.Audience != "", c.Type == rpcSink},
+		{"audience", c.Audience != "", c.Type == rpcSink || c.Type == webhookSink},
 		{"secretFile", c.SecretFile != "" || c.SecretEnv != "", c.Type == webhookSink},
 		{"repository", c.Repository != "", c.Type == issuesSink},
 		{"label", c.Label != "", c.Type == issuesSink},

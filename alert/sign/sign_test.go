@@ -210,15 +210,16 @@ func TestRing_Rotate(t *testing.T) {
 func TestRing_Webhook(t *testing.T) {
 	r := ring(t, open(t), newCA(t))
 	at := "1795334400"
-	text, err := r.Webhook(t.Context(), "3f2a", at, []byte(`{"a":1}`))
+	const body = `{"a":1,"audience":"hook"}`
+	text, err := r.Webhook(t.Context(), "3f2a", at, []byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := verify.Verifier{Keys: published(t, r), Now: func() time.Time { return time.Unix(1795334400, 0) }}
+	v := verify.Verifier{Keys: published(t, r), Audience: "hook", Now: func() time.Time { return time.Unix(1795334400, 0) }}
 	header := func(id, at, signature string) http.Header {
 		return http.Header{"Webhook-Id": {id}, "Webhook-Timestamp": {at}, "Webhook-Signature": {signature}}
 	}
-	if got, err := v.Webhook(header("3f2a", at, "v1,aGk= "+text), []byte(`{"a":1}`)); err != nil || got.ID != "3f2a" {
+	if got, err := v.Webhook(header("3f2a", at, "v1,aGk= "+text), []byte(body)); err != nil || got.ID != "3f2a" || got.Audience != "hook" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for name, tc := range map[string]struct {
@@ -226,19 +227,23 @@ func TestRing_Webhook(t *testing.T) {
 		body   string
 		want   error
 	}{
-		"another body": {header("3f2a", at, text), `{"a":2}`, verify.ErrSignature},
-		"another id":   {header("3f2b", at, text), `{"a":1}`, verify.ErrSignature},
-		"another time": {header("3f2a", "1795334401", text), `{"a":1}`, verify.ErrSignature},
-		"no signature": {header("3f2a", at, "v1,aGk="), `{"a":1}`, verify.ErrUnsigned},
-		"no time":      {header("3f2a", "now", text), `{"a":1}`, verify.ErrUnsigned},
+		"another body": {header("3f2a", at, text), `{"a":2,"audience":"hook"}`, verify.ErrSignature},
+		"another id":   {header("3f2b", at, text), body, verify.ErrSignature},
+		"another time": {header("3f2a", "1795334401", text), body, verify.ErrSignature},
+		"no signature": {header("3f2a", at, "v1,aGk="), body, verify.ErrUnsigned},
+		"no time":      {header("3f2a", "now", text), body, verify.ErrUnsigned},
 	} {
 		if _, err := v.Webhook(tc.header, []byte(tc.body)); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", name, err, tc.want)
 		}
 	}
-	v.Now = nil
-	if _, err := v.Webhook(header("3f2a", "1600000000", text), []byte(`{"a":1}`)); err == nil {
-		t.Error("an old one was taken")
+	v.Audience = "another"
+	if got, err := v.Webhook(header("3f2a", at, text), []byte(body)); !errors.Is(err, verify.ErrOther) {
+		t.Errorf("by another receiver: %+v, %v", got, err)
+	}
+	v.Audience, v.Now = "hook", func() time.Time { return time.Unix(1795334400, 0).Add(time.Hour) }
+	if _, err := v.Webhook(header("3f2a", at, text), []byte(body)); !errors.Is(err, verify.ErrTime) {
+		t.Errorf("an old one: %v", err)
 	}
 }
 

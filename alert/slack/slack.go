@@ -3,8 +3,8 @@
 // Google Chat's bridges take the same): a message of plain text in mrkdwn.
 //
 // Several outcomes make one message, those that failed first. What an outcome
-// says comes from outside: it is escaped, so that it mentions nobody and hides
-// no link behind other words, and cut.
+// says comes from outside: it is escaped, so that it mentions nobody and links
+// nowhere, and cut.
 package slack
 
 import (
@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -64,10 +65,16 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 
 // DeliverGroup implements alert.Grouped.
 func (s *Sink) DeliverGroup(ctx context.Context, as []alert.Alert) error {
+	// What isn't said to be a link or a mention is none, and nothing is fetched to
+	// be shown beside the message.
 	body, err := json.Marshal(struct {
-		Text   string `json:"text"`
-		Mrkdwn bool   `json:"mrkdwn"`
-	}{s.text(as), true})
+		Text        string `json:"text"`
+		Mrkdwn      bool   `json:"mrkdwn"`
+		Parse       string `json:"parse"`
+		LinkNames   bool   `json:"link_names"`
+		UnfurlLinks bool   `json:"unfurl_links"`
+		UnfurlMedia bool   `json:"unfurl_media"`
+	}{Text: s.text(as), Mrkdwn: true, Parse: "none"})
 	if err != nil {
 		return &alert.Error{Class: alert.Permanent, Err: err}
 	}
@@ -166,8 +173,16 @@ func escape(text string, limit int) string {
 		}
 		text = text[:cut] + " …"
 	}
-	return escapes.Replace(text)
+	return links.ReplaceAllStringFunc(escapes.Replace(text), unlinked.Replace)
 }
+
+// links are what chats make links of by themselves: URLs, and what begins like
+// the name of a host and goes on like an address in it. People still read what it
+// says.
+var (
+	links    = regexp.MustCompile(`(?i)(?:[a-z][-a-z0-9+.]*:/+[^\s/]*|\b(?:mailto|tel|sms|data|javascript):|\b(?:www|ftp)\.|[-a-z0-9\x{80}-\x{10ffff}]+(?:\.[-a-z0-9\x{80}-\x{10ffff}]+)*\.[a-z\x{80}-\x{10ffff}]{2,}(?:[/?#]|:[0-9]))`)
+	unlinked = strings.NewReplacer(":", "：", ".", "．")
+)
 
 // & < > are Slack's; @ [ ] would mention and link in Mattermost and Rocket.Chat;
 // the rest would begin formatting.

@@ -15,7 +15,7 @@
 // proto.MarshalOptions{Deterministic: true}.Marshal(request).
 //
 // A webhook is signed by the same keys as Standard Webhooks 1.0.0 has it
-// (v1a), over its id, time and body.
+// (v1a), over its id, time and body; the body says for whom it is.
 package verify
 
 import (
@@ -180,9 +180,10 @@ const Tolerance = 5 * time.Minute
 // Verifier checks alerts. Its members aren't changed while it is in use.
 type Verifier struct {
 	Keys Keys
-	// Audience is what the hub's configuration calls this sink: its endpoint,
-	// such as sink.example.com:443, unless that says otherwise. Without it an
-	// alert that was meant for another sink of the hub could be played here.
+	// Audience is what the hub's configuration calls this sink: of an AlertSink
+	// its endpoint, such as sink.example.com:443, of a webhook its name, unless
+	// that says otherwise. Without it an alert that was meant for another sink of
+	// the hub could be played here.
 	Audience string
 	// Tolerance is how far a signature may be from now; 0 is the constant
 	// of that name.
@@ -219,16 +220,19 @@ func (v Verifier) Alert(envelope string, request []byte) (Statement, error) {
 	if sum := sha256.Sum256(request); s.SHA256 != hex.EncodeToString(sum[:]) {
 		return s, fmt.Errorf("%w: it is of another request", ErrOther)
 	}
-	if s.Audience != v.Audience {
-		return s, fmt.Errorf("%w: it is for %q, and this is %q", ErrOther, s.Audience, v.Audience)
-	}
-	return s, v.timely(s.Timestamp)
+	return s, v.meant(s)
 }
 
-// Webhook checks the signature v1a of a webhook's header. Its answer has no
-// Seq, which is in the body, and no Audience, as Standard Webhooks has none:
-// a receiver that shares the hub with others it doesn't trust is given a secret
-// of its own (v1), and checks that too.
+// meant reports what says that a statement isn't for here and now.
+func (v Verifier) meant(s Statement) error {
+	if s.Audience != v.Audience {
+		return fmt.Errorf("%w: it is for %q, and this is %q", ErrOther, s.Audience, v.Audience)
+	}
+	return v.timely(s.Timestamp)
+}
+
+// Webhook checks the signature v1a of a webhook's header, and for whom its body
+// says that it is. The answer has no Seq, which is in the body.
 func (v Verifier) Webhook(header http.Header, body []byte) (Statement, error) {
 	id, at := header.Get("webhook-id"), header.Get("webhook-timestamp")
 	seconds, err := strconv.ParseInt(at, 10, 64)
@@ -253,7 +257,14 @@ func (v Verifier) Webhook(header http.Header, body []byte) (Statement, error) {
 	}
 	sum := sha256.Sum256(body)
 	s := Statement{ID: id, Timestamp: time.Unix(seconds, 0), SHA256: hex.EncodeToString(sum[:])}
-	return s, v.timely(s.Timestamp)
+	var said struct {
+		Audience string `json:"audience"`
+	}
+	if err := json.Unmarshal(body, &said); err != nil {
+		return s, fmt.Errorf("%w: its body: %w", ErrOther, err)
+	}
+	s.Audience = said.Audience
+	return s, v.meant(s)
 }
 
 // WebhookContent is what is signed of a webhook.

@@ -21,6 +21,9 @@ type HookConfig struct {
 	URL, URLFile string
 	TLS          credential.TLS
 	Token        *credential.Source
+	// Audience is what the receiver is called in what is signed, so that it can't
+	// pass a webhook on to another one as if it were for that.
+	Audience string
 	// Secrets gives the secrets of symmetric signatures (v1), and Sign the
 	// asymmetric signatures (v1a); nil: none of that kind. See SecretsIn.
 	Secrets func() ([][]byte, error)
@@ -39,7 +42,7 @@ func (c HookConfig) Validate() error { return c.post().Validate() }
 // has them:
 //
 //	{"type": "check.passed", "check.failed" or, of a subject that isn't checked any more, "check.ended", "timestamp": when it was checked,
-//	 "data": {"owner", "repo", "policy", "pass", "details", "run", "seq"}}
+//	 "audience": for whom it is, "data": {"owner", "repo", "policy", "pass", "details", "run", "seq"}}
 //
 // webhook-id is the alert's id, the same at each repetition.
 type Hook struct {
@@ -70,6 +73,7 @@ type (
 	hooked struct {
 		Type      string     `json:"type"`
 		Timestamp time.Time  `json:"timestamp"`
+		Audience  string     `json:"audience,omitempty"`
 		Data      hookedData `json:"data"`
 	}
 	hookedData struct {
@@ -94,7 +98,7 @@ func (h *Hook) Deliver(ctx context.Context, a alert.Alert) error {
 		kind = "check.ended"
 	}
 	body, err := json.Marshal(hooked{
-		Type: kind, Timestamp: o.At,
+		Type: kind, Timestamp: o.At, Audience: h.cfg.Audience,
 		Data: hookedData{Owner: o.Subject.Owner, Repo: o.Subject.Repo, Policy: o.Policy, Pass: o.Pass, Details: o.Details, Run: o.Run, Seq: a.Seq},
 	})
 	if err != nil {

@@ -274,7 +274,7 @@ reeve-signature and the bytes of the request; that of a webhook the header
 webhook-signature, with --id and --timestamp, and the body. The keys are a file,
 or the hub's. Exit code 1: it isn't from there, or isn't for --audience.`,
 		Example: `  reeve alerts verify --keys keys.json --audience sink.example.com:443 --signature signature.json --request request.bin
-  reeve alerts verify --keys keys.json --signature signature.txt --id 3f2a --timestamp 1795334400 --request body.json`,
+  reeve alerts verify --keys keys.json --audience ci --signature signature.txt --id 3f2a --timestamp 1795334400 --request body.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text, err := os.ReadFile(signature)
@@ -310,7 +310,7 @@ or the hub's. Exit code 1: it isn't from there, or isn't for --audience.`,
 	flags.StringVar(&keys, "keys", "", "`file` with the JSON Web Key Set (`reeve alerts keys print`); left out: the hub is asked")
 	flags.StringVar(&signature, "signature", "", "`file` with the signature, as it came")
 	flags.StringVar(&request, "request", "", "`file` with the request's bytes, or the webhook's body")
-	flags.StringVar(&v.Audience, "audience", "", "the sink that it must be for: its `endpoint`, unless the hub's configuration says otherwise")
+	flags.StringVar(&v.Audience, "audience", "", "whom it must be for: an AlertSink's `endpoint`, or a webhook's name, unless the hub's configuration says otherwise")
 	flags.StringVar(&id, "id", "", "a webhook's webhook-`id`")
 	flags.StringVar(&timestamp, "timestamp", "", "a webhook's webhook-timestamp, in `seconds`")
 	flags.BoolVar(&anyTime, "any-time", false, "don't mind when it was signed")
