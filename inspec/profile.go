@@ -3,6 +3,7 @@ package inspec
 import (
 	"archive/tar"
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -714,10 +715,12 @@ func (p *Profile) locked(d Dependency) (Dependency, error) {
 func (p *Profile) sum() string {
 	files := p.contents()
 	h := sha256.New()
+	w := bufio.NewWriter(h) // or a copy would be made of each text
 	for _, n := range sortedKeys(files) {
-		fmt.Fprintf(h, "%s\x00%d\x00", n, len(files[n]))
-		io.WriteString(h, files[n])
+		fmt.Fprintf(w, "%s\x00%d\x00", n, len(files[n]))
+		w.WriteString(files[n])
 	}
+	w.Flush()
 	return hex.EncodeToString(h.Sum(nil))
 }
 

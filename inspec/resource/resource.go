@@ -43,6 +43,7 @@ type Set struct {
 	backend  *ruby.Object
 	trained  *ruby.Object // what train makes
 	registry map[string]*ruby.Class
+	newborns map[string]*ruby.Object // what newborn makes
 	names    map[*ruby.Class]string
 	supports map[string][]*ruby.Hash
 	table    tableClasses
@@ -63,7 +64,7 @@ func Install(in *ruby.Interp, t target.Target, opt Options) (*Set, error) {
 	}
 	s := &Set{
 		in: in, t: target.Cache(t), log: opt.Logger, platform: platform,
-		registry: map[string]*ruby.Class{}, names: map[*ruby.Class]string{}, supports: map[string][]*ruby.Hash{}, texts: map[*byte]string{},
+		registry: map[string]*ruby.Class{}, newborns: map[string]*ruby.Object{}, names: map[*ruby.Class]string{}, supports: map[string][]*ruby.Hash{}, texts: map[*byte]string{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -122,10 +123,7 @@ func (s *Set) New(c *ruby.Call, name string, args []ruby.Value) (ruby.Value, err
 		return nil, s.in.Raise(s.in.Class("NameError"), "there is no resource %q", name)
 	}
 	o := s.in.NewObject(class, nil)
-	o.SetIVar("@resource_skipped", false)
-	o.SetIVar("@resource_failed", false)
-	o.SetIVar("@resource_exception_message", nil)
-	o.SetIVar("@__resource_name__", ruby.NewString(name))
+	o.ShareIVars(s.newborn(name))
 	if !s.supported(name) {
 		return nil, s.in.Raise(s.in.Class("ArgumentError"), "Unsupported resource/backend combination: %s / %s. Exiting.", name, s.platform.Name)
 	}
@@ -144,6 +142,21 @@ func (s *Set) New(c *ruby.Call, name string, args []ruby.Value) (ruby.Value, err
 		return nil, err
 	}
 	return o, nil
+}
+
+// newborn is an object with the instance variables that each resource of this
+// name begins with.
+func (s *Set) newborn(name string) *ruby.Object {
+	o := s.newborns[name]
+	if o == nil {
+		o = s.in.NewObject(s.base, nil)
+		o.SetIVar("@resource_skipped", false)
+		o.SetIVar("@resource_failed", false)
+		o.SetIVar("@resource_exception_message", nil)
+		o.SetIVar("@__resource_name__", ruby.NewFrozen(name))
+		s.newborns[name] = o
+	}
+	return o
 }
 
 func isNotImplemented(in *ruby.Interp, e *ruby.Exception) bool {

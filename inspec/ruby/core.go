@@ -423,7 +423,7 @@ func (in *Interp) bootObject() {
 	})
 	k.DefN("remove_instance_variable", 1, 1, func(c *Call) (Value, error) {
 		name, err := c.In.methodName(c.Args[0])
-		if iv := c.In.ivarsOf(c.Self, false); iv != nil {
+		if iv := c.In.ivarsOf(c.Self, true); iv != nil {
 			return iv.remove(name), err
 		}
 		return nil, err

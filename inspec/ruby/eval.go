@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,7 @@ type frame struct {
 	lex    *lexScope
 	proc   *Proc // of a block: which
 	lambda bool
+	kept   bool // a block was made in it, which may outlive it
 
 	// Of a home only:
 	meth       *method
@@ -27,6 +29,38 @@ type frame struct {
 	vis        visibility // of methods defined from here on
 	moduleFunc bool
 	done       bool
+}
+
+// frame returns a frame with room for that many variables.
+func (in *Interp) frame(vars int) *frame {
+	n := len(in.frames)
+	if n == 0 {
+		return &frame{in: in, vars: make([]Value, vars)}
+	}
+	fr := in.frames[n-1]
+	in.frames = in.frames[:n-1]
+	fr.in, fr.vars = in, slices.Grow(fr.vars, vars)[:vars]
+	return fr
+}
+
+// leave takes back a frame that was left, to be used again, unless a block may
+// still see it.
+func (in *Interp) leave(fr *frame) {
+	if fr.kept || len(in.frames) == maxFrames {
+		return
+	}
+	clear(fr.vars)
+	*fr = frame{vars: fr.vars[:0]}
+	in.frames = append(in.frames, fr)
+}
+
+// maxFrames is how many frames wait to be used again.
+const maxFrames = 64
+
+// blockOf is the block b where it stands in fr.
+func (fr *frame) blockOf(b *blockNode) *Proc {
+	fr.kept = true
+	return &Proc{body: b, fr: fr, self: fr.self}
 }
 
 // lexScope says in which class code stands: where def defines, and where
@@ -323,10 +357,15 @@ func (n *ivarNode) eval(fr *frame) (Value, error) {
 	return v, nil
 }
 
+// ivarsOf returns the instance variables of v: to be changed if make is set,
+// else nil where there are none.
 func (in *Interp) ivarsOf(v Value, make bool) *ivars {
 	var e **ext
 	switch v := v.(type) {
 	case *Object:
+		if make {
+			return v.own()
+		}
 		return &v.ivars
 	case *Class:
 		return &v.ivars
@@ -848,7 +887,7 @@ func (n *callNode) eval(fr *frame) (Value, error) {
 	var blk *Proc
 	switch {
 	case n.block != nil:
-		blk = &Proc{body: n.block, fr: fr, self: fr.self}
+		blk = fr.blockOf(n.block)
 	case n.blockArg != nil:
 		v, err := n.blockArg.eval(fr)
 		if err != nil {
@@ -1041,11 +1080,8 @@ func (in *Interp) callDef(m *method, recv Value, args []Value, blk *Proc) (Value
 		return nil, &LimitError{Limit: "depth"}
 	}
 	d := m.def
-	fr := &frame{in: in, self: recv, prog: d.prog, lex: m.lex, meth: m, args: args, block: blk}
-	fr.home = fr
-	if d.nvars > 0 {
-		fr.vars = make([]Value, d.nvars)
-	}
+	fr := in.frame(d.nvars)
+	fr.self, fr.home, fr.prog, fr.lex, fr.meth, fr.args, fr.block = recv, fr, d.prog, m.lex, m, args, blk
 	file, line := in.file, in.line
 	in.stack = append(in.stack, stackEntry{file, line, m.name})
 	v, err := Value(nil), in.bind(fr, d.params, args, true)
@@ -1055,11 +1091,10 @@ func (in *Interp) callDef(m *method, recv Value, args []Value, blk *Proc) (Value
 	in.stack = in.stack[:len(in.stack)-1]
 	in.file, in.line = file, line
 	fr.done = true
-	if err != nil {
-		if r, ok := err.(*returnJump); ok && r.home == fr {
-			return r.value, nil
-		}
+	if r, ok := err.(*returnJump); ok && r.home == fr {
+		v, err = r.value, nil
 	}
+	in.leave(fr)
 	return v, err
 }
 
@@ -1082,7 +1117,8 @@ func (in *Interp) callBody(blk *Proc, self Value, lex *lexScope, args []Value, p
 		return nil, &LimitError{Limit: "depth"}
 	}
 	b, up := blk.body, blk.fr
-	fr := &frame{in: in, self: self, up: up, home: up.home, prog: b.prog, lex: up.lex, proc: blk, lambda: blk.lambda}
+	fr := in.frame(b.nvars)
+	fr.self, fr.up, fr.home, fr.prog, fr.lex, fr.proc, fr.lambda = self, up, up.home, b.prog, up.lex, blk, blk.lambda
 	if lex != nil {
 		lex.outer = up.lex
 		fr.lex = lex
@@ -1090,9 +1126,6 @@ func (in *Interp) callBody(blk *Proc, self Value, lex *lexScope, args []Value, p
 	if m != nil {
 		fr.home = fr
 		fr.meth, fr.args, fr.block = m, args, pass
-	}
-	if b.nvars > 0 {
-		fr.vars = make([]Value, b.nvars)
 	}
 	file, line := in.file, in.line
 	in.stack = append(in.stack, stackEntry{file, line, "block"})
@@ -1118,21 +1151,19 @@ func (in *Interp) callBody(blk *Proc, self Value, lex *lexScope, args []Value, p
 	}
 	in.stack = in.stack[:len(in.stack)-1]
 	in.file, in.line = file, line
-	if err == nil {
-		return v, nil
-	}
 	switch j := err.(type) {
 	case *nextJump:
-		return j.value, nil
+		v, err = j.value, nil
 	case *returnJump:
 		if j.home == fr {
-			return j.value, nil
+			v, err = j.value, nil
 		}
 	case *breakJump:
 		if blk.lambda && j.proc == blk {
-			return j.value, nil
+			v, err = j.value, nil
 		}
 	}
+	in.leave(fr)
 	return v, err
 }
 
@@ -1320,7 +1351,7 @@ func (n *superNode) eval(fr *frame) (Value, error) {
 	blk := home.block
 	switch {
 	case n.block != nil:
-		blk = &Proc{body: n.block, fr: fr, self: fr.self}
+		blk = fr.blockOf(n.block)
 	case n.blockArg != nil:
 		v, err := n.blockArg.eval(fr)
 		if err != nil {
@@ -1405,7 +1436,9 @@ func (n *yieldNode) eval(fr *frame) (Value, error) {
 func (*blockGiven) eval(fr *frame) (Value, error) { return fr.home.block != nil, nil }
 
 func (n *lambdaNode) eval(fr *frame) (Value, error) {
-	return &Proc{body: n.block, fr: fr, self: fr.self, lambda: true}, nil
+	p := fr.blockOf(n.block)
+	p.lambda = true
+	return p, nil
 }
 
 func (n *andNode) eval(fr *frame) (Value, error) {

@@ -20,8 +20,8 @@ type hashEntry struct {
 type Hash struct {
 	entries []hashEntry
 	index   []int32 // open addressing: 1 + the entry, 0 where there is none
-	live    int
-	walks   int // Each calls under way, during which entries stay in place
+	live    int32
+	walks   int32 // Each calls under way, during which entries stay in place
 	frozen  bool
 	byID    bool
 	kw      bool // keyword arguments of a call
@@ -47,7 +47,7 @@ func (h *Hash) Grow(n int) { h.entries = slices.Grow(h.entries, n) }
 func (h *Hash) SetText(key string, value Value) { h.Set(&String{s: key, frozen: true}, value) }
 
 // Len returns the number of entries.
-func (h *Hash) Len() int { return h.live }
+func (h *Hash) Len() int { return int(h.live) }
 
 // hashSeed keeps a profile from choosing keys that collide.
 var hashSeed = maphash.MakeSeed()
@@ -195,7 +195,7 @@ func (h *Hash) Delete(key Value) (Value, bool) {
 	v := h.entries[i].value
 	h.entries[i] = hashEntry{sum: h.entries[i].sum, deleted: true}
 	h.live--
-	if h.walks == 0 && len(h.entries) > 32 && h.live < len(h.entries)/2 {
+	if h.walks == 0 && len(h.entries) > 32 && h.Len() < len(h.entries)/2 {
 		h.compact()
 	}
 	return v, true

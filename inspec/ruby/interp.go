@@ -20,8 +20,9 @@ type Interp struct {
 	epoch  uint64 // of method tables; caches of an older one are stale
 	addrs  uint64
 	stack  []stackEntry
-	calls  []*Call // one for each depth of stack, of methods in Go
-	file   string  // of the call being made
+	frames []*frame // that were left
+	calls  []*Call  // one for each depth of stack, of methods in Go
+	file   string   // of the call being made
 	line   int
 	errors []*Exception // $!, innermost rescue last
 

@@ -419,6 +419,67 @@ func TestProc_Source(t *testing.T) {
 	}
 }
 
+// TestFrames holds blocks that outlive the call that they were made in, while
+// other calls take the frames of those that left none behind.
+func TestFrames(t *testing.T) {
+	const src = `
+def counter(n)
+  step = 2
+  [lambda { n += step }, proc { [n, step] }]
+end
+def deep(n) = n == 0 ? 0 : 1 + deep(n - 1)
+def nested(a)
+  [1, 2].map { |b| [3].map { |c| -> { [a, b, c] } } }.flatten
+end
+def early(list) = list.each { |x| return x * 10 if x > 1 }
+def late = proc { return 1 }
+def caught(n)
+  raise "no #{n}" if n == 0
+  caught(n - 1)
+rescue => e
+  "#{n} #{e.message}"
+end
+up, all = counter(5)
+others = (1..20).map { |i| counter(i) }
+deep(40)
+blocks = nested(7)
+(1..9).each { |i| nested(i); deep(i) }
+up.call
+[all.call, up.call, others.last.last.call, blocks.map(&:call), early([1, 2, 3]), deep(70), caught(30),
+ begin; late.call; rescue LocalJumpError => e; e.class; end, [up, up].map(&:call)]`
+	want := `[[7, 2], 9, [20, 2], [[7, 1, 3], [7, 2, 3]], 20, 70, "0 no 0", LocalJumpError, [11, 13]]`
+	if diff := cmp.Diff(want, outcome(t, New(Limits{}), src)); diff != "" {
+		t.Errorf("value (-want +got):\n%s", diff)
+	}
+}
+
+func TestObject_ShareIVars(t *testing.T) {
+	in := New(Limits{})
+	proto := in.NewObject(in.Class("Object"), nil)
+	proto.SetIVar("@a", int64(1))
+	proto.SetIVar("@b", int64(2))
+	var objects []*Object
+	for range 3 {
+		o := in.NewObject(in.Class("Object"), nil)
+		o.ShareIVars(proto)
+		objects = append(objects, o)
+	}
+	objects[0].SetIVar("@a", int64(10))
+	objects[1].SetIVar("@c", int64(3))
+	if _, err := in.Call(objects[1], "remove_instance_variable", []Value{Symbol("@b")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	proto.SetIVar("@b", int64(20))
+	var got []string
+	for _, o := range append(objects, proto) {
+		got = append(got, address.ReplaceAllString(in.Inspect(o), "0x"))
+	}
+	want := []string{"#<Object:0x @a=10, @b=2>", "#<Object:0x @a=1, @c=3>", "#<Object:0x @a=1, @b=2>", "#<Object:0x @a=1, @b=20>"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("objects (-want +got):\n%s", diff)
+	}
+}
+
 // TestRegexp_engines runs patterns through both engines: they must agree.
 func TestRegexp_engines(t *testing.T) {
 	texts := []string{"", "a", "abc", "foo bar\nbaz\n", "x=1; y = 22", "ünïcode é", "aaa bbb\n\n", "[x]-{y}", "# comment\nkey value\n"}

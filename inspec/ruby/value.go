@@ -33,6 +33,7 @@ type ext struct {
 	class     *Class
 	singleton *Class
 	ivars     ivars
+	text      *strings.Builder // of a string that is appended to: its text, with room
 }
 
 type ivar struct {
@@ -77,30 +78,40 @@ func (iv *ivars) remove(name string) Value {
 
 // String is a mutable Ruby string.
 type String struct {
-	s      string
-	w      *strings.Builder // when appended to: s is w.String()
-	frozen bool
+	s string
 	*ext
+	frozen bool
 }
 
 // NewString returns a String with the text s.
 func NewString(s string) *String { return &String{s: s} }
 
+// NewFrozen returns a String with the text s that can't be changed.
+func NewFrozen(s string) *String { return &String{s: s, frozen: true} }
+
 // String returns the current text.
 func (s *String) String() string { return s.s }
 
 // Set replaces the text.
-func (s *String) Set(text string) { s.s, s.w = text, nil }
+func (s *String) Set(text string) {
+	s.s = text
+	if s.ext != nil {
+		s.text = nil
+	}
+}
 
 // Append adds text at the end, in amortized constant time per byte.
 func (s *String) Append(text string) {
-	if s.w == nil || s.w.Len() != len(s.s) {
-		s.w = &strings.Builder{}
-		s.w.Grow(2*len(s.s) + len(text))
-		s.w.WriteString(s.s)
+	if s.ext == nil {
+		s.ext = &ext{}
 	}
-	s.w.WriteString(text)
-	s.s = s.w.String()
+	if s.text == nil || s.text.Len() != len(s.s) {
+		s.text = &strings.Builder{}
+		s.text.Grow(2*len(s.s) + len(text))
+		s.text.WriteString(s.s)
+	}
+	s.text.WriteString(text)
+	s.s = s.text.String()
 }
 
 // Array is a Ruby array.
@@ -136,6 +147,7 @@ type Object struct {
 	singleton *Class
 	ivars     ivars
 	frozen    bool
+	shared    bool // ivars are another object's, and copied before they change
 	addr      uint64
 }
 
@@ -143,7 +155,21 @@ type Object struct {
 func (o *Object) IVar(name string) Value { v, _ := o.ivars.get(name); return v }
 
 // SetIVar sets an instance variable, named with its @.
-func (o *Object) SetIVar(name string, v Value) { o.ivars.set(name, v) }
+func (o *Object) SetIVar(name string, v Value) { o.own().set(name, v) }
+
+// ShareIVars gives o, which has none, the instance variables of proto. Each has
+// its own as soon as one of them is set.
+func (o *Object) ShareIVars(proto *Object) {
+	o.ivars, o.shared, proto.shared = proto.ivars, true, true
+}
+
+// own returns the instance variables, to be changed.
+func (o *Object) own() *ivars {
+	if o.shared {
+		o.ivars, o.shared = append(make(ivars, 0, len(o.ivars)+2), o.ivars...), false
+	}
+	return &o.ivars
+}
 
 // IVars calls fn for each instance variable in the order of first assignment.
 func (o *Object) IVars(fn func(name string, v Value)) {
