@@ -11,7 +11,8 @@
 //
 // It ends with status 1 where a bar is missed: 97 % of the controls, 95 % of
 // the results, no control passed that InSpec doesn't pass, the probe complete,
-// a reason for every difference.
+// a reason for every difference. What the runs took is held against bars, too,
+// and told.
 package main
 
 import (
@@ -217,6 +218,47 @@ const (
 	resultsBar  = 95
 )
 
+// The bars of speed. They are told, and don't count: a machine that does
+// something else meanwhile misses them.
+const (
+	ownBar    = 60 * time.Millisecond
+	memoryBar = 60e6 // bytes
+)
+
+// timesBar is how many times as fast as InSpec's a run has to be; zero where
+// the profile is small.
+func (r row) timesBar() float64 {
+	switch {
+	case r.probe || r.compare.Controls <= 100:
+		return 0
+	case strings.Contains(r.name, "ubuntu-22.04-lts-stig"):
+		return 6
+	}
+	return 10
+}
+
+// speed tells which runs miss which of these bars.
+func speed(rows []row) {
+	var missed []string
+	for _, r := range rows {
+		own, times := r.got.Wall-r.got.Stats.Waiting, r.want.Wall/r.got.Wall.Seconds()
+		if own >= ownBar {
+			missed = append(missed, fmt.Sprintf("%s: own time %d ms, not under %d", r.name, own.Milliseconds(), ownBar.Milliseconds()))
+		}
+		if bytes := r.got.RSS * (1 << 20); bytes >= memoryBar {
+			missed = append(missed, fmt.Sprintf("%s: memory %.1f MB, not under %.0f", r.name, bytes/1e6, memoryBar/1e6))
+		}
+		if bar := r.timesBar(); times < bar {
+			missed = append(missed, fmt.Sprintf("%s: %.1f times as fast as InSpec, not %.0f", r.name, times, bar))
+		}
+	}
+	if len(missed) == 0 {
+		fmt.Println("\nspeed: each run keeps its bars: own time, memory, times as fast as InSpec")
+		return
+	}
+	fmt.Printf("\nspeed, where nothing else ran meanwhile: bars missed\n  %s\n", strings.Join(missed, "\n  "))
+}
+
 // report prints the table, the differences and what is missing, and says
 // whether every bar is kept.
 func (opt options) report(rows []row, missing []string) bool {
@@ -245,6 +287,7 @@ func (opt options) report(rows []row, missing []string) bool {
 	fmt.Fprintf(t, "all but the probe\t%s\t%s\t%s\t%d\n", of(total.ControlsEqual, total.Controls), of(total.ResultsEqual, total.Results),
 		of(total.WordsEqual, total.Results), len(total.FalsePasses))
 	t.Flush()
+	speed(rows)
 	kept = kept && total.ControlsEqual*100 >= total.Controls*controlsBar && total.ResultsEqual*100 >= total.Results*resultsBar &&
 		len(total.FalsePasses) == 0
 	if unexplained := opt.differences(rows); unexplained > 0 {
