@@ -1,21 +1,26 @@
 // Command summary reads the output of `go test -json` and writes what a
 // person wants of it: each failure with its output, each skipped test with
-// its reason, and a closing line with the counts.
+// its reason, the packages that took longest, and a closing line with the
+// counts.
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
 type event struct {
 	Action, Package, Test, Output string
 	ImportPath                    string
+	Elapsed                       float64 // seconds
 }
 
 func main() {
@@ -38,6 +43,7 @@ func summarise(r io.Reader, w io.Writer) bool {
 	var passed, failed, skipped int
 	inPackage := map[string]int{} // failed tests and builds
 	output := map[string][]string{}
+	took := map[string]float64{}
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, 16<<20)
 	for scanner.Scan() {
@@ -47,6 +53,9 @@ func summarise(r io.Reader, w io.Writer) bool {
 			continue
 		}
 		key := e.Package + e.ImportPath + " " + e.Test
+		if e.Test == "" && e.Elapsed > 0 {
+			took[e.Package] = e.Elapsed
+		}
 		switch e.Action {
 		case "output", "build-output":
 			output[key] = append(output[key], e.Output)
@@ -74,6 +83,10 @@ func summarise(r io.Reader, w io.Writer) bool {
 	if err := scanner.Err(); err != nil {
 		fmt.Fprintln(w, err)
 		return false
+	}
+	slowest := slices.SortedFunc(maps.Keys(took), func(a, b string) int { return cmp.Compare(took[b], took[a]) })
+	for _, p := range slowest[:min(len(slowest), 10)] {
+		fmt.Fprintf(w, "%4.0f s %s\n", took[p], p)
 	}
 	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", passed, failed, skipped)
 	return failed == 0 && passed > 0

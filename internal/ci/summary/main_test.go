@@ -34,6 +34,11 @@ func TestSummarise(t *testing.T) {
 {"Action":"output","Package":"p","Output":"panic: late\n"}
 {"Action":"fail","Package":"p"}`, false, []string{"panic: late", "1 passed, 1 failed"},
 		},
+		"the slowest packages come first": {
+			`{"Action":"pass","Package":"quick","Test":"A","Elapsed":70}
+{"Action":"pass","Package":"quick","Elapsed":2}
+{"Action":"pass","Package":"slow","Elapsed":61.7}`, true, []string{"  62 s slow\n   2 s quick\n1 passed"},
+		},
 		"no test is no success": {``, false, []string{"0 passed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
