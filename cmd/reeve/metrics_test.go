@@ -35,6 +35,7 @@ func metricsOf(t *testing.T) (ofHub, ofAgent []metric.Description) {
 	t.Cleanup(func() { h.Close() })
 	ac := agent.Defaults()
 	ac.DataDir, ac.Metrics, ac.Hub.URL = filepath.Join(dir, "agent"), "", "https://127.0.0.1:1"
+	ac.Insights.Broker.URL = "amqp://127.0.0.1:1"
 	a, err := agent.New(ac, "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // root is the checkout.
@@ -66,6 +67,10 @@ func documents(t *testing.T) []*Document {
 	return all
 }
 
+// made reports whether the code makes the document; its examples are those of
+// commands, which have a test of their own.
+func (d *Document) made() bool { return strings.HasPrefix(d.Path, "docs/reference/") }
+
 var built = flag.String("bin", "", "a `folder` with reeve, reeve-agent and whoami, to run these and not what is built of the checkout")
 
 // build makes the programs of the checkout once.
@@ -91,7 +96,7 @@ func TestCommands(t *testing.T) {
 		t.Skip("documents' commands run in namespaces of their own, on a copy of the file system: needs root")
 	}
 	for _, d := range documents(t) {
-		if !slices.ContainsFunc(d.Blocks, func(b Block) bool { return b.Language == "sh" }) {
+		if d.made() || !slices.ContainsFunc(d.Blocks, func(b Block) bool { return b.Language == "sh" }) {
 			continue
 		}
 		t.Run(d.Path, func(t *testing.T) {
@@ -133,10 +138,14 @@ func newSession(t *testing.T, d *Document, bin, kubeconfig string) *session {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &session{t: t, d: d, dir: dir, bin: bin}
+	if err := os.Mkdir(filepath.Join(dir, "clients"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.write("binds", "")
 	if kubeconfig != "" {
 		s.cluster(kubeconfig)
 	}
-	s.write("hosts", "127.0.0.1 localhost "+strings.Join(names(d), " ")+"\n::1 localhost\n")
+	s.write("hosts", "127.0.0.1 localhost "+strings.Join(hosts(d), " ")+"\n::1 localhost\n")
 	return s
 }
 
@@ -158,20 +167,34 @@ func (s *session) cluster(kubeconfig string) {
 	}
 	s.t.Cleanup(func() { l.Close() })
 	go relay(l, "tcp", server.Host)
-	text, err := os.ReadFile(kubeconfig)
-	if err != nil {
+	if err := clientcmdapi.FlattenConfig(config); err != nil {
 		s.t.Fatal(err)
 	}
-	s.write("kubeconfig", string(text))
+	if err := clientcmd.WriteToFile(*config, filepath.Join(s.dir, "kubeconfig")); err != nil {
+		s.t.Fatal(err)
+	}
+	// What the session's own file system hides is bound to where it sees it.
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	binds := self + " relay\n"
+	clients, err := filepath.Glob(filepath.Join(filepath.Dir(kubeconfig), "bin", "*"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, c := range clients {
+		real, err := filepath.EvalSymlinks(c)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		binds += real + " clients/" + filepath.Base(c) + "\n"
+	}
+	s.write("binds", binds)
 	s.relays = []string{
-		fmt.Sprintf("REEVE_DOCS_RELAY=%s REEVE_DOCS_LISTEN=%s %s &", socket, server.Host, self),
+		fmt.Sprintf("REEVE_DOCS_RELAY=%s REEVE_DOCS_LISTEN=%s %s/relay &", socket, server.Host, s.dir),
 		"__await 1 || { echo 'the relay to the cluster did not start' >&2; exit 1; }",
-		fmt.Sprintf("export KUBECONFIG=$HOME/.kube/config PATH=$PATH:%s", filepath.Join(filepath.Dir(kubeconfig), "bin")),
-		fmt.Sprintf("mkdir -p ~/.kube && cp %s/kubeconfig ~/.kube/config", s.dir),
+		fmt.Sprintf("mkdir -p ~/.kube && cp %s/kubeconfig ~/.kube/config && export KUBECONFIG=$HOME/.kube/config", s.dir),
 	}
 }
 
@@ -203,8 +226,8 @@ var (
 	captured = regexp.MustCompile(`^[0-9]+ [0-9]+ [0-9]+$`)
 )
 
-// names are those that the document's commands and files call hosts by.
-func names(d *Document) (all []string) {
+// hosts are those that the document's commands and files call hosts by.
+func hosts(d *Document) (all []string) {
 	for _, b := range d.Blocks {
 		all = append(all, host.FindAllString(b.Text, -1)...)
 	}
@@ -225,22 +248,24 @@ const sandbox = `set -eu
 ip link set lo up
 mkdir -p $1/cow
 mount -t tmpfs tmpfs $1/cow
-mkdir $1/cow/upper $1/cow/work $1/cow/root
-mount -t overlay overlay -o lowerdir=/,upperdir=$1/cow/upper,workdir=$1/cow/work $1/cow/root
+mkdir $1/cow/upper $1/cow/work $1/cow/upper2 $1/cow/work2 $1/cow/root
 r=$1/cow/root
+mount -t overlay overlay -o lowerdir=/,upperdir=$1/cow/upper,workdir=$1/cow/work $r
+mkdir -p $r/reeve
+mount -t overlay overlay -o lowerdir=$2,upperdir=$1/cow/upper2,workdir=$1/cow/work2 $r/reeve
 mount --rbind /dev $r/dev
 mount --rbind /sys $r/sys
 mount -t proc proc $r/proc
 mount -t tmpfs tmpfs $r/root
 mount -t tmpfs tmpfs $r/tmp
 for d in /etc/reeve /var/lib/reeve-hub /var/lib/reeve-agent; do rm -rf $r$d; done
-mkdir -p $r$1 $r$3 $r$4
+mkdir -p $r$1 $r$3
 mount --bind $1 $r$1
 mount --bind $3 $r$3
-[ "$4" = "$1" ] || mount --bind $4 $r$4
+while read -r from to; do touch $1/$to; mount --bind $from $r$1/$to; done <$1/binds
 mount --bind $1/hosts $r/etc/hosts
-cd $r$2
-exec chroot $r env -i HOME=/root USER=root LANG=C.UTF-8 TERM=dumb PATH=$2/internal/docs/testdata/bin:$3:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c 'cd "$1" && exec bash "$2"' - $2 $1/script
+cd $r
+exec chroot $r env -i HOME=/root USER=root LANG=C.UTF-8 TERM=dumb PATH=/reeve/internal/docs/testdata/bin:$3:$1/clients:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c 'cd /reeve && exec bash "$1"' - $1/script
 `
 
 // prelude is what a session's script begins with. A command that fails, where
@@ -329,15 +354,10 @@ func (s *session) run() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	also := s.dir
-	if len(s.relays) > 0 {
-		self, _ := os.Executable()
-		also = filepath.Dir(self)
-	}
 	ctx, cancel := context.WithTimeoutCause(s.t.Context(), 2*time.Minute, errors.New("a session ends after two minutes"))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
-		"bash", "-c", sandbox, "-", s.dir, checkout, s.bin, also)
+		"bash", "-c", sandbox, "-", s.dir, checkout, s.bin)
 	out, err := cmd.CombinedOutput()
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
