@@ -62,7 +62,7 @@ func (c *client) refused(ctx context.Context, path string, resp *http.Response) 
 	}
 	switch {
 	case p.Status == http.StatusUnauthorized:
-		p.next = "ask an administrator of the hub for another credential (reeve token create --kind api, reeve ca issue --purpose user); reeve doctor checks the one that you have"
+		p.next = "an administrator of the hub makes another (reeve token create --kind api, reeve ca issue --purpose user); reeve doctor checks the one that you have"
 	case p.Status == http.StatusForbidden:
 		p.next = "an administrator of the hub can give you another role (reeve token create --kind api --role ROLE)"
 	case p.Status == http.StatusNotFound && strings.HasPrefix(p.Detail, noPath), p.Status == http.StatusUnprocessableEntity && p.unexpected():
