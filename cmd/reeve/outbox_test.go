@@ -39,13 +39,14 @@ type ledger struct {
 	last    map[string]int    // guarded by mu; by repo
 	failed  map[string]int    // guarded by mu; by repo and number
 	ids     map[string]string // guarded by mu; of repo and number
+	ofIDs   map[string]string // guarded by mu; the other way round
 	n       int               // guarded by mu; without repetitions
 	again   int               // guarded by mu
 	wrong   []string          // guarded by mu
 }
 
 func newLedger() *ledger {
-	l := &ledger{last: map[string]int{}, failed: map[string]int{}, ids: map[string]string{}}
+	l := &ledger{last: map[string]int{}, failed: map[string]int{}, ids: map[string]string{}, ofIDs: map[string]string{}}
 	l.changed = sync.NewCond(&l.mu)
 	return l
 }
@@ -63,10 +64,12 @@ func (l *ledger) take(r rpc.Received) {
 		l.wrong = append(l.wrong, fmt.Sprintf("%s: %d came again with another id", repo, number))
 	case number == last:
 		l.again++
+	case l.ofIDs[string(r.ID)] != "":
+		l.wrong = append(l.wrong, fmt.Sprintf("%s: %d has the id of %s", repo, number, l.ofIDs[string(r.ID)]))
 	case r.Seq != int64(number):
 		l.wrong = append(l.wrong, fmt.Sprintf("%s: %d has seq %d", repo, number, r.Seq))
 	default:
-		l.last[repo], l.ids[key] = number, string(r.ID)
+		l.last[repo], l.ids[key], l.ofIDs[string(r.ID)] = number, string(r.ID), key
 		l.n++
 	}
 	l.changed.Broadcast()
@@ -158,11 +161,11 @@ func TestOutbox_losesNothing(t *testing.T) {
 }
 
 func losesNothing(t *testing.T, database string) {
-	keys, each, kills, feeders := 300, 10, 3, 16
+	keys, each, kills, feeders, most := 300, 10, 3, 16, 9*time.Minute
 	if *full {
-		keys, each, kills, feeders = 1000, 100, 20, 64
+		keys, each, kills, feeders, most = 1000, 100, 20, 64, 25*time.Minute
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
 	dir := t.TempDir()
 	ca, err := pki.Init(filepath.Join(dir, "ca"), "test")
