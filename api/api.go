@@ -229,7 +229,7 @@ func (a *API) problem(ctx context.Context, op string, err error) error {
 		return huma.Error404NotFound(err.Error())
 	case errors.Is(err, scan.ErrNoProfile), errors.Is(err, scan.ErrNoThreshold):
 		return huma.Error404NotFound(err.Error())
-	case errors.Is(err, scan.ErrVersionUsed), errors.Is(err, scan.ErrHubsOwn), errors.Is(err, scan.ErrCatalogueFull), errors.Is(err, scan.ErrSchedulesFull):
+	case errors.Is(err, scan.ErrVersionUsed), errors.Is(err, scan.ErrHubsOwn), errors.Is(err, scan.ErrCatalogueFull), errors.Is(err, scan.ErrSchedulesFull), errors.Is(err, policy.ErrTooManyLayers):
 		return huma.Error409Conflict(err.Error())
 	case errors.Is(err, scan.ErrChanged), errors.Is(err, policy.ErrChanged):
 		return huma.Error412PreconditionFailed(err.Error())

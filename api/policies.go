@@ -46,7 +46,7 @@ type (
 		Description string        `json:"description,omitempty"`
 		Check       string        `json:"check" doc:"What is checked: scan, control, problem, fact, sbom or image"`
 		Actions     []string      `json:"actions" nullable:"false"`
-		Definition  string        `json:"definition" doc:"The policy as the hub's configuration has it, in YAML"`
+		Definition  string        `json:"definition" doc:"The policy as the hub's configuration has it, in YAML; for callers who may know of a part of the fleet without the subjects and overrides elsewhere"`
 		Subjects    PolicyTally   `json:"subjects" doc:"How many stand how, of those that the caller may know of"`
 		LastRun     *PolicyRun    `json:"lastRun,omitempty" doc:"The last run that was about all subjects, if any was; for callers who may know of the whole fleet. A check of scans has none: it is made when a scan ends"`
 		Faults      []PolicyFault `json:"faults,omitempty" doc:"What is wrong with overrides of it, which aren't applied"`
@@ -145,8 +145,18 @@ func (a *API) policies() {
 		}
 		faults := a.cfg.Policies.Faults()
 		for _, p := range a.cfg.Policies.Policies() {
+			note := ""
+			if scopes := visible(ctx); scopes != nil {
+				var less, any bool
+				if p, less, any = p.Within(scopes); !any {
+					continue
+				}
+				if less {
+					note = "# without what is about other places\n"
+				}
+			}
 			v := Policy{
-				Name: p.Name, Description: p.Description, Check: p.Check.Kind(), Definition: p.Definition(), Subjects: fromTally(tallies[p.Name]),
+				Name: p.Name, Description: p.Description, Check: p.Check.Kind(), Definition: note + p.Definition(), Subjects: fromTally(tallies[p.Name]),
 				Faults: fromFaults(ctx, faults, func(f policy.Fault) bool { return f.Policy == p.Name }),
 			}
 			for _, action := range p.Actions {
@@ -160,7 +170,7 @@ func (a *API) policies() {
 		}
 		return out, nil
 	}
-	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/policies", "list-policies", "List the policies, and how their subjects stand")),
+	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/policies", "list-policies", "List the policies that are about what the caller may know of, and how their subjects stand")),
 		func(ctx context.Context, _ *struct{}) (*page[Policy], error) {
 			found, err := all(ctx)
 			if err != nil {
@@ -300,7 +310,7 @@ func (a *API) policyOverrides() {
 		ETag   string `header:"ETag"`
 		Body   PolicyOverride
 	}
-	op := within(operation(pki.Operator, http.MethodPut, path, "put-policy-override", "Say what of policies is otherwise in a namespace", http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge))
+	op := within(operation(pki.Operator, http.MethodPut, path, "put-policy-override", "Say what of policies is otherwise in a namespace", http.StatusConflict, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge))
 	op.Description += " A policy that has disableOverride can't be overridden, and outcomes go nowhere that the policy doesn't send them to, but to the hub's log."
 	op.MaxBodyBytes = 2 * policy.MaxLayer // for escapes in JSON
 	huma.Register(a.huma, op, func(ctx context.Context, in *putInput) (*put, error) {

@@ -22,6 +22,19 @@ var testPolicies = []policy.Policy{
 	{Name: "strict", Check: policy.Check{Scan: &policy.ScanCheck{Profile: "p"}}, DisableOverride: true},
 }
 
+// secretPolicies are about places that not everybody knows.
+var secretPolicies = []policy.Policy{
+	{
+		Name: "some", Check: policy.Check{SBOM: &policy.SBOMCheck{}},
+		Subjects: policy.Selector{Scope: fleet.Scope{Namespaces: []string{"web", "bank-*"}}, Environments: []string{"bank/main"}, Images: []string{"bank/*"}},
+		Overrides: []policy.Override{
+			{Scope: fleet.Scope{Namespaces: []string{"bank-1"}}, Change: policy.Change{OptOut: true}},
+			{Scope: fleet.Scope{Namespaces: []string{"w*", "bank-2"}}, Change: policy.Change{Actions: []policy.Action{{Kind: "log"}}}},
+		},
+	},
+	{Name: "bank", Subjects: policy.Selector{Scope: fleet.Scope{Namespaces: []string{"bank-*"}}}, Check: policy.Check{SBOM: &policy.SBOMCheck{}}},
+}
+
 // withPolicies is an API with policies that came to something.
 func withPolicies(t *testing.T) *world {
 	t.Helper()
@@ -126,6 +139,47 @@ func TestPolicies(t *testing.T) {
 	}
 	if a := web("GET", "/policy-runs", ""); a.status != http.StatusForbidden {
 		t.Errorf("runs for web: %d", a.status)
+	}
+}
+
+// Who may know of a part of the fleet isn't told which other places there are.
+func TestPolicies_within(t *testing.T) {
+	w := newWorldWith(t, func(cfg *api.Config) {
+		cfg.Policies = policy.New(policy.Config{Policies: secretPolicies, Logger: slog.New(slog.DiscardHandler)})
+	}, "east")
+	web := w.caller(t, pki.Right{Role: pki.Operator, Scope: fleet.Scope{Namespaces: []string{"web"}}})
+	a := web("GET", "/policies", "")
+	found, _ := items[api.Policy](t, a)
+	if len(found) != 1 || strings.Contains(a.text, "bank") {
+		t.Errorf("policies for web: %s", a.text)
+	}
+	for _, part := range []string{"# without what is about other places\n", "- web\n", "- w*\n", "- log\n"} {
+		if !strings.Contains(found[0].Definition, part) {
+			t.Errorf("the definition lacks %q:\n%s", part, found[0].Definition)
+		}
+	}
+	if a := web("GET", "/policies/bank", ""); a.status != http.StatusNotFound {
+		t.Errorf("the policy of others: %d %s", a.status, a.text)
+	}
+	all, _ := items[api.Policy](t, w.do(t, "GET", "/api/v1/policies", ""))
+	if len(all) != 2 || strings.Contains(all[0].Definition, "#") || !strings.Contains(all[0].Definition, "bank-1") {
+		t.Errorf("policies for all: %+v", all)
+	}
+
+	// Nobody fills the hub with overrides.
+	const at, text = "/policy-overrides/east/web", `{"text": "some: {optOut: true}"}`
+	by := decode[api.PolicyOverride](t, web("PUT", at, text), http.StatusCreated).By
+	if a := web("DELETE", at, ""); a.status != http.StatusNoContent {
+		t.Fatalf("%d %s", a.status, a.text)
+	}
+	for n := range policy.MaxLayers {
+		l := policy.Layer{Place: policy.Place{Agent: "east", Namespace: fmt.Sprint("n", n)}, Text: "some: {}", By: by, At: time.Now()}
+		if _, err := w.store.PutPolicyLayer(t.Context(), l, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := web("PUT", at, text); a.status != http.StatusConflict || !strings.Contains(a.text, "as many as one may") {
+		t.Errorf("one override more: %d %s", a.status, a.text)
 	}
 }
 

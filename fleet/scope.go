@@ -52,6 +52,70 @@ func (s Scope) Has(agent AgentName, namespace string) bool {
 	return s.HasAgent(agent) && (all(s.Namespaces) || namespace != "" && matches(s.Namespaces, namespace))
 }
 
+// Meets reports whether something may be in both s and t.
+func (s Scope) Meets(t Scope) bool { return meet(s.Agents, t.Agents) && meet(s.Namespaces, t.Namespaces) }
+
+// Within is s without the patterns that are about nothing in any of scopes; false
+// if nothing of s is.
+func (s Scope) Within(scopes []Scope) (_ Scope, any bool) {
+	var out Scope
+	for _, t := range scopes {
+		if s.Meets(t) {
+			out.Agents, out.Namespaces, any = append(out.Agents, t.Agents...), append(out.Namespaces, t.Namespaces...), true
+			// An empty list is for all.
+			if len(t.Agents) == 0 {
+				out.Agents = append(out.Agents, "*")
+			}
+			if len(t.Namespaces) == 0 {
+				out.Namespaces = append(out.Namespaces, "*")
+			}
+		}
+	}
+	in := func(patterns, of []string) (in []string) {
+		for _, p := range patterns {
+			if meet([]string{p}, of) {
+				in = append(in, p)
+			}
+		}
+		return in
+	}
+	return Scope{Agents: in(s.Agents, out.Agents), Namespaces: in(s.Namespaces, out.Namespaces)}, any
+}
+
+// meet reports whether a name may be what one of each list says.
+func meet(ps, qs []string) bool {
+	if len(ps) == 0 || len(qs) == 0 {
+		return true
+	}
+	for _, p := range ps {
+		for _, q := range qs {
+			if meets(p, q) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// meets reports whether there is a name that both patterns match.
+func meets(p, q string) bool {
+	// can[j] says whether p's first i bytes meet q's first j.
+	can := make([]bool, len(q)+1)
+	for i := range len(p) + 1 {
+		before := false // can[j-1] of the row before
+		for j := range len(q) + 1 {
+			was := can[j]
+			star := i > 0 && p[i-1] == '*'
+			can[j] = i == 0 && j == 0 ||
+				star && (was || j > 0 && can[j-1]) ||
+				j > 0 && q[j-1] == '*' && (can[j-1] || i > 0 && was) ||
+				i > 0 && j > 0 && p[i-1] == q[j-1] && before
+			before = was
+		}
+	}
+	return can[len(q)]
+}
+
 // String is s for a person, such as "agents prod-*; namespaces shop, web".
 func (s Scope) String() string {
 	var parts []string

@@ -440,6 +440,27 @@ func (p Policy) defaults() Policy {
 	return p
 }
 
+// Within is p with no more of its subjects and overrides than callers may see who
+// know of scopes alone, and whether anything was left out; false if p is about
+// nothing there. Patterns of environments and images say nothing of a place, so they
+// are left out.
+func (p Policy) Within(scopes []fleet.Scope) (_ Policy, less, any bool) {
+	whole := p.Definition()
+	if p.Subjects.Scope, any = p.Subjects.Scope.Within(scopes); !any {
+		return Policy{}, true, false
+	}
+	p.Subjects.Environments, p.Subjects.Images = nil, nil
+	var overrides []Override
+	for _, o := range p.Overrides {
+		var is bool
+		if o.Scope, is = o.Scope.Within(scopes); is {
+			overrides = append(overrides, o)
+		}
+	}
+	p.Overrides = overrides
+	return p, p.Definition() != whole, true
+}
+
 // Definition is p as a configuration file has it, in YAML.
 func (p Policy) Definition() string {
 	text, err := yaml.Marshal(p)

@@ -14,8 +14,12 @@ import (
 	"reeve.dev/reeve/internal/config"
 )
 
-// MaxLayer is the most bytes that a Layer's text may have.
-const MaxLayer = 64 << 10
+// MaxLayer is the most bytes that a Layer's text may have, and MaxLayers how many
+// one caller may put.
+const (
+	MaxLayer  = 64 << 10
+	MaxLayers = 500
+)
 
 // Layer is what a namespace says of itself: YAML, a Change by the name of each
 // policy that it is about.

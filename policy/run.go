@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,9 @@ var ErrRunOver = errors.New("the run has ended already")
 
 // ErrNotFound says that there is no policy, run or override of that name.
 var ErrNotFound = errors.New("not found")
+
+// ErrTooManyLayers says that somebody has put as many overrides as he may.
+var ErrTooManyLayers = fmt.Errorf("you have put overrides of %d namespaces, which are as many as one may: delete some (reeve get policy-overrides lists them), or ask who runs the hub for overrides in the policies themselves, whose patterns are for many", MaxLayers)
 
 // ErrChanged says that an override isn't what the caller took it for.
 var ErrChanged = errors.New("it was changed meanwhile; read it again")

@@ -722,10 +722,18 @@ func (s *Store) policyLayers(ctx context.Context, f filter) (out []policy.Layer,
 
 // PutPolicyLayer keeps what a namespace says, if it says was until now; nil
 // asks for nothing, and the empty text is none. It has the policies evaluated
-// anew there.
+// anew there. It returns policy.ErrTooManyLayers where l.By has put so many.
 func (s *Store) PutPolicyLayer(ctx context.Context, l policy.Layer, was *string) (created bool, err error) {
 	err = s.changeLayer(ctx, l.Place, was, func(tx *Tx, before string) error {
 		created = before == ""
+		var n int
+		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM policy_layers WHERE put_by = ? AND NOT (agent = ? AND namespace = ?)`,
+			l.By, l.Agent, l.Namespace).Scan(&n); err != nil {
+			return err
+		}
+		if n >= policy.MaxLayers {
+			return policy.ErrTooManyLayers
+		}
 		_, err := tx.Exec(ctx, `
 			INSERT INTO policy_layers (agent, namespace, text, put_by, put_at) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (agent, namespace) DO UPDATE SET text = excluded.text, put_by = excluded.put_by, put_at = excluded.put_at`,

@@ -733,6 +733,22 @@ func policyLayers(t *testing.T, s *store.Store) {
 	if err := s.DeletePolicyLayer(t.Context(), shop, nil); !errors.Is(err, policy.ErrNotFound) {
 		t.Errorf("delete what isn't there: %v", err)
 	}
+	put := func(by string, n int) error {
+		l := policy.Layer{Place: policy.Place{Agent: "edge", Namespace: fmt.Sprint("n", n)}, Text: first, By: by, At: epoch}
+		_, err := s.PutPolicyLayer(t.Context(), l, nil)
+		return err
+	}
+	for n := range policy.MaxLayers {
+		if err := put("anna", n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := put("anna", policy.MaxLayers); !errors.Is(err, policy.ErrTooManyLayers) {
+		t.Errorf("put one more than anybody may: %v", err)
+	}
+	if err := errors.Join(put("anna", 0), put("ben", policy.MaxLayers)); err != nil {
+		t.Errorf("put anew, and by somebody else: %v", err)
+	}
 	if _, err := s.PolicyLayer(t.Context(), shop); !errors.Is(err, policy.ErrNotFound) {
 		t.Errorf("get what isn't there: %v", err)
 	}
