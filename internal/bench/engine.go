@@ -19,7 +19,7 @@ import (
 // as the largest STIG that `make parity` knows has.
 const (
 	startBar  = 30  // ms
-	memoryBar = 60  // MiB
+	memoryBar = 57  // MiB: 60 MB
 	largest   = 453 // controls
 )
 
@@ -61,6 +61,9 @@ func engine(ctx context.Context, opt options, report *Report) error {
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "reeve.dev/reeve/cmd/reeve").CombinedOutput(); err != nil {
 		return fmt.Errorf("build reeve: %w: %s", err, out)
 	}
+	if bin, err = installed(ctx, bin); err != nil {
+		return err
+	}
 	one, err := syntheticProfile(dir, 1)
 	if err != nil {
 		return err
@@ -87,6 +90,17 @@ func engine(ctx context.Context, opt options, report *Report) error {
 		Row{Name: fmt.Sprintf("reeve scan: peak memory with %d controls", largest), Value: slices.Max(memory), Unit: "MiB", Peer: "the bar", PeerValue: memoryBar, Bar: 1},
 	)
 	return nil
+}
+
+// installed is a copy of a program as it comes out of an archive. What a linker
+// wrote, Linux may keep in pieces of up to 2 MiB, each of which counts as the
+// process's memory as soon as any of it is needed.
+func installed(ctx context.Context, program string) (string, error) {
+	to := program + ".installed"
+	if out, err := exec.CommandContext(ctx, "install", program, to).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("install: %w: %s", err, out)
+	}
+	return to, nil
 }
 
 // syntheticProfile writes a profile of n controls that ask about files and
