@@ -87,6 +87,10 @@ const (
 	perPage  = 100
 )
 
+// errMoved means that GitHub leads to where a repository is by now. The issue
+// there is of what is checked by that name.
+var errMoved = errors.New("the repository was renamed or moved, and is checked by its new name")
+
 // issues is what one alert leads to.
 type issues struct {
 	Settings
@@ -122,7 +126,7 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	}
 	found, err := i.find(ctx, o.Pass || o.Gone)
 	switch {
-	case o.Gone && gone(err): // with its issues
+	case o.Gone && (gone(err) || errors.Is(err, errMoved)): // with its issues
 		return nil
 	case err != nil:
 	case o.Gone:
@@ -165,6 +169,9 @@ func (i *issues) find(ctx context.Context, open bool) (*gh.Issue, error) {
 		for _, is := range page {
 			if is.GetTitle() != i.title || is.IsPullRequest() {
 				continue
+			}
+			if at := is.GetRepositoryURL(); at != "" && !strings.HasSuffix(strings.ToLower(at), strings.ToLower("/repos/"+i.owner+"/"+i.repo)) {
+				return nil, permanent(errMoved)
 			}
 			if is.GetState() == "open" {
 				return is, nil

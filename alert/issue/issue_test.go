@@ -155,6 +155,31 @@ func TestSink_gone(t *testing.T) {
 
 // TestSink_silent: on days of silence nothing is opened, reopened or pinged; what
 // changed and what is met is told.
+// TestSink_renamed: what is told of a former name leaves the issue of the new one
+// alone.
+func TestSink_renamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		d.must(t, false, "broken")
+		expect(t, d.shop, "open", 0)
+		d.Rename("acme/shop", "acme", "store")
+		a := alert.Alert{ID: "gone", Created: time.Now(), Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: "acme", Repo: "shop"}, Policy: "P", Gone: true, Details: "it isn't there"}}
+		if err := d.deliver(t, a); err != nil {
+			t.Error(err)
+		}
+		var refused *alert.Error
+		if err := d.tell(t, true, "fine"); !errors.As(err, &refused) || refused.Class != alert.Permanent {
+			t.Errorf("an outcome of the former name: %v", err)
+		}
+		expect(t, d.shop, "open", 0)
+		a.Outcome.Subject.Repo = "store"
+		if err := d.deliver(t, a); err != nil {
+			t.Error(err)
+		}
+		expect(t, d.shop, "closed", 1)
+	})
+}
+
 func TestSink_silent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t)

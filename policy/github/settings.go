@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -121,6 +122,11 @@ func (r *Runner) readSettings(ctx context.Context, c *connection, a *account, re
 		return botSettings{}, err
 	}
 	info, _, err := a.client.Repositories.Get(ctx, a.login, repo)
+	if status(err) == http.StatusNotFound {
+		var bot botSettings // of a repository that is gone its issues elsewhere are left
+		org.resolve(botFile, nil, &bot)
+		return bot, nil
+	}
 	if err != nil {
 		return botSettings{}, plain(err)
 	}

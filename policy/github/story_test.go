@@ -679,7 +679,7 @@ func TestRunner_names(t *testing.T) {
 		if err := os.WriteFile(h.cfg.WebhookSecretFile, []byte("hook\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		enable(h.Server, "acme", map[string]string{"binary_artifacts.yaml": optOut})
+		enable(h.Server, "acme", map[string]string{"binary_artifacts.yaml": optOut + "action: issue\n"})
 		for _, name := range []string{"renamed", "moved", "deleted", "replaced"} {
 			h.Add("acme", name).Put("tool", elf)
 		}
@@ -738,6 +738,33 @@ func TestRunner_names(t *testing.T) {
 		want = map[string]policy.Verdict{"acme/.allstar": policy.Passed, "acme/called": policy.Failed, "acme/replaced": policy.Passed}
 		if diff := cmp.Diff(want, verdicts()); diff != "" {
 			t.Errorf("in the end (-want +got):\n%s", diff)
+		}
+		// Issues about one that is gone may be elsewhere, and a hub that has just been
+		// started knows where.
+		h.Lock()
+		h.Repos["acme/.allstar"].Put("allstar.yaml", optOut+"issueRepo: .allstar\nissueLabel: audit\n")
+		h.Unlock()
+		fresh, err := github.NewRunner(github.RunnerConfig{Connections: []github.Config{h.cfg}, Store: h.store, Holder: "fresh", Logger: slog.New(h.log), Transport: h.Server})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := fresh.Issues(t.Context(), "main", "acme", "deleted"); err != nil || s.Repo != ".allstar" || s.Label != "audit" {
+			t.Errorf("issues about one that is gone: %+v, %v", s, err)
+		}
+		// The issues of those that aren't there any more end.
+		alerts, err := h.store.Alerts(t.Context(), alertsOf("issue:main"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var gone []string
+		for _, a := range alerts {
+			if a.Outcome.Gone {
+				gone = append(gone, a.Outcome.Subject.Repo+" "+a.Outcome.Policy)
+			}
+		}
+		slices.Sort(gone)
+		if diff := cmp.Diff([]string{"deleted Binary Artifacts", "moved Binary Artifacts", "renamed Binary Artifacts"}, gone); diff != "" {
+			t.Errorf("closed (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -785,7 +785,7 @@ func (s *Server) issues(w http.ResponseWriter, req *http.Request, r *Repo, rest 
 		for _, l := range i.Labels {
 			labels = append(labels, Object{"name": l})
 		}
-		return Object{"number": i.Number, "title": i.Title, "body": i.Body, "state": i.State, "labels": labels, "updated_at": i.Updated.UTC().Format(time.RFC3339)}
+		return Object{"number": i.Number, "repository_url": "https://api.github.test/repos/" + r.Owner + "/" + r.Name, "title": i.Title, "body": i.Body, "state": i.State, "labels": labels, "updated_at": i.Updated.UTC().Format(time.RFC3339)}
 	}
 	switch {
 	case one == nil && req.Method == http.MethodPost:
