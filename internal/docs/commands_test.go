@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -243,7 +244,8 @@ func (s *session) write(name, text string) {
 }
 
 // sandbox makes a session's surroundings and runs its script in them. $1 is
-// the folder that is shared, $2 the checkout.
+// the folder that is shared, $2 the checkout, $3 the programs, $4 where in the
+// checkout it works.
 const sandbox = `set -eu
 ip link set lo up
 mkdir -p $1/cow
@@ -265,7 +267,7 @@ mount --bind $3 $r$3
 while read -r from to; do touch $1/$to; mount --bind $from $r$1/$to; done <$1/binds
 mount --bind $1/hosts $r/etc/hosts
 cd $r
-exec chroot $r env -i HOME=/root USER=root LANG=C.UTF-8 TERM=dumb PATH=/reeve/internal/docs/testdata/bin:$3:$1/clients:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c 'cd /reeve && exec bash "$1"' - $1/script
+exec chroot $r env -i HOME=/root USER=root LANG=C.UTF-8 TERM=dumb PATH=/reeve/internal/docs/testdata/bin:$3:$1/clients:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin bash -c 'cd /reeve/"$1" && exec bash "$2"' - "$4" $1/script
 `
 
 // prelude is what a session's script begins with. A command that fails, where
@@ -354,10 +356,14 @@ func (s *session) run() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	folder := "."
+	if strings.HasPrefix(s.d.Path, "examples/") {
+		folder = path.Dir(s.d.Path)
+	}
 	ctx, cancel := context.WithTimeoutCause(s.t.Context(), 2*time.Minute, errors.New("a session ends after two minutes"))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
-		"bash", "-c", sandbox, "-", s.dir, checkout, s.bin)
+		"bash", "-c", sandbox, "-", s.dir, checkout, s.bin, folder)
 	out, err := cmd.CombinedOutput()
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)

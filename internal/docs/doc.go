@@ -11,7 +11,7 @@
 // its own: a network with nothing but loopback, where every name below example
 // and example.com is this machine; its own processes, which end with it; and a
 // file system that is this machine's, where what is written vanishes. The
-// working folder is the checkout. On the PATH are reeve as it was built of the
+// working folder is the checkout, or that of an example. On the PATH are reeve as it was built of the
 // checkout and, before everything else, the stand-ins of testdata/bin for what
 // a test can't have: a container engine, a registry, a service manager. Each
 // refuses arguments that the real program wouldn't take.

@@ -189,7 +189,7 @@ func (n *names) wrong(span string) string {
 		return "the API has no " + m[1] + " " + path
 	case keyWord.MatchString(span):
 		key := strings.ReplaceAll(span, "[]", "")
-		isFile := strings.HasSuffix(key, ".yaml") || strings.HasSuffix(key, ".json")
+		isFile := slices.Contains([]string{".yaml", ".json", ".pem"}, filepath.Ext(key))
 		if top, _, _ := strings.Cut(key, "."); n.tops[top] && !n.keys[key] && !isFile && !slices.Contains(eventTypes, key) {
 			return "there is no key " + span
 		}
