@@ -49,6 +49,7 @@ func TestReeve(t *testing.T) {
 		{"killed in the middle of a scan", func(t *testing.T) { w.killed(t, "running") }},
 		{"killed before the result is delivered", func(t *testing.T) { w.killed(t, "spooled") }},
 		{"kubectl works", w.kubectlWorks},
+		{"kubectl reeve", w.kubectlReeve},
 		{"informers go on", w.informersGoOn},
 		{"a watch begins", w.watch},
 		{"helm installs", w.helmInstalls},
