@@ -350,6 +350,41 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// Ports of incomingServices that aren't the pod's alone are in the Service, and
+// reached by those who may call as the agent.
+func TestIncoming(t *testing.T) {
+	const values = `
+hub: {url: "https://hub:8443"}
+networkPolicy: {incomingFrom: %s}
+config:
+  incomingServices:
+  - {name: a, port: 8014, serviceType: x-a, destinationService: a}
+  - {name: b, port: 8015, address: 0.0.0.0, serviceType: x-b, destinationService: b}
+  - {name: c, port: 8016, address: "::", serviceType: x-c, destinationService: c}
+`
+	for from, want := range map[string][]networkingv1.NetworkPolicyPeer{
+		"[]":                        {{PodSelector: &metav1.LabelSelector{}}},
+		"[{namespaceSelector: {}}]": {{NamespaceSelector: &metav1.LabelSelector{}}},
+	} {
+		found := render(t, "reeve-agent", fmt.Sprintf(values, from))
+		var ports []int32
+		for _, p := range found["Service/reeve-agent"].(*corev1.Service).Spec.Ports {
+			ports = append(ports, p.Port)
+		}
+		if diff := cmp.Diff([]int32{9090, 8015, 8016}, ports); diff != "" {
+			t.Error(diff)
+		}
+		rules := found["NetworkPolicy/reeve-agent"].(*networkingv1.NetworkPolicy).Spec.Ingress
+		last := rules[len(rules)-1]
+		if diff := cmp.Diff(want, last.From); diff != "" || len(last.Ports) != 2 || last.Ports[0].Port.IntValue() != 8015 {
+			t.Errorf("%s: %+v %s", from, last, diff)
+		}
+	}
+	if rules := render(t, "reeve-agent", `hub: {url: "https://hub:8443"}`)["NetworkPolicy/reeve-agent"].(*networkingv1.NetworkPolicy).Spec.Ingress; len(rules) != 1 {
+		t.Errorf("%+v", rules)
+	}
+}
+
 // Whatever a configuration file says the charts take as config.
 func TestConfig(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "examples", "*", "*", "*.yaml"))

@@ -14,6 +14,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{- /* The ports of incomingServices that others than the agent's own pod reach, as a list. */}}
+{{- define "reeve-agent.incoming" -}}
+{{- $ports := list }}
+{{- range (include "reeve-agent.config" . | fromYaml).incomingServices }}
+{{- if not (has (default "127.0.0.1" .address) (list "127.0.0.1" "::1" "localhost")) }}{{ $ports = append $ports (int .port) }}{{ end }}
+{{- end }}
+{{- toYaml (uniq $ports) }}
+{{- end }}
+
 {{- /* The agent's configuration: what the chart sets, and .Values.config over it. */}}
 {{- define "reeve-agent.config" -}}
 {{- $config := dict "dataDir" "/var/lib/reeve-agent" "metrics" ":9090" "log" (dict "format" "json") }}
