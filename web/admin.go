@@ -1,7 +1,9 @@
 package web
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 
 	"reeve.dev/reeve/api"
@@ -11,6 +13,11 @@ type policiesView struct {
 	Policies  []api.Policy
 	Overrides []api.PolicyOverride
 	Runs      list[api.PolicyRun]
+	Agents    []api.Agent
+	// Change is the override that is changed, and Tag its version; of one that
+	// isn't there yet they are empty but for where it is.
+	Change api.PolicyOverride
+	Tag    string
 }
 
 func (h *handler) policies(r *request) (*page, error) {
@@ -24,6 +31,19 @@ func (h *handler) policies(r *request) (*page, error) {
 		return nil, err
 	}
 	v.Policies, v.Overrides = found.Items, overrides.Items
+	agents, err := ask[api.Agent](r, "/agents", nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	v.Agents = agents.Items
+	if at := r.chosen("agent", "namespace"); len(at) == 2 {
+		v.Change.Agent, v.Change.Namespace = at.Get("agent"), at.Get("namespace")
+		err := r.get("/policy-overrides/"+url.PathEscape(v.Change.Agent)+"/"+url.PathEscape(v.Change.Namespace), nil, &v.Change)
+		if none := (*problem)(nil); err != nil && !(errors.As(err, &none) && none.Status == http.StatusNotFound) {
+			return nil, err
+		}
+		v.Tag = r.tag
+	}
 	v.Runs, err = optional(ask[api.PolicyRun](r, "/policy-runs", r.chosen("before"), nil))
 	return &page{View: "policies", Title: "Policies", Data: v}, err
 }
@@ -51,6 +71,12 @@ func (h *handler) policy(r *request) (*page, error) {
 	return &page{View: "policy", Title: name, Data: v}, err
 }
 
+// github shows the organisations whose repositories are checked.
+func (h *handler) github(r *request) (*page, error) {
+	found, err := ask[api.GitHubOrganisation](r, "/github", nil, nil)
+	return &page{View: "github", Title: "GitHub", Data: found.Items}, err
+}
+
 type profilesView struct {
 	Profiles   list[api.Profile]
 	Thresholds []api.Threshold
@@ -62,8 +88,7 @@ func (h *handler) profiles(r *request) (*page, error) {
 	if v.Profiles, err = ask[api.Profile](r, "/profiles", r.chosen("before"), nil); err != nil {
 		return nil, err
 	}
-	thresholds, err := ask[api.Threshold](r, "/thresholds", nil, nil)
-	v.Thresholds = thresholds.Items
+	v.Thresholds, err = everything[api.Threshold](r, "/thresholds")
 	return &page{View: "profiles", Title: "Profiles", Data: v}, err
 }
 
@@ -86,6 +111,7 @@ func (h *handler) profile(r *request) (*page, error) {
 type thresholdView struct {
 	api.Threshold
 	New     bool
+	Tag     string
 	Results []api.Scan
 }
 
@@ -101,7 +127,7 @@ func (h *handler) threshold(r *request) (*page, error) {
 		if err := r.get("/thresholds/"+url.PathEscape(name), nil, &v.Threshold); err != nil {
 			return nil, err
 		}
-		p.Title = v.Name
+		p.Title, v.Tag = v.Name, r.tag
 	}
 	scans, err := ask[api.Scan](r, "/scans", url.Values{"status": {"completed"}, "limit": {"50"}}, nil)
 	v.Results, p.Data = scans.Items, &v
@@ -125,6 +151,19 @@ func (h *handler) audit(r *request) (*page, error) {
 	var err error
 	v.Records, err = ask[api.AuditRecord](r, "/audit", query, nil)
 	return &page{View: "audit", Title: "Audit", Data: v}, err
+}
+
+type recordingsView struct {
+	Recordings list[api.Recording]
+	Filter     url.Values
+}
+
+// recordings are those of terminals.
+func (h *handler) recordings(r *request) (*page, error) {
+	v := recordingsView{Filter: r.chosen("actor", "holder", "agent", "before")}
+	var err error
+	v.Recordings, err = ask[api.Recording](r, "/recordings", v.Filter, nil)
+	return &page{View: "recordings", Title: "Recordings", Data: v}, err
 }
 
 type peopleView struct {

@@ -15,6 +15,7 @@ import (
 type request struct {
 	*http.Request
 	api http.Handler
+	tag string // the version of what was read last, if it has one
 }
 
 // problem is what the API answers when it doesn't do what it was asked
@@ -67,6 +68,7 @@ func (r *request) readAt(path string, query url.Values, decode func(io.Reader) e
 		json.Unmarshal(a.body.Bytes(), p) // what it doesn't say stays
 		return p
 	}
+	r.tag = a.header.Get("ETag")
 	if err := decode(&a.body); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -146,6 +148,23 @@ func ask[T any](r *request, path string, query, keep url.Values) (list[T], error
 		l.Next = "?" + link.Encode()
 	}
 	return l, err
+}
+
+// everything fetches each page of the list at path, for views that show a choice
+// of all that there is.
+func everything[T any](r *request, path string) (all []T, err error) {
+	query := url.Values{"limit": {"500"}}
+	for {
+		var got items[T]
+		if err := r.get(path, query, &got); err != nil {
+			return nil, err
+		}
+		all = append(all, got.Items...)
+		if got.Next == "" {
+			return all, nil
+		}
+		query.Set("before", got.Next)
+	}
 }
 
 // optional is a list that a view can do without: for who may not see it, it is

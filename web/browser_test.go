@@ -23,6 +23,7 @@ import (
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
@@ -186,13 +187,13 @@ func eval[T any](b *chromium, expression string) T {
 }
 
 // login opens a login link and presses its button, as a person does.
-func (b *chromium) login(w *world, role pki.Role) {
+func (b *chromium) login(tokens pki.TokenStore, role pki.Role) {
 	b.t.Helper()
 	tok, text, err := pki.NewToken(pki.Login, "auditor", role.Everywhere(), pki.LoginLife)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if err := w.store.CreateToken(b.t.Context(), tok); err != nil {
+	if err := tokens.CreateToken(b.t.Context(), tok); err != nil {
 		b.t.Fatal(err)
 	}
 	b.open("/login?code=" + text)
@@ -346,7 +347,7 @@ func furnished(t *testing.T) (*world, scan.ID) {
 func TestBrowser(t *testing.T) {
 	w, last := furnished(t)
 	b := openBrowser(t, w)
-	b.login(w, pki.Admin)
+	b.login(w.store, pki.Admin)
 
 	// A scan goes live.
 	s := w.create(t, "")
@@ -430,54 +431,127 @@ func TestBrowser(t *testing.T) {
 // pictured are the views that documents show, beside those of TestBrowser.
 var pictured = []string{"fleet", "fleet-dark", "result", "insights", "history"}
 
-// TestBrowser_accessible holds each view against axe-core's rules, in light and
-// in dark.
-func TestBrowser_accessible(t *testing.T) {
+// axe is axe-core, or empty where it isn't there.
+var axe = sync.OnceValue(func() string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		t.Skip(err)
+		return ""
 	}
-	axe, err := os.ReadFile(filepath.Join(cache, "reeve-test", "axe-core-4.14.1", "axe.min.js"))
+	text, err := os.ReadFile(filepath.Join(cache, "reeve-test", "axe-core-4.14.1", "axe.min.js"))
 	if err != nil {
-		t.Skip("there is no axe-core; `make deps` fetches it")
+		return ""
 	}
+	return string(text)
+})
+
+// rules holds the page against rules of axe-core.
+func (b *chromium) rules(what, options string) {
+	b.t.Helper()
+	if axe() == "" {
+		b.t.Skip("there is no axe-core; `make deps` fetches it")
+	}
+	if !eval[bool](b, "'axe' in window") {
+		eval[bool](b, axe()+"; true")
+	}
+	type violation struct {
+		ID, Help string
+		Nodes    []string
+	}
+	found := eval[[]violation](b, `axe.run(document, `+options+`).then((r) => r.violations.map((v) => ({ ID: v.id, Help: v.help, Nodes: v.nodes.slice(0, 3).map((n) => n.html.slice(0, 300)) })))`)
+	for _, v := range found {
+		b.t.Errorf("%s: %s: %s: %q", what, v.ID, v.Help, v.Nodes)
+	}
+}
+
+// accessible holds the page against WCAG 2.2 AA as far as a program can judge
+// that: axe-core's rules in light and in dark, each control reached and left by
+// the keyboard and seen to have the focus, and all there in a window of 320
+// pixels without scrolling sideways.
+func (b *chromium) accessible(what string) {
+	b.t.Helper()
+	b.rules(what, `{ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }`)
+	b.dark(func() { b.rules(what+" in dark", `{ runOnly: { type: 'rule', values: ['color-contrast'] } }`) })
+	b.walk(what)
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: 320, Height: 640, DeviceScaleFactor: 1})
+	if wide := eval[[]string](b, `document.documentElement.scrollWidth <= 320 ? [] : [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 320).slice(0, 5).map((e) => e.outerHTML.slice(0, 200))`); len(wide) > 0 {
+		b.t.Errorf("%s is wider than a small screen: %q", what, wide)
+	}
+	call(b, emulation.ClearDeviceMetricsOverride, cdp.Empty{})
+	b.until("innerWidth > 320")
+	b.drawn()
+}
+
+// drawn waits until the page is where it says that it is.
+func (b *chromium) drawn() {
+	b.t.Helper()
+	eval[bool](b, "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+}
+
+func (b *chromium) dark(then func()) {
+	b.t.Helper()
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
+	then()
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
+}
+
+// walk goes through the page by the tabulator key, once around or fourscore
+// steps far.
+func (b *chromium) walk(what string) {
+	b.t.Helper()
+	eval[bool](b, `(() => {
+		document.activeElement.blur();
+		window.scrollTo(0, 0);
+		getSelection().removeAllRanges();
+		window.walked = [];
+		window.unseen = [];
+		document.addEventListener('focusin', ({ target }) => {
+			walked.push(target);
+			const outlined = (e) => e && getComputedStyle(e).outlineStyle !== 'none';
+			if (!outlined(target) && !outlined(target.nextElementSibling)) unseen.push(target.outerHTML.slice(0, 200));
+		});
+		return true;
+	})()`)
+	const part, most = 20, 80
+	for pressed := 0; ; pressed += part {
+		if eval[bool](b, "walked.includes(walked[0], 1) && walked.some((e) => e.matches('.skip'))") {
+			break // around
+		}
+		if pressed == most {
+			if seen := eval[int](b, "new Set(walked).size"); seen < most-1 {
+				b.t.Errorf("%s: after %d steps by the keyboard only %d places were reached, last %s", what, most, seen, eval[string](b, "walked.at(-1).outerHTML.slice(0, 200)"))
+			}
+			break
+		}
+		b.do(chromedp.KeyEvent(strings.Repeat("\t", part)))
+	}
+	if unseen := eval[[]string](b, "[...new Set(unseen)]"); len(unseen) > 0 {
+		b.t.Errorf("%s: nothing shows that these have the focus: %q", what, unseen)
+	}
+}
+
+// TestBrowser_accessible is each view, by anybody.
+func TestBrowser_accessible(t *testing.T) {
 	w, last := furnished(t)
 	b := openBrowser(t, w)
-	rules := func(path, options string) {
-		t.Helper()
-		eval[bool](b, string(axe)+"; true")
-		type violation struct {
-			ID, Help string
-			Nodes    []string
-		}
-		found := eval[[]violation](b, `axe.run(document, `+options+`).then((r) => r.violations.map((v) => ({ ID: v.id, Help: v.help, Nodes: v.nodes.slice(0, 3).map((n) => n.html.slice(0, 300)) })))`)
-		for _, v := range found {
-			t.Errorf("%s: %s: %s: %q", path, v.ID, v.Help, v.Nodes)
-		}
-	}
-	const tags = `{ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }`
 	b.open("/")
-	rules("login", tags)
-	b.login(w, pki.Admin)
+	b.accessible("login")
+	b.login(w.store, pki.Admin)
 	for name, path := range map[string]string{
 		"fleet": "/", "targets": "/targets", "history": "/targets/history?agent=east&namespace=default&pod=web-app&container=web&profile=p&threshold=strict",
 		"scans": "/scans?new=1", "result": "/scans/" + string(last), "finding": "/scans/" + string(last) + "/controls/0", "compare": "/scans/" + string(last) + "/compare",
-		"policies": "/policies", "policy": "/policies/scans-pass", "insights": "/insights", "runs": "/insights/runs?of=zlib", "new": "/insights/new",
-		"diff":   "/insights/diff?from=east/shop-main&to=east/shop-main/nginx",
-		"alerts": "/alerts", "alert-runs": "/alerts/runs", "profiles": "/profiles", "profile": "/profiles/p", "threshold": "/thresholds/strict",
+		"policy": "/policies/scans-pass", "insights": "/insights", "runs": "/insights/runs?of=zlib", "new": "/insights/new",
+		"diff":       "/insights/diff?from=east/shop-main&to=east/shop-main/nginx",
+		"alert-runs": "/alerts/runs", "profiles": "/profiles", "profile": "/profiles/p", "threshold": "/thresholds/strict",
 		"services": "/services", "audit": "/audit", "people": "/people", "api": "/docs", "problem": "/nothing",
 	} {
 		b.open(path)
-		rules(path, tags)
 		if slices.Contains(pictured, name) {
 			b.picture(name)
 		}
-		call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
-		rules(path+" in dark", `{ runOnly: { type: 'rule', values: ['color-contrast'] } }`)
 		if slices.Contains(pictured, name+"-dark") {
-			b.picture(name + "-dark")
+			b.dark(func() { b.picture(name + "-dark") })
 		}
-		call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
+		b.accessible(path)
 	}
 }
 
@@ -486,7 +560,7 @@ func TestBrowser_accessible(t *testing.T) {
 func TestBrowser_badInput(t *testing.T) {
 	w, _ := furnished(t)
 	b := openBrowser(t, w)
-	b.login(w, pki.Scanner)
+	b.login(w.store, pki.Scanner)
 
 	b.open("/scans?new=1")
 	b.typeInto("input[name='target.pod']", "half-typed")
@@ -528,7 +602,7 @@ func TestBrowser_badInput(t *testing.T) {
 	newer.Handle("/", web.Handler(web.Config{API: w.api, Version: "v2", Logger: slog.New(slog.DiscardHandler)}))
 	newer.Handle("/api/", w.api)
 	b.handler.Store(handled{newer})
-	eval[bool](b, "refresh(false).then(() => true)")
+	eval[bool](b, "refresh().then(() => true)")
 	b.says("The hub is of another version now. Reload the page")
 	typed("half-typed")
 	b.handler.Store(handled{w})
@@ -544,11 +618,48 @@ func TestBrowser_badInput(t *testing.T) {
 	typed("half-typed")
 
 	// A member that is wrong is named where it was typed.
-	b.login(w, pki.Scanner)
+	b.login(w.store, pki.Scanner)
 	b.open("/scans?new=1")
 	b.typeInto("input[name='target.pod']", "Not_A_Pod")
 	b.click("button.main")
 	b.until("document.querySelector('[aria-invalid]') === document.activeElement")
+
+	// So it is with each other form.
+	b.login(w.store, pki.Admin)
+	for path, form := range map[string]struct{ reveal, field, submit string }{
+		"/alerts":         {"Silence…", "form[data-form] [name=comment]", "form[data-form] button.main"},
+		"/policies":       {"Override in a namespace…", "[name=text]", "form[data-form] button.main"},
+		"/people":         {"API token…", "[name=expiresIn]", "[open] button.main"},
+		"/thresholds/new": {"", "[name=text]", "form[data-form] button.main"},
+		"/services":       {"", "[name=holder]", "[data-make]"},
+	} {
+		b.open(path)
+		if form.reveal != "" {
+			b.reveal(form.reveal)
+		}
+		if path == "/services" {
+			b.click("button[data-type=kubernetes]")
+		}
+		for _, name := range []string{"name", "namespace"} {
+			eval[bool](b, fmt.Sprintf("document.querySelectorAll('[name=%s]').forEach((e) => e.value = 'half') || true", name))
+		}
+		b.set(form.field, "half-typed")
+		for _, step := range []struct {
+			wrong func()
+			says  string
+		}{
+			{func() { b.down.Store(true) }, "The hub can't be reached at the moment. Try again"},
+			{func() { b.down.Store(false); call(b, network.ClearBrowserCookies, cdp.Empty{}) }, "Your login has ended. Open a new login link in another tab"},
+		} {
+			step.wrong()
+			b.click(form.submit)
+			b.says(step.says)
+			if got := eval[string](b, fmt.Sprintf("document.querySelector(%q).value", form.field)); got != "half-typed" {
+				t.Errorf("%s: what was typed is %q", path, got)
+			}
+		}
+		b.login(w.store, pki.Admin)
+	}
 
 	// The connection is lost while a scan runs, and comes back.
 	s := w.create(t, "")
@@ -566,6 +677,84 @@ func TestBrowser_badInput(t *testing.T) {
 	b.until("document.getElementById('notice').hidden")
 }
 
+// TestBrowser_clicks: what is pressed is what was pointed at, wherever the page
+// was scrolled to, and while the view is fetched anew.
+func TestBrowser_clicks(t *testing.T) {
+	w := newWorld(t, east())
+	s := w.create(t, "")
+	w.completeWith(t, many(t, 300, 0))
+	w.deadLetter(t)
+	b := openBrowser(t, w)
+	b.login(w.store, pki.Admin)
+	mouse := func(event input.DispatchMouseEventType, at []float64) {
+		t.Helper()
+		call(b, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: event, X: at[0], Y: at[1], Button: "left", ClickCount: 1})
+	}
+	middle := func(selector string) []float64 {
+		t.Helper()
+		return eval[[]float64](b, fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.scrollIntoView({ block: 'center' }); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`, selector))
+	}
+	b.open("/scans/" + string(s.ID))
+	for n := 0; n < 300; n += 29 {
+		row := fmt.Sprintf("#c%d", n)
+		at := middle(row + " > summary")
+		mouse("mousePressed", at)
+		mouse("mouseReleased", at)
+		if !eval[bool](b, fmt.Sprintf("document.querySelector(%q).open", row)) {
+			t.Errorf("a click on control %d wasn't heard", n)
+		}
+		b.until(fmt.Sprintf("!document.querySelector('%s > .body')", row)) // it grows, once
+	}
+
+	// A silence comes while a button is down: the list is drawn anew after it.
+	b.open("/alerts")
+	eval[bool](b, "(document.querySelector('#list a').focus(), window.link = document.activeElement, true)")
+	before := eval[int](b, "document.querySelectorAll('[data-post$=replay]').length")
+	b.drawn()
+	at := middle("[data-post$=pause]")
+	mouse("mousePressed", at)
+	silence := alert.Silence{ID: "s", Comment: "while it is pressed", CreatedBy: "x", Created: time.Now(), Until: time.Now().Add(time.Hour)}
+	if err := w.store.AddSilence(t.Context(), silence); err != nil {
+		t.Fatal(err)
+	}
+	eval[bool](b, "(window.refreshed = refresh(), true)")
+	b.until("performance.getEntriesByType('resource').some((e) => e.name === location.href && e.responseEnd)")
+	mouse("mouseReleased", at)
+	b.says("paused", "while it is pressed")
+	eval[bool](b, "refreshed.then(() => true)")
+	if !eval[bool](b, "link.isConnected") {
+		t.Error("a link that is still there was made anew")
+	}
+	if d := cmp.Diff(before, eval[int](b, "document.querySelectorAll('[data-post$=replay]').length")); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestBrowser_print: a result that is printed has all of each control.
+func TestBrowser_print(t *testing.T) {
+	w, last := furnished(t)
+	b := openBrowser(t, w)
+	b.login(w.store, pki.Viewer)
+	b.open("/scans/" + string(last) + "?full=1")
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+	shown := eval[string](b, "document.body.innerText")
+	for _, want := range []string{"Controls", "0644 (/etc/app/23.conf)", "chmod 0600 the file", "replaced in March"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%q isn't printed", want)
+		}
+	}
+	for _, not := range []string{"Log out", "Compare", "Policies", "shown"} {
+		if strings.Contains(shown, not) {
+			t.Errorf("%q is printed", not)
+		}
+	}
+	pdf, err := chromedp.Run(b.ctx, chromedp.PrintToPDF())
+	b.check(err)
+	if pages := bytes.Count(pdf, []byte("/Type /Page\n")) + bytes.Count(pdf, []byte("/Type /Page ")); pages < 5 {
+		t.Errorf("60 controls are on %d pages", pages)
+	}
+}
+
 // TestBrowser_large is a result of 2,000 controls. Its figures are printed,
 // since they are this machine's; what is asserted is the page's size.
 func TestBrowser_large(t *testing.T) {
@@ -573,7 +762,7 @@ func TestBrowser_large(t *testing.T) {
 	s := w.create(t, "")
 	w.completeWith(t, many(t, 2000, 0))
 	b := openBrowser(t, w)
-	b.login(w, pki.Viewer)
+	b.login(w.store, pki.Viewer)
 	const paint = `new Promise((done) => new PerformanceObserver((list) => done(list.getEntries()[0].startTime)).observe({ type: 'paint', buffered: true }))`
 	var first []float64
 	for range 7 {

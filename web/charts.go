@@ -10,74 +10,46 @@ import (
 	"time"
 
 	"reeve.dev/reeve/api"
-	"reeve.dev/reeve/scan"
 )
 
-// days is how far back the posture goes.
-const days = 14
-
-// posture is how many targets stood how at the end of each day, in as far as
-// the scans that were looked at tell. Each target counts once for each profile
-// and threshold.
+// posture is how many targets stood how at the end of each day. Each target
+// counts once for each profile and threshold.
 type posture struct {
-	Days []day
-	Max  int
-	// Scans is how many were looked at; Cut says that there are older ones.
-	Scans int
-	Cut   bool
+	Days []api.PostureDay
+	// Now is the last of them, Max the most targets of a day.
+	Now api.PostureDay
+	Max int
 }
 
-type day struct {
-	At             time.Time
-	Passed, Failed int
-}
-
-// newPosture is of completed scans, the newest first.
-func newPosture(scans []api.Scan, cut bool, now time.Time) posture {
-	p := posture{Scans: len(scans), Cut: cut}
-	stands := map[string]scan.Outcome{}
-	today := now.UTC().Truncate(24 * time.Hour)
-	next := len(scans) - 1
-	for d := days - 1; d >= 0; d-- {
-		begin := today.AddDate(0, 0, -d)
-		for ; next >= 0 && scans[next].Finished.Before(begin.AddDate(0, 0, 1)); next-- {
-			s := scans[next]
-			stands[targetQuery(s.Target, s.Scan.Profile, s.Scan.Threshold).Encode()] = s.Outcome
+// newPosture is the sum of some, which are of the same days.
+func newPosture(parts ...api.Posture) (p posture) {
+	for _, part := range parts {
+		if p.Days == nil {
+			p.Days = make([]api.PostureDay, len(part.Days))
 		}
-		one := day{At: begin}
-		for _, o := range stands {
-			if o == scan.Passed {
-				one.Passed++
-			} else {
-				one.Failed++
-			}
+		for i, d := range part.Days {
+			all := &p.Days[i]
+			all.Day, all.Passed, all.Failed = d.Day, all.Passed+d.Passed, all.Failed+d.Failed
+			p.Max = max(p.Max, all.Passed+all.Failed)
+			p.Now = *all
 		}
-		p.Days, p.Max = append(p.Days, one), max(p.Max, one.Passed+one.Failed)
 	}
 	return p
 }
 
-// standing is how targets stood when they were last scanned.
-type standing struct {
-	Passed, Failed int
-	More           bool
-	// Worst are the targets with the least compliance.
-	Worst []api.TargetState
+// dayText is a day of a posture for people.
+func dayText(day string) string {
+	t, err := time.Parse(time.DateOnly, day)
+	if err != nil {
+		return day
+	}
+	return t.Format("2 Jan")
 }
 
-func newStanding(targets list[api.TargetState]) standing {
-	s := standing{More: targets.Next != ""}
-	for _, t := range targets.Items {
-		if t.Last.Outcome == scan.Passed {
-			s.Passed++
-			continue
-		}
-		s.Failed++
-		s.Worst = append(s.Worst, t)
-	}
-	slices.SortStableFunc(s.Worst, func(a, b api.TargetState) int { return cmp.Compare(a.Last.Compliance, b.Last.Compliance) })
-	s.Worst = s.Worst[:min(5, len(s.Worst))]
-	return s
+// worstOf are the targets with the least compliance, of those that don't pass.
+func worstOf(failing []api.TargetState) []api.TargetState {
+	slices.SortStableFunc(failing, func(a, b api.TargetState) int { return cmp.Compare(a.Last.Compliance, b.Last.Compliance) })
+	return failing[:min(5, len(failing))]
 }
 
 // line is a chart of the compliance of one target: 0 to 100 upward, the oldest

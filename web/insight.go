@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/insight"
 )
 
 type runsView struct {
@@ -80,6 +81,35 @@ func (h *handler) fresh(r *request) (*page, error) {
 	var err error
 	v.Builds, err = ask[api.NewBuild](r, "/insights/new", query, nil)
 	return &page{View: "fresh", Title: "What is new", Data: v}, err
+}
+
+type vexView struct {
+	Statements    list[api.Statement]
+	Vulnerability string
+}
+
+// vex shows what was said of vulnerabilities.
+func (h *handler) vex(r *request) (*page, error) {
+	query := r.chosen("vulnerability", "before")
+	v := vexView{Vulnerability: query.Get("vulnerability")}
+	var err error
+	v.Statements, err = ask[api.Statement](r, "/vex", query, nil)
+	return &page{View: "vex", Title: "VEX", Data: v}, err
+}
+
+type exportsView struct {
+	Exports list[api.Export]
+	States  []insight.ExportState
+	State   string
+}
+
+// exports shows the SBOMs that go to Dependency-Track.
+func (h *handler) exports(r *request) (*page, error) {
+	query := r.chosen("state", "agent", "before")
+	v := exportsView{State: query.Get("state"), States: []insight.ExportState{insight.ExportWaiting, insight.ExportSent, insight.ExportRefused}}
+	var err error
+	v.Exports, err = ask[api.Export](r, "/insights/exports", query, nil)
+	return &page{View: "exports", Title: "Exports", Data: v}, err
 }
 
 // ages are those by which problems are counted.

@@ -12,8 +12,8 @@ import (
 )
 
 // recent is how many scans the fleet's view has, overview how many of each
-// kind of insight their view has, looked at from how many scans and targets
-// the posture is made.
+// kind of insight their view has, and lookedAt among how many targets that fail
+// those are that stand worst.
 const (
 	recent   = "8"
 	overview = "20"
@@ -26,11 +26,13 @@ type fleetView struct {
 	Sinks     []api.Sink
 	Scans     list[api.Scan]
 	Posture   posture
-	Standing  standing
+	// ByAgent are the postures of the agents whose targets were scanned.
+	ByAgent map[string]posture
+	Worst   []api.TargetState
 }
 
 func (h *handler) fleet(r *request) (*page, error) {
-	var v fleetView
+	v := fleetView{ByAgent: map[string]posture{}}
 	agents, err := ask[api.Agent](r, "/agents", nil, nil)
 	if err != nil {
 		return nil, err
@@ -42,11 +44,11 @@ func (h *handler) fleet(r *request) (*page, error) {
 	if v.Scans, err = ask[api.Scan](r, "/scans", url.Values{"limit": {recent}}, nil); err != nil {
 		return nil, err
 	}
-	completed, err := ask[api.Scan](r, "/scans", url.Values{"limit": {lookedAt}, "status": {string(scan.Completed)}}, nil)
+	stood, err := ask[api.Posture](r, "/posture", url.Values{"by": {"agent"}}, nil)
 	if err != nil {
 		return nil, err
 	}
-	targets, err := ask[api.TargetState](r, "/targets", url.Values{"limit": {lookedAt}}, nil)
+	failing, err := ask[api.TargetState](r, "/targets", url.Values{"limit": {lookedAt}, "outcome": {string(scan.Failed)}}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -55,46 +57,55 @@ func (h *handler) fleet(r *request) (*page, error) {
 			v.Connected++
 		}
 	}
-	v.Agents, v.Sinks = agents.Items, sinks.Items
-	v.Posture, v.Standing = newPosture(completed.Items, completed.Next != "", time.Now()), newStanding(targets)
+	v.Agents, v.Sinks, v.Worst = agents.Items, sinks.Items, worstOf(failing.Items)
+	for _, p := range stood.Items {
+		v.ByAgent[p.Agent] = newPosture(p)
+	}
+	v.Posture = newPosture(stood.Items...)
 	return &page{View: "fleet", Title: "Fleet", Data: v}, nil
 }
 
 type scansView struct {
-	Scans         list[api.Scan]
-	Status, Agent string
-	Statuses      []scan.Status
-	Agents        []api.Agent
-	Profiles      []api.Profile
-	Thresholds    []api.Threshold
+	Scans                list[api.Scan]
+	Status, Agent, Batch string
+	Statuses             []scan.Status
+	choices
 	// New says that the form for a scan is open.
 	New bool
 }
 
 func (h *handler) scans(r *request) (*page, error) {
-	query := r.chosen("status", "agent", "before")
+	query := r.chosen("status", "agent", "batch", "before")
 	v := scansView{
-		Status: query.Get("status"), Agent: query.Get("agent"), New: r.URL.Query().Has("new"),
+		Status: query.Get("status"), Agent: query.Get("agent"), Batch: query.Get("batch"), New: r.URL.Query().Has("new"),
 		Statuses: []scan.Status{scan.Queued, scan.Running, scan.Completed, scan.Error, scan.Cancelled},
 	}
 	var err error
 	if v.Scans, err = ask[api.Scan](r, "/scans", query, nil); err != nil {
 		return nil, err
 	}
+	v.choices, err = r.choices()
+	return &page{View: "scans", Title: "Scans", Data: v}, err
+}
+
+// choices are what a scan can be asked of and by.
+type choices struct {
+	Agents     []api.Agent
+	Profiles   []api.Profile
+	Thresholds []api.Threshold
+}
+
+func (r *request) choices() (c choices, err error) {
 	agents, err := ask[api.Agent](r, "/agents", nil, nil)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	profiles, err := ask[api.Profile](r, "/profiles", nil, nil)
-	if err != nil {
-		return nil, err
+	c.Agents = agents.Items
+	if c.Profiles, err = everything[api.Profile](r, "/profiles"); err != nil {
+		return c, err
 	}
-	thresholds, err := ask[api.Threshold](r, "/thresholds", nil, nil)
-	if err != nil {
-		return nil, err
-	}
-	v.Agents, v.Profiles, v.Thresholds = agents.Items, profiles.Items, thresholds.Items
-	return &page{View: "scans", Title: "Scans", Data: v}, nil
+	c.Thresholds, err = everything[api.Threshold](r, "/thresholds")
+	return c, err
 }
 
 type insightsView struct {

@@ -30,6 +30,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,14 +74,21 @@ func Handler(cfg Config) http.Handler {
 	mux.Handle("GET /scans/{id}/texts", h.texts())
 	mux.Handle("GET /scans/{id}/compare", h.view(h.compare))
 	mux.Handle("POST /results", h.given(h.file))
+	mux.Handle("GET /schedules", h.view(h.schedules))
+	mux.Handle("GET /schedules/{name}", h.view(h.schedule))
+	mux.Handle("GET /events", h.view(h.events))
+	mux.Handle("GET /events/{id}", h.view(h.event))
 	mux.Handle("GET /targets", h.view(h.targets))
 	mux.Handle("GET /targets/history", h.view(h.history))
 	mux.Handle("GET /policies", h.view(h.policies))
 	mux.Handle("GET /policies/{name}", h.view(h.policy))
+	mux.Handle("GET /github", h.view(h.github))
 	mux.Handle("GET /insights", h.view(h.insights))
 	mux.Handle("GET /insights/runs", h.view(h.runs))
 	mux.Handle("GET /insights/diff", h.view(h.diff))
 	mux.Handle("GET /insights/new", h.view(h.fresh))
+	mux.Handle("GET /insights/vex", h.view(h.vex))
+	mux.Handle("GET /insights/exports", h.view(h.exports))
 	mux.Handle("GET /alerts", h.view(h.alerts))
 	mux.Handle("GET /alerts/runs", h.view(h.alertRuns))
 	mux.Handle("GET /profiles", h.view(h.profiles))
@@ -89,6 +97,7 @@ func Handler(cfg Config) http.Handler {
 	mux.Handle("POST /thresholds/try", h.given(h.try))
 	mux.Handle("GET /services", h.view(h.services))
 	mux.Handle("GET /audit", h.view(h.audit))
+	mux.Handle("GET /audit/recordings", h.view(h.recordings))
 	mux.Handle("GET /people", h.view(h.people))
 	mux.Handle("GET /docs", h.docs())
 	mux.Handle("/", h.view(func(*request) (*page, error) {
@@ -246,14 +255,21 @@ func (h *handler) funcs() template.FuncMap {
 		"bytes":    bytesText,
 		"chart":    chart,
 		"history":  historyPath,
+		"schedule": schedulePath,
+		"suspend":  suspending,
 		"join":     strings.Join,
 		"minus":    minus,
 		"bys":      bys,
 		"ages":     ageTitles,
 		"matrix":   func(p []api.Problem) []problemCounts { return matrix(p, time.Now()) },
 		"without":  without,
+		"day":      dayText,
+		"words":    func(s any) string { return strings.ReplaceAll(fmt.Sprint(s), "_", " ") },
 		"dict":     dict,
-		"under":    func(p, dir string) bool { return strings.HasPrefix(p, dir+"/") },
+		// under: whether p is beneath one of the folders, which spaces part.
+		"under": func(p, dirs string) bool {
+			return slices.ContainsFunc(strings.Fields(dirs), func(dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") })
+		},
 	}
 }
 

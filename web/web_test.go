@@ -120,7 +120,7 @@ func newWorld(t *testing.T, agents ...fleet.Registration) *world {
 // policies are those of the hub's configuration.
 func policies(t *testing.T) (out []policy.Policy) {
 	t.Helper()
-	text := "- name: scans-pass\n  description: What runs meets its threshold\n  scan: {}\n  actions: [log]\n"
+	text := "- name: scans-pass\n  description: What runs meets its threshold\n  check: {scan: {profile: p}}\n  actions: [log]\n"
 	if err := yaml.Unmarshal([]byte(text), &out); err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,18 @@
 // What the page does beyond being read. Elements say what they want:
 //
-//   data-live    (with an id) is replaced when the view is fetched anew
+//   data-live    (with an id) becomes what it is when the view is fetched anew
 //   data-every   seconds between fetches, while someone looks
 //   data-events  server-sent events of the scan that the view is about
 //   data-post    a button that makes this call; data-method in place of POST,
-//                data-sure asks first, data-go is where to go afterwards
+//                data-body is what it sends, data-sure asks first, data-go is
+//                where to go afterwards
 //   data-form    a form whose fields are the members of a call's body, a.b
-//                being b within a; data-list: commas part its elements.
-//                data-go is where to go afterwards, {id} a member of the
-//                answer; data-shows is the member that is shown instead
+//                being b within a, or {a} within its action; data-list: commas
+//                part its elements, data-hours: so many from now on. A fieldset
+//                is a member, too, if it has data-unless and that one isn't there
+//                data-method in place of POST, data-match is the version that
+//                it changes. data-go is where to go afterwards, {id} a member
+//                of the answer; data-shows is the member that is shown instead
 //   data-copy    a button that copies the text of the element with that id
 //   the rest: see below
 //
@@ -37,15 +41,18 @@ class Refused extends Error {
   }
 }
 
-// send makes a request. What the hub refuses, or a hub that can't be reached,
-// is a Refused that says what to do.
+// send makes a request and answers with the text that comes. What the hub
+// refuses, or a hub that can't be reached, is a Refused that says what to do.
 async function send(path, request) {
-  const response = await fetch(path, request).catch(() => {
+  let response, text;
+  try {
+    response = await fetch(path, request);
+    text = await response.text();
+  } catch {
     throw new Refused(lost + again);
-  });
-  if (response.ok) return response;
+  }
+  if (response.ok) return text;
   if (response.status === 401) throw new Refused(ended);
-  const text = await response.text();
   let answer;
   try {
     answer = JSON.parse(text);
@@ -56,14 +63,14 @@ async function send(path, request) {
   throw new Refused(answer.detail || `The hub answered ${response.status}.`, answer.errors);
 }
 
-async function call(path, body, method = 'POST') {
-  const request = { method };
+async function call(path, body, method = 'POST', headers = {}) {
+  const request = { method, headers };
   if (body) {
-    request.headers = { 'Content-Type': 'application/json' };
+    headers['Content-Type'] = 'application/json';
     request.body = JSON.stringify(body);
   }
-  const response = await send(path, request);
-  return response.json().catch(() => ({}));
+  const text = await send(path, request);
+  return text ? JSON.parse(text) : {};
 }
 
 const parse = (text) => new DOMParser().parseFromString(text, 'text/html');
@@ -71,37 +78,94 @@ const parse = (text) => new DOMParser().parseFromString(text, 'text/html');
 // part fetches the part of a view that belongs into the page.
 async function part(path, request = {}) {
   const headers = { ...request.headers, 'Reeve-Part': '1' };
-  const response = await send(path, { ...request, headers });
-  return [...parse(await response.text()).body.childNodes];
+  return [...parse(await send(path, { ...request, headers })).body.childNodes];
 }
 
-// refresh fetches the view anew and shows what has changed. What has the
-// focus stays as it is unless the change is what someone waits for.
-async function refresh(waited) {
-  const response = await fetch(location.href).catch(() => null);
-  if (!response?.ok) {
-    say(!response ? lost + ' It is tried again.' : response.status === 401 ? ended : `The hub answered ${response.status}; reload to see why.`);
+// held resolves when no button of the pointer is down, and what it did is done:
+// what someone presses isn't moved away meanwhile.
+let held = Promise.resolve();
+document.addEventListener('pointerdown', () => {
+  held = new Promise((done) => {
+    for (const end of ['pointerup', 'pointercancel']) document.addEventListener(end, () => setTimeout(done), { capture: true, once: true });
+  });
+}, true);
+
+// identity is what makes a node the same one in a view that is fetched anew, as
+// far as anything does: no link or button becomes another one.
+function identity(node) {
+  const of = node.nodeName === 'TR' ? node.querySelector('[id], a[href], [data-post]') ?? node : node;
+  return [node.nodeName, of.id, of.dataset?.post, of.getAttribute?.('href'), of.getAttribute?.('name')].join(' ');
+}
+
+// become makes old what now is, in place: what someone points at, has opened,
+// typed or selected in it stays.
+function become(old, now) {
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== now.data) old.data = now.data;
     return;
   }
-  const fresh = parse(await response.text());
+  if (old.isEqualNode(now)) return;
+  const kept = (name) => name === 'open' && old.matches('details, dialog');
+  for (const { name } of [...old.attributes]) {
+    if (!now.hasAttribute(name) && !kept(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of now.attributes) {
+    if (old.getAttribute(name) !== value && !kept(name)) old.setAttribute(name, value);
+  }
+  let at = old.firstChild;
+  for (const child of [...now.childNodes]) {
+    const wanted = identity(child);
+    let same = at;
+    while (same && identity(same) !== wanted) same = same.nextSibling;
+    if (!same) {
+      old.insertBefore(child, at);
+      continue;
+    }
+    while (at !== same) {
+      at = at.nextSibling;
+      at.previousSibling.remove();
+    }
+    at = same.nextSibling;
+    become(same, child);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+// refresh fetches the view anew and shows what has changed.
+async function refresh() {
+  let response, text;
+  try {
+    response = await fetch(location.href);
+    text = await response.text();
+  } catch {
+    say(lost + ' It is tried again.');
+    return;
+  }
+  if (!response.ok) {
+    say(response.status === 401 ? ended : `The hub answered ${response.status}; reload to see why.`);
+    return;
+  }
+  const fresh = parse(text);
   if (fresh.documentElement.dataset.version !== document.documentElement.dataset.version) {
     say(changed);
     return;
   }
   const said = document.getElementById('notice').textContent;
   if (said.startsWith(lost) || said === ended) say('');
+  await held;
   for (const old of all('[data-live]')) {
     const now = fresh.getElementById(old.id);
-    const focus = document.activeElement;
-    const focused = old.contains(focus);
-    if (!now || focused && !waited || old.isEqualNode(now)) continue;
-    old.replaceWith(now);
-    // What had the focus is there again, if it has an id or makes the same
-    // call; else the view has it.
-    if (focused) {
-      const post = focus.dataset.post && `[data-post="${CSS.escape(focus.dataset.post)}"]`;
-      const same = (focus.id && document.getElementById(focus.id)) || (post && one(post, now));
-      (same || document.getElementById('main')).focus({ preventScroll: true });
+    if (!now) continue;
+    const focus = old.contains(document.activeElement) && document.activeElement;
+    become(old, now);
+    // What had the focus may be elsewhere now; if it is gone, the view has it.
+    if (focus && !focus.isConnected) {
+      const same = [...all(focus.nodeName, old)].find((n) => identity(n) === identity(focus));
+      (same ?? document.getElementById('main')).focus({ preventScroll: true });
     }
   }
   controls = null;
@@ -110,7 +174,7 @@ async function refresh(waited) {
 const every = one('[data-every]')?.dataset.every;
 if (every) {
   setInterval(() => {
-    if (!document.hidden) refresh(false);
+    if (!document.hidden) refresh();
   }, every * 1000);
 }
 
@@ -132,7 +196,7 @@ function follow(path) {
     paint();
     const now = [scan.status, scan.reason, scan.attempt, scan.instance].join('\n');
     // What the hub renders may be older than what has come meanwhile.
-    if (now !== state) refresh(true).then(paint);
+    if (now !== state) refresh().then(paint);
     state = now;
   };
   events.addEventListener('open', () => say(''));
@@ -147,7 +211,7 @@ function follow(path) {
       return;
     }
     // Refused, and not tried again by the browser.
-    refresh(true);
+    refresh();
     setTimeout(follow, 5000, path);
   });
 }
@@ -157,10 +221,11 @@ if (followed) follow(followed);
 async function press(button) {
   button.disabled = true;
   try {
-    await call(button.dataset.post, null, button.dataset.method);
+    const { post, method, body } = button.dataset;
+    await call(post, body && JSON.parse(body), method);
     say('');
     if (button.dataset.go) location.assign(button.dataset.go);
-    else await refresh(true);
+    else await refresh();
   } catch (refused) {
     say(refused.message);
   } finally {
@@ -188,12 +253,14 @@ const buttons = {
   credential: openCredential,
   make: makeCredential,
   try: (b) => withForm(b.form, async (form) => {
-    const { text, scan } = Object.fromEntries(new FormData(form));
-    document.getElementById('trial').replaceChildren(...await part(b.dataset.try, { method: 'POST', body: JSON.stringify({ Text: text, Scan: scan }) }));
+    const body = JSON.stringify({ Text: document.getElementById(b.dataset.of).value, Scan: form.elements.scan.value });
+    document.getElementById('trial').replaceChildren(...await part(b.dataset.try, { method: 'POST', body }));
   }),
 };
 
 document.addEventListener('click', (event) => {
+  // A row that the browser hasn't made yet is hit instead of its summary.
+  if (event.target.matches('.control:not([open])')) event.target.open = true;
   const button = event.target.closest('button[type=button]');
   for (const [name, act] of Object.entries(buttons)) {
     if (button && name in button.dataset) act(button);
@@ -245,32 +312,55 @@ function show(form, text) {
   made.hidden = false;
 }
 
-async function ask(form) {
-  const body = {};
-  for (const [name, value] of new FormData(form)) {
-    const path = name.split('.');
-    const last = path.pop();
-    let member = body;
-    for (const p of path) member = member[p] ??= {};
-    const text = value.trim();
-    if (text) member[last] = form.elements.namedItem(name).dataset?.list === undefined ? text : text.split(',').map((s) => s.trim()).filter(Boolean);
+// member is what a field gives for a call's body.
+function member(field, text) {
+  switch (field.type) {
+    case 'number': return Number(text);
+    case 'checkbox': return true;
+    case 'textarea': return text; // where it begins may matter
   }
-  const answer = await call(form.getAttribute('action'), body);
-  if (form.dataset.go) return go(form, answer);
-  show(form, answer[form.dataset.shows]);
-  await refresh(false);
+  if ('hours' in field.dataset) return new Date(Date.now() + text * 3600e3).toISOString();
+  if ('list' in field.dataset) return text.split(',').map((s) => s.trim()).filter(Boolean);
+  return text.trim();
 }
 
-async function saveThreshold(form) {
-  const { name, text } = Object.fromEntries(new FormData(form));
-  if (!name) throw new Refused('Give the threshold a name.');
-  await call(form.getAttribute('action') + encodeURIComponent(name), { text }, 'PUT');
-  location.assign('/thresholds/' + encodeURIComponent(name));
+async function ask(form) {
+  const body = {};
+  for (const [name, text] of new FormData(form)) {
+    if (!text.trim()) continue;
+    const path = name.split('.');
+    const last = path.pop();
+    let within = body;
+    for (const p of path) within = within[p] ??= {};
+    within[last] = member(form.elements.namedItem(name), text);
+  }
+  for (const set of all('fieldset[data-unless]', form)) {
+    if (!body[set.dataset.unless]) body[set.name] ??= {};
+  }
+  const missing = [];
+  const path = form.getAttribute('action').replace(/\{(\w+)\}/g, (_, name) => {
+    if (!body[name]) missing.push({ location: name, message: 'It is missing.' });
+    const value = encodeURIComponent(body[name] ?? '');
+    delete body[name];
+    return value;
+  });
+  if (missing.length) throw new Refused('', missing);
+  const { method, match, go: next, shows } = form.dataset;
+  const answer = await call(path, body, method, match ? { 'If-Match': match } : {});
+  if (next) return go(form, answer);
+  if (shows) {
+    show(form, answer[shows]);
+  } else {
+    form.reset();
+    form.closest('details')?.removeAttribute('open');
+    say('');
+  }
+  await refresh();
 }
 
 document.addEventListener('submit', (event) => {
   const form = event.target;
-  const act = form.matches('[data-form]') ? ask : form.matches('[data-threshold]') ? saveThreshold : form.matches('[data-upload]') ? upload : null;
+  const act = form.matches('[data-form]') ? ask : form.matches('[data-upload]') ? upload : null;
   if (act) {
     event.preventDefault();
     withForm(form, act);
@@ -285,8 +375,10 @@ document.addEventListener('submit', (event) => {
 async function upload(form) {
   const file = one('input[type=file]', form).files[0];
   if (!file) throw new Refused('Choose a file.');
-  const response = await send(form.dataset.upload, { method: 'POST', body: file });
-  go(form, await response.json());
+  const answer = JSON.parse(await send(form.dataset.upload, { method: 'POST', body: file }));
+  if (form.dataset.go) return go(form, answer);
+  form.reset();
+  await refresh();
 }
 
 function look(form) {
@@ -408,7 +500,7 @@ async function loadTexts(form) {
   if (!form.dataset.texts || texts) return;
   texts = [];
   try {
-    texts = await (await send(form.dataset.texts)).json();
+    texts = JSON.parse(await send(form.dataset.texts));
     filter(form);
   } catch (refused) {
     texts = null; // the next key asks again
