@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +36,8 @@ var (
 	resourceWords string
 	//go:embed matchers.txt
 	matcherWords string
+	//go:embed views.txt
+	viewWords string
 )
 
 const made = "<!-- Made from the code by make docs: change it there. -->\n\n"
@@ -43,7 +46,7 @@ const made = "<!-- Made from the code by make docs: change it there. -->\n\n"
 // metrics.md have their test in cmd/reeve.
 func TestReference(t *testing.T) {
 	for name, page := range map[string]func(*testing.T) string{
-		"configuration.md": configurationPage, "rest.md": restPage, "crds.md": crdsPage, "resources.md": resourcesPage, "matchers.md": matchersPage,
+		"configuration.md": configurationPage, "rest.md": restPage, "crds.md": crdsPage, "resources.md": resourcesPage, "matchers.md": matchersPage, "page.md": viewsPage,
 	} {
 		t.Run(name, func(t *testing.T) {
 			want, path := page(t), filepath.Join(root, "docs", "reference", name)
@@ -746,6 +749,41 @@ question that an object answers, and those that a profile defines. Matchers are 
 	}
 	for name := range known {
 		t.Errorf("matchers.txt has no words for %s", name)
+	}
+	return b.String()
+}
+
+var viewPath = regexp.MustCompile(`mux\.Handle\("GET (/[^"]*)", h\.(?:view|docs)\(`)
+
+func viewsPage(t *testing.T) string {
+	source, err := os.ReadFile(filepath.Join(root, "web", "web.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, m := range viewPath.FindAllStringSubmatch(string(source), -1) {
+		there[strings.Replace(m[1], "{$}", "", 1)] = true
+	}
+	all, err := groups(viewWords)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	b.WriteString("# The page\n\n" + made + `The views of a hub's page, at its port 8443. What each shows, and which buttons it has, is as much as
+[the caller's role](../access.md#the-api) may know and do; ` + "`reeve login`" + ` prints a link that lets a browser in.
+`)
+	for _, g := range all {
+		fmt.Fprintf(&b, "\n## %s\n\n| address | shows |\n|---|---|\n", g.title)
+		for _, v := range g.names {
+			if !there[v.name] {
+				t.Errorf("views.txt: the page has no %s", v.name)
+			}
+			delete(there, v.name)
+			fmt.Fprintf(&b, "| `%s` | %s |\n", v.name, v.words)
+		}
+	}
+	for path := range there {
+		t.Errorf("views.txt has no words for %s", path)
 	}
 	return b.String()
 }
