@@ -127,7 +127,7 @@ func (l *lane) graceful(ctx context.Context) (context.Context, context.CancelFun
 func (l *lane) turn(ctx context.Context) time.Duration {
 	if err := l.settle(ctx); err != nil {
 		if ctx.Err() == nil {
-			l.log.ErrorContext(ctx, "deliveries could not be recorded; trying again", "err", err)
+			l.log.ErrorContext(ctx, "deliveries could not be recorded; trying again", "error", err)
 		}
 		return time.Second
 	}
@@ -143,7 +143,7 @@ func (l *lane) turn(ctx context.Context) time.Duration {
 	leased, err := l.Store.LeaseAlerts(ctx, lease)
 	if err != nil {
 		if ctx.Err() == nil {
-			l.log.ErrorContext(ctx, "alerts could not be leased; trying again", "err", err)
+			l.log.ErrorContext(ctx, "alerts could not be leased; trying again", "error", err)
 		}
 		return time.Second
 	}
@@ -218,7 +218,7 @@ func (l *lane) judgeSink(ctx context.Context, r *result, now time.Time) {
 		r.PauseUntil = now.Add(limit/2 + rand.N(limit/2+1))
 		r.Reason = cleanText(fmt.Sprintf("%d deliveries in a row failed; the last: %s", l.failed, r.Error), maxError)
 		l.paused.Store(r.PauseUntil.UnixMicro())
-		l.log.WarnContext(ctx, "sink paused: deliveries to it fail", "until", r.PauseUntil, "err", r.Error)
+		l.log.WarnContext(ctx, "sink paused: deliveries to it fail", "until", r.PauseUntil, "error", r.Error)
 	}
 }
 
@@ -233,7 +233,7 @@ func (l *lane) finish(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	if err := l.settle(ctx); err != nil {
-		l.log.ErrorContext(ctx, "the last deliveries could not be recorded; they will be repeated", "err", err)
+		l.log.ErrorContext(ctx, "the last deliveries could not be recorded; they will be repeated", "error", err)
 	}
 }
 
@@ -343,13 +343,13 @@ func (l *lane) ended(ctx context.Context, r *result, a Alert, err error) {
 	l.judge(r, a, err)
 	switch {
 	case r.State == Dead:
-		log.WarnContext(ctx, "alert given up; to deliver it again: reeve alerts replay ID", "err", r.Error)
+		log.WarnContext(ctx, "alert given up; to deliver it again: reeve alerts replay ID", "error", r.Error)
 	case !r.PauseUntil.IsZero():
-		log.WarnContext(ctx, "sink paused: it refuses every alert", "until", r.PauseUntil, "err", r.Error)
+		log.WarnContext(ctx, "sink paused: it refuses every alert", "until", r.PauseUntil, "error", r.Error)
 	case a.Attempts == 0:
-		log.InfoContext(ctx, "alert not delivered; trying again", "at", r.RetryAt, "err", r.Error)
+		log.InfoContext(ctx, "alert not delivered; trying again", "at", r.RetryAt, "error", r.Error)
 	default:
-		log.DebugContext(ctx, "alert not delivered; trying again", "at", r.RetryAt, "err", r.Error)
+		log.DebugContext(ctx, "alert not delivered; trying again", "at", r.RetryAt, "error", r.Error)
 	}
 }
 

@@ -149,7 +149,7 @@ func (w *Worker) serveFamily(ctx context.Context, prefix string, family Family) 
 		if len(served) < maxLanes {
 			names, err := w.cfg.Store.PendingSinks(ctx, prefix, time.Now(), maxLanes)
 			if err != nil && ctx.Err() == nil {
-				w.cfg.Logger.ErrorContext(ctx, "the sinks that have alerts could not be listed; trying again", "prefix", prefix, "err", err)
+				w.cfg.Logger.ErrorContext(ctx, "the sinks that have alerts could not be listed; trying again", "prefix", prefix, "error", err)
 			}
 			for _, name := range names {
 				if served[name] || len(served) == maxLanes {
@@ -211,7 +211,7 @@ func (w *Worker) watch(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := w.look(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			w.cfg.Logger.WarnContext(ctx, "the outbox could not be looked at; trying again", "err", err)
+			w.cfg.Logger.WarnContext(ctx, "the outbox could not be looked at; trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():

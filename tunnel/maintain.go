@@ -185,7 +185,7 @@ func (k *keeper) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		k.log.Warn("carrier down", "error", err, "retry_within", wait)
+		k.log.Warn("carrier down", "error", err, "retryWithin", wait)
 		k.pause(ctx, wait)
 		wait = min(2*wait, k.Backoff.Max)
 	}

@@ -134,7 +134,7 @@ func (r *Ring) valid(ctx context.Context) ([]Key, []ed25519.PrivateKey, error) {
 		case len(r.keys) == 0:
 			return nil, nil, err
 		default:
-			r.log.WarnContext(ctx, "the keys that alerts are signed by can't be read anew; those known before are used", "err", err)
+			r.log.WarnContext(ctx, "the keys that alerts are signed by can't be read anew; those known before are used", "error", err)
 		}
 	}
 	var keys []Key
@@ -147,7 +147,7 @@ func (r *Ring) valid(ctx context.Context) ([]Key, []ed25519.PrivateKey, error) {
 			seed, err := r.sealer.Open(purpose, k.Sealed)
 			if err != nil || len(seed) != ed25519.SeedSize {
 				if reread {
-					r.log.WarnContext(ctx, "a key that alerts are signed by can't be opened, and doesn't sign; if the hub's CA was replaced, end it: reeve alerts keys end ID", "key", k.ID, "err", err)
+					r.log.WarnContext(ctx, "a key that alerts are signed by can't be opened, and doesn't sign; if the hub's CA was replaced, end it: reeve alerts keys end ID", "key", k.ID, "error", err)
 				}
 				continue
 			}
