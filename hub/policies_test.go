@@ -129,6 +129,7 @@ func TestConfig_policies(t *testing.T) {
 		"every":                {base + "  every: 1s\n", "policies[0].every 1s: it must be between 1m0s and 168h0m0s"},
 		"every what":           {base + "  every: daily\n", "hub.yaml: line 4"},
 		"severity":             {"policies:\n- name: p\n  check: {problem: {severity: bad}}\n", `policies[0].check.problem.severity "bad": it must be low, medium, high or critical`},
+		"unrated":              {"policies:\n- name: p\n  check: {problem: {unrated: pass}}\n", `policies[0].check.problem.unrated "pass": it must be count or ignore`},
 		"olderThan":            {"policies:\n- name: p\n  check: {problem: {olderThan: -1h}}\n", "policies[0].check.problem.olderThan -1h0m0s: it must not be negative"},
 		"profile":              {"policies:\n- name: p\n  check: {scan: {profile: p@1}}\n", `policies[0].check.scan.profile "p@1": it must be the name of a profile, without a version`},
 		"control":              {"policies:\n- name: p\n  check: {control: {profile: p}}\n", "policies[0].check.control.id: it is missing"},

@@ -81,6 +81,34 @@ func PackageOf(purl string) Package {
 	return Package{Ecosystem: eco, Name: packageName(eco, name), Version: version}
 }
 
+// EcosystemOf names the ecosystem of a component, by its purl, with the release of a
+// distribution: Debian:12, npm. It is empty where the purl has no version, or isn't
+// of any ecosystem; a distribution that OSV doesn't know has the name that the purl
+// gives it.
+func EcosystemOf(purl string) string {
+	if p := PackageOf(purl); p.Ecosystem != "" {
+		return p.released()
+	}
+	p, err := packageurl.FromString(purl)
+	if err != nil || p.Version == "" || p.Type != "apk" && p.Type != "deb" && p.Type != "rpm" {
+		return ""
+	}
+	if p.Namespace == "" {
+		return p.Type
+	}
+	return p.Namespace
+}
+
+// CanonicalEcosystem is OSV's name of one as EcosystemOf gives it.
+func CanonicalEcosystem(osv string) string { return NewPackage(osv, "").released() }
+
+func (p Package) released() string {
+	if p.Release == "" {
+		return p.Ecosystem
+	}
+	return p.Ecosystem + ":" + p.Release
+}
+
 func distributed(p packageurl.PackageURL, q map[string]string) Package {
 	eco := distributions[strings.ToLower(p.Namespace)]
 	if eco == "" {
@@ -158,6 +186,8 @@ func purlRelease(ecosystem, distro string) string {
 	case "Alpine":
 		minor, _, _ = strings.Cut(minor, ".")
 		return major + "." + minor
+	case "Wolfi", "Chainguard", "MinimOS": // which have none
+		return ""
 	}
 	return release
 }

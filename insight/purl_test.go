@@ -35,3 +35,31 @@ func TestPackageOf(t *testing.T) {
 		}
 	}
 }
+
+func TestEcosystemOf(t *testing.T) {
+	for purl, want := range map[string]string{
+		"pkg:npm/a@1":                             "npm",
+		"pkg:npm/a":                               "",
+		"pkg:generic/a@1":                         "",
+		"no purl":                                 "",
+		"pkg:deb/debian/a@1?distro=debian-12":     "Debian:12",
+		"pkg:deb/ubuntu/a@1?distro=ubuntu-22.04":  "Ubuntu:22.04",
+		"pkg:deb/debian/a@1":                      "Debian",
+		"pkg:apk/wolfi/a@1?distro=wolfi-20230201": "Wolfi",
+		"pkg:apk/alpine/a@1?distro=alpine-3.18.4": "Alpine:3.18",
+		"pkg:rpm/redhat/a@1?distro=rhel-9.4":      "Red Hat:9",
+		"pkg:rpm/amzn/a@1?distro=amzn-2023":       "amzn",
+		"pkg:rpm/a@1":                             "rpm",
+		"pkg:golang/github.com/a/b@v1.2.3":        "Go",
+		"pkg:github/actions/checkout@v4":          "",
+	} {
+		if got := insight.EcosystemOf(purl); got != want {
+			t.Errorf("%s is of %q, want %q", purl, got, want)
+		}
+	}
+	for osv, want := range map[string]string{"Ubuntu:22.04:LTS": "Ubuntu:22.04", "Alpine:v3.18": "Alpine:3.18", "Red Hat:enterprise_linux:9::baseos": "Red Hat:9", "npm": "npm"} {
+		if got := insight.CanonicalEcosystem(osv); got != want {
+			t.Errorf("%s is %q, want %q", osv, got, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,14 +50,14 @@ func (i Image) about() string {
 
 func (c *ProblemCheck) judge(s *Subject, now time.Time) (j judgement) {
 	least := slices.Index(severities, strings.ToLower(c.Severity))
-	unrated, seen := 0, map[string]bool{}
+	unrated, foreign, seen := 0, 0, map[string]bool{}
 	look := func(list []Problem) {
 		for _, p := range list {
 			if !c.means(p, now) {
 				continue
 			}
 			switch rank := p.severity(); {
-			case rank < 0 && least > 0:
+			case rank < 0 && least > 0 && c.Unrated == unratedIgnored:
 				unrated++
 				continue
 			case rank >= 0 && rank < least:
@@ -83,17 +84,24 @@ func (c *ProblemCheck) judge(s *Subject, now time.Time) (j judgement) {
 			if i.SBOM.Empty {
 				missing = append(missing, "the SBOM of "+i.about()+" names nothing that it has")
 			}
+			for _, name := range slices.Sorted(maps.Keys(i.SBOM.Unjudged)) {
+				missing = append(missing, fmt.Sprintf("no vulnerabilities of %s were imported (reeve osv import), of which %d components of %s are", name, i.SBOM.Unjudged[name], i.about()))
+			}
+			foreign += i.SBOM.Foreign
 			look(i.SBOM.Problems)
 		}
 	}
 	look(s.Told)
 	if len(j.wrong) == 0 && len(missing) > 0 && !told {
-		j.unknown = strings.Join(missing, "; ")
+		j.unknown = strings.Join(missing[:min(len(missing), shown)], "; ")
 		return j
 	}
 	j.good = "no such problem is known"
 	if unrated > 0 {
-		j.good += fmt.Sprintf("; %d have no severity", unrated)
+		j.good += fmt.Sprintf("; %d that are have no severity", unrated)
+	}
+	if foreign > 0 {
+		j.good += fmt.Sprintf("; %d components are of no ecosystem that vulnerabilities are told of, or without a version", foreign)
 	}
 	return j
 }
@@ -110,6 +118,8 @@ func (p Problem) String() string {
 	b.WriteString(p.Identifier)
 	if p.Severity != "" {
 		fmt.Fprintf(&b, " (%s)", strings.ToLower(p.Severity))
+	} else {
+		b.WriteString(" (of unknown severity)")
 	}
 	if p.Package != "" {
 		fmt.Fprintf(&b, " in %s %s", p.Package, p.Version)

@@ -42,6 +42,12 @@ func TestCheck(t *testing.T) {
 	zlib := Problem{Identifier: "CVE-2", Source: "osv", Package: "zlib", Version: "1.2", Severity: "medium", Since: ago(2)}
 	cleared, odd := openssl, Problem{Identifier: "X-1", Source: "trivy", Since: ago(1)}
 	cleared.Cleared = true
+	unheard := odd
+	unheard.Severity = "dire"
+	partly, worse, foreign := sbom(), sbom(zlib), sbom()
+	partly.Unjudged = map[string]int{"PyPI": 2, "Debian:12": 90}
+	worse.Unjudged, foreign.Foreign = partly.Unjudged, 3
+	const lineOdd = "- X-1 (of unknown severity), known since 2026-11-21"
 	const lineOpenSSL, lineZlib = "- CVE-1 (critical) in openssl 3.0.1, fixed in 3.0.2, known since 2026-10-13", "- CVE-2 (medium) in zlib 1.2, known since 2026-11-20"
 
 	problem := func(c ProblemCheck) Check { return Check{Problem: &c} }
@@ -61,10 +67,16 @@ func TestCheck(t *testing.T) {
 		{"none so old", problem(ProblemCheck{OlderThan: 41 * day}), web(sbom(openssl, zlib)), "passed: no such problem is known."},
 		{"what can be mended", problem(ProblemCheck{Fixable: true}), web(sbom(openssl, zlib)), "failed: " + lineOpenSSL},
 		{"by its name", problem(ProblemCheck{Identifiers: []string{"CVE-2*"}}), web(sbom(openssl, zlib)), "failed: " + lineZlib},
-		{"by who told it", problem(ProblemCheck{Sources: []string{"trivy"}}), web(sbom(openssl), odd), "failed: - X-1, known since 2026-11-21"},
+		{"by who told it", problem(ProblemCheck{Sources: []string{"trivy"}}), web(sbom(openssl), odd), "failed: " + lineOdd},
 		{"what is said to be none", problem(ProblemCheck{}), web(sbom(cleared)), "passed: no such problem is known."},
 		{"also what is said to be none", problem(ProblemCheck{Cleared: true}), web(sbom(cleared)), "failed: " + lineOpenSSL},
-		{"without a severity", problem(ProblemCheck{Severity: "low"}), web(sbom(), odd), "passed: no such problem is known; 1 have no severity."},
+		{"without a severity", problem(ProblemCheck{Severity: "critical"}), web(sbom(), odd), "failed: " + lineOdd},
+		{"of a severity that isn't one", problem(ProblemCheck{Severity: "critical", Unrated: "count"}), web(sbom(), unheard), "failed: - X-1 (dire), known since 2026-11-21"},
+		{"without a severity, which is ignored", problem(ProblemCheck{Severity: "low", Unrated: "ignore"}), web(sbom(), odd), "passed: no such problem is known; 1 that are have no severity."},
+		{"any, without a severity, which is ignored", problem(ProblemCheck{Unrated: "ignore"}), web(sbom(), odd), "failed: " + lineOdd},
+		{"of what there is no database", problem(ProblemCheck{}), web(partly), "unknown: no vulnerabilities of Debian:12 were imported (reeve osv import), of which 90 components of image reg/web:1 are; no vulnerabilities of PyPI were imported (reeve osv import), of which 2 components of image reg/web:1 are."},
+		{"in what there is a database of", problem(ProblemCheck{}), web(worse), "failed: " + lineZlib},
+		{"of what there can't be one", problem(ProblemCheck{}), web(foreign), "passed: no such problem is known; 3 components are of no ecosystem that vulnerabilities are told of, or without a version."},
 		{"nobody has looked", problem(ProblemCheck{}), web(nil), "unknown: there is no SBOM of image reg/web:1."},
 		{"who isn't meant has looked", problem(ProblemCheck{Sources: []string{"osv"}}), web(nil, odd), "unknown: there is no SBOM of image reg/web:1."},
 		{"nothing to look at", problem(ProblemCheck{}), web(&SBOM{Matched: true, Empty: true}), "unknown: the SBOM of image reg/web:1 names nothing that it has."},

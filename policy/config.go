@@ -89,7 +89,16 @@ type ProblemCheck struct {
 	Fixable bool `yaml:"fixable,omitempty"`
 	// Cleared counts also what a statement (VEX) says is no problem.
 	Cleared bool `yaml:"cleared,omitempty"`
+	// Unrated says what a problem is whose severity nobody tells: unratedCounts, as
+	// if it were the gravest, or unratedIgnored. Empty is unratedCounts.
+	Unrated string `yaml:"unrated,omitempty"`
 }
+
+// The values of ProblemCheck.Unrated.
+const (
+	unratedCounts  = "count"
+	unratedIgnored = "ignore"
+)
 
 // FactCheck passes when a fact has a value.
 type FactCheck struct {
@@ -321,6 +330,9 @@ func (c ControlCheck) validate() error {
 func (c ProblemCheck) validate() error {
 	if !slices.Contains(severities, strings.ToLower(c.Severity)) {
 		return fmt.Errorf("severity %q: it must be low, medium, high or critical", c.Severity)
+	}
+	if c.Unrated != "" && c.Unrated != unratedCounts && c.Unrated != unratedIgnored {
+		return fmt.Errorf("unrated %q: it must be %s or %s", c.Unrated, unratedCounts, unratedIgnored)
 	}
 	if err := validAge("olderThan", c.OlderThan); err != nil {
 		return err

@@ -42,10 +42,14 @@ type Image struct {
 type SBOM struct {
 	Digest   string
 	Received time.Time
-	// Matched says that it was held against a database of vulnerabilities, which
+	// Matched says that it was held against databases of vulnerabilities, which
 	// found Problems.
 	Matched  bool
 	Problems []Problem
+	// Unjudged counts its components by the ecosystems, with their releases, of which
+	// there is no database. Foreign are of no ecosystem that could have one.
+	Unjudged map[string]int
+	Foreign  int
 	// Empty says that it has no components, so that nothing could be found.
 	Empty bool
 }

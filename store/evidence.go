@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -89,7 +90,9 @@ type gathering struct {
 	services     map[serviceKey]*service
 	workloads    []policy.Subject
 	of           []string // Lagoon's service of each workload
-	matched      bool     // there is a database of vulnerabilities
+	// databases are the ecosystems of which there are vulnerabilities; nil before
+	// they are read.
+	databases map[string]bool
 }
 
 func (g *gathering) service(place, name string) *service {
@@ -189,13 +192,15 @@ type document struct {
 	image    string // empty where it doesn't say it
 	received int64
 	made     time.Time
+	// ecosystems are those of an SBOM's components; nil where that wasn't noted.
+	ecosystems map[string]int
 }
 
 const policyDocument = `d.id, d.kind, d.digest, d.image, d.summary`
 
 func scanPolicyDocument(rows *sql.Rows, more ...any) (d document, err error) {
 	var summary string
-	if err = rows.Scan(append([]any{&d.id, &d.kind, &d.digest, &d.image, &summary}, more...)...); err != nil || d.kind != insight.KindImage {
+	if err = rows.Scan(append([]any{&d.id, &d.kind, &d.digest, &d.image, &summary}, more...)...); err != nil {
 		return d, err
 	}
 	var sum documentSummary
@@ -203,6 +208,7 @@ func scanPolicyDocument(rows *sql.Rows, more ...any) (d document, err error) {
 		return d, fmt.Errorf("summary of %s: %w", d.digest, err)
 	}
 	d.made, _ = time.Parse(time.RFC3339Nano, sum.Created) // what can't be read isn't known
+	d.ecosystems = sum.Ecosystems
 	return d, nil
 }
 
@@ -328,11 +334,15 @@ func whole(told []testimony, read map[int64]*policy.SBOM) *policy.SBOM {
 		return nil
 	}
 	out := *read[told[0].id]
-	out.Received = fromMicros(told[0].received)
+	out.Received, out.Unjudged = fromMicros(told[0].received), maps.Clone(out.Unjudged)
 	for _, c := range told[1:] {
 		more := read[c.id]
 		out.Problems = append(slices.Clip(out.Problems), more.Problems...)
 		out.Empty = out.Empty && more.Empty
+		for name, n := range more.Unjudged {
+			out.Unjudged[name] = max(out.Unjudged[name], n)
+		}
+		out.Foreign = max(out.Foreign, more.Foreign)
 	}
 	if len(told) > 1 {
 		gravestFirst(out.Problems)
@@ -358,12 +368,21 @@ func (g *gathering) readSBOMs(ctx context.Context, documents []document) (map[in
 	if !g.need.Problems {
 		return out, nil
 	}
-	if !g.matched {
-		var n int
-		if err := g.tx.QueryRow(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM osv_entries LIMIT 1) AS found`).Scan(&n); err != nil || n == 0 {
-			return out, err
+	if g.databases == nil {
+		names, err := texts(g.tx.Query(ctx, `SELECT name FROM osv_ecosystems`))
+		if err != nil {
+			return nil, err
 		}
-		g.matched = true
+		g.databases = map[string]bool{}
+		for _, name := range names {
+			g.databases[insight.CanonicalEcosystem(name)] = true
+		}
+	}
+	if len(g.databases) == 0 {
+		return out, nil
+	}
+	if err := g.findUnjudged(ctx, documents, out); err != nil {
+		return nil, err
 	}
 	slices.Sort(ids)
 	for part := range slices.Chunk(ids, batch) {
@@ -372,6 +391,36 @@ func (g *gathering) readSBOMs(ctx context.Context, documents []document) (map[in
 		}
 	}
 	return out, nil
+}
+
+// findUnjudged counts components that could not be judged.
+func (g *gathering) findUnjudged(ctx context.Context, documents []document, sboms map[int64]*policy.SBOM) error {
+	counted := map[int64]bool{}
+	for _, d := range documents {
+		of := sboms[d.id]
+		if counted[d.id] {
+			continue
+		}
+		counted[d.id] = true
+		if d.ecosystems == nil {
+			ids, err := members(ctx, g.tx, []int64{d.id})
+			if err != nil {
+				return err
+			}
+			stored, err := componentsByID(ctx, g.tx, ids)
+			if err != nil {
+				return err
+			}
+			components := make([]insight.Component, len(stored))
+			for i, c := range stored {
+				components[i] = c.Component
+			}
+			d.ecosystems = ecosystems(components)
+		}
+		of.Unjudged, of.Foreign = maps.Clone(d.ecosystems), d.ecosystems[""]
+		maps.DeleteFunc(of.Unjudged, func(name string, _ int) bool { return name == "" || g.databases[name] })
+	}
+	return nil
 }
 
 func (g *gathering) findProblems(ctx context.Context, documents []int64, sboms map[int64]*policy.SBOM) error {
@@ -441,7 +490,7 @@ func severity(name string, score float64) string {
 		return name
 	case name == "moderate" || name == "important":
 		return map[string]string{"moderate": "medium", "important": "high"}[name]
-	case name == "negligible" || name == "none":
+	case slices.Contains([]string{"negligible", "none", "info", "informational"}, name):
 		return "low"
 	case score >= 9:
 		return "critical"

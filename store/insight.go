@@ -139,6 +139,9 @@ type documentSummary struct {
 	SerialNumber   string `json:"serialNumber,omitempty"`
 	SubjectName    string `json:"subjectName,omitempty"`
 	SubjectVersion string `json:"subjectVersion,omitempty"`
+	// Ecosystems counts the components of each; the empty name is for those of
+	// none. It is missing in documents of before it was noted.
+	Ecosystems map[string]int `json:"ecosystems,omitempty"`
 
 	Name         string            `json:"name,omitempty"`
 	Digest       string            `json:"digest,omitempty"`
@@ -213,7 +216,7 @@ func (s *Store) documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *in
 	var components []insight.Component
 	if b := p.SBOM; b != nil {
 		components = b.Components
-		sum = documentSummary{SpecVersion: b.SpecVersion, SerialNumber: b.SerialNumber, SubjectName: b.SubjectName, SubjectVersion: b.SubjectVersion}
+		sum = documentSummary{SpecVersion: b.SpecVersion, SerialNumber: b.SerialNumber, SubjectName: b.SubjectName, SubjectVersion: b.SubjectVersion, Ecosystems: ecosystems(b.Components)}
 	}
 	if i := p.Image; i != nil {
 		sum = documentSummary{Name: i.Name, Digest: i.Digest, Created: i.Created, Architecture: i.Architecture, OS: i.OS, Labels: i.Labels}
@@ -239,6 +242,14 @@ func (s *Store) documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *in
 	}
 	learned, err = s.addComponents(ctx, tx, id, components, micros(at))
 	return id, learned, err
+}
+
+func ecosystems(components []insight.Component) map[string]int {
+	out := map[string]int{}
+	for _, c := range components {
+		out[insight.EcosystemOf(c.PURL)]++
+	}
+	return out
 }
 
 // nextID is for who holds the lock "documents".

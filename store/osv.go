@@ -71,6 +71,9 @@ func (s *Store) PutOSV(ctx context.Context, entries []osv.Entry, at time.Time) (
 		if err := insertOSV(ctx, tx, fresh, latest); err != nil {
 			return err
 		}
+		if err := noteEcosystems(ctx, tx, fresh, latest); err != nil {
+			return err
+		}
 		return note(ctx, tx, packages, micros(at))
 	})
 	if err != nil {
@@ -163,6 +166,29 @@ func insertOSV(ctx context.Context, tx *Tx, ids []string, from map[string]osv.En
 		}
 	}
 	return nil
+}
+
+// noteEcosystems notes of which ecosystems there are entries now. What was judged
+// without them is judged anew.
+func noteEcosystems(ctx context.Context, tx *Tx, ids []string, from map[string]osv.Entry) error {
+	names := map[string]bool{}
+	for _, id := range ids {
+		for _, a := range from[id].Affected {
+			names[a.Ecosystem] = true
+		}
+	}
+	any := false
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		n, err := affected(tx.Exec(ctx, `INSERT INTO osv_ecosystems (name) VALUES (?) ON CONFLICT (name) DO NOTHING`, name))
+		if err != nil {
+			return err
+		}
+		any = any || n > 0
+	}
+	if !any {
+		return nil
+	}
+	return markPolicies(ctx, tx, "", "")
 }
 
 // note has the components of packages matched anew.

@@ -420,7 +420,9 @@ func policyEvidence(t *testing.T, s *store.Store) {
 	a := insight.Component{PURL: "pkg:npm/a@1.0.0", Name: "a", Version: "1.0.0"}
 	b := insight.Component{PURL: "pkg:npm/b@1.0.0", Name: "b", Version: "1.0.0"}
 	insights("1", "build", insight.Document{Kind: insight.KindSBOM, Service: "ci"},
-		&insight.Parsed{Digest: "sha256:s1", SBOM: &insight.SBOM{ImageDigest: "sha256:web", Components: []insight.Component{a, b}}}, epoch)
+		&insight.Parsed{Digest: "sha256:s1", SBOM: &insight.SBOM{ImageDigest: "sha256:web", Components: []insight.Component{
+			a, b, {PURL: "pkg:pypi/c@1", Name: "c", Version: "1"}, {PURL: "pkg:generic/d@1", Name: "d", Version: "1"}, {Name: "e"},
+		}}}, epoch)
 	marked(policy.Place{Agent: "edge", Namespace: "build"}, policy.Place{Agent: "edge", Namespace: "shop"})
 	insights("2", "shop", insight.Document{Kind: insight.KindImage, Service: "web"},
 		&insight.Parsed{Digest: "sha256:i1", Image: &insight.ImageInspect{Name: "reg/web:1", Created: "2023-11-01T00:00:00Z"}}, epoch)
@@ -469,13 +471,24 @@ func policyEvidence(t *testing.T, s *store.Store) {
 		t.Fatal(err)
 	}
 	marked(policy.Place{})
-	sbom.Matched = true
+	sbom.Matched, sbom.Unjudged, sbom.Foreign = true, map[string]int{"PyPI": 1}, 2
 	sbom.Problems = []policy.Problem{
 		{Identifier: "CVE-2", Source: "osv", Package: "b", Version: "1.0.0", Fixed: "2.0.0", Severity: "critical", Since: epoch.Add(time.Hour), Cleared: true},
 		{Identifier: "CVE-1", Source: "osv", Package: "a", Version: "1.0.0", Fixed: "2.0.0", Severity: "high", Since: epoch.Add(time.Hour)},
 	}
 	if d := cmp.Diff(want, gather(shop, all)); d != "" {
 		t.Errorf("subjects with vulnerabilities (-want +got):\n%s", d)
+	}
+	// What there was no database of is judged once there is one, if it has nothing.
+	python := entry("3", "other", "low")
+	python.Affected[0].Ecosystem, python.Affected[0].Package = "PyPI", "PyPI/other"
+	if _, err := s.PutOSV(t.Context(), []osv.Entry{python}, epoch); err != nil {
+		t.Fatal(err)
+	}
+	marked(policy.Place{})
+	sbom.Unjudged = map[string]int{}
+	if d := cmp.Diff(want, gather(shop, all)); d != "" {
+		t.Errorf("subjects with another database (-want +got):\n%s", d)
 	}
 	// Of the whole cluster, where the SBOM is a service's, too.
 	var names []string
