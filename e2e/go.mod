@@ -23,6 +23,7 @@ require (
 require (
 	github.com/creack/pty v1.1.24
 	github.com/google/go-cmp v0.7.0
+	go.opentelemetry.io/proto/otlp v1.5.0
 	google.golang.org/grpc v1.72.2
 	google.golang.org/protobuf v1.36.8
 	helm.sh/helm/v3 v3.20.2
@@ -188,7 +189,6 @@ require (
 	go.opentelemetry.io/otel/metric v1.41.0 // indirect
 	go.opentelemetry.io/otel/sdk v1.36.0 // indirect
 	go.opentelemetry.io/otel/trace v1.41.0 // indirect
-	go.opentelemetry.io/proto/otlp v1.5.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.27.0 // indirect
 	go.yaml.in/yaml/v2 v2.4.3 // indirect

@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"reeve.dev/reeve/e2e/charts"
 )
@@ -35,11 +40,14 @@ spec:
 )
 
 // install has hub and agent installed by their charts, in pods made of their
-// images, and walks the main way on them: an agent joins, kubectl goes through
-// the hub, a container is scanned, and the sink is told.
+// images, and walks the main way on them: an agent joins, callers reach what is
+// beside it with credentials that stay there, a container is scanned, insights
+// come in, the sink is told. Then both are upgraded.
 func (w *world) install(t *testing.T) {
+	w.agent.kill(syscall.SIGTERM) // those of the cluster are for the one installed
+	w.hub.kill(syscall.SIGTERM)
 	in := *w
-	in.t, in.dir = t, filepath.Join(w.dir, "charts")
+	in.t, in.dir, in.name = t, filepath.Join(w.dir, "charts"), "charted"
 	if err := os.MkdirAll(filepath.Join(in.dir, "ca"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -55,80 +63,111 @@ func (w *world) install(t *testing.T) {
 		}
 		in.apply(t, fmt.Sprintf(volume, reeveNamespace, name, dir))
 	}
-	in.secrets(t)
-	in.apply(t, in.sinkTrust(t))
-	in.chart(t, "reeve-hub", fmt.Sprintf(`
+	in.makeSecrets(t)
+	hub := fmt.Sprintf(`
 image: {repository: reeve.test/reeve, tag: "1", pullPolicy: Never}
 hostAliases: [{ip: %[1]s, hostnames: [localhost.e2e]}]
-extraVolumes: [{name: sink, configMap: {name: sink}}]
-extraVolumeMounts: [{name: sink, mountPath: /etc/reeve/sink}]
+secrets: [sink]
 config:
-  sinks: [{name: e2e, type: rpc, endpoint: "localhost.e2e:%[2]s", caFile: /etc/reeve/sink/ca.pem}]
-`, w.k.Gateway(), in.relay(t, w.sink.addr)))
+  sinks: [{name: e2e, type: rpc, endpoint: "localhost.e2e:%[2]s", caFile: /etc/reeve/secrets/sink/ca.pem}]
+  remediation: [{hook: charted, namespaces: [shop]}]
+`, w.k.Gateway(), in.relay(t, w.sink.addr))
+	in.chart(t, "reeve-hub", hub)
 	in.ready(t, "reeve-hub")
+	in.reach(t)
 
-	ports := in.portForward(t, "service/reeve-hub", "8443", "9443")
-	in.api, in.serve = "https://localhost:"+ports[0], "https://localhost:"+ports[1]
-	in.client = in.controlClient()
-	in.awaitHub(t)
-
-	hub := in.field(t, "pod/reeve-hub-0", "{.status.podIP}")
-	in.chart(t, "reeve-agent", fmt.Sprintf(`
+	in.publicly = "https://reeve-hub." + reeveNamespace + ".svc:9443"
+	agent := fmt.Sprintf(`
 image: {repository: reeve.test/reeve-agent, tag: "1", pullPolicy: Never}
 hub: {url: "https://reeve-hub.%[1]s.svc:8443", joinToken: %[2]q}
 kubectl: {clusterRoles: [view]}
 scan: {scanner: {enabled: false}}
+insights: {listen: true, tokenSecret: {name: insights}}
 hostAliases:
 - {ip: %[3]s, hostnames: [reeve-hub.%[1]s.svc]}
 - {ip: %[4]s, hostnames: [kubernetes.default.svc]}
 env: # this cluster has no kube-proxy, so its Service leads nowhere
 - {name: KUBERNETES_SERVICE_HOST, value: kubernetes.default.svc}
 - {name: KUBERNETES_SERVICE_PORT, value: %[5]q}
-config: {annotations: {description: by chart}}
-`, reeveNamespace, strings.TrimSpace(in.must("token", "create", "--kind", "join", "--agent", "charted")), hub, w.k.Gateway(), in.relay(t, strings.TrimPrefix(w.k.Server, "https://"))))
+envFrom: [{secretRef: {name: web}}]
+config:
+  annotations: {description: by chart}
+  services:
+  - {type: kubernetes, name: cluster}
+  - {type: x-web, name: web, url: "http://%[4]s:%[6]s", credentials: {type: bearer, tokenEnv: WEB_TOKEN}}
+  insights: {configMaps: true, tokens: true}
+  remediation: {hooks: [{name: charted, namespaces: [shop], object: pod, annotate: {reeve.dev/charted: "{outcome}"}}]}
+`, reeveNamespace, strings.TrimSpace(in.must("token", "create", "--kind", "join", "--agent", in.name)), in.field(t, "pod/reeve-hub-0", "{.status.podIP}"),
+		w.k.Gateway(), in.relay(t, strings.TrimPrefix(w.k.Server, "https://")), in.relay(t, w.web.Addr().String()))
+	in.chart(t, "reeve-agent", agent)
 	in.ready(t, "reeve-agent")
-	if a := in.awaitAgent(t, "charted"); a.Annotations["description"] != "by chart" {
+	if a := in.awaitAgent(t, in.name); a.Annotations["description"] != "by chart" || len(a.Services) != 2 {
 		t.Errorf("%+v", a)
 	}
 
-	t.Run("kubectl", func(t *testing.T) {
-		text := in.must("kubeconfig", "--agent", "charted", "--service", "cluster")
-		config := in.write("charted.kubeconfig", strings.Replace(text, "https://reeve-hub."+reeveNamespace+".svc:9443", in.serve, 1))
-		if out := in.kubectl(t, config, "", "get", "pods", "-n", namespace, "-o", "name", "--field-selector=metadata.name=web-app"); out != "pod/web-app\n" {
-			t.Errorf("get pods: %q", out)
-		}
-		if out := in.kubectl(t, config, "", "auth", "can-i", "--list"); strings.Contains(out, "*.*") {
+	t.Run("forward to a web service", in.forwardWeb)
+	t.Run("forward to Kubernetes", in.forwardKubernetes)
+	t.Run("the agent may do what it was given", func(t *testing.T) {
+		if out := in.kubectl(t, in.kubeconfig("token"), "", "auth", "can-i", "--list"); strings.Contains(out, "*.*") {
 			t.Errorf("the agent may do everything:\n%s", out)
 		}
 	})
-	t.Run("scan", func(t *testing.T) { in.scansCharted(t) })
-	t.Run("the agent comes back", func(t *testing.T) {
-		if _, err := w.k.Kubectl(w.ctx, "", "delete", "pod", "reeve-agent-0", "-n", reeveNamespace, "--wait"); err != nil {
+	t.Run("scan", in.scan)
+	t.Run("a hook by the agent's account", func(t *testing.T) {
+		w.await(t, "the mark", func() (bool, error) {
+			got, err := w.k.Kubectl(w.ctx, "", "get", "pod", "web-app", "-n", namespace, "-o", `jsonpath={.metadata.annotations.reeve\.dev/charted}`)
+			return got == "failed", err
+		})
+	})
+	t.Run("collect", func(t *testing.T) {
+		if _, err := w.k.Kubectl(w.ctx, "", "delete", "configmap", "lagoon-insights-sbom-web", "-n", namespace, "--ignore-not-found"); err != nil {
+			t.Fatal(err) // it was taken by another agent
+		}
+		in := in
+		in.ingest = "http://127.0.0.1:" + in.portForward(t, "pod/reeve-agent-0", "8888")[0]
+		in.collect(t)
+	})
+	t.Run("an upgrade keeps what there is", func(t *testing.T) {
+		var before, after struct{ Items []scanInfo }
+		if _, err := in.call(http.MethodGet, "/scans", nil, &before); err != nil {
 			t.Fatal(err)
 		}
-		in.ready(t, "reeve-agent") // by the certificate on its volume: the token is used up
-		in.awaitAgent(t, "charted")
-		in.scansCharted(t)
+		told := len(in.told("web-app/web", "container-baseline/moderate"))
+		in.chart(t, "reeve-hub", hub+"  log: {level: debug}\n")
+		in.ready(t, "reeve-hub")
+		// The certificate is on its volume: the join token is used up. It has the
+		// hub's new address, which a Service would have kept from it.
+		agent = strings.Replace(agent, "description: by chart", "description: by chart again", 1)
+		aliases := regexp.MustCompile(`\{ip: \S+, hostnames: \[reeve-hub`)
+		agent = aliases.ReplaceAllString(agent, "{ip: "+in.field(t, "pod/reeve-hub-0", "{.status.podIP}")+", hostnames: [reeve-hub")
+		in.chart(t, "reeve-agent", agent+"  log: {level: debug}\n")
+		in.ready(t, "reeve-agent")
+		in.reach(t)
+		w.await(t, "the agent's new configuration", func() (bool, error) {
+			return in.awaitAgent(t, in.name).Annotations["description"] == "by chart again", nil
+		})
+		if _, err := in.call(http.MethodGet, "/scans", nil, &after); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, after); diff != "" || len(after.Items) == 0 {
+			t.Errorf("scans before and after: %s", diff)
+		}
+		s := in.request(t, `{"target": {"agent": "charted", "namespace": "shop", "pod": "web-app", "container": "web"}, "scan": {"profile": "container-baseline", "threshold": "moderate"}}`)
+		if s = in.finished(t, s.ID); s.Status != "completed" || s.Outcome != "failed" || s.Counts.Passed == 0 {
+			t.Fatalf("%+v", s)
+		}
+		w.await(t, "the alert", func() (bool, error) {
+			return len(in.told("web-app/web", "container-baseline/moderate")) == told+1, nil
+		})
 	})
 }
 
-// scansCharted scans a container and waits until the sink has been told of it.
-func (w *world) scansCharted(t *testing.T) {
-	before := len(w.toldOfCharted())
-	s := w.request(t, `{"target": {"agent": "charted", "namespace": "shop", "pod": "web-app", "container": "web"}, "scan": {"profile": "container-baseline", "threshold": "moderate"}}`)
-	if s = w.finished(t, s.ID); s.Status != "completed" || s.Outcome != "failed" || s.Counts.Passed == 0 {
-		t.Fatalf("%+v", s)
-	}
-	w.await(t, "the alert", func() (bool, error) { return len(w.toldOfCharted()) == before+1, nil })
-}
-
-func (w *world) toldOfCharted() (told []received) {
-	for _, r := range w.sink.about("web-app/web", "container-baseline/moderate") {
-		if r.owner == "charted/shop" {
-			told = append(told, r)
-		}
-	}
-	return told
+// reach leads to the hub's ports and waits until it answers.
+func (w *world) reach(t *testing.T) {
+	ports := w.portForward(t, "service/reeve-hub", "8443", "9443")
+	w.api, w.serve = "https://localhost:"+ports[0], "https://localhost:"+ports[1]
+	w.client = w.controlClient()
+	w.awaitHub(t)
 }
 
 // packImages makes the images of hub and agent known to the node.
@@ -159,9 +198,9 @@ func (w *world) packImages(t *testing.T) {
 	}
 }
 
-// secrets makes a CA for the hub, in the cluster, and has the administrator's
-// credential from there.
-func (w *world) secrets(t *testing.T) {
+// makeSecrets makes a CA for the hub, in the cluster, has the administrator's
+// credential from there, and puts what else is secret beside it.
+func (w *world) makeSecrets(t *testing.T) {
 	if _, err := w.k.Kubectl(w.ctx, w.must("ca", "init", "--format", "secret"), "apply", "--server-side", "-n", reeveNamespace, "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
@@ -172,15 +211,15 @@ func (w *world) secrets(t *testing.T) {
 		}
 		w.write("ca/"+file, string(text))
 	}
-}
-
-// sinkTrust is the sink's CA as the hub's pod has it.
-func (w *world) sinkTrust(t *testing.T) string {
 	ca, err := os.ReadFile(w.sink.ca)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {name: sink, namespace: %s}, data: {ca.pem: %q}}", reeveNamespace, ca)
+	for name, data := range map[string]string{
+		"sink": fmt.Sprintf("ca.pem: %q", ca), "insights": fmt.Sprintf("secret: %q", insightsSecret), "web": fmt.Sprintf("WEB_TOKEN: %q", upstreamToken),
+	} {
+		w.apply(t, fmt.Sprintf("{apiVersion: v1, kind: Secret, metadata: {name: %s, namespace: %s}, stringData: {%s}}", name, reeveNamespace, data))
+	}
 }
 
 func (w *world) apply(t *testing.T, manifest string) {

@@ -37,6 +37,7 @@ type world struct {
 	k      *cluster.Cluster
 	dir    string
 	bin    string
+	name   string // the agent's
 	api    string // the hub's URLs
 	serve  string
 	hub    *process
@@ -47,6 +48,14 @@ type world struct {
 	web    net.Listener // a service that only the agent is told of
 
 	watching *underWay // what watch began
+
+	// publicly is what the hub calls its services port where that isn't serve.
+	publicly string
+	secrets  *locked[string] // what no log may have
+
+	collector    string // where hub and agent send traces …
+	spans        *locked[collected]
+	traceparents *locked[string] // … and what of them reached the service web
 }
 
 const (
@@ -54,18 +63,37 @@ const (
 	namespace = "shop"
 )
 
+// programDir is for reeve, which is built once for all tests.
+var programDir string
+
+func TestMain(m *testing.M) {
+	var err error
+	if programDir, err = os.MkdirTemp("", "reeve-e2e-program-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(programDir)
+	os.Exit(code)
+}
+
+// program builds reeve, as it is released, and answers where it is.
+var program = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(programDir, "reeve")
+	build := exec.Command("go", "build", "-o", path, "./cmd/reeve")
+	build.Dir = ".."
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build reeve: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
 func newWorld(t *testing.T) *world {
 	if missing := cluster.Missing(); len(missing) > 0 {
 		t.Skipf("no real Kubernetes here: missing %s", strings.Join(missing, "; "))
 	}
-	w := &world{t: t, ctx: t.Context(), dir: t.TempDir()}
-	w.bin = filepath.Join(w.dir, "reeve")
-	build := exec.CommandContext(w.ctx, "go", "build", "-o", w.bin, "./cmd/reeve")
-	build.Dir = ".."
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as released
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build reeve: %v\n%s", err, out)
-	}
+	w := &world{t: t, ctx: t.Context(), dir: t.TempDir(), name: agentName, secrets: &locked[string]{}}
+	go program() // while the cluster starts
 	cache, err := exec.CommandContext(w.ctx, "go", "env", "GOCACHE").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -86,13 +114,17 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.k.Close)
+	if w.bin, err = program(); err != nil {
+		t.Fatal(err)
+	}
 	// Where reeve, kubectl and client-go keep credentials and what an API has;
 	// what Go has built stays where it is.
 	t.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
 	t.Setenv("XDG_CACHE_HOME", w.dir+"/cache")
 	t.Setenv("KUBECACHEDIR", w.dir+"/cache/kube")
 	w.sink = newSink(t, w.dir)
-	w.web = newUpstream(t)
+	w.collector, w.spans = newCollector(t)
+	w.web, w.traceparents = newUpstream(t)
 	w.configure()
 	w.pods()
 	return w
@@ -111,8 +143,10 @@ listen: {api: "127.0.0.1:%[2]s", services: "127.0.0.1:%[3]s", metrics: "127.0.0.
 sinks: [{name: e2e, type: rpc, endpoint: %[4]q, caFile: %[5]q}]
 scan: {leaseFor: 3s}
 remediation: [{hook: note, namespaces: [shop]}]
+log: {level: debug}
 %[6]s`, w.dir, api, services, w.sink.addr, w.sink.ca, accessRules))
-	w.write("insights-secret", "not so secret")
+	w.write("insights-secret", insightsSecret)
+	w.keep(insightsSecret, upstreamToken)
 	w.write("agent.yaml", fmt.Sprintf(`
 dataDir: %[1]s/agent
 hub: {url: %[2]q}
@@ -124,6 +158,7 @@ services:
 insights: {listen: "127.0.0.1:%[5]s", tokenSecretFile: %[1]s/insights-secret, configMaps: true, tokens: true}
 remediation: {hooks: [{name: note, namespaces: [shop], object: pod, annotate: {reeve.dev/compliance: "{outcome}"}, label: {reeve.dev/deny: "true"}}]}
 metrics: ""
+log: {level: debug}
 `, w.dir, w.api, w.k.Kubeconfig, w.web.Addr(), ingest))
 }
 
@@ -200,6 +235,7 @@ func (w *world) reeveEnv(env []string, args ...string) result {
 	if err != nil && !errors.As(err, &exit) {
 		w.t.Fatalf("reeve %s: %v", strings.Join(args, " "), err)
 	}
+	w.keepMade(args, out.String())
 	return result{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
 }
 
@@ -228,7 +264,7 @@ func (w *world) start(name string, env []string, args ...string) *process {
 	}
 	p := &process{cmd: exec.Command(w.bin, args...), log: log, exited: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = w.dir, log, log
-	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Env = append(append(os.Environ(), "OTEL_EXPORTER_OTLP_ENDPOINT="+w.collector, "OTEL_BSP_SCHEDULE_DELAY=100"), env...)
 	if err := p.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -355,11 +391,15 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-const upstreamToken = "the agent's own"
+const (
+	upstreamToken  = "the agent's own, qX7vT2"
+	insightsSecret = "not so secret, mK9wB4"
+)
 
 // newUpstream is a web service that wants a credential which only the agent
-// has, and tells which it got.
-func newUpstream(t *testing.T) net.Listener {
+// has, and tells which it got, and which traces its callers are in.
+func newUpstream(t *testing.T) (net.Listener, *locked[string]) {
+	seen := &locked[string]{}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -369,11 +409,12 @@ func newUpstream(t *testing.T) net.Listener {
 			http.Error(w, "no credential", http.StatusUnauthorized)
 			return
 		}
+		seen.add(r.Header.Get("Traceparent"))
 		fmt.Fprintf(w, "%s %s %q", r.Method, r.URL, r.Header["X-Opsmx-Token"])
 	})}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
-	return l
+	return l, seen
 }
 
 // certificate makes a self-signed certificate for localhost, and a file with
