@@ -32,12 +32,36 @@ const (
 
 // Finding is the outcome of one check.
 type Finding struct {
-	// Check is dns, proxy, connect, tls, clock, carrier, api or service.
+	// Check is config, proxy, dns, connect, tls, clock, carrier, api, version or
+	// service.
 	Check string `json:"check"`
 	Level Level  `json:"level"`
-	// What was found, and what to Do; Do is empty for OK.
+	// What was found, Why it matters, and what to Do; Do is empty for OK. Why is
+	// left to Explain.
 	What string `json:"what"`
+	Why  string `json:"why,omitempty"`
 	Do   string `json:"do,omitempty"`
+}
+
+var why = map[string]string{
+	"config":  "nothing else can be checked, or begin to run, before it is right",
+	"proxy":   "everything goes to the hub by the proxy that the environment names, if it names one",
+	"dns":     "the hub, or the proxy on the way to it, is found by its name",
+	"connect": "agents and people call the hub, and it calls nobody: without this connection there is none",
+	"tls":     "only the hub's own CA vouches for the hub; whoever else ends TLS could read and change everything",
+	"clock":   "certificates and tokens are good from one moment to another, by the clock of whoever looks at them",
+	"carrier": "the agent's link is carried by one of these; without any it can't join",
+	"api":     "the hub answers those whom it knows, and each as far as their role goes",
+	"version": "a hub knows nothing of what came with a later version",
+	"service": "calls are forwarded with a credential that the agent alone has",
+}
+
+// Explain has each finding say why its check matters.
+func Explain(list []Finding) []Finding {
+	for i := range list {
+		list[i].Why = why[list[i].Check]
+	}
+	return list
 }
 
 // Hub is how somebody reaches a hub.
@@ -70,11 +94,11 @@ const (
 type report struct{ list []Finding }
 
 func (r *report) ok(check, what string, args ...any) {
-	r.list = append(r.list, Finding{check, OK, fmt.Sprintf(what, args...), ""})
+	r.list = append(r.list, Finding{Check: check, Level: OK, What: fmt.Sprintf(what, args...)})
 }
 
 func (r *report) add(level Level, check, do, what string, args ...any) {
-	r.list = append(r.list, Finding{check, level, fmt.Sprintf(what, args...), do})
+	r.list = append(r.list, Finding{Check: check, Level: level, What: fmt.Sprintf(what, args...), Do: do})
 }
 
 // Check checks the way to a hub, as far as it goes.
@@ -82,7 +106,7 @@ func (h Hub) Check(ctx context.Context) []Finding {
 	r := &report{}
 	u, err := url.Parse(h.URL)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		r.add(Problem, "dns", "give https://HOST:PORT of the hub's API port", "%q isn't the URL of a hub", h.URL)
+		r.add(Problem, "config", "give https://HOST:PORT of the hub's API port", "%q isn't the URL of a hub", h.URL)
 		return r.list
 	}
 	if h.Proxy == nil {
@@ -240,13 +264,12 @@ func (h Hub) secure(ctx context.Context, r *report, u *url.URL, below net.Conn) 
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		r.add(Problem, "clock", "set this machine's clock (NTP); if it is right, restart the hub, which renews its certificate", "the certificate is good from %s to %s, and here it is %s",
 			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
+	case errors.As(err, &unknown) && h.CA == "" && h.Verify == nil:
+		r.add(Problem, "tls", "give the hub's own CA (ca.pem of reeve ca init) by --ca or REEVE_CA; if that isn't "+issuer(leaf)+", something between intercepts TLS, and must except "+u.Hostname(),
+			"the certificate that comes is issued by %s, which this machine doesn't trust", issuer(leaf))
 	case errors.As(err, &unknown) || h.Verify != nil:
-		expected := h.CA
-		if expected == "" {
-			expected = "one that this machine trusts"
-		}
 		r.add(Problem, "tls", fmt.Sprintf("except %s from TLS inspection at the proxy or firewall; the agents' certificates can't pass it. If nothing inspects TLS, this is another hub, or the CA that you gave is another hub's", u.Hostname()),
-			"the certificate that comes is issued by %s, and not by the hub's CA (%s): something between intercepts TLS", issuer(leaf), expected)
+			"the certificate that comes is issued by %s, and not by the hub's CA (%s): something between intercepts TLS", issuer(leaf), h.CA)
 	default:
 		r.add(Problem, "tls", "see the certificate: openssl s_client -connect "+hostPort(u), "the certificate isn't good: %v", err)
 	}

@@ -149,7 +149,7 @@ func TestHub_Check(t *testing.T) {
 		"an unknown name":       {doctor.Hub{URL: "https://nowhere.invalid:8443"}, "dns", doctor.Problem, "DNS"},
 		"nobody listens":        {doctor.Hub{URL: "https://" + closed.Addr().String()}, "connect", doctor.Problem, "listen.api"},
 		"no TLS":                {doctor.Hub{URL: strings.Replace(plain.URL, "http:", "https:", 1)}, "tls", doctor.Problem, "listen.api"},
-		"not a URL":             {doctor.Hub{URL: "hub:8443"}, "dns", doctor.Problem, "https://HOST:PORT"},
+		"not a URL":             {doctor.Hub{URL: "hub:8443"}, "config", doctor.Problem, "https://HOST:PORT"},
 		"a clock that is ahead": {doctor.Hub{URL: hub(t, ca, time.Minute)}, "clock", doctor.Warning, "behind the hub's"},
 		"a clock that is wrong": {doctor.Hub{URL: hub(t, ca, -time.Hour)}, "clock", doctor.Problem, "ahead of the hub's"},
 		"a carrier works":       {doctor.Hub{URL: at, Client: client(t, ca), Carriers: tunnel.DefaultCarriers}, "carrier", doctor.OK, "websocket works"},

@@ -34,14 +34,14 @@ func newGet() *cobra.Command {
 	cmd.AddCommand(
 		newList(list[api.Agent]{
 			use: "agents", short: "List the agents that ever joined", example: "  reeve get agents\n  reeve get agents -o wide\n  reeve get agent prod -o yaml", path: "/agents", rows: agentRows, wide: agentWideRows,
-			arg: "NAME", inList: true, name: func(a api.Agent) string { return string(a.Name) },
+			arg: "NAME", inList: true, about: "annotations.description", name: func(a api.Agent) string { return string(a.Name) },
 		}),
 		newList(list[api.AgentService]{
 			use: "services", short: "List the services of all agents", example: "  reeve get services\n  reeve get services -o json", path: "/services", rows: serviceRows,
 			name: func(s api.AgentService) string { return string(s.Type) + "/" + string(s.Name) },
 		}),
 		newList(list[api.Scan]{
-			use: "scans", short: "List the scans, newest first", example: "  reeve get scans --agent prod --status completed --limit 20\n  reeve get scans 01a2008e-2017-7681-a3b9-64c9b5507265 -o yaml", path: "/scans", rows: scanRows, paged: true, arg: "ID", name: scanName,
+			use: "scans", short: "List the scans, newest first", example: "  reeve get scans --agent prod --status completed --limit 20\n  reeve get scans 01a2008e-2017-7681-a3b9-64c9b5507265 -o yaml", path: "/scans", rows: scanRows, paged: true, arg: "ID", about: "scan.profile", name: scanName,
 			filters: []filter{{name: "status", usage: "only those with this `status`", values: []string{"queued", "running", "completed", "error", "cancelled"}}, ofAgent},
 		}),
 		newResults(),
@@ -89,7 +89,7 @@ func newGet() *cobra.Command {
 		newWhatsNew(),
 		newList(alertList("alerts")),
 		newList(sinkList),
-		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", example: "  reeve get profiles\n  reeve get profile container-baseline -o yaml", path: "/profiles", rows: profileRows, arg: "NAME", name: func(p api.Profile) string { return p.Name }}),
+		newList(list[api.Profile]{use: "profiles", short: "List the profiles that scans can ask for", example: "  reeve get profiles\n  reeve get profile container-baseline -o yaml", path: "/profiles", rows: profileRows, arg: "NAME", about: "title", name: func(p api.Profile) string { return p.Name }}),
 		newList(list[api.Threshold]{use: "thresholds", short: "List the thresholds that scans can ask for", example: "  reeve get thresholds\n  reeve get threshold moderate -o json", path: "/thresholds", rows: thresholdRows, arg: "NAME", name: func(t api.Threshold) string { return t.Name }}),
 	)
 	cmd.AddCommand(newGetPolicies()...)
@@ -111,6 +111,8 @@ type list[T any] struct {
 	// its name.
 	arg    string
 	inList bool
+	// about is the member that describes an item to a shell that completes arg.
+	about string
 }
 
 // filter is a flag that becomes a parameter of the request.
@@ -207,7 +209,7 @@ func newList[T any](l list[T]) *cobra.Command {
 		if l.arg == "NAME" {
 			member = "name"
 		}
-		arguments(cmd, &hub, false, names{path: l.path, paged: l.paged, member: member})
+		arguments(cmd, &hub, false, names{path: l.path, paged: l.paged, member: member, about: l.about})
 	}
 	return cmd
 }
