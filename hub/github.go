@@ -3,6 +3,7 @@ package hub
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -83,6 +84,9 @@ func (h *Hub) openGitHub(cfg Config, sinks map[string]alert.Sink, options map[st
 func (h *Hub) issues(connection string) issue.Source {
 	return func(ctx context.Context, owner, repo string) (issue.Settings, error) {
 		s, err := h.github.Issues(ctx, connection, owner, repo)
+		if errors.Is(err, github.ErrNoAccount) { // nobody who could make, or close, one
+			err = &alert.Error{Class: alert.Permanent, Err: err}
+		}
 		return issue.Settings{
 			Client: s.Client, Web: s.Web, Repo: s.Repo, Label: s.Label, Details: s.Details, Footer: s.Footer,
 			Silent: !s.Schedule.HeldUntil(time.Now()).IsZero(), PingAfter: s.PingAfter, Remember: s.Remember,

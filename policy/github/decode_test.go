@@ -407,3 +407,11 @@ func TestTogether(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+func TestRetryAfter(t *testing.T) {
+	for v, want := range map[string]time.Duration{"30": 30 * time.Second, "9223372036854775807": 24 * time.Hour, "-1": 0, "soon": 0, "": 0} {
+		if got, ok := retryAfter(&http.Response{Header: http.Header{"Retry-After": {v}}}); got != want || ok != (want > 0) {
+			t.Errorf("%q: %v, %v, want %v", v, got, ok, want)
+		}
+	}
+}

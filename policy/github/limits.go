@@ -34,6 +34,7 @@ const (
 	// minute at least, and longer each time.
 	secondaryWait = time.Minute
 	maxRefusal    = 64 << 10
+	maxRetryAfter = 24 * 60 * 60 // seconds
 	maxResources  = 32
 	// After a secondary limit, requests keep to the pace that GitHub documents
 	// (900 points a minute, of which a read costs one) for as long.
@@ -291,7 +292,7 @@ func (l *limits) refused(resp *http.Response, before int) bool {
 func retryAfter(resp *http.Response) (time.Duration, bool) {
 	v := resp.Header.Get("Retry-After")
 	if s, err := strconv.Atoi(v); err == nil && s >= 0 {
-		return time.Duration(s) * time.Second, true
+		return time.Duration(min(s, maxRetryAfter)) * time.Second, true
 	}
 	if at, err := http.ParseTime(v); err == nil {
 		return time.Until(local(resp, at)), true

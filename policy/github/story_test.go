@@ -368,6 +368,14 @@ func TestRunner_secrets(t *testing.T) {
 	})
 }
 
+// slow notes until when a request may be read.
+type slow struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (s *slow) SetReadDeadline(t time.Time) error { s.until = t; return nil }
+
 type writer func([]byte)
 
 func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
@@ -391,8 +399,11 @@ func TestRunner_webhooks(t *testing.T) {
 				signature = github.Sign(body, "hook")
 			}
 			req.Header.Set("X-Hub-Signature-256", signature)
-			w := httptest.NewRecorder()
+			w := &slow{ResponseRecorder: httptest.NewRecorder()}
 			handler.ServeHTTP(w, req)
+			if w.Code == http.StatusAccepted && !w.until.Equal(time.Now().Add(10*time.Second)) {
+				t.Errorf("%s may take until %v", event, w.until)
+			}
 			return w.Code
 		}
 		const about = `{"repository":{"name":"shop","owner":{"login":"acme"}}}`

@@ -21,6 +21,8 @@ const (
 	// maxWebhooks how many are read at once.
 	maxWebhook  = 25 << 20
 	maxWebhooks = 8
+	// webhookTime is how long one may take to arrive; GitHub gives it up by then.
+	webhookTime = 10 * time.Second
 )
 
 // Events that change how a repository stands, and those that change how all of
@@ -95,6 +97,9 @@ func (r *Runner) Webhooks() http.Handler {
 			http.Error(w, "the webhook can't be checked now", http.StatusServiceUnavailable)
 			return
 		}
+		// Or whoever sends slowly, without the secret, would keep GitHub's out. What
+		// can't set it reads from no network.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookTime))
 		body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxWebhook))
 		if err != nil {
 			http.Error(w, "the webhook is cut or too long", http.StatusBadRequest)
