@@ -288,6 +288,25 @@ func (s *Store) endSubjects(ctx context.Context, tx *Tx, source, run string, f f
 
 // EndSubjects implements policy.Recorder.
 func (s *Store) EndSubjects(ctx context.Context, id policy.RunID, of policy.Query, why func(policy.SubjectRecord) string, now time.Time) (out []fleet.Outcome, err error) {
+	missing := func(r policy.Run) filter {
+		f := subjects(policy.Query{Source: r.Source, Policy: of.Policy, Agent: of.Agent, Namespace: of.Namespace})
+		f.with("run <> ?", id)
+		f.with("checked < ?", micros(r.Began))
+		return f
+	}
+	// Mostly there are none, which needs no right to write.
+	r, err := s.PolicyRun(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if r.State != policy.Running {
+		return nil, policy.ErrRunOver
+	}
+	some := false
+	err = s.list(ctx, `SELECT 1 FROM policy_subjects`, missing(r), ` LIMIT 1`, nil, func(*sql.Rows) error { some = true; return nil })
+	if err != nil || !some {
+		return nil, err
+	}
 	err = s.update(ctx, func(tx *Tx) error {
 		r, err := runToChange(ctx, tx, id)
 		if err != nil {
@@ -296,9 +315,7 @@ func (s *Store) EndSubjects(ctx context.Context, id policy.RunID, of policy.Quer
 		if r.State != policy.Running {
 			return policy.ErrRunOver
 		}
-		f := subjects(policy.Query{Policy: of.Policy, Agent: of.Agent, Namespace: of.Namespace})
-		f.with("run <> ?", id)
-		f.with("checked < ?", micros(r.Began))
+		f := missing(r)
 		out, err = s.endSubjects(ctx, tx, r.Source, string(id), f, now, why)
 		return err
 	})
