@@ -116,18 +116,25 @@ type thresholdView struct {
 }
 
 // threshold shows a threshold and lets it be changed and tried; its name is
-// new for one that isn't there yet.
+// new for one that isn't there yet, which may begin with the text of another.
 func (h *handler) threshold(r *request) (*page, error) {
 	name := r.PathValue("name")
 	v := thresholdView{New: name == "new"}
 	p := &page{View: "threshold", Title: "New threshold"}
-	if v.New {
+	if from := r.URL.Query().Get("from"); v.New && from != "" {
+		name = from
+	}
+	if name == "new" {
 		v.Text = "compliance:\n  min: 80\nfailed:\n  critical:\n    max: 0\n"
 	} else {
 		if err := r.get("/thresholds/"+url.PathEscape(name), nil, &v.Threshold); err != nil {
 			return nil, err
 		}
-		p.Title, v.Tag = v.Name, r.tag
+		if v.New {
+			v.Threshold = api.Threshold{Text: v.Text}
+		} else {
+			p.Title, v.Tag = v.Name, r.tag
+		}
 	}
 	scans, err := ask[api.Scan](r, "/scans", url.Values{"status": {"completed"}, "limit": {"50"}}, nil)
 	v.Results, p.Data = scans.Items, &v

@@ -31,6 +31,7 @@ import (
 
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
@@ -302,6 +303,34 @@ func (w *world) deadLetter(t *testing.T) {
 	<-done
 }
 
+// past is of two weeks in which some targets were scanned, and mended.
+func (w *world) past(t *testing.T) {
+	t.Helper()
+	for n := range 12 {
+		for day := n; day < 14; day += 4 {
+			at := time.Now().AddDate(0, 0, day-14)
+			s := scan.Scan{
+				ID: scan.NewID(), Status: scan.Queued, Created: at, Expires: at.Add(time.Hour), ProfileDigest: "sha256:profile",
+				Request: scan.Request{
+					Target:  scan.Target{Agent: []fleet.AgentName{"east", "west"}[n%2], Namespace: "shop", Pod: fmt.Sprint("cart-", n), Container: "app"},
+					Profile: "p", Threshold: "strict", Timeout: time.Minute, RequestedBy: w.by,
+				},
+			}
+			v := scan.Verdict{Outcome: scan.Failed, Compliance: 50 + 3*day, Counts: hdf.Counts{Passed: 20, Failed: 14 - day}}
+			if day+n > 11 {
+				v = scan.Verdict{Outcome: scan.Passed, Compliance: 100, Counts: hdf.Counts{Passed: 34}}
+			}
+			err := w.store.CreateScan(t.Context(), s)
+			if err == nil {
+				err = w.store.FinishScan(t.Context(), scan.Finish{ID: s.ID, Status: scan.Completed, Verdict: v}, at)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // furnished is a world that has something in each view.
 func furnished(t *testing.T) (*world, scan.ID) {
 	t.Helper()
@@ -313,6 +342,7 @@ func furnished(t *testing.T) (*world, scan.ID) {
 	}
 	w := newWorld(t, a, fleet.Registration{Agent: "west", Instance: "j", Version: "v8", Hostname: "host-2"})
 	w.by = "oidc:auditor@example.com"
+	w.past(t)
 	w.create(t, "")
 	w.completeWith(t, many(t, 60, 0))
 	w.create(t, "strict")
@@ -531,6 +561,7 @@ func (b *chromium) walk(what string) {
 
 // TestBrowser_accessible is each view, by anybody.
 func TestBrowser_accessible(t *testing.T) {
+	t.Parallel()
 	w, last := furnished(t)
 	b := openBrowser(t, w)
 	b.open("/")
@@ -558,6 +589,7 @@ func TestBrowser_accessible(t *testing.T) {
 // TestBrowser_badInput: what goes wrong is said, with what to do, and nothing
 // that was typed is lost.
 func TestBrowser_badInput(t *testing.T) {
+	t.Parallel()
 	w, _ := furnished(t)
 	b := openBrowser(t, w)
 	b.login(w.store, pki.Scanner)
@@ -680,6 +712,7 @@ func TestBrowser_badInput(t *testing.T) {
 // TestBrowser_clicks: what is pressed is what was pointed at, wherever the page
 // was scrolled to, and while the view is fetched anew.
 func TestBrowser_clicks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, east())
 	s := w.create(t, "")
 	w.completeWith(t, many(t, 300, 0))
@@ -732,6 +765,7 @@ func TestBrowser_clicks(t *testing.T) {
 
 // TestBrowser_print: a result that is printed has all of each control.
 func TestBrowser_print(t *testing.T) {
+	t.Parallel()
 	w, last := furnished(t)
 	b := openBrowser(t, w)
 	b.login(w.store, pki.Viewer)

@@ -161,6 +161,7 @@ func (b *chromium) reveal(summary string) {
 // TestBrowser_hub is what a person does on a hub as it is run, with an agent
 // that scans this machine.
 func TestBrowser_hub(t *testing.T) {
+	t.Parallel()
 	h, proxy := startHub(t)
 	b := openBrowser(t, proxy)
 	b.login(h.Tokens(), pki.Admin)
