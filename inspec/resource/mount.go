@@ -36,6 +36,14 @@ func defineMount(s *Set) {
 			return of(list[len(list)-1]), nil
 		})
 	}
+	// InSpec's own way to the mount: what it asks by itself is at hand there.
+	file := s.in.DefineClass(s.spec, "MountFile", s.class("file"))
+	def(file, "mounted", func(c *ruby.Call, f *fileRes) (ruby.Value, error) {
+		return s.New(c, "command", []ruby.Value{str("mount | grep -- ' on " + f.path + " '")})
+	})
+	def(k, "file", func(_ *ruby.Call, m *mountRes) (ruby.Value, error) {
+		return s.in.NewObject(file, &fileRes{s, m.path}), nil
+	})
 	get("device", func(e mountEntry) ruby.Value { return str(e.device) })
 	get("type", func(e mountEntry) ruby.Value { return str(e.kind) })
 	get("options", func(e mountEntry) ruby.Value { return ruby.Strings(e.options) })
