@@ -112,7 +112,9 @@ func TestCommands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			newSession(t, d, bin, kubeconfig).run()
+			for _, problem := range newSession(t, d, bin, kubeconfig).run() {
+				t.Error(problem)
+			}
 		})
 	}
 	t.Cleanup(func() {
@@ -120,6 +122,58 @@ func TestCommands(t *testing.T) {
 			os.RemoveAll(dir)
 		}
 	})
+}
+
+// A session tells of everything in a document that isn't so.
+func TestSession(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("documents' commands run in namespaces of their own, on a copy of the file system: needs root")
+	}
+	for name, tc := range map[string]struct{ text, want string }{
+		"good":                                {"```sh\nx=1\n```\n\n```sh\necho $x a  b; touch /etc/written /new\n```\n\n```console\n1 a …\n```\n", ""},
+		"a command fails":                     {"```sh\ntrue\nfalse | cat\ntrue\n```\n", `x.md:3: ended with exit code 1:`},
+		"in a function":                       {"```sh\nf() {\n  false\n  true\n}\nf\n```\n", `x.md:\d: ended with exit code 1:`},
+		"with an unset variable":              {"```sh\ntrue $TOKEN\n```\n", `x.md:2: the session ended here`},
+		"a hidden command fails":              {"# x\n\n<!-- sh\nexit 3\n-->\n", `x.md:4: the session ended here`},
+		"with another code than said":         {"```sh exit=100\nfalse\n```\n", `x.md:2: ended with exit code 1`},
+		"with the code that is said":          {"```sh exit=100,101\n(exit 101)\ntrue\n```\n", ""},
+		"none with the code that is said":     {"```sh exit=100\ntrue\n```\n", `x.md:2: none of its commands ended with 100`},
+		"with a code that may be":             {"```sh exit=0,100\ntrue\n```\n", ""},
+		"says something else":                 {"```sh\necho good\n```\n\n```text output\nbad\n```\n", `x.md:6: the commands don't say, or not here: bad`},
+		"says it in another order":            {"```sh\necho a; echo b\n```\n\n```console\nb\na\n```\n", `x.md:6: .* not here: a`},
+		"a server's port is waited for":       {"```sh server\nsleep 0.2; exec whoami\n```\n\n```sh\ncurl -sf http://localhost:8300/\n```\n", ""},
+		"a server never opens a port":         {"```sh server\nfalse\n```\n", `x.md:2: isn't ready, or ended`},
+		"a server ends before the document":   {"```sh server until=\"true\"\nread -r < /tmp/go\n```\n\n```sh\necho go > /tmp/go; wait -n || true\n```\n", `x.md:2: isn't ready, or ended`},
+		"a condition is waited for":           {"```sh server until=\"test -e /tmp/ready\"\ntouch /tmp/ready; exec whoami\n```\n\n```sh\ntest -e /tmp/ready\n```\n", ""},
+		"a file is there":                     {"```yaml plain file=a/b.yaml\nk: v\n```\n\n```sh\ngrep k a/b.yaml\n```\n", ""},
+		"the network is its own":              {"```sh\ncurl -sf https://reeve.example.com/ && exit 1 || [ $? = 7 ]\n```\n", ""},
+		"a foreign program knows its options": {"```sh\nskopeo kopy a b\n```\n", `x.md:2: ended with exit code 64`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, err := Parse([]byte(tc.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Path = "x.md"
+			bin, err := build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(tc.text, "/tmp/go") {
+				d.Blocks = append([]Block{{Language: "sh", Text: "mkfifo /tmp/go\n"}}, d.Blocks...)
+			}
+			got := strings.Join(newSession(t, d, bin, "").run(), "\n")
+			if tc.want == "" && got != "" || !regexp.MustCompile(tc.want).MatchString(got) {
+				t.Errorf("%s\nwant %q", got, tc.want)
+			}
+			for _, path := range []string{"/etc/written", "/new"} {
+				if _, err := os.Stat(path); err == nil {
+					t.Errorf("%s is on this machine now", path)
+				}
+			}
+		})
+	}
 }
 
 // session runs a document's blocks.
@@ -348,9 +402,15 @@ func (s *session) script() string {
 	return b.String()
 }
 
+// isOutput reports whether it is what the block before has to say.
+func (b Block) isOutput() bool {
+	return b.Language == "console" || b.Language == "text" && b.Is("output")
+}
+
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-func (s *session) run() {
+// run tells what went wrong, by the document's lines.
+func (s *session) run() (problems []string) {
 	s.write("script", s.script())
 	checkout, err := filepath.Abs(root)
 	if err != nil {
@@ -368,12 +428,11 @@ func (s *session) run() {
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	s.judge(string(out), err)
+	return s.judge(string(out), err)
 }
 
-// judge reports what went wrong, by the document's lines.
-func (s *session) judge(out string, err error) {
-	s.t.Helper()
+func (s *session) judge(out string, err error) (problems []string) {
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	if text, readErr := os.ReadFile(filepath.Join(s.dir, "failed")); readErr == nil && captured.MatchString(strings.TrimSpace(string(text))) {
 		at := strings.Fields(string(text))
 		i, _ := strconv.Atoi(at[0])
@@ -386,29 +445,26 @@ func (s *session) judge(out string, err error) {
 		case line == 0 && ok:
 			what = "none of its commands ended with " + codes
 		}
-		s.t.Errorf("%s:%d: %s:\n%s\n%s%s", s.d.Path, block.Line+max(line, 1)-1, what, indent(block.Text), s.output(i), s.servers(i))
+		wrong("%s:%d: %s:\n%s\n%s%s", s.d.Path, block.Line+max(line, 1)-1, what, indent(block.Text), s.output(i), s.servers(i))
 	} else if _, statErr := os.Stat(filepath.Join(s.dir, "done")); statErr != nil {
 		text, _ := os.ReadFile(filepath.Join(s.dir, "at"))
 		i, convErr := strconv.Atoi(strings.TrimSpace(string(text)))
 		if convErr != nil {
-			s.t.Errorf("%s: the session didn't begin: %v\n%s", s.d.Path, err, out)
-			return
+			wrong("%s: the session didn't begin: %v\n%s", s.d.Path, err, out)
+			return problems
 		}
 		block := s.d.Blocks[i]
-		s.t.Errorf("%s:%d: the session ended here: %v\n%s\n%s%s%s", s.d.Path, block.Line, err, indent(block.Text), s.output(i), out, s.servers(i))
+		wrong("%s:%d: the session ended here: %v\n%s\n%s%s%s", s.d.Path, block.Line, err, indent(block.Text), s.output(i), out, s.servers(i))
 	}
 	for i, block := range s.d.Blocks {
-		if block.Language != "console" && (block.Language != "text" || !block.Is("output")) {
-			continue
-		}
-		if i == 0 || s.d.Blocks[i-1].Language != "sh" {
-			s.t.Errorf("%s:%d: there is no block of commands before this output", s.d.Path, block.Line)
+		if !block.isOutput() || i == 0 || s.d.Blocks[i-1].Language != "sh" { // TestFiles has told
 			continue
 		}
 		if missing := lacks(s.output(i-1), block.Text); missing != "" {
-			s.t.Errorf("%s:%d: the commands don't say, or not here: %s\n%s", s.d.Path, block.Line, missing, s.output(i-1))
+			wrong("%s:%d: the commands don't say, or not here: %s\n%s", s.d.Path, block.Line, missing, s.output(i-1))
 		}
 	}
+	return problems
 }
 
 func (s *session) output(i int) string {

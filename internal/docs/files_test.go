@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
@@ -30,6 +31,7 @@ import (
 	"reeve.dev/reeve/inspec/ruby"
 	"reeve.dev/reeve/internal/config"
 	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/policy/github"
 	"reeve.dev/reeve/threshold"
 )
 
@@ -115,9 +117,12 @@ func TestFiles(t *testing.T) {
 			continue
 		}
 		t.Run(d.Path, func(t *testing.T) {
-			for _, b := range d.Blocks {
+			for i, b := range d.Blocks {
 				if err := check(t, b); err != nil {
 					t.Errorf("%s:%d: %v", d.Path, b.Line, err)
+				}
+				if b.isOutput() && (i == 0 || d.Blocks[i-1].Language != "sh") {
+					t.Errorf("%s:%d: there is no block of commands before this output", d.Path, b.Line)
 				}
 			}
 		})
@@ -171,22 +176,38 @@ func check(t *testing.T, b Block) error {
 
 // Each file of the examples of moving here is one that Reeve takes, too.
 func TestExamples(t *testing.T) {
-	for pattern, kind := range map[string]string{
-		"*/after/hub*.yaml": "hub", "*/after/agent*.yaml": "agent", "birger/before/*services*.yaml": "services", "allstar/*/.allstar/*.yaml": "allstar", "*/*/threshold*.y*ml": "threshold",
-	} {
+	seen := 0
+	each := func(pattern string, read func(file string, text []byte) error) {
 		files, err := filepath.Glob(filepath.Join(root, "examples", "migrate", pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, file := range files {
+			seen++
 			text, err := os.ReadFile(file)
 			if err == nil {
-				err = kinds[kind](t, text)
+				err = read(file, text)
 			}
 			if err != nil {
 				t.Errorf("%s: %v", file, err)
 			}
 		}
+	}
+	for pattern, kind := range map[string]string{
+		"*/after/hub*.yaml": "hub", "*/after/agent*.yaml": "agent", "birger/before/services.yaml": "services",
+		"*/*/threshold.yaml": "threshold", "*/*/waivers.yaml": "waivers", "*/*/inputs.yaml": "inputs",
+	} {
+		each(pattern, func(_ string, text []byte) error { return kinds[kind](t, text) })
+	}
+	each("allstar/after/.allstar/*.yaml", func(file string, text []byte) error {
+		problems, err := github.Check(github.OrgLayer, filepath.Base(file), string(text))
+		if err == nil && len(problems) > 0 {
+			err = fmt.Errorf("%v", problems)
+		}
+		return err
+	})
+	if seen < 10 {
+		t.Errorf("only %d files", seen)
 	}
 }
 
@@ -359,10 +380,66 @@ func closed(schema map[string]any) {
 	}
 }
 
+func TestFiles_wrong(t *testing.T) {
+	for name, b := range map[string]Block{
+		"indented":                    {Text: "reeve hub\n", Indented: true},
+		"without a language":          {Text: "reeve hub\n"},
+		"of an unknown language":      {Language: "bsh"},
+		"commands with a wrong word":  {Language: "sh", Words: []string{"servr"}},
+		"yaml of no kind":             {Language: "yaml", Text: "names: []\n"},
+		"yaml of an unknown kind":     {Language: "yaml", Words: []string{"hubs"}, Text: "names: []\n"},
+		"a hub's unknown key":         {Language: "yaml", Words: []string{"hub"}, Text: "name: []\n"},
+		"an agent's wrong type":       {Language: "yaml", Words: []string{"agent"}, Text: "scan: {jobs: many}\n"},
+		"an unknown value of a chart": {Language: "yaml", Words: []string{"hub-values"}, Text: "replica: 3\n"},
+		"a chart's wrong key":         {Language: "yaml", Words: []string{"hub-values"}, Text: "config: {scan: {leasFor: 1m}}\n"},
+		"a Pod's unknown member":      {Language: "yaml", Words: []string{"k8s"}, Text: "{apiVersion: v1, kind: Pod, spec: {container: []}}\n"},
+		"a Scan's unknown member":     {Language: "yaml", Words: []string{"k8s"}, Text: "{apiVersion: reeve.dev/v1alpha1, kind: Scan, spec: {target: {pod: a, container: b}, profile: {name: p}, treshold: x}}\n"},
+		"an override's wrong key":     {Language: "yaml", Words: []string{"override"}, Text: "p: {optout: true}\n"},
+		"a threshold's wrong key":     {Language: "yaml", Words: []string{"threshold"}, Text: "complianse: {min: 80}\n"},
+		"a service of no type":        {Language: "yaml", Words: []string{"services"}, Text: "outgoingServices: [{name: x, enabled: true}]\n"},
+		"broken JSON":                 {Language: "json", Text: "{"},
+		"a request's unknown member":  {Language: "json", Words: []string{"POST", "/api/v1/scans"}, Text: `{"target": {"agent": "a", "pods": "p"}, "scan": {"profile": "x"}}`},
+		"Go that doesn't parse":       {Language: "go", Text: "if {"},
+		"Ruby that doesn't parse":     {Language: "ruby", Text: "control 'x' do"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := check(t, b); err == nil {
+				t.Error("it was taken")
+			}
+		})
+	}
+}
+
+// everywhere are all documents of the checkout.
+func everywhere(t *testing.T) (all []*Document) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && (e.Name() == "testdata" || e.Name() == "node_modules" || e.Name() == ".git") {
+			return fs.SkipDir
+		}
+		if filepath.Ext(path) == ".md" {
+			path, _ = filepath.Rel(root, path)
+			d, err := Read(root, path)
+			if err != nil {
+				return err
+			}
+			all = append(all, d)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
 // Links lead somewhere.
 func TestLinks(t *testing.T) {
 	anchors := map[string]map[string]bool{}
-	all := documents(t)
+	all := everywhere(t)
 	for _, d := range all {
 		anchors[d.Path] = d.Anchors
 	}
