@@ -190,7 +190,8 @@ func (n *names) wrong(span string) string {
 	case keyWord.MatchString(span):
 		key := strings.ReplaceAll(span, "[]", "")
 		isFile := slices.Contains([]string{".yaml", ".json", ".pem"}, filepath.Ext(key))
-		if top, _, _ := strings.Cut(key, "."); n.tops[top] && !n.keys[key] && !isFile && !slices.Contains(eventTypes, key) {
+		known := n.keys[key] || slices.ContainsFunc(keysOf(n.keys), func(k string) bool { return strings.HasSuffix(k, "."+key) })
+		if top, _, _ := strings.Cut(key, "."); n.tops[top] && !known && !isFile && !slices.Contains(eventTypes, key) {
 			return "there is no key " + span
 		}
 	}
