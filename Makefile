@@ -37,7 +37,7 @@ demo: ## see Reeve do its job on this machine, with nothing installed
 	@./reeve demo
 
 test: deps ## every test: unit, integration, end to end; installs what they need when it is root
-	./internal/ci/test
+	./internal/ci/with-cluster ./internal/ci/test
 
 test-unit: ## the tests of the main module alone
 	$(GO) test ./...
