@@ -3,6 +3,7 @@ package docs
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -102,7 +103,7 @@ func plainYAML(_ *testing.T, text []byte) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	for {
 		var doc any
-		if err := d.Decode(&doc); err == io.EOF {
+		if err := d.Decode(&doc); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
