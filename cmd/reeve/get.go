@@ -334,7 +334,11 @@ type pages struct {
 // printPages prints one of the API's lists.
 func printPages[T any](cmd *cobra.Command, c *client, out *output, p pages, t table[T]) error {
 	bar := newProgress(cmd.ErrOrStderr())
-	c.got = func(n int) { bar.count(n, "item") }
+	c.got = func(n int) {
+		if n >= pageSize { // there may be many
+			bar.count(n, "item")
+		}
+	}
 	raw, more, err := c.list(cmd.Context(), p.path, p.params, p.paged, p.limit)
 	bar.clear()
 	if err != nil {

@@ -174,9 +174,10 @@ func screenWidth(w io.Writer) int {
 }
 
 const (
-	// gap is between columns, and narrowest what a column keeps at least.
+	// gap is between columns. A column keeps narrowest at least, which the words
+	// for a state fit into, and its heading.
 	gap       = 3
-	narrowest = 8
+	narrowest = 10
 )
 
 // layOut makes columns of rows parted by tabs. Where they don't fit into width
@@ -195,8 +196,8 @@ func layOut(text string, width int, colours bool) string {
 			widths[i] = max(widths[i], utf8.RuneCountInString(c))
 		}
 	}
-	if width > 0 {
-		narrow(widths, width)
+	if width > 0 && len(lines) > 0 {
+		narrow(widths, lines[0], width)
 	}
 	var out strings.Builder
 	for i, cells := range lines {
@@ -219,7 +220,7 @@ func layOut(text string, width int, colours bool) string {
 }
 
 // narrow takes from the widest columns until all fit into width.
-func narrow(widths []int, width int) {
+func narrow(widths []int, headings []string, width int) {
 	total := gap * (len(widths) - 1)
 	for _, w := range widths {
 		total += w
@@ -227,7 +228,11 @@ func narrow(widths []int, width int) {
 	for ; total > width; total-- {
 		widest := 0
 		for i := 1; i < len(widths); i++ {
-			if widths[i] > narrowest && (widest == 0 || widths[i] > widths[widest]) {
+			least := narrowest
+			if i < len(headings) {
+				least = max(least, utf8.RuneCountInString(headings[i]))
+			}
+			if widths[i] > least && (widest == 0 || widths[i] > widths[widest]) {
 				widest = i
 			}
 		}
