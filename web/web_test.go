@@ -22,10 +22,13 @@ import (
 	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/alert/webhook"
 	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/audit"
+	"reeve.dev/reeve/event"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/policy/github"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/scan/scantest"
 	"reeve.dev/reeve/store"
@@ -93,6 +96,13 @@ func newWorld(t *testing.T, agents ...fleet.Registration) *world {
 	a := api.New(api.Config{
 		Scans: w.queue, Catalogue: catalogue, Fleet: members{w.store}, Tokens: w.store, CA: ca,
 		Insights: w.store, Outbox: w.store, Alerts: api.Alerting{Runs: w.store, Silences: w.store, Silenced: func() {}},
+		Schedules: scan.NewSchedules(w.queue, w.store, logger),
+		Events: event.New(event.Config{
+			Store: w.store, Routes: []event.Route{{Name: hostile, Match: event.Match{Types: []string{hostile}}, Scan: event.Scan{Profile: hostile}}}, MaxPending: 100, Logger: logger,
+		}),
+		GitHub: func(context.Context) ([]github.Status, error) {
+			return []github.Status{{Connection: "github", Organisation: hostile, LimitStatus: github.LimitStatus{Why: hostile, Until: time.Now().Add(time.Hour)}}}, nil
+		},
 		Policies: policy.New(policy.Config{Policies: policies(t)}), PolicyStore: w.store, Records: w.store, Recordings: w.store, Revocations: w.store,
 		Services:  []fleet.Service{{Type: "x-wiki", Name: "help", Annotations: map[string]string{"uiUrl": "https://wiki.example/", "description": hostile}}},
 		Callbacks: webhook.Config{}, PublicURL: "https://hub", ServicesURL: "https://services", Version: "test", Logger: logger,
@@ -540,7 +550,10 @@ func TestAlerts(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	w := newWorld(t, east())
-	for _, path := range []string{"/", "/scans", "/scans/x", "/insights", "/alerts", "/targets", "/policies", "/profiles", "/services", "/audit", "/people", "/nothing"} {
+	for _, path := range []string{
+		"/", "/scans", "/scans/x", "/insights", "/alerts", "/targets", "/policies", "/profiles", "/services", "/audit", "/people", "/nothing",
+		"/schedules", "/schedules/nightly", "/events", "/events/1", "/insights/vex", "/insights/exports", "/github", "/audit/recordings",
+	} {
 		v := read(t, w.answer(t, "GET", path))
 		v.wants(t, 401, "Log in", "reeve demo", "REEVE_HUB=https://example.com ", "reeve login")
 		if strings.Contains(v.text, "Your login has ended") || strings.Contains(v.text, "Fleet") {
@@ -566,6 +579,13 @@ func TestRefusals(t *testing.T) {
 		"/insights/new?since=yesterday":                          {422, "since"},
 		"/audit":                                                 {403, "admin"},
 		"/people":                                                {403, "admin"},
+		"/audit/recordings":                                      {403, "admin"},
+		"/schedules/nothing":                                     {404, "no such schedule"},
+		"/events/nothing":                                        {404, "event not found"},
+		"/events?state=lost":                                     {422, "query.state"},
+		"/insights/exports?state=lost":                           {422, "query.state"},
+		"/thresholds/new?from=nothing":                           {404, "nothing"},
+		"/policies?agent=east&namespace=A_B":                     {422, "namespace"},
 		"/alerts?state=lost":                                     {422, "query.state"},
 		"/insights?list=facts&before=x":                          {422, "before"},
 	} {
@@ -659,6 +679,85 @@ func TestViews_hostile(t *testing.T) {
 		if v := w.view(t, pki.Viewer, path); strings.Contains(v.text, not) {
 			t.Errorf("a viewer is offered to %s: %s", not, v.text)
 		}
+	}
+}
+
+// TestViews_said: what callers and agents said is text in the views of it, too.
+func TestViews_said(t *testing.T) {
+	w := newWorld(t, east())
+	w.by = "x"
+	ctx, now := t.Context(), time.Now()
+	put := func(path, body string) {
+		t.Helper()
+		r := httptest.NewRequestWithContext(ctx, "PUT", "/api/v1"+path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Cookie", "__Host-reeve-session="+w.role[pki.Admin])
+		rec := httptest.NewRecorder()
+		w.ServeHTTP(rec, r)
+		if rec.Code/100 != 2 {
+			t.Fatalf("%s: %d %s", path, rec.Code, rec.Body)
+		}
+	}
+	quoted, err := json.Marshal(hostile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("/schedules/nightly", fmt.Sprintf(`{"cron":"0 3 * * *","jitter":60,"target":{"agent":"east","namespace":"shop","pod":"web","container":"app"},
+		"scan":{"profile":"p","threshold":"strict","inputs":{"x":%s}},"options":{"method":"exec","sbom":true}}`, quoted))
+	events, err := event.Decode(event.Message{ContentType: event.StructuredType, Body: fmt.Appendf(nil, `{"specversion":"1.0","id":%[1]s,"source":"ci","type":"x","subject":%[1]s,"data":{"agent":"east"}}`, quoted)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.store.AddEvents(ctx, [][]event.Event{events}, 10); err != nil {
+		t.Fatal(err)
+	}
+	statement := insight.Statement{Vulnerability: "CVE-1", Names: []string{"CVE-1"}, Status: insight.NotAffected, Justification: hostile, Detail: hostile, Author: hostile, Made: now}
+	if err := w.store.PutStatements(ctx, "sha256:1", []insight.Statement{statement}, now); err != nil {
+		t.Fatal(err)
+	}
+	layer := policy.Layer{Place: policy.Place{Agent: "east", Namespace: "shop"}, Text: hostile, By: hostile, At: now}
+	if _, err := w.store.PutPolicyLayer(ctx, layer, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.store.AddSilence(ctx, alert.Silence{ID: "s", Owner: hostile, Comment: hostile, CreatedBy: hostile, Created: now, Until: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	recording := audit.Recording{ID: "r", Began: now, Ended: now, Actor: hostile, Agent: "east", Namespace: "shop", Pod: "web", Command: []string{hostile}, Cause: hostile, Digest: "sha256:2"}
+	if err := w.store.SaveRecording(ctx, recording); err != nil {
+		t.Fatal(err)
+	}
+	for path, wants := range map[string][]string{
+		"/schedules":                          {"nightly", "shop/web/app east", "Pause", "Remove"},
+		"/schedules/nightly":                  {"spread over 60 s", "It hasn't run yet"},
+		"/events":                             {hostile, "types " + hostile},
+		"/insights/vex":                       {"CVE-1", "not affected", hostile, "Forget"},
+		"/alerts":                             {hostile, "End"},
+		"/policies":                           {hostile, "Change"},
+		"/github":                             {hostile, "not yet", "it hasn't said"},
+		"/audit/recordings":                   {hostile, "Download"},
+		"/thresholds/new?from=strict":         {"New threshold", "compliance: min: 90", "Save"},
+		"/policies?agent=east&namespace=shop": {hostile},
+	} {
+		w.view(t, pki.Admin, path).wants(t, 200, wants...)
+	}
+	for path, not := range map[string][]string{
+		"/schedules": {"Schedule…", "Pause"}, "/schedules/nightly": {"Pause"}, "/insights/vex": {"Forget", "Upload"}, "/alerts": {"Silence…", "End"},
+		"/policies": {"Override in", "Change"}, "/insights/exports": {"Send all"}, "/thresholds/strict": {"begin a new one"},
+	} {
+		v := w.view(t, pki.Viewer, path)
+		for _, n := range not {
+			if strings.Contains(v.text, n) {
+				t.Errorf("a viewer is offered %q at %s", n, path)
+			}
+		}
+	}
+
+	// A pause changes nothing else.
+	v := w.view(t, pki.Admin, "/schedules/nightly")
+	put("/schedules/nightly", v.all("data-body")[0])
+	s, err := w.store.Schedule(ctx, "", "nightly")
+	if err != nil || !s.Suspended || s.Request.Inputs["x"] != hostile || s.Request.Method != "exec" || !s.Request.SBOM || s.Request.Threshold != "strict" || s.Jitter != time.Minute {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 
