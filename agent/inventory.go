@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/lagoon"
 	insightlink "reeve.dev/reeve/insight/link"
@@ -20,6 +22,8 @@ const (
 	inventoryEvery = 10 * time.Second
 	// inventoryStale is when it is told again that nothing changed.
 	inventoryStale = 5 * time.Minute
+	// annotationsEvery is how often namespaces' annotations are read.
+	annotationsEvery = time.Minute
 )
 
 // reportInventory tells the hub what runs, until ctx ends. Each report is
@@ -31,7 +35,9 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 	defer tick.Stop()
 	var last []insight.Workload
 	var trouble string
-	var sent time.Time
+	var sent, asked time.Time
+	var said, told map[string]string // by namespaces of policies, and what the hub knows of that
+	forbidden := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -41,7 +47,26 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 		running, pods, ok := watcher.Inventory()
 		now := workloads(running, pods)
 		broker := a.brokerTrouble()
-		if !ok || reflect.DeepEqual(now, last) && broker == trouble && time.Since(sent) < inventoryStale {
+		if ok && time.Since(asked) >= annotationsEvery {
+			asked = time.Now()
+			call, cancel := context.WithTimeout(ctx, callTimeout)
+			found, err := watcher.Annotated(call, insight.PolicyAnnotation)
+			cancel()
+			switch {
+			case err == nil && len(found) <= insight.MaxAnnotated:
+				said, forbidden = found, false
+			case err == nil:
+				log.WarnContext(ctx, "more namespaces say something of policies than the hub takes; it keeps what it knows", "annotation", insight.PolicyAnnotation, "namespaces", len(found), "limit", insight.MaxAnnotated)
+			case apierrors.IsForbidden(err):
+				if !forbidden {
+					log.InfoContext(ctx, "what namespaces' annotations say of policies isn't known: it needs the right to list namespaces", "annotation", insight.PolicyAnnotation)
+				}
+				forbidden = true
+			default:
+				log.WarnContext(ctx, "what namespaces' annotations say of policies isn't known, will retry", "annotation", insight.PolicyAnnotation, "error", err)
+			}
+		}
+		if !ok || reflect.DeepEqual(now, last) && broker == trouble && reflect.DeepEqual(said, told) && time.Since(sent) < inventoryStale {
 			continue
 		}
 		if len(now) > insight.MaxWorkloads {
@@ -49,7 +74,7 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 			now = now[:insight.MaxWorkloads]
 		}
 		waiting := a.insights.Stats()
-		report := insight.Inventory{Workloads: now, Backlog: insight.Backlog{Items: waiting.Items, Bytes: waiting.Bytes, Since: waiting.Oldest, Broker: broker}}
+		report := insight.Inventory{Workloads: now, Backlog: insight.Backlog{Items: waiting.Items, Bytes: waiting.Bytes, Since: waiting.Oldest, Broker: broker}, Policies: said}
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		err := client.SendInventory(call, report)
 		cancel()
@@ -57,7 +82,7 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 			log.WarnContext(ctx, "the hub doesn't know what runs, will retry", "error", err)
 			continue
 		}
-		last, trouble, sent = now, broker, time.Now()
+		last, trouble, told, sent = now, broker, said, time.Now()
 	}
 }
 

@@ -40,7 +40,16 @@ func (w Workload) Is(v Workload) bool {
 type Inventory struct {
 	Workloads []Workload `json:"workloads"`
 	Backlog   Backlog    `json:"backlog"`
+	// Policies are what namespaces say of policies by the annotation
+	// PolicyAnnotation; nil where the agent doesn't know that.
+	Policies map[string]string `json:"policies"`
 }
+
+// PolicyAnnotation, on a namespace, has what it says of the hub's policies.
+const PolicyAnnotation = "reeve.dev/policies"
+
+// MaxAnnotated is how many namespaces may say something.
+const MaxAnnotated = 5000
 
 // Backlog is what an agent has that didn't reach the hub yet.
 type Backlog struct {
@@ -59,6 +68,8 @@ const MaxWorkloads = 50_000
 const (
 	maxLabels  = 100
 	maxTrouble = 4 << 10
+	// maxAnnotation is Kubernetes' own, of all annotations of an object.
+	maxAnnotation = 256 << 10
 )
 
 // Validate answers an *InvalidError that names what is wrong.
@@ -68,6 +79,14 @@ func (i Inventory) Validate() error {
 	}
 	if n := len(i.Backlog.Broker); n > maxTrouble {
 		return Invalidf("backlog.broker: has %d bytes, must have at most %d", n, maxTrouble)
+	}
+	if len(i.Policies) > MaxAnnotated {
+		return Invalidf("policies: has %d namespaces, must have at most %d", len(i.Policies), MaxAnnotated)
+	}
+	for namespace, text := range i.Policies {
+		if namespace == "" || len(namespace) > 253 || len(text) > maxAnnotation {
+			return Invalidf("policies: namespace %.253q must have 1 to 253 bytes, and its text at most %d", namespace, maxAnnotation)
+		}
 	}
 	for n, w := range i.Workloads {
 		for name, value := range map[string]string{"namespace": w.Namespace, "kind": w.Kind, "name": w.Name, "container": w.Container} {

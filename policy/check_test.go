@@ -209,7 +209,7 @@ func FuzzLayer(f *testing.F) {
 		changes, _ := l.changes()
 		faults := set.Check(l)
 		// Whatever it says: the policy stays, unless a part without a fault takes it off.
-		if _, checked := set.at(set.all[0], l.Place, changes); !checked && len(faults) > 0 {
+		if _, checked := set.at(set.all[0], l.Place, []map[string]Change{changes}); !checked && len(faults) > 0 {
 			for _, fault := range faults {
 				if fault.Policy == "p" || fault.Policy == "" {
 					t.Errorf("a faulty layer turns the policy off: %+v", faults)

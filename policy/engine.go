@@ -40,7 +40,8 @@ type Store interface {
 	ClearPolicyMarks(ctx context.Context, marks []Mark) error
 	// PoliciesMarked returns a channel that is closed at the next mark.
 	PoliciesMarked() <-chan struct{}
-	// PolicyLayers are those of all namespaces.
+	// PolicyLayers are those of all namespaces; of one namespace a later one goes
+	// before.
 	PolicyLayers(ctx context.Context) ([]Layer, error)
 }
 

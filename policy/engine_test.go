@@ -488,6 +488,68 @@ func TestEngine_overrides(t *testing.T) {
 	})
 }
 
+// TestEngine_annotations: a namespace's annotation is a layer below what was put for
+// it; what is wrong in it is said, and turns nothing off.
+func TestEngine_annotations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		seen := map[alert.ID]bool{}
+		p, strict := sboms, sboms
+		p.Actions = toBoth
+		strict.Name, strict.DisableOverride = "strict", true
+		running := []insight.Workload{workload("broken", "web"), workload("out", "web"), workload("put", "web")}
+		say := func(texts map[string]string) {
+			t.Helper()
+			if err := w.PutInventory(t.Context(), "edge", insight.Inventory{Workloads: running, Policies: texts}, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say(map[string]string{
+			"broken": "sboms: {optOut: yes, chek: {}}", "out": "sboms: {optOut: true}\nstrict: {optOut: true}", "put": "sboms: {optOut: true, actions: [log]}",
+		})
+		l := policy.Layer{Place: policy.Place{Agent: "edge", Namespace: "put"}, Text: "sboms: {actions: [webhook/y]}", At: time.Now()}
+		if _, err := w.PutPolicyLayer(t.Context(), l, nil); err != nil {
+			t.Fatal(err)
+		}
+		e, _ := w.start(policy.Config{Policies: []policy.Policy{p, strict}, Sinks: sinks, Holder: "a"})
+		time.Sleep(time.Minute)
+		var told []string
+		for _, a := range whole(w, seen) {
+			if !strings.Contains(a, "strict") {
+				told = append(told, a)
+			}
+		}
+		w.expect("told", []string{"x: sboms Deployment/web/c false", "y: sboms Deployment/web/c false", "y: sboms Deployment/web/c false"}, told)
+		var faults []string
+		for _, f := range e.Faults() {
+			faults = append(faults, f.Reason)
+		}
+		w.expect("faults", []string{
+			`of the annotation of namespace edge/broken, policy sboms: line 1: unknown key "chek"; did you mean "check"?`,
+			"of the annotation of namespace edge/out, policy strict: the policy can't be overridden (disableOverride); ask who runs the hub, or take this part out",
+		}, faults)
+		if n := len(standing(w, "strict")); n != 3 {
+			t.Errorf("strict holds for %d subjects, of 3", n)
+		}
+		say(map[string]string{"broken": "sboms: {optOut: true}"})
+		time.Sleep(time.Minute)
+		w.expect("who is checked once that is mended", []string{"out", "put"}, standing(w, "sboms"))
+	})
+}
+
+// standing are the namespaces of a policy's subjects.
+func standing(w *world, name string) (out []string) {
+	w.Helper()
+	found, err := w.PolicySubjects(w.Context(), policy.Query{Policy: name})
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, s := range found {
+		out = append(out, s.Namespace)
+	}
+	return out
+}
+
 // whole are alerts but those of runs because of an event.
 func whole(w *world, seen map[alert.ID]bool) (out []string) {
 	w.Helper()

@@ -26,10 +26,15 @@ const (
 type Layer struct {
 	Place
 	Text string
-	// By is who put it there.
+	// By is who put it there; ByAnnotation where the namespace's own annotation says
+	// it.
 	By string
 	At time.Time
 }
+
+// ByAnnotation is who put what a namespace's annotation says, as far as the hub
+// knows. Nobody has that name.
+const ByAnnotation = "the namespace's annotation"
 
 // Fault is what is wrong with a part of the configuration that isn't the
 // operator's own. What is faulty isn't applied, and the policies hold without
@@ -41,10 +46,19 @@ type Fault struct {
 	Reason string
 }
 
+// where is how faults say which layer they are of.
+func (l Layer) where() string {
+	where := "of namespace " + string(l.Agent) + "/" + l.Namespace
+	if l.By == ByAnnotation {
+		where = "of the annotation " + where
+	}
+	return where
+}
+
 // changes reads a layer's text. What is wrong with one policy's part doesn't
 // touch the others.
 func (l Layer) changes() (map[string]Change, []Fault) {
-	where := "of namespace " + string(l.Agent) + "/" + l.Namespace
+	where := l.where()
 	fault := func(policy string, err error) Fault {
 		return Fault{l.Place, policy, strings.TrimPrefix(err.Error(), "configuration ")}
 	}
@@ -74,15 +88,15 @@ func (l Layer) changes() (map[string]Change, []Fault) {
 }
 
 // apply is p as a namespace's layer changes it. It sends outcomes nowhere that
-// the policy doesn't send them to.
-func (p Policy) apply(c Change, sinks Sinks) (Policy, error) {
+// the policy itself doesn't send them to, by its own actions.
+func (p Policy) apply(c Change, own []Action, sinks Sinks) (Policy, error) {
 	if p.DisableOverride {
 		return p, errors.New("the policy can't be overridden (disableOverride); ask who runs the hub, or take this part out")
 	}
 	for i, a := range c.Actions {
-		if !slices.Contains(p.Actions, a) && a != (Action{Kind: KindLog}) {
+		if !slices.Contains(own, a) && a != (Action{Kind: KindLog}) {
 			var may []string
-			for _, b := range p.Actions {
+			for _, b := range own {
 				may = append(may, b.String())
 			}
 			return p, fmt.Errorf("actions[%d]: %s is none of the policy's own, %s", i, a, strings.Join(may, ", "))
@@ -99,10 +113,10 @@ func (s *Set) Check(l Layer) []Fault {
 		err := fmt.Errorf("there is no policy of that name; there is %s", strings.Join(s.names(), ", "))
 		if known {
 			p, _ = s.organised(p, l.Place)
-			_, err = p.apply(changes[name], s.sinks)
+			_, err = p.apply(changes[name], p.Actions, s.sinks)
 		}
 		if err != nil {
-			faults = append(faults, Fault{l.Place, name, fmt.Sprintf("of namespace %s/%s, policy %s: %v", l.Agent, l.Namespace, name, err)})
+			faults = append(faults, Fault{l.Place, name, fmt.Sprintf("%s, policy %s: %v", l.where(), name, err)})
 		}
 	}
 	return faults
@@ -149,24 +163,34 @@ func (s *Set) organised(p Policy, at Place) (_ Policy, checked bool) {
 	return p, checked
 }
 
-// at is p as it holds at a place, where changes is what its layer says.
-func (s *Set) at(p Policy, at Place, changes map[string]Change) (_ Policy, checked bool) {
+// at is p as it holds at a place, where changes are what its layers say.
+func (s *Set) at(p Policy, at Place, changes []map[string]Change) (_ Policy, checked bool) {
 	p, checked = s.organised(p, at)
-	if c, there := changes[p.Name]; there && checked {
-		if changed, err := p.apply(c, s.sinks); err == nil { // what is faulty is told elsewhere
-			return changed, !c.OptOut
+	if !checked {
+		return p, false
+	}
+	own := p.Actions
+	for _, layer := range changes {
+		c, there := layer[p.Name]
+		if !there {
+			continue
+		}
+		if changed, err := p.apply(c, own, s.sinks); err == nil { // what is faulty is told elsewhere
+			p, checked = changed, !c.OptOut
 		}
 	}
 	return p, checked
 }
 
-// layers are those of all namespaces, read.
-type layers map[Place]map[string]Change
+// layers are those of all namespaces, read; of one namespace a later one goes
+// before.
+type layers map[Place][]map[string]Change
 
 func readLayers(list []Layer) layers {
 	out := layers{}
 	for _, l := range list {
-		out[l.Place], _ = l.changes()
+		changes, _ := l.changes()
+		out[l.Place] = append(out[l.Place], changes)
 	}
 	return out
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -704,7 +706,62 @@ func (s *Store) ClearPolicyMarks(ctx context.Context, marks []policy.Mark) error
 
 // PolicyLayers implements policy.Store.
 func (s *Store) PolicyLayers(ctx context.Context) ([]policy.Layer, error) {
-	return s.policyLayers(ctx, filter{})
+	annotated, err := s.readLayers(ctx, `SELECT agent, namespace, text, '', since FROM policy_annotations`, filter{})
+	if err != nil {
+		return nil, err
+	}
+	for i := range annotated {
+		annotated[i].By = policy.ByAnnotation
+	}
+	put, err := s.policyLayers(ctx, filter{})
+	out := append(annotated, put...)
+	slices.SortStableFunc(out, func(a, b policy.Layer) int {
+		return cmp.Or(cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Namespace, b.Namespace))
+	})
+	return out, err
+}
+
+// putPolicyAnnotations keeps what the namespaces of an agent say by annotations, as
+// far as that is known, and adds those that say something else to changed.
+func putPolicyAnnotations(ctx context.Context, tx *Tx, agent fleet.AgentName, texts map[string]string, changed map[string]bool, at int64) error {
+	if texts == nil {
+		return nil
+	}
+	rows, err := tx.Query(ctx, `SELECT namespace, text FROM policy_annotations WHERE agent = ?`, agent)
+	if err != nil {
+		return err
+	}
+	before := map[string]string{}
+	err = eachRow(rows, func() error {
+		var namespace, text string
+		err := rows.Scan(&namespace, &text)
+		before[namespace] = text
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(texts)) {
+		text := strings.ReplaceAll(strings.ToValidUTF8(texts[namespace], "\uFFFD"), "\x00", "\uFFFD")
+		old, known := before[namespace]
+		delete(before, namespace)
+		if known && old == text {
+			continue
+		}
+		changed[namespace] = true
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO policy_annotations (agent, namespace, text, since) VALUES (?, ?, ?, ?)
+			ON CONFLICT (agent, namespace) DO UPDATE SET text = excluded.text, since = excluded.since`, agent, namespace, text, at); err != nil {
+			return err
+		}
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(before)) {
+		changed[namespace] = true
+		if _, err := tx.Exec(ctx, `DELETE FROM policy_annotations WHERE agent = ? AND namespace = ?`, agent, namespace); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PolicyLayer is that of a namespace; policy.ErrNotFound where it has none.
@@ -722,8 +779,12 @@ func (s *Store) PolicyLayer(ctx context.Context, p policy.Place) (policy.Layer, 
 	return found[0], nil
 }
 
-func (s *Store) policyLayers(ctx context.Context, f filter) (out []policy.Layer, err error) {
-	err = s.list(ctx, `SELECT agent, namespace, text, put_by, put_at FROM policy_layers`, f, ` ORDER BY agent, namespace`, nil, func(rows *sql.Rows) error {
+func (s *Store) policyLayers(ctx context.Context, f filter) ([]policy.Layer, error) {
+	return s.readLayers(ctx, `SELECT agent, namespace, text, put_by, put_at FROM policy_layers`, f)
+}
+
+func (s *Store) readLayers(ctx context.Context, query string, f filter) (out []policy.Layer, err error) {
+	err = s.list(ctx, query, f, ` ORDER BY agent, namespace`, nil, func(rows *sql.Rows) error {
 		var l policy.Layer
 		var at int64
 		err := rows.Scan(&l.Agent, &l.Namespace, &l.Text, &l.By, &at)

@@ -90,6 +90,9 @@ func (s *Store) PutInventory(ctx context.Context, cluster fleet.AgentName, i ins
 				return err
 			}
 		}
+		if err := putPolicyAnnotations(ctx, tx, cluster, i.Policies, changed, micros(at)); err != nil {
+			return err
+		}
 		for _, namespace := range slices.Sorted(maps.Keys(changed)) {
 			if err := markPolicies(ctx, tx, cluster, namespace); err != nil {
 				return err

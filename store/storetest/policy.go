@@ -20,7 +20,7 @@ import (
 var policyTests = map[string]func(*testing.T, *store.Store){
 	"a run": aRun, "a run that is cut short": cutRun, "subjects that are gone": goneSubjects, "the end of what failed": lastWords,
 	"lists": policyLists, "old runs": oldRuns,
-	"evidence": policyEvidence, "evidence of another image": otherEvidence, "evidence of another tenant": tenantsEvidence, "layers": policyLayers,
+	"evidence": policyEvidence, "evidence of another image": otherEvidence, "evidence of another tenant": tenantsEvidence, "layers": policyLayers, "annotations": annotatedPolicies,
 }
 
 // result is one of policy p on NAMESPACE/repo of the agent edge.
@@ -706,6 +706,57 @@ func tenantsEvidence(t *testing.T, s *store.Store) {
 	expect("when all others have", "sha256:s9 bad of 8h0m0s")
 	s.SBOMsFrom(nil)
 	expect("when the builder isn't believed any more", "sha256:s9 empty of 9h0m0s")
+}
+
+// annotatedPolicies: what namespaces' annotations say is as the agent reports it, and
+// comes before what was put for them.
+func annotatedPolicies(t *testing.T, s *store.Store) {
+	report := func(agent fleet.AgentName, at time.Time, said map[string]string) {
+		t.Helper()
+		if err := s.PutInventory(t.Context(), agent, insight.Inventory{Policies: said}, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(what string, want []policy.Layer, marked ...policy.Place) {
+		t.Helper()
+		got, err := s.PolicyLayers(t.Context())
+		if d := cmp.Diff(want, got); err != nil || d != "" {
+			t.Errorf("%s: layers %v (-want +got):\n%s", what, err, d)
+		}
+		marks, err := s.PolicyMarks(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var places []policy.Place
+		for _, m := range marks {
+			places = append(places, m.Place)
+		}
+		if d := cmp.Diff(marked, places); d != "" {
+			t.Errorf("%s: marked (-want +got):\n%s", what, d)
+		}
+		if err := s.ClearPolicyMarks(t.Context(), marks); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shop, web := policy.Place{Agent: "edge", Namespace: "shop"}, policy.Place{Agent: "edge", Namespace: "web"}
+	put := policy.Layer{Place: shop, Text: "p: {}", By: "anna", At: epoch}
+	if _, err := s.PutPolicyLayer(t.Context(), put, nil); err != nil {
+		t.Fatal(err)
+	}
+	report("far", epoch, map[string]string{})
+	report("edge", epoch, map[string]string{"shop": "p: {optOut: true}", "web": "a\x00b"})
+	ofShop := policy.Layer{Place: shop, Text: "p: {optOut: true}", By: policy.ByAnnotation, At: epoch}
+	ofWeb := policy.Layer{Place: web, Text: "a\uFFFDb", By: policy.ByAnnotation, At: epoch}
+	expect("at first", []policy.Layer{ofShop, put, ofWeb}, shop, web)
+	later := epoch.Add(time.Hour)
+	report("edge", later, map[string]string{"shop": "p: {optOut: true}", "web": "q: {}"})
+	ofWeb.Text, ofWeb.At = "q: {}", later
+	expect("when one says another thing", []policy.Layer{ofShop, put, ofWeb}, web)
+	report("edge", later, nil)
+	report("far", later, map[string]string{})
+	expect("when the agent doesn't know", []policy.Layer{ofShop, put, ofWeb})
+	report("edge", later, map[string]string{"web": "q: {}"})
+	expect("when one says nothing any more", []policy.Layer{put, ofWeb}, shop)
 }
 
 func policyLayers(t *testing.T, s *store.Store) {
