@@ -38,7 +38,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if own != "" {
+		os.RemoveAll(own)
+	}
+	os.Exit(code)
 }
 
 // documents are those that this package looks after.
@@ -74,6 +78,9 @@ func (d *Document) made() bool { return strings.HasPrefix(d.Path, "docs/referenc
 
 var built = flag.String("bin", "", "a `folder` with reeve, reeve-agent and whoami, to run these and not what is built of the checkout")
 
+// own is the folder that build has made.
+var own string
+
 // build makes the programs of the checkout once.
 var build = sync.OnceValues(func() (string, error) {
 	if *built != "" {
@@ -83,6 +90,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	own = dir
 	cmd := exec.Command("go", "build", "-o", dir, "./cmd/reeve", "./cmd/reeve-agent", "./examples/local-deploy/whoami", "./examples/migrate/allstar/standin", "./examples/migrate/allstar/sink")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -117,11 +125,6 @@ func TestCommands(t *testing.T) {
 			}
 		})
 	}
-	t.Cleanup(func() {
-		if dir, _ := build(); dir != *built {
-			os.RemoveAll(dir)
-		}
-	})
 }
 
 // A session tells of everything in a document that isn't so.
