@@ -46,6 +46,24 @@ func TestBound(t *testing.T) {
 	}
 }
 
+// TestBound_late has what sets the bound anew wait, as it may where processors
+// are short: the heap grows no further for it.
+func TestBound_late(t *testing.T) {
+	percent := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(percent)
+	begun, end := make(chan struct{}), make(chan struct{})
+	runtime.SetFinalizer(&struct{ _ [64]byte }{}, func(any) { close(begun); <-end })
+	runtime.GC()
+	<-begun // no finalizer runs from now on
+	defer close(end)
+	defer memory.Bound(64 << 20)()
+	alive := make([]byte, 40<<20)
+	if n := churn(512); n < 4 {
+		t.Errorf("512 MiB beside 40 that are alive, under a bound of 64 MiB, were collected %d times, want about 8", n)
+	}
+	runtime.KeepAlive(alive)
+}
+
 func TestDropCode(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs Linux, where /proc tells which pages of the program are in memory")

@@ -256,7 +256,7 @@ func speed(rows []row) {
 		fmt.Println("\nspeed: each run keeps its bars: own time, memory, times as fast as InSpec")
 		return
 	}
-	fmt.Printf("\nspeed, where nothing else ran meanwhile: bars missed\n  %s\n", strings.Join(missed, "\n  "))
+	fmt.Printf("\nspeed: bars missed; they count where nothing else ran meanwhile\n  %s\n", strings.Join(missed, "\n  "))
 }
 
 // report prints the table, the differences and what is missing, and says
