@@ -30,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"reeve": main})
+	testscript.Main(m, map[string]func(){"reeve": main, pluginProgram: main, completeProgram: main})
 }
 
 // TestAlone runs the transcripts of testdata/alone: what needs no hub.

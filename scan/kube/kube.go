@@ -96,11 +96,8 @@ func Config(kubeconfig, context string) (*rest.Config, error) {
 		}
 	}
 	config, err := load(kubeconfig, context).ClientConfig()
-	if clientcmd.IsEmptyConfig(err) {
-		return nil, fmt.Errorf("no cluster is configured: name a kubeconfig file, set KUBECONFIG, or run inside a pod with a service account")
-	}
 	if err != nil {
-		return nil, fmt.Errorf("kubeconfig: %w", err)
+		return nil, configError(err)
 	}
 	config.WarningHandler = rest.NoWarnings{}
 	return config, nil
@@ -121,9 +118,16 @@ func Home(kubeconfig string) (string, error) { return Namespace(kubeconfig, "") 
 func Namespace(kubeconfig, context string) (string, error) {
 	namespace, _, err := load(kubeconfig, context).Namespace()
 	if err != nil {
-		return "", fmt.Errorf("kubeconfig: %w", err)
+		return "", configError(err)
 	}
 	return namespace, nil
+}
+
+func configError(err error) error {
+	if clientcmd.IsEmptyConfig(err) {
+		return errors.New("no cluster is configured: name a kubeconfig file, set KUBECONFIG, or run inside a pod with a service account")
+	}
+	return fmt.Errorf("kubeconfig: %w", err)
 }
 
 func podError(err error, namespace, pod string) error {
