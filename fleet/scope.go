@@ -53,7 +53,9 @@ func (s Scope) Has(agent AgentName, namespace string) bool {
 }
 
 // Meets reports whether something may be in both s and t.
-func (s Scope) Meets(t Scope) bool { return meet(s.Agents, t.Agents) && meet(s.Namespaces, t.Namespaces) }
+func (s Scope) Meets(t Scope) bool {
+	return meet(s.Agents, t.Agents) && meet(s.Namespaces, t.Namespaces)
+}
 
 // Within is s without the patterns that are about nothing in any of scopes; false
 // if nothing of s is.
