@@ -252,6 +252,18 @@ config: {insights: {configMaps: true, tokens: true, leader: {lease: reeve}}, sca
 	}
 }
 
+// What namespaces say of policies is part of the inventory.
+func TestRights_inventory(t *testing.T) {
+	found := render(t, "reeve-agent", `{hub: {url: "https://hub:8443"}, config: {insights: {inventory: true}}}`)
+	want := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"list"}}}
+	if diff := cmp.Diff(want, found["ClusterRole/reeve-agent-namespaces"].(*rbacv1.ClusterRole).Rules); diff != "" {
+		t.Error(diff)
+	}
+	if _, ok := found["ClusterRoleBinding/reeve-agent-namespaces"]; !ok {
+		t.Error("nobody has it")
+	}
+}
+
 // The agent's account gets what its hooks do, where they may: in the namespaces
 // that they name, or in all where a name is a pattern. Hooks with an account of
 // their own add nothing.
