@@ -38,12 +38,34 @@ func main() {
 	}
 }
 
-// summarise reports whether at least one test ran and none failed.
+// summarise reports whether at least one test ran, none failed, and each package
+// that began came to its end.
 func summarise(r io.Reader, w io.Writer) bool {
 	var passed, failed, skipped int
 	inPackage := map[string]int{} // failed tests and builds
 	output := map[string][]string{}
+	running := map[string][]string{} // tests that began, by package; "" is the package itself
 	took := map[string]float64{}
+	// fail tells of what failed, and of the tests that were under way when their
+	// package's process ended.
+	fail := func(pkg, test, why string) {
+		// A package fails with its tests; without one, by itself.
+		if test != "" || inPackage[pkg] == 0 {
+			failed++
+			inPackage[pkg]++
+		}
+		key := pkg + " " + test
+		fmt.Fprintf(w, "FAILED %s%s\n%s\n", key, why, strings.Join(output[key], ""))
+		delete(output, key)
+	}
+	unfinished := func(pkg string) {
+		for _, test := range running[pkg] {
+			if test != "" {
+				fail(pkg, test, ": it didn't end")
+			}
+		}
+		delete(running, pkg)
+	}
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, 16<<20)
 	for scanner.Scan() {
@@ -52,9 +74,22 @@ func summarise(r io.Reader, w io.Writer) bool {
 			fmt.Fprintln(w, scanner.Text())
 			continue
 		}
-		key := e.Package + e.ImportPath + " " + e.Test
+		pkg := e.Package + e.ImportPath
+		key := pkg + " " + e.Test
 		if e.Test == "" && e.Elapsed > 0 {
 			took[e.Package] = e.Elapsed
+		}
+		switch e.Action {
+		case "start", "run":
+			running[pkg] = append(running[pkg], e.Test)
+		case "pass", "skip", "fail":
+			if e.Test == "" {
+				unfinished(pkg)
+			} else {
+				if i := slices.Index(running[pkg], e.Test); i >= 0 {
+					running[pkg] = slices.Delete(running[pkg], i, i+1)
+				}
+			}
 		}
 		switch e.Action {
 		case "output", "build-output":
@@ -71,18 +106,18 @@ func summarise(r io.Reader, w io.Writer) bool {
 			}
 			delete(output, key)
 		case "fail", "build-fail":
-			// A package fails with its tests; without one, by itself.
-			if pkg := e.Package + e.ImportPath; e.Test != "" || inPackage[pkg] == 0 {
-				failed++
-				inPackage[pkg]++
-			}
-			fmt.Fprintf(w, "FAILED %s\n%s\n", key, strings.Join(output[key], ""))
-			delete(output, key)
+			fail(pkg, e.Test, "")
 		}
 	}
 	if err := scanner.Err(); err != nil {
 		fmt.Fprintln(w, err)
 		return false
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(running)) { // go test was killed
+		if len(running[pkg]) > 0 {
+			unfinished(pkg)
+			fail(pkg, "", ": it didn't end")
+		}
 	}
 	slowest := slices.SortedFunc(maps.Keys(took), func(a, b string) int { return cmp.Compare(took[b], took[a]) })
 	for _, p := range slowest[:min(len(slowest), 10)] {

@@ -39,6 +39,23 @@ func TestSummarise(t *testing.T) {
 {"Action":"pass","Package":"quick","Elapsed":2}
 {"Action":"pass","Package":"slow","Elapsed":61.7}`, true, []string{"  62 s slow\n   2 s quick\n1 passed"},
 		},
+		"a test that is under way when its process is killed": {
+			`{"Action":"start","Package":"p"}
+{"Action":"run","Package":"p","Test":"A"}
+{"Action":"pass","Package":"p","Test":"A"}
+{"Action":"run","Package":"p","Test":"B"}
+{"Action":"output","Package":"p","Test":"B","Output":"panic: test timed out\n"}
+{"Action":"output","Package":"p","Output":"FAIL\tp\t3s\n"}
+{"Action":"fail","Package":"p","Elapsed":3}`, false, []string{"FAILED p B: it didn't end\npanic: test timed out", "FAIL\tp", "1 passed, 1 failed"},
+		},
+		"go test is killed": {
+			`{"Action":"start","Package":"p"}
+{"Action":"run","Package":"p","Test":"A"}
+{"Action":"pass","Package":"p","Test":"A"}
+{"Action":"output","Package":"p","Output":"so far"}
+{"Action":"start","Package":"q"}
+{"Action":"pass","Package":"q"}`, false, []string{"FAILED p : it didn't end\nso far", "1 passed, 1 failed"},
+		},
 		"no test is no success": {``, false, []string{"0 passed"}},
 	} {
 		t.Run(name, func(t *testing.T) {
