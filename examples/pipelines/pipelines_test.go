@@ -435,6 +435,30 @@ func TestScripts_sayWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Systems keep variables, not files: the CA may be its text. What is printed says
+// which controls failed, and where the scan is.
+func TestScripts_tell(t *testing.T) {
+	w := newWorld(t)
+	vars := maps.Clone(w.Vars)
+	ca, err := os.ReadFile(vars["REEVE_CA"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	vars["REEVE_CA"] = string(ca)
+	o, dir := w.run(t, job{form: "hub", env: vars, steps: []step{{shell: sh, script: "sh ci/reeve-hub.sh"}}}, w.Bad)
+	if o.code != 1 {
+		t.Fatalf("exit code %d, want 1\n%s", o.code, o.log)
+	}
+	for _, want := range []string{"\nfailed accounts-01: Only root has the user id 0\n", "\n" + vars["REEVE_HUB"] + "/scans/"} {
+		if !strings.Contains(o.log, want) {
+			t.Errorf("want %q in\n%s", want, o.log)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left: %v", left, err)
+	}
+}
+
 // A step that a system repeats has the scan that there is already.
 func TestScripts_repeat(t *testing.T) {
 	w := newWorld(t)

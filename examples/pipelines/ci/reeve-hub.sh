@@ -5,7 +5,7 @@
 #
 #   REEVE_HUB            https://HOST:8443
 #   REEVE_TOKEN          `reeve token create --kind api --name ci --role scanner`
-#   REEVE_CA             file with the hub's CA; without it the system's
+#   REEVE_CA             the hub's CA, a file or its text (PEM); without it the system's
 #   REEVE_AGENT          the agent; may be left out while there is only one
 #   BUILD_KEY            names this build, so that a step that is repeated gets the
 #                        scan that there is
@@ -19,14 +19,18 @@ results=${RESULTS:-reeve-results}
 mkdir -p "$results"
 
 # The token is in no command line, where others on this machine could read it.
-headers=$(mktemp)
-trap 'rm -f "$headers"' EXIT
-printf 'Authorization: Bearer %s\n' "${REEVE_TOKEN:?}" >"$headers"
+own=$(mktemp -d)
+trap 'rm -rf "$own"' EXIT
+printf 'Authorization: Bearer %s\n' "${REEVE_TOKEN:?}" >"$own/headers"
+case ${REEVE_CA:-} in *-----BEGIN*)
+  printf '%s\n' "$REEVE_CA" >"$own/ca.pem"
+  REEVE_CA=$own/ca.pem ;;
+esac
 hub() {
   path=$1
   shift
   curl --silent --show-error --fail-with-body --retry 5 --retry-connrefused ${REEVE_CA:+--cacert "$REEVE_CA"} \
-    --header "@$headers" "$@" "${REEVE_HUB:?}/api/v1$path"
+    --header "@$own/headers" "$@" "${REEVE_HUB:?}/api/v1$path"
 }
 
 jq --null-input --arg target "$target" --arg agent "${REEVE_AGENT:-}" \
@@ -51,5 +55,7 @@ fi
 hub "/scans/$scan/results" >"$results/results.json" || exit 2
 hub "/scans/$scan/results?format=summary" >"$results/summary.json" || exit 2
 hub "/scans/$scan/results?format=junit" >"$results/junit.xml" || exit 2
-jq --raw-output '"scan \(.id): \(.outcome)", (.findings // [])[]' "$results/scan.json"
+jq --raw-output '.profiles[].controls[] | select(.status == "failed" or .status == "error")
+  | "\(.status) \(.id): \(.title // "")" | gsub("[[:cntrl:]]"; " ")' "$results/results.json"
+jq --raw-output --arg hub "$REEVE_HUB" '"scan \(.id): \(.outcome)", (.findings // [])[], "\($hub)/scans/\(.id)"' "$results/scan.json"
 jq --exit-status '.outcome == "passed"' "$results/scan.json" >/dev/null
