@@ -3,6 +3,8 @@ package memory_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -72,6 +74,24 @@ func TestDropCode(t *testing.T) {
 	memory.DropCode()
 	if after := codeKiB(t); after >= before {
 		t.Errorf("%d KiB of the program in memory, %d before", after, before)
+	}
+}
+
+// TestDropCode_anyAddress has a program go on that the loader has filled in
+// addresses of.
+func TestDropCode_anyAddress(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs Linux, where code is dropped")
+	}
+	program := filepath.Join(t.TempDir(), "drop")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildmode=pie", "-o", program, "./testdata/drop")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.CommandContext(t.Context(), program).CombinedOutput()
+	if got := string(out); err != nil || got != "still here\n" {
+		t.Errorf("%v\n%s", err, got)
 	}
 }
 
