@@ -56,7 +56,8 @@ func (h *Hub) sweepOld(ctx context.Context) {
 	}
 	scans, err := h.retention.Scans.Apply(ctx, h.store, now)
 	alerts, alertsErr := h.retention.Alerts.Apply(ctx, h.store, now)
-	err = errors.Join(err, alertsErr)
+	_, recountErr := h.store.RecountAlerts(ctx, now)
+	err = errors.Join(err, alertsErr, recountErr)
 	err = errors.Join(err, h.store.RemovePolicyRuns(ctx, now.Add(-policyRunsKept)))
 	err = errors.Join(err, h.store.SweepResponses(ctx, now.Add(-responsesKept), maxResponses))
 	if h.retention.Receipts > 0 {

@@ -141,6 +141,7 @@ func (s *Store) RemoveAlerts(ctx context.Context, done, dead time.Time, limit in
 				SELECT id FROM alert WHERE done_at > 0 AND state IN ('delivered', 'skipped') AND done_at < ?
 				UNION ALL SELECT id FROM alert WHERE done_at > 0 AND state = 'dead' AND done_at < ?
 				LIMIT ?)
+			AND state <> 'pending' -- if somebody has replayed it meanwhile
 			RETURNING key_id, state`, micros(done), micros(dead), limit)
 		if err != nil {
 			return err
@@ -187,6 +188,60 @@ func (s *Store) RemoveAlerts(ctx context.Context, done, dead time.Time, limit in
 		return 0, fmt.Errorf("remove old alerts: %w", err)
 	}
 	return n, nil
+}
+
+// recounted is how many keys RecountAlerts mends at most.
+const recounted = 10_000
+
+// RecountAlerts mends what is counted of keys, and which of them have something
+// to deliver, where it isn't what is there: a hub of an earlier version that works
+// on the same database, until it is replaced, doesn't count. It answers of how
+// many keys that was.
+func (s *Store) RecountAlerts(ctx context.Context, now time.Time) (int, error) {
+	var wrong []string
+	err := s.view(ctx, func(tx *Tx) (err error) {
+		wrong, err = texts(tx.Query(ctx, `
+			SELECT k.id FROM alert_key k
+			LEFT JOIN (SELECT key_id, COUNT(*) AS n, SUM(size) AS bytes FROM alert WHERE state = 'pending' GROUP BY key_id) p ON p.key_id = k.id
+			LEFT JOIN (
+				SELECT key_id,
+					SUM(CASE WHEN state = 'delivered' THEN 1 ELSE 0 END) AS delivered,
+					SUM(CASE WHEN state = 'skipped'   THEN 1 ELSE 0 END) AS skipped,
+					SUM(CASE WHEN state = 'dead'      THEN 1 ELSE 0 END) AS dead
+				FROM alert WHERE done_at > 0 GROUP BY key_id
+			) d ON d.key_id = k.id
+			WHERE k.pending <> COALESCE(p.n, 0) OR k.pending_bytes <> COALESCE(p.bytes, 0) OR (k.next_at = 0) <> (p.n IS NULL)
+				OR k.delivered <> COALESCE(d.delivered, 0) OR k.skipped <> COALESCE(d.skipped, 0) OR k.dead <> COALESCE(d.dead, 0)
+			ORDER BY k.id LIMIT ?`, recounted))
+		return err
+	})
+	for part := range slices.Chunk(wrong, batch) {
+		if err != nil {
+			break
+		}
+		err = s.update(ctx, func(tx *Tx) error {
+			var args []any
+			these := list(part, &args)
+			// Locked first, so that what is counted is what their last change has left.
+			if _, err := texts(tx.Query(ctx, `SELECT id FROM alert_key WHERE id IN (`+these+`) ORDER BY id`+tx.dialect.ForUpdate, args...)); err != nil {
+				return err
+			}
+			const of = ` FROM alert a WHERE a.key_id = alert_key.id AND a.state = `
+			_, err := tx.Exec(ctx, `
+				UPDATE alert_key SET
+					next_at = CASE WHEN NOT EXISTS (SELECT 1`+of+`'pending') THEN 0 WHEN next_at > 0 THEN next_at ELSE CAST(? AS BIGINT) END,
+					pending = (SELECT COUNT(*)`+of+`'pending'), pending_bytes = (SELECT CAST(COALESCE(SUM(a.size), 0) AS BIGINT)`+of+`'pending'),
+					oldest = COALESCE((SELECT a.since`+of+`'pending' ORDER BY a.seq LIMIT 1), 0),
+					delivered = (SELECT COUNT(*)`+of+`'delivered'), skipped = (SELECT COUNT(*)`+of+`'skipped'), dead = (SELECT COUNT(*)`+of+`'dead')
+				WHERE id IN (`+these+`)`, append([]any{micros(now)}, args...)...)
+			tx.Notify(topicAlert)
+			return err
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count alerts anew: %w", err)
+	}
+	return len(wrong), nil
 }
 
 // RemoveReceipts forgets which items were received before a time; one that an

@@ -26,9 +26,9 @@ CREATE INDEX alert_key_due ON alert_key (sink, next_at, pending, pending_bytes, 
 -- A person asked for it again: it is told even if it is no news.
 ALTER TABLE alert ADD COLUMN replayed BIGINT NOT NULL DEFAULT 0; -- 0 or 1
 
--- What is forgotten, and dead letters as they are listed.
+-- What is forgotten or counted anew, and dead letters as they are listed.
 DROP INDEX alert_by_end;
-CREATE INDEX alert_by_end ON alert (state, done_at) WHERE done_at > 0;
+CREATE INDEX alert_by_end ON alert (state, done_at, key_id) WHERE done_at > 0;
 DROP INDEX alert_dead;
 CREATE INDEX alert_dead ON alert (created_at, id) WHERE state = 'dead';
 

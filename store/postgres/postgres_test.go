@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"database/sql"
 	"errors"
 	"log/slog"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/scan"
@@ -36,6 +38,7 @@ func TestConformance(t *testing.T) {
 		"replicas lease each scan once":    leaseOnce,
 		"replicas take documents together": takeDocuments,
 		"texts sort by their bytes":        sortByBytes,
+		"what is replayed isn't forgotten": replayWhileForgetting,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server) })
 	}
@@ -164,6 +167,55 @@ func takeDocuments(t *testing.T, server *postgrestest.Server) {
 			t.Errorf("history %v: %d documents, %v; want %d", history, len(got), err, want)
 		}
 	}
+}
+
+// replayWhileForgetting: an alert that somebody replays while it is forgotten
+// stays, and so does what waits of its key.
+func replayWhileForgetting(t *testing.T, server *postgrestest.Server) {
+	url := server.URL(t)
+	s := open(t, url, t.TempDir())
+	o := fleet.Outcome{Subject: fleet.Subject{Owner: "acme", Repo: "a"}, Policy: "base", Run: "r1", At: time.Now()}
+	storetest.Outcomes(t, s, []fleet.Outcome{o}, []string{"x"}, nil)
+	id := alert.NewID(o, "x")
+	if err := s.SkipAlert(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	replay, err := db.BeginTx(t.Context(), nil) // by another replica, not yet committed
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer replay.Rollback()
+	for _, change := range []string{`UPDATE alert SET state = 'pending', done_at = 0, replayed = 1`, `UPDATE alert_key SET next_at = 1, pending = 1, skipped = 0`} {
+		if _, err := replay.ExecContext(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removed := make(chan error, 1)
+	go func() {
+		later := time.Now().Add(time.Hour)
+		_, err := s.RemoveAlerts(t.Context(), later, later, 10)
+		removed <- err
+	}()
+	for waits := 0; waits == 0; {
+		if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%DELETE FROM alert %'`).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := replay.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-removed; err != nil {
+		t.Fatal(err)
+	}
+	if a, err := s.Alert(t.Context(), id); err != nil || a.State != alert.Pending {
+		t.Errorf("%+v, %v", a, err)
+	}
+	storetest.Miscount(t, s, db)
 }
 
 // sortByBytes: whatever the database's collation is; and what PostgreSQL's

@@ -115,6 +115,17 @@ func TestStore_locked(t *testing.T) {
 	}
 }
 
+func TestStore_RecountAlerts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "reeve.db")
+	s := open(t, path)
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	storetest.Miscount(t, s, db)
+}
+
 // What is asked often, or for each of many, is found by an index.
 func TestOpen_indexes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "reeve.db")

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -343,6 +344,9 @@ func counted(t *testing.T, s *store.Store) {
 		}
 		compareCounts(t, s)
 	}
+	if n, err := s.RecountAlerts(ctx, time.Now()); err != nil || n > 0 {
+		t.Errorf("%d keys were counted wrong, %v", n, err)
+	}
 	later := time.Now().Add(time.Hour)
 	for {
 		if n, err := s.BuryAlerts(ctx, later, later, "old", 100); err != nil || n == 0 {
@@ -354,6 +358,37 @@ func counted(t *testing.T, s *store.Store) {
 	}
 	if sinks, err := s.AlertSinks(ctx); err != nil || len(sinks) > 0 {
 		t.Errorf("nothing is left: %+v, %v", sinks, err)
+	}
+}
+
+// Miscount spoils by db what the store has counted of alerts, as a hub does that
+// doesn't count, and has it counted anew.
+func Miscount(t *testing.T, s *store.Store, db *sql.DB) {
+	o, p := outcome("r1", "waits"), outcome("r1", "skipped")
+	Outcomes(t, s, []fleet.Outcome{o, p}, []string{"miscounted"}, nil)
+	if err := s.SkipAlert(t.Context(), alert.NewID(p, "miscounted")); err != nil {
+		t.Fatal(err)
+	}
+	const spoil = `UPDATE alert_key SET pending = 7, pending_bytes = -1, oldest = 0, skipped = 0, dead = 1, next_at = CASE WHEN next_at > 0 THEN 0 ELSE 1 END`
+	done, err := db.ExecContext(t.Context(), spoil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := done.RowsAffected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for _, want := range []int{int(keys), 0} {
+		if n, err := s.RecountAlerts(t.Context(), now); err != nil || n != want {
+			t.Errorf("%d keys mended, %v; want %d", n, err, want)
+		}
+	}
+	compareCounts(t, s)
+	equal(t, "what waits is due", runs(lease(t, s, "miscounted", "t", 10, now.Add(time.Second))), []string{"r1 waits#1"})
+	var leased int
+	if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM alert_key WHERE sink = 'miscounted' AND lease <> ''`).Scan(&leased); err != nil || leased != 1 {
+		t.Errorf("%d keys are leased, %v; one has something to deliver", leased, err)
 	}
 }
 
