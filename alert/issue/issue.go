@@ -87,8 +87,8 @@ const (
 	perPage  = 100
 )
 
-// errMoved means that GitHub leads to where a repository is by now. The issue
-// there is of what is checked by that name.
+// errMoved means that GitHub leads to where the subject's own repository is by
+// now. The issue there is of what is checked by that name.
 var errMoved = errors.New("the repository was renamed or moved, and is checked by its new name")
 
 // issues is what one alert leads to.
@@ -126,7 +126,7 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	}
 	found, err := i.find(ctx, o.Pass || o.Gone)
 	switch {
-	case o.Gone && (gone(err) || errors.Is(err, errMoved)): // with its issues
+	case o.Gone && i.own() && (gone(err) || errors.Is(err, errMoved)): // with its issues
 		return nil
 	case err != nil:
 	case o.Gone:
@@ -140,6 +140,10 @@ func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	}
 	return classify(err)
 }
+
+// own reports whether the issues are in the repository that is checked, and so
+// gone with it.
+func (i *issues) own() bool { return i.Owner == "" && i.Repo == "" }
 
 // title is text as GitHub takes it: two long ones that differ stay different.
 func title(text string) string {
@@ -170,7 +174,7 @@ func (i *issues) find(ctx context.Context, open bool) (*gh.Issue, error) {
 			if is.GetTitle() != i.title || is.IsPullRequest() {
 				continue
 			}
-			if at := is.GetRepositoryURL(); at != "" && !strings.HasSuffix(strings.ToLower(at), strings.ToLower("/repos/"+i.owner+"/"+i.repo)) {
+			if at := is.GetRepositoryURL(); i.own() && at != "" && !strings.HasSuffix(strings.ToLower(at), strings.ToLower("/repos/"+i.owner+"/"+i.repo)) {
 				return nil, permanent(errMoved)
 			}
 			if is.GetState() == "open" {

@@ -153,8 +153,6 @@ func TestSink_gone(t *testing.T) {
 	}
 }
 
-// TestSink_silent: on days of silence nothing is opened, reopened or pinged; what
-// changed and what is met is told.
 // TestSink_renamed: what is told of a former name leaves the issue of the new one
 // alone.
 func TestSink_renamed(t *testing.T) {
@@ -180,6 +178,30 @@ func TestSink_renamed(t *testing.T) {
 	})
 }
 
+// TestSink_renamedTracker: a repository that has the issues of others may be renamed,
+// and one that can't be reached hasn't lost them.
+func TestSink_renamedTracker(t *testing.T) {
+	d := newDesk(t)
+	d.settings.Repo = "audit"
+	gone := alert.Alert{ID: "gone", Created: time.Now(), Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: "acme", Repo: "shop"}, Policy: "P", Gone: true, Details: "it isn't there"}}
+	d.must(t, false, "broken")
+	d.Rename("acme/audit", "acme", "security")
+	d.must(t, true, "fine")
+	expect(t, d.audit, "closed", 1)
+	d.must(t, false, "broken")
+	d.Faults["GET /repos/acme/audit/issues"] = func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusNotFound); return true }
+	if err := d.deliver(t, gone); err == nil {
+		t.Error("an issue that couldn't be reached was taken for closed")
+	}
+	clear(d.Faults)
+	if err := d.deliver(t, gone); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, d.audit, "closed", 3)
+}
+
+// TestSink_silent: on days of silence nothing is opened, reopened or pinged; what
+// changed and what is met is told.
 func TestSink_silent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t)

@@ -215,6 +215,7 @@ func binaries(archive io.Reader, most int64, files map[string]blob) ([]string, e
 			}
 			if is.same() {
 				delete(files, name)
+				binary = isBinary(name, is.head) // other line ends may hide what it is
 			}
 		}
 		if binary {

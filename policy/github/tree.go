@@ -131,6 +131,7 @@ type content struct {
 	want   blob
 	sum    hash.Hash
 	size   int64
+	head   []byte // the beginning
 	unwind bool // line ends
 	cr     bool // it ended with one, which isn't written yet
 }
@@ -158,6 +159,7 @@ func (c *content) Write(p []byte) (int, error) {
 }
 
 func (c *content) add(p []byte) {
+	c.head = append(c.head, p[:min(len(p), sniffed-len(c.head))]...)
 	c.sum.Write(p)
 	c.size += int64(len(p))
 }

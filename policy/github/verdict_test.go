@@ -261,6 +261,7 @@ var verdicts = map[[2]string][]verdict{
 		{name: "text that archives leave out", set: archived("notes.so", "so it is\n", ""), want: policy.Passed},
 		{name: "a program that archives have otherwise", set: archived("tool", "\x00asm\x01\x00\x00\x00", "\x00\x00\x00a\x00s\x00m\x00\x01\x00\x00"), want: policy.Failed, text: "`tool`"},
 		{name: "text that archives have with other line ends", set: all(archived("a.txt", "one\ntwo\n\rthree\n", "one\r\ntwo\r\n\rthree\r\n"), noBlobs), want: policy.Passed},
+		{name: "a program that archives have with other line ends", set: all(archived("classes", "dex\n035\x00\n\x01", "dex\r\n035\x00\r\n\x01"), noBlobs), want: policy.Failed, text: "`classes`"},
 		{name: "a program that archives leave out, in one of very many files", set: all(archived("a/b/tool", elf, ""), largeTree), want: policy.Failed, text: "`a/b/tool`"},
 		{name: "too many files that archives leave out", set: func(_ *githubtest.Server, r *githubtest.Repo) { leaveOut(r, 301) }, want: policy.Unknown, text: "lacks 1 files of it"},
 		{name: "too many files that archives leave out, and a program", set: func(_ *githubtest.Server, r *githubtest.Repo) { leaveOut(r, 301); r.Put("tool", elf) }, want: policy.Failed, text: "`tool`"},

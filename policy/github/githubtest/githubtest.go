@@ -346,7 +346,11 @@ func (s *Server) answer(w http.ResponseWriter, req *http.Request, at string) {
 			to := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, RawQuery: req.URL.RawQuery}
 			to.Path = strings.TrimSuffix(req.URL.Path, at) + path.Join("/repositories", strconv.FormatInt(moved.ID, 10), strings.Join(parts[3:], "/"))
 			w.Header().Set("Location", to.String())
-			send(w, http.StatusMovedPermanently, Object{"message": "Moved Permanently"})
+			status := http.StatusMovedPermanently
+			if req.Method != http.MethodGet {
+				status = http.StatusTemporaryRedirect
+			}
+			send(w, status, Object{"message": "Moved Permanently"})
 			return
 		}
 		if r == nil {
