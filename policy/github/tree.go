@@ -132,8 +132,8 @@ type content struct {
 	sum    hash.Hash
 	size   int64
 	head   []byte // the beginning
-	unwind bool // line ends
-	cr     bool // it ended with one, which isn't written yet
+	unwind bool   // line ends
+	cr     bool   // it ended with one, which isn't written yet
 }
 
 func newContent(want blob, size int64) *content {
