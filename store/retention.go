@@ -205,10 +205,10 @@ func (s *Store) RecountAlerts(ctx context.Context, now time.Time) (int, error) {
 			LEFT JOIN (SELECT key_id, COUNT(*) AS n, SUM(size) AS bytes FROM alert WHERE state = 'pending' GROUP BY key_id) p ON p.key_id = k.id
 			LEFT JOIN (
 				SELECT key_id,
-					SUM(CASE WHEN state = 'delivered' THEN 1 ELSE 0 END) AS delivered,
-					SUM(CASE WHEN state = 'skipped'   THEN 1 ELSE 0 END) AS skipped,
-					SUM(CASE WHEN state = 'dead'      THEN 1 ELSE 0 END) AS dead
-				FROM alert WHERE done_at > 0 GROUP BY key_id
+					SUM(CASE WHEN state = 'delivered' THEN n ELSE 0 END) AS delivered,
+					SUM(CASE WHEN state = 'skipped'   THEN n ELSE 0 END) AS skipped,
+					SUM(CASE WHEN state = 'dead'      THEN n ELSE 0 END) AS dead
+				FROM (SELECT key_id, state, COUNT(*) AS n FROM alert WHERE done_at > 0 GROUP BY state, key_id) AS done GROUP BY key_id
 			) d ON d.key_id = k.id
 			WHERE k.pending <> COALESCE(p.n, 0) OR k.pending_bytes <> COALESCE(p.bytes, 0) OR (k.next_at = 0) <> (p.n IS NULL)
 				OR k.delivered <> COALESCE(d.delivered, 0) OR k.skipped <> COALESCE(d.skipped, 0) OR k.dead <> COALESCE(d.dead, 0)
