@@ -11,6 +11,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -88,6 +89,8 @@ const (
 	// and tokens that are new aren't taken.
 	smallSkew = 30 * time.Second
 	largeSkew = 5 * time.Minute
+	// maxHead bounds the head of an answer.
+	maxHead = 64 << 10
 )
 
 // report gathers findings.
@@ -229,7 +232,7 @@ func tunnelBy(ctx context.Context, conn net.Conn, proxy *url.URL, address string
 	}
 	// What follows is TLS, in which the client speaks first: nothing of it can
 	// be in the reader.
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxHead)), req)
 	if err != nil {
 		return 0, err
 	}
@@ -307,7 +310,7 @@ func clock(ctx context.Context, r *report, u *url.URL, conn *tls.Conn) {
 	began := time.Now()
 	var resp *http.Response
 	if err == nil {
-		resp, err = http.ReadResponse(bufio.NewReader(conn), req)
+		resp, err = http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxHead)), req)
 	}
 	if err != nil {
 		r.add(Problem, "api", "see the hub's log, and whether what is between passes HTTP", "the hub doesn't answer HTTP: %v", err)

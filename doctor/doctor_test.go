@@ -211,3 +211,29 @@ func redirecting(t *testing.T, to string) *url.URL {
 	u, _ := url.Parse(s.URL)
 	return u
 }
+
+// TestHub_Check_endlessHead has a proxy whose answer doesn't end: what is read of
+// it is bounded.
+func TestHub_Check_endlessHead(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	t.Cleanup(func() { l.Close(); <-served })
+	go func() {
+		defer close(served)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 8<<20)+"\r\n\r\n")
+		}
+	}()
+	found := doctor.Hub{URL: "https://hub.invalid:8443", Proxy: through(&url.URL{Scheme: "http", Host: l.Addr().String()})}.Check(t.Context())
+	if last := found[len(found)-1]; last.Check != "proxy" || last.Level != doctor.Problem || !strings.Contains(last.What, "breaks off on CONNECT") {
+		t.Errorf("%+v", found)
+	}
+}
