@@ -83,7 +83,10 @@ func (f *hubFlags) anonymous(conf *tls.Config) (*client, error) {
 		return nil, errors.New("no hub is named: give --hub https://HOST:8443 or set REEVE_HUB")
 	}
 	base, err := url.Parse(f.url)
-	if err != nil || base.Scheme != "https" || base.Host == "" {
+	switch {
+	case err == nil && base.User != nil:
+		return nil, errors.New("--hub: it must be https://HOST:PORT, without a user or a password; give an API token in REEVE_TOKEN")
+	case err != nil || base.Scheme != "https" || base.Host == "":
 		return nil, fmt.Errorf("--hub %q: it must be https://HOST:PORT", f.url)
 	}
 	if f.ca != "" {
@@ -97,7 +100,10 @@ func (f *hubFlags) anonymous(conf *tls.Config) (*client, error) {
 		}
 	}
 	transport := &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment}
-	return &client{base: base, http: &http.Client{Transport: transport}}, nil
+	// A hub sends nobody elsewhere. Whatever does so before it, such as a page to
+	// log in at, perhaps without TLS, isn't to be shown the token.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client{base: base, http: &http.Client{Transport: transport, CheckRedirect: stay}}, nil
 }
 
 // do sends a request with a JSON body (nil for none) and answers the body of

@@ -93,7 +93,8 @@ func hereRows(w io.Writer, list []here) error {
 }
 
 // inCluster scans the containers that are chosen by the user's own kubeconfig:
-// one as any other target, and several with a line for each.
+// one as any other target, unless a list is asked for, and several with a line
+// for each.
 func (s *scanCommand) inCluster(cmd *cobra.Command, c chosen) error {
 	if err := s.access.validate(); err != nil {
 		return err
@@ -107,7 +108,7 @@ func (s *scanCommand) inCluster(cmd *cobra.Command, c chosen) error {
 	for _, f := range found {
 		uris = append(uris, strings.TrimSuffix(kube.URI(f.Namespace, f.Pod, f.Name), "/"))
 	}
-	if len(uris) == 1 {
+	if len(uris) == 1 && s.output.format == "" {
 		return s.run(ctx, uris[0], out, errs)
 	}
 	if len(s.reporters) > 0 {
@@ -117,15 +118,27 @@ func (s *scanCommand) inCluster(cmd *cobra.Command, c chosen) error {
 	if err != nil {
 		return err
 	}
+	list, err := s.makeAll(ctx, j, uris, errs)
+	if err != nil {
+		return err
+	}
+	if err := printValue(out, &s.output, list, list, table[here]{rows: hereRows, name: func(h here) string { return h.Target.URI }}); err != nil {
+		return err
+	}
+	return worst(list, j.threshold != nil)
+}
+
+// makeAll makes scans one after the other; it fails only if it is interrupted.
+func (s *scanCommand) makeAll(ctx context.Context, j job, uris []string, errs io.Writer) ([]here, error) {
 	list := []here{}
 	for i, uri := range uris {
 		s.prefix = fmt.Sprintf("%d/%d ", i+1, len(uris))
 		h := here{Status: scan.Completed}
 		h.Target.URI = uri
-		results, err := j.engine(ctx, uri, j.inputs, errs)
+		results, err := s.make(ctx, j, uri, errs)
 		switch {
-		case ctx.Err() != nil:
-			return err
+		case ctx.Err() != nil: // the scan may have been done all the same
+			return nil, ctx.Err()
 		case err != nil:
 			h.Status, h.Reason = scan.Error, err.Error()
 		default:
@@ -140,10 +153,7 @@ func (s *scanCommand) inCluster(cmd *cobra.Command, c chosen) error {
 		}
 		list = append(list, h)
 	}
-	if err := printValue(out, &s.output, list, list, table[here]{rows: hereRows, name: func(h here) string { return h.Target.URI }}); err != nil {
-		return err
-	}
-	return worst(list, s.threshold != "")
+	return list, nil
 }
 
 func areContainers(n int) string {

@@ -85,7 +85,7 @@ func (k kept) status(until time.Time) execStatus {
 }
 
 // cached answers the credential that is in the cache while it is young. An
-// older one serves as long as the hub can't be reached.
+// older one serves as long as the hub can't be reached, or can't do it now.
 func (r *renewer) cached(ctx context.Context, now time.Time) (execStatus, error) {
 	path, err := r.cacheFile()
 	if err != nil {
@@ -96,10 +96,11 @@ func (r *renewer) cached(ctx context.Context, now time.Time) (execStatus, error)
 		return old.status(old.Renew), nil
 	}
 	k, err := r.renew(ctx, now)
-	var refused *problem
+	var answer *problem
+	refused := errors.As(err, &answer) && answer.Status < http.StatusInternalServerError
 	switch {
 	case err == nil:
-	case now.Before(old.Expires) && !errors.As(err, &refused):
+	case now.Before(old.Expires) && !refused:
 		return old.status(old.Expires), nil
 	default:
 		return execStatus{}, err

@@ -16,7 +16,7 @@ import (
 )
 
 // A token is used for two thirds of its life, then renewed; while the hub
-// can't be reached it is used to its end, but not when the hub refuses.
+// can't be reached, or isn't ready, it is used to its end, but not when it refuses.
 func TestRenewer_cached(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -53,7 +53,15 @@ func TestRenewer_cached(t *testing.T) {
 	expect("renewed", 41*time.Minute, "at 12:41", 81*time.Minute)
 	answer = func(w http.ResponseWriter) { panic(http.ErrAbortHandler) }
 	expect("the hub is away", 90*time.Minute, "at 12:41", 101*time.Minute)
-	answer = func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) }
+	answer = func(w http.ResponseWriter) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Write([]byte(`{"status":503,"detail":"not ready"}`))
+	}
+	expect("the hub isn't ready", 90*time.Minute, "at 12:41", 101*time.Minute)
+	answer = func(w http.ResponseWriter) {
+		w.WriteHeader(http.StatusUnauthorized)
+		w.Write([]byte(`{"status":401,"detail":"the grant was revoked"}`))
+	}
 	var refused *problem
 	if _, err := c.cached(t.Context(), now); !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
 		t.Errorf("the hub refuses: %v", err)

@@ -253,18 +253,14 @@ func transformAll(cmd *cobra.Command, c *client, out *output, params url.Values,
 		}
 		params.Set("before", page.Next)
 	}
-	data, err := json.Marshal(all)
-	if err != nil {
-		return err
-	}
-	if err := printAs(cmd.OutOrStdout(), out, data, all, table[api.Derived]{rows: derivedRows}); err != nil {
+	if err := printValue(cmd.OutOrStdout(), out, all, all, table[api.Derived]{rows: derivedRows}); err != nil {
 		return err
 	}
 	does := "changed"
 	if request.DryRun {
 		does = "would change"
 	}
-	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s looked at, the facts of %d of them %s\n", count(examined, "document"), len(all), does)
+	_, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s looked at, the facts of %d of them %s\n", count(examined, "document"), len(all), does)
 	return err
 }
 
@@ -501,7 +497,7 @@ func importDatabase(ctx context.Context, c *client, f database, errs io.Writer) 
 	}
 	bar.clear()
 	for _, reason := range got.Reasons {
-		fmt.Fprintf(errs, "%s: left out: %s\n", f.name, printable(reason))
+		tell(errs, "%s: left out: %s", f.name, reason)
 	}
 	if more := got.Invalid - len(got.Reasons); more > 0 {
 		fmt.Fprintf(errs, "%s: left out: %d more\n", f.name, more)

@@ -326,6 +326,6 @@ func printToken(cmd *cobra.Command, cfg agent.Config, ns lagoon.Namespace) error
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(cmd.OutOrStdout(), token)
-	return nil
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
+	return err
 }

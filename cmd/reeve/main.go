@@ -84,10 +84,10 @@ func runAs(ctx context.Context, name string, args []string, in io.Reader, out, e
 	case errors.As(err, &exit) && exit.err == nil:
 		return exit.code
 	case errors.As(err, &exit):
-		fmt.Fprintf(errs, "reeve: %v\n", exit.err)
+		tell(errs, "reeve: %v", exit.err)
 		return exit.code
 	default:
-		fmt.Fprintf(errs, "reeve: %v\n", err)
+		tell(errs, "reeve: %v", err)
 		return exitBroken
 	}
 }

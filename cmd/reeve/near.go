@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -30,11 +29,11 @@ func (s *scanCommand) tellUnknown(ctx context.Context, profile *inspec.Profile, 
 		ids = append(ids, c.ID)
 	}
 	for _, id := range unknown {
-		fmt.Fprintf(errs, "reeve: --controls %s: the profile has no such control", id)
+		said := ""
 		if like := near(id, ids); len(like) > 0 {
-			fmt.Fprintf(errs, "; near it: %s", strings.Join(like, ", "))
+			said = "; near it: " + strings.Join(like, ", ")
 		}
-		fmt.Fprintln(errs)
+		tell(errs, "reeve: --controls %s: the profile has no such control%s", id, said)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -87,11 +89,7 @@ func printList[T any](w io.Writer, o *output, raw []json.RawMessage, t table[T])
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(raw)
-	if err != nil {
-		return err
-	}
-	return printAs(w, o, data, items, t)
+	return printValue(w, o, raw, items, t)
 }
 
 // printOne prints one item, which is the hub's JSON.
@@ -100,32 +98,16 @@ func printOne[T any](w io.Writer, o *output, data json.RawMessage, t table[T]) e
 	if err != nil {
 		return err
 	}
-	return printAs(w, o, data, items, t)
+	return printValue(w, o, data, items, t)
 }
 
-// printValue prints what was made here: an item, or a list of them.
+// printValue writes value, an item or a list of them, in the format asked for.
+// Its items are what people see.
 func printValue[T any](w io.Writer, o *output, value any, items []T, t table[T]) error {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	return printAs(w, o, data, items, t)
-}
-
-// printAs writes data in the format asked for, of which items are what people
-// see.
-func printAs[T any](w io.Writer, o *output, data json.RawMessage, items []T, t table[T]) error {
 	rows := t.rows
 	switch o.format {
-	case "json":
-		var indented bytes.Buffer
-		if err := json.Indent(&indented, data, "", "  "); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintln(w, indented.String())
-		return err
-	case "yaml":
-		text, err := yaml.JSONToYAML(data)
+	case "json", "yaml":
+		text, err := encode(value, o.format)
 		if err != nil {
 			return err
 		}
@@ -135,19 +117,23 @@ func printAs[T any](w io.Writer, o *output, data json.RawMessage, items []T, t t
 		if t.name == nil {
 			return fmt.Errorf("--output name: these have no names that another command takes")
 		}
-		for _, item := range items {
-			if _, err := fmt.Fprintln(w, printable(t.name(item))); err != nil {
-				return err
+		rows = func(w io.Writer, items []T) error {
+			for _, item := range items {
+				row(w, t.name(item))
 			}
+			return nil
 		}
-		return nil
 	case "wide":
 		if t.wide != nil {
 			rows = t.wide
 		}
 	}
-	if o.format == "" && !terminal(w) {
-		return rows(w, items)
+	if o.format == "name" || o.format == "" && !terminal(w) {
+		b := bufio.NewWriter(w)
+		if err := rows(b, items); err != nil {
+			return err
+		}
+		return b.Flush() // the first error of what was written, too
 	}
 	var text bytes.Buffer
 	if err := rows(&text, items); err != nil {
@@ -159,6 +145,41 @@ func printAs[T any](w io.Writer, o *output, data json.RawMessage, items []T, t t
 	}
 	_, err := io.WriteString(w, layOut(text.String(), width, colour(w)))
 	return err
+}
+
+// encode is value as JSON or YAML. What a terminal would act on, and a reader of
+// YAML refuses, is spelled out, which is the same to whatever reads it.
+func encode(value any, format string) ([]byte, error) {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	if format == "yaml" {
+		return yaml.JSONToYAML(spelled(data))
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, spelled(data), "", "  "); err != nil {
+		return nil, err
+	}
+	indented.WriteByte('\n')
+	return indented.Bytes(), nil
+}
+
+// spelled is compact JSON without control characters, which are in its strings
+// alone: JSON itself lets through those beyond the space.
+func spelled(data []byte) []byte {
+	if !bytes.ContainsFunc(data, unicode.IsControl) {
+		return data
+	}
+	var out bytes.Buffer
+	for _, r := range string(data) {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&out, `\u%04x`, r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	return out.Bytes()
 }
 
 // screenWidth is how many columns a terminal has; 0 for what is none.
@@ -337,11 +358,20 @@ func count(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-func printable(s string) string {
+// printable is s without what a terminal would act on, and in one line.
+func printable(s string) string { return strings.ReplaceAll(lines(s), "\n", " ") }
+
+// lines is s without what a terminal would act on, but for line breaks.
+func lines(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+		if r != '\n' && unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, s)
+}
+
+// tell writes a line, or several, for people.
+func tell(w io.Writer, format string, args ...any) {
+	fmt.Fprintln(w, lines(fmt.Sprintf(format, args...)))
 }

@@ -156,9 +156,9 @@ It is YAML, by the name of each policy:
 				return err
 			}
 			return printOne(cmd.OutOrStdout(), &out, data, table[api.PolicyOverride]{rows: func(w io.Writer, list []api.PolicyOverride) error {
-				_, err := fmt.Fprintln(w, strings.TrimSpace(list[0].Text))
+				_, err := fmt.Fprintln(w, lines(strings.TrimSpace(list[0].Text)))
 				for _, f := range list[0].Faults {
-					fmt.Fprintln(cmd.ErrOrStderr(), "not applied:", f.Reason)
+					tell(cmd.ErrOrStderr(), "not applied: %s", f.Reason)
 				}
 				return err
 			}})

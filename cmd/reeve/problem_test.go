@@ -44,14 +44,7 @@ func TestClient_errors(t *testing.T) {
 			io.WriteString(w, body)
 		}
 	}
-	ca := func(s *httptest.Server) string {
-		path := filepath.Join(dir, "ca.pem")
-		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-		if err := os.WriteFile(path, block, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	ca := func(s *httptest.Server) string { return certificate(t, s) }
 	for name, tc := range map[string]struct {
 		answer http.HandlerFunc
 		args   []string
@@ -67,6 +60,7 @@ func TestClient_errors(t *testing.T) {
 		"412":                  {answer(412, "", `{"status":412,"detail":"it changed"}`), []string{"alerts", "skip", "1"}, []string{"read it again, and repeat"}},
 		"429":                  {answer(429, "Retry-After: 5", `{"status":429,"detail":"too many wait"}`), []string{"get", "agents"}, []string{"too many wait; try again in 5s"}},
 		"503":                  {answer(503, "", `{"status":503,"detail":"not ready"}`), []string{"get", "agents"}, []string{"not ready; try again later; /readyz"}},
+		"a hostile answer":     {answer(500, "", `{"status":500,"detail":"\u001b]0;x\u0007no","errors":[{"message":"\u001b[2J","location":"\u001b[1m"}]}`), []string{"get", "agents"}, []string{"the hub answered 500: "}},
 		"a proxy's page":       {answer(502, "", "<html>\x1b[2J</html>"), []string{"get", "agents"}, []string{"isn't a hub's (502 Bad Gateway): a page for browsers; is https://", "reeve doctor --hub"}},
 		"a page that is good":  {answer(200, "", "<html></html>"), []string{"get", "agents"}, []string{"isn't a hub's (200 OK)"}},
 		"text":                 {answer(404, "", "404 page \x1bnot found"), []string{"get", "agents"}, []string{"isn't a hub's (404 Not Found): 404 page  not found; "}},
@@ -111,6 +105,7 @@ func TestClient_errors(t *testing.T) {
 		"another name":      {[]string{"--hub", "https://localhost:" + port, "--ca", ca(hub)}, []string{"add localhost to names in the hub's configuration"}},
 		"no TLS":            {[]string{"--hub", strings.Replace(plain.URL, "http:", "https:", 1), "--ca", ca(hub)}, []string{"speaks no TLS: is it the hub's API port"}},
 		"nobody listens":    {[]string{"--hub", "https://" + closed.Addr().String(), "--ca", ca(hub)}, []string{"is the hub running"}},
+		"a password":        {[]string{"--hub", "https://me:reeve_x_y@127.0.0.1:1", "--ca", ca(hub)}, []string{"without a user or a password"}},
 		"no such name":      {[]string{"--hub", "https://nowhere.invalid:8443", "--ca", ca(hub)}, []string{"is the name right? reeve doctor --hub https://nowhere.invalid:8443"}},
 		"the wrong control": {[]string{"--hub", demanding.URL, "--ca", ca(demanding), "--cert", filepath.Join(dir, "ours", "control.pem"), "--key", filepath.Join(dir, "ours", "control-key.pem")}, []string{"the hub refuses the certificate of --cert", "reeve ca issue --purpose control"}},
 	} {
@@ -125,6 +120,17 @@ func TestClient_errors(t *testing.T) {
 		t.Cleanup(old.Close)
 		fails(t, []string{"get", "agents", "--hub", old.URL, "--ca", ca(old)}, []string{"set this machine's clock; if it is right, restart the hub"})
 	})
+}
+
+// certificate is a file with the one of a server.
+func certificate(t *testing.T, s *httptest.Server) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(path, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // overSince is a certificate of 127.0.0.1 that was good until then.

@@ -41,7 +41,7 @@ if there is.`,
 			c := checkedProfile{Name: meta.Name, Version: meta.Version, Problems: []string{}}
 			for _, m := range missing {
 				c.Problems = append(c.Problems, fmt.Sprint(m))
-				fmt.Fprintf(cmd.ErrOrStderr(), "reeve: %v\n", m)
+				tell(cmd.ErrOrStderr(), "reeve: %v", m)
 			}
 			if len(missing) == 0 {
 				controls, err := p.Controls(cmd.Context())

@@ -178,6 +178,9 @@ func (r *remoteScan) run(ctx context.Context, target string, out, errs io.Writer
 	if err != nil {
 		return err
 	}
+	if !batch && r.output.format != "" {
+		return errOneScan
+	}
 	c, err := r.hub.client()
 	if err != nil {
 		return err
@@ -212,10 +215,10 @@ func (r *remoteScan) run(ctx context.Context, target string, out, errs io.Writer
 		}
 	}
 	for _, f := range s.Findings {
-		fmt.Fprintf(errs, "threshold: %s\n", printable(f))
+		tell(errs, "threshold: %s", f)
 	}
 	if s.Entry != nil {
-		fmt.Fprintf(errs, "entered by %s: %s\n", s.Entry.Method, printable(s.Entry.Reason))
+		tell(errs, "entered by %s: %s", s.Entry.Method, s.Entry.Reason)
 	}
 	return exitCode(*s.Counts, r.threshold != "", s.Outcome == scan.Passed)
 }
@@ -265,7 +268,7 @@ func followScan(ctx context.Context, c *client, s *api.Scan, errs io.Writer) err
 			if s.Status == scan.Queued && s.Reason != "" && s.Reason != said {
 				said = s.Reason
 				bar.clear()
-				fmt.Fprintf(errs, "scan %s %s\n", s.ID, printable(said))
+				tell(errs, "scan %s %s", s.ID, said)
 			}
 			bar.show(s.Progress.Done, s.Progress.Total, s.Progress.Control)
 		})
@@ -360,7 +363,7 @@ func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, 
 	broken := 0
 	for _, s := range b.Selections {
 		if s.Status != scan.Completed {
-			fmt.Fprintf(errs, "agent %s: %s: %s\n", s.Agent, s.Status, printable(s.Reason))
+			tell(errs, "agent %s: %s: %s", s.Agent, s.Status, s.Reason)
 			broken++
 		}
 	}

@@ -103,7 +103,7 @@ func (s *sbomCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 		}
 	}
 	if err := doc.Complete(); err != nil {
-		fmt.Fprintf(errs, "reeve: %v\n", err)
+		tell(errs, "reeve: %v", err)
 	}
 	return nil
 }

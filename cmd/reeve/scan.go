@@ -92,6 +92,9 @@ skipped; 2 if the scan couldn't be made.`,
 				}
 				return s.inCluster(cmd, chosen{target, remote.namespace, remote.container, remote.labels})
 			}
+			if s.output.format != "" {
+				return errOneScan
+			}
 			// --reporter cli json:FILE, as InSpec takes it: what follows the
 			// flag's own value arrives as arguments.
 			s.reporters = append(s.reporters, args[1:]...)
@@ -120,6 +123,7 @@ skipped; 2 if the scan couldn't be made.`,
 		panic(err) // the flag is defined above
 	}
 	complete(cmd, "engine", "native", "cinc")
+	cmd.MarkFlagsMutuallyExclusive("output", "reporter")
 	profileNames.flag(cmd, "profile", &remote.hub, cobra.ShellCompDirectiveDefault, profiles.Names...)
 	thresholdNames.flag(cmd, "threshold", &remote.hub, cobra.ShellCompDirectiveDefault, shippedThresholds()...)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -130,6 +134,9 @@ skipped; 2 if the scan couldn't be made.`,
 	}
 	return cmd
 }
+
+// errOneScan is of a list that is asked for of what makes none.
+var errOneScan = errors.New("--output is for the list of several scans; for the results of one give --reporter, such as json")
 
 // scanMemory is what a scan works in unless its profile needs more: a program
 // to be run beside others stays small, and most scans end before it is used up.
@@ -197,12 +204,9 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 	if err != nil {
 		return err
 	}
-	results, err := j.engine(ctx, uri, j.inputs, errs)
+	results, err := s.make(ctx, j, uri, errs)
 	if err != nil {
 		return err
-	}
-	if len(s.controls)+len(s.tags) > 0 && total(results.Counts()) == 0 {
-		return fmt.Errorf("--controls, --tags: %s has no control that %s names", s.profile, strings.Join(append(s.controls, s.tags...), " or "))
 	}
 	// The reports are made in the room that the run no longer needs.
 	debug.FreeOSMemory()
@@ -216,6 +220,15 @@ func (s *scanCommand) run(ctx context.Context, uri string, out, errs io.Writer) 
 		return verdict(errs, errs, j.threshold.Check(results))
 	}
 	return exitCode(results.Counts(), false, false)
+}
+
+// make makes the scan. One of no control says nothing of the target.
+func (s *scanCommand) make(ctx context.Context, j job, uri string, errs io.Writer) (*hdf.Results, error) {
+	results, err := j.engine(ctx, uri, j.inputs, errs)
+	if err == nil && len(s.controls)+len(s.tags) > 0 && total(results.Counts()) == 0 {
+		err = fmt.Errorf("--controls, --tags: %s has no control that %s names", s.profile, strings.Join(slices.Concat(s.controls, s.tags), " or "))
+	}
+	return results, err
 }
 
 // through has a hub make the scan.
@@ -385,7 +398,7 @@ func (a *clusterAccess) open(ctx context.Context, uri string) (target.Target, ku
 // the user's cache.
 func openProfile(ctx context.Context, name string) (*inspec.Profile, error) {
 	if _, err := os.Stat(name); err == nil {
-		f := &fetch.Fetcher{Started: func(address string) { fmt.Fprintln(os.Stderr, "reeve: fetching", address) }}
+		f := &fetch.Fetcher{Started: func(address string) { tell(os.Stderr, "reeve: fetching %s", address) }}
 		if cache, err := os.UserCacheDir(); err == nil {
 			f.Cache = filepath.Join(cache, "reeve", "profiles")
 		}

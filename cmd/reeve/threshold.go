@@ -58,7 +58,7 @@ func newThresholdCheck() *cobra.Command {
 					return err
 				}
 				if finding := t.Check(results); finding != nil {
-					fmt.Fprintf(cmd.ErrOrStderr(), "Error: %s\n", finding.Message)
+					tell(cmd.ErrOrStderr(), "Error: %s", finding.Message)
 					return &exitError{code: exitNo}
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), threshold.SAFPassed)
@@ -156,7 +156,7 @@ func verdict(out, errs io.Writer, findings []threshold.Finding) error {
 		return nil
 	}
 	for _, f := range findings {
-		fmt.Fprintf(errs, "threshold: %s\n", f.Message)
+		tell(errs, "threshold: %s", f.Message)
 	}
 	return &exitError{code: exitNo}
 }
