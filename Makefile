@@ -32,9 +32,8 @@ release: ## build everything that a release of VERSION consists of, in dist/; KE
 manifests: ## write deploy/reeve-hub.yaml and reeve-agent.yaml from the charts
 	cd e2e && $(GO) run ./cmd/manifests
 
-demo: ## see Reeve do its job on this machine, with nothing installed
-	$(GO) build -o reeve ./cmd/reeve # go run would end with an error on Ctrl-C
-	@./reeve demo
+demo: build ## see Reeve do its job on this machine, with nothing installed
+	@./reeve demo # go run would end with an error on Ctrl-C
 
 test: deps ## every test: unit, integration, end to end; installs what they need when it is root
 	./internal/ci/with-cluster ./internal/ci/test

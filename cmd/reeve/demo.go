@@ -422,7 +422,7 @@ func (d *demo) scan(ctx context.Context) error {
 	d.say("scan", "%s against %s: %s", d.target, demoProfile, count(total(n), "control"))
 	for _, p := range results.Profiles {
 		for _, c := range p.Controls {
-			fmt.Fprintf(d.out, "               %-8s %-10s %s\n", d.paint(c.Status), c.ID, printable(c.Title))
+			fmt.Fprintf(d.out, "               %s %-11s %s\n", d.paint(c.Status), printable(c.ID), printable(c.Title))
 		}
 	}
 	d.say("outcome", "%s by threshold %s: %d passed, %d failed, %d skipped, %d errors", s.Outcome, d.threshold, n.Passed, n.Failed, n.Skipped, n.Error)
