@@ -180,7 +180,7 @@ func escape(text string, limit int) string {
 // the name of a host and goes on like an address in it. People still read what it
 // says.
 var (
-	links    = regexp.MustCompile(`(?i)(?:[a-z][-a-z0-9+.]*:/+[^\s/]*|\b(?:mailto|tel|sms|data|javascript):|\b(?:www|ftp)\.|[-a-z0-9\x{80}-\x{10ffff}]+(?:\.[-a-z0-9\x{80}-\x{10ffff}]+)*\.[a-z\x{80}-\x{10ffff}]{2,}(?:[/?#]|:[0-9]))`)
+	links    = regexp.MustCompile(`[A-Za-z][-A-Za-z0-9+.]*:/+[^\s/]*|(?i:\b(?:mailto|tel|sms|data|javascript):|\b(?:www|ftp)\.)|[-A-Za-z0-9\x{80}-\x{10ffff}]+(?:\.[-A-Za-z0-9\x{80}-\x{10ffff}]+)*\.[A-Za-z\x{80}-\x{10ffff}]{2,}(?:[/?#]|:[0-9])`)
 	unlinked = strings.NewReplacer(":", "：", ".", "．")
 )
 
