@@ -201,8 +201,8 @@ func (a *API) thresholds() {
 
 	type putInput struct {
 		ByName
-		IfMatch string `header:"If-Match" doc:"The ETag of the threshold that this one replaces: with another in its place nothing is changed"`
-		Body    ThresholdRequest
+		Precondition
+		Body ThresholdRequest
 	}
 	type put struct {
 		Status int
@@ -215,9 +215,13 @@ func (a *API) thresholds() {
 	op.MaxBodyBytes = 2 * scan.MaxThreshold // for escapes in JSON
 	huma.Register(a.huma, op, func(ctx context.Context, in *putInput) (*put, error) {
 		by := callerOf(ctx).String()
-		t, created, err := a.cfg.Catalogue.SaveThreshold(ctx, in.Name, []byte(in.Body.Text), strings.Trim(in.IfMatch, `"`), by)
+		was := strings.Trim(in.IfMatch, `"`)
+		if in.Unless != "" {
+			was = scan.NoDigest
+		}
+		t, created, err := a.cfg.Catalogue.SaveThreshold(ctx, in.Name, []byte(in.Body.Text), was, by)
 		if err != nil {
-			return nil, a.problem(ctx, "store a threshold", err)
+			return nil, a.problem(ctx, "store a threshold", in.told(err))
 		}
 		a.cfg.Logger.InfoContext(ctx, "threshold stored", "threshold", t.Name, "digest", t.Digest, "by", by)
 		out := &put{Status: http.StatusOK, ETag: quote(t.Digest), Body: fromThreshold(t)}

@@ -103,6 +103,12 @@ func TestThresholds_stored(t *testing.T) {
 	if a := put("mine", text, "If-Match", first.header.Get("ETag")); a.status != http.StatusPreconditionFailed {
 		t.Errorf("replaced what another has replaced: %d %s", a.status, a.text)
 	}
+	if a := put("mine", text, "If-None-Match", "*"); a.status != http.StatusPreconditionFailed || !strings.Contains(a.text, "there is one already") {
+		t.Errorf("made where there is one: %d %s", a.status, a.text)
+	}
+	if a := put("another", text, "If-None-Match", "*"); a.status != http.StatusCreated {
+		t.Errorf("made where there is none: %d %s", a.status, a.text)
+	}
 	for name, tc := range map[string]struct {
 		body, says string
 		status     int

@@ -4,9 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/scan"
 )
 
 // IfNoneMatch is of what can be asked for again at little cost (RFC 9110,
@@ -24,6 +28,32 @@ func (in IfNoneMatch) has(tag string) bool {
 		}
 	}
 	return false
+}
+
+// Precondition is of what somebody else may have changed meanwhile (RFC 9110,
+// sections 13.1.1 and 13.1.2).
+type Precondition struct {
+	IfMatch string `header:"If-Match" doc:"The ETag of what this replaces: with something else in its place nothing is changed"`
+	Unless  string `header:"If-None-Match" enum:"*" doc:"*: where there is one already nothing is changed"`
+}
+
+// check refuses what isn't so: whether there is one, and of which version.
+func (p Precondition) check(there bool, version string) error {
+	switch {
+	case p.Unless != "" && there:
+		return huma.Error412PreconditionFailed("there is one already; change that one, or choose another name")
+	case p.IfMatch != "" && (!there || p.IfMatch != "*" && strings.Trim(p.IfMatch, `"`) != version):
+		return huma.Error412PreconditionFailed("it was changed meanwhile; read it again")
+	}
+	return nil
+}
+
+// told is err, or what check says where it tells that there is one meanwhile.
+func (p Precondition) told(err error) error {
+	if p.Unless != "" && (errors.Is(err, scan.ErrChanged) || errors.Is(err, policy.ErrChanged)) {
+		return p.check(true, "")
+	}
+	return err
 }
 
 // tagged is an answer with an ETag.

@@ -302,8 +302,8 @@ func (a *API) policyOverrides() {
 
 	type putInput struct {
 		ByPlace
-		IfMatch string `header:"If-Match" doc:"The ETag of what this replaces: with something else in its place nothing is changed"`
-		Body    PolicyOverrideRequest
+		Precondition
+		Body PolicyOverrideRequest
 	}
 	type put struct {
 		Status int
@@ -327,12 +327,15 @@ func (a *API) policyOverrides() {
 			return nil, huma.Error422UnprocessableEntity("text: "+faults[0].Reason, wrong...)
 		}
 		before, err := was(ctx, l.Place, in.IfMatch)
+		if in.Unless != "" {
+			before = new(string)
+		}
 		var created bool
 		if err == nil {
 			created, err = a.cfg.PolicyStore.PutPolicyLayer(ctx, l, before)
 		}
 		if err != nil {
-			return nil, a.problem(ctx, "put an override of policies", err)
+			return nil, a.problem(ctx, "put an override of policies", in.told(err))
 		}
 		a.cfg.Logger.InfoContext(ctx, "override of policies put", "agent", l.Agent, "namespace", l.Namespace, "by", l.By)
 		out := &put{Status: http.StatusOK, ETag: quote(version(l.Text)), Body: a.fromLayer(ctx, l)}

@@ -230,6 +230,9 @@ func TestPolicies_overrides(t *testing.T) {
 	if a := do(t, w.admin, "PUT", w.url+"/api/v1"+at, body("sboms: {}"), "If-Match", `"other"`, "Content-Type", "application/json"); a.status != http.StatusPreconditionFailed {
 		t.Errorf("put over another: %d %s", a.status, a.text)
 	}
+	if a := do(t, w.admin, "PUT", w.url+"/api/v1"+at, body("sboms: {}"), "If-None-Match", "*", "Content-Type", "application/json"); a.status != http.StatusPreconditionFailed || !strings.Contains(a.text, "there is one already") {
+		t.Errorf("put where there is one: %d %s", a.status, a.text)
+	}
 	if a := do(t, w.admin, "PUT", w.url+"/api/v1"+at, body("sboms: {optOut: true}"), "If-Match", tag, "Content-Type", "application/json"); a.status != http.StatusOK {
 		t.Errorf("put over it: %d %s", a.status, a.text)
 	}

@@ -63,7 +63,7 @@ type (
 func (in *ScheduleRequest) schedule(ctx context.Context, name string) (scan.Schedule, error) {
 	c := scan.Schedule{
 		Name: name, Cron: in.Cron, TimeZone: in.TimeZone, Jitter: time.Duration(in.Jitter) * time.Second, Missed: scan.Missed(in.Missed),
-		Suspended: in.Suspended, Request: in.ScanRun.request(ctx), CreatedBy: callerOf(ctx).String(),
+		Suspended: in.Suspended, Request: in.ScanRun.request(ctx),
 	}
 	switch {
 	case in.Target != nil && in.Selector != nil:
@@ -77,12 +77,23 @@ func (in *ScheduleRequest) schedule(ctx context.Context, name string) (scan.Sche
 		return c, invalidMember("target", "is missing; name a target or a selector")
 	}
 	c.Request.Permit = func(t scan.Target) error { return reach(ctx, pki.Operator, t.Agent, t.Namespace) }
+	return c, makeSchedule(ctx, &c)
+}
+
+// makeSchedule has the caller be who made c.
+func makeSchedule(ctx context.Context, c *scan.Schedule) (err error) {
 	caller := callerOf(ctx)
+	c.CreatedBy = caller.String()
 	// Of a part of the fleet nobody but its owner says what counts there.
 	c.Request.Standing = caller.Rights.In(pki.Operator, "", "")
-	var err error
 	c.Maker, err = json.Marshal(scheduleMaker{caller.Name, caller.By, caller.Rights, caller.root()})
-	return c, err
+	return err
+}
+
+// scheduleVersion is the version of a schedule as it was saved, however often it
+// has run since.
+func scheduleVersion(c scan.Schedule) string {
+	return fmt.Sprintf("%x-%t", c.Created.UnixMicro(), c.Suspended)
 }
 
 // scheduleMaker is who made a schedule, as it is kept with it.
@@ -190,9 +201,9 @@ func (a *API) schedules() {
 		})
 
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/schedules/{name}", "get-schedule", "Show a schedule", http.StatusNotFound)),
-		func(ctx context.Context, in *named) (*struct{ Body Schedule }, error) {
+		func(ctx context.Context, in *named) (*tagged[Schedule], error) {
 			c, err := get(ctx, in)
-			return &struct{ Body Schedule }{fromSchedule(c)}, err
+			return &tagged[Schedule]{quote(scheduleVersion(c)), fromSchedule(c)}, err
 		})
 
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/schedules/{name}/runs", "list-schedule-runs", "List the last runs of a schedule, newest first", http.StatusNotFound)),
@@ -212,17 +223,28 @@ func (a *API) schedules() {
 
 	type putInput struct {
 		Name string `path:"name" maxLength:"128"`
+		Precondition
 		Body ScheduleRequest
 	}
 	type put struct {
 		Status   int
 		Location string `header:"Location"`
+		ETag     string `header:"ETag"`
 		Body     Schedule
 	}
-	huma.Register(a.huma, within(operation(pki.Operator, http.MethodPut, "/schedules/{name}", "put-schedule", "Store or replace a schedule", http.StatusConflict)),
+	op := within(operation(pki.Operator, http.MethodPut, "/schedules/{name}", "put-schedule", "Store or replace a schedule", http.StatusConflict, http.StatusPreconditionFailed))
+	op.Description += " Its scans are asked for by the rights that the caller has at each run."
+	huma.Register(a.huma, op,
 		func(ctx context.Context, in *putInput) (*put, error) {
-			if err := a.mayChangeSchedule(ctx, in.Name, false); err != nil {
-				return nil, err
+			was, err := a.changeable(ctx, in.Name)
+			if errors.Is(err, scan.ErrNoSchedule) {
+				err = nil
+			}
+			if err == nil {
+				err = in.check(!was.Created.IsZero(), scheduleVersion(was))
+			}
+			if err != nil {
+				return nil, a.problem(ctx, "store a schedule", err)
 			}
 			c, err := in.Body.schedule(ctx, in.Name)
 			if err == nil && c.Selector != nil { // runs ask nobody's leave
@@ -231,11 +253,14 @@ func (a *API) schedules() {
 			if err != nil {
 				return nil, err
 			}
-			saved, created, err := a.cfg.Schedules.Save(ctx, c)
+			saved, created, err := a.cfg.Schedules.Save(ctx, c, &was)
 			if err != nil {
-				return nil, a.problem(ctx, "store a schedule", err)
+				return nil, a.problem(ctx, "store a schedule", in.told(err))
 			}
-			out := &put{Status: http.StatusOK, Location: prefix + "/schedules/" + url.PathEscape(saved.Name), Body: fromSchedule(saved)}
+			out := &put{
+				Status: http.StatusOK, Location: prefix + "/schedules/" + url.PathEscape(saved.Name),
+				ETag: quote(scheduleVersion(saved)), Body: fromSchedule(saved),
+			}
 			if created {
 				out.Status = http.StatusCreated
 			}
@@ -245,28 +270,46 @@ func (a *API) schedules() {
 	type byName struct {
 		Name string `path:"name" maxLength:"128"`
 	}
-	op := within(operation(pki.Operator, http.MethodDelete, "/schedules/{name}", "delete-schedule", "Remove a schedule; what it led to stays", http.StatusNotFound))
+	suspend := func(verb string, suspended bool, summary string) {
+		op := within(operation(pki.Operator, http.MethodPost, "/schedules/{name}/"+verb, verb+"-schedule", summary, http.StatusNotFound, http.StatusPreconditionFailed))
+		huma.Register(a.huma, op, func(ctx context.Context, in *byName) (*tagged[Schedule], error) {
+			c, err := a.changeable(ctx, in.Name)
+			if err == nil && c.Paused != "" && !suspended {
+				err = makeSchedule(ctx, &c)
+			}
+			if err == nil {
+				c, err = a.cfg.Schedules.Suspend(ctx, c, suspended)
+			}
+			if err != nil {
+				return nil, a.problem(ctx, verb+" a schedule", err)
+			}
+			a.cfg.Logger.InfoContext(ctx, "schedule "+verb, "schedule", c.Name, "by", callerOf(ctx).String())
+			return &tagged[Schedule]{quote(scheduleVersion(c)), fromSchedule(c)}, nil
+		})
+	}
+	suspend("pause", true, "Have a schedule not run until it is resumed; whoever made it stays its maker")
+	suspend("resume", false, "Have a schedule run again; by the caller's rights if it is paused since its maker may not make it any more")
+
+	op = within(operation(pki.Operator, http.MethodDelete, "/schedules/{name}", "delete-schedule", "Remove a schedule; what it led to stays", http.StatusNotFound))
 	op.DefaultStatus = http.StatusNoContent
 	huma.Register(a.huma, op, func(ctx context.Context, in *byName) (*struct{}, error) {
-		if err := a.mayChangeSchedule(ctx, in.Name, true); err != nil {
-			return nil, err
+		_, err := a.changeable(ctx, in.Name)
+		if err == nil {
+			err = a.cfg.Schedules.Delete(ctx, in.Name)
 		}
-		if err := a.cfg.Schedules.Delete(ctx, in.Name); err != nil {
+		if err != nil {
 			return nil, a.problem(ctx, "delete a schedule", err)
 		}
 		return nil, nil
 	})
 }
 
-// mayChangeSchedule refuses a caller who may not change the schedule of the
-// hub's that has the name. With must, there has to be one.
-func (a *API) mayChangeSchedule(ctx context.Context, name string, must bool) error {
+// changeable is the hub's schedule of that name, if the caller may change it, or
+// scan.ErrNoSchedule.
+func (a *API) changeable(ctx context.Context, name string) (scan.Schedule, error) {
 	c, err := a.cfg.Schedules.Get(ctx, "", name)
-	switch {
-	case err == nil:
-		return reachSchedule(ctx, pki.Operator, c)
-	case must:
-		return a.problem(ctx, "change a schedule", err)
+	if err == nil {
+		err = reachSchedule(ctx, pki.Operator, c)
 	}
-	return nil // or it shows when it is stored
+	return c, err
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
@@ -166,5 +168,88 @@ func TestSchedules_makers(t *testing.T) {
 	}
 	if got := decode[api.Schedule](t, w.do(t, "PUT", "/api/v1/schedules/s", scheduleBody), http.StatusOK); got.Paused != "" || got.Suspended || got.Next.IsZero() {
 		t.Errorf("saved by somebody who may: %+v", got)
+	}
+}
+
+// A pause is no making: the schedule goes on by its maker's rights, and for what
+// they count, whoever pauses and resumes it. Only one whose maker may not make it
+// any more gets another.
+func TestSchedules_paused(t *testing.T) {
+	w := newWorld(t, "east", "west")
+	const at = "/api/v1/schedules/s"
+	decode[api.Schedule](t, w.do(t, "PUT", at, scheduleBody), http.StatusCreated)
+	stored := func() scan.Schedule {
+		t.Helper()
+		c, err := w.store.Schedule(t.Context(), "", "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	made := stored()
+	part, other := w.caller(t, limited(pki.Operator, "shop")), w.caller(t, limited(pki.Operator, "bank"))
+	for _, verb := range []string{"pause", "resume"} {
+		if a := other("POST", "/schedules/s/"+verb, ""); a.status != http.StatusForbidden {
+			t.Errorf("%s by who may not: %d %s", verb, a.status, a.text)
+		}
+		if a := part("POST", "/schedules/none/"+verb, ""); a.status != http.StatusNotFound {
+			t.Errorf("%s of none: %d %s", verb, a.status, a.text)
+		}
+	}
+	for range 2 { // again, it is so already
+		if got := decode[api.Schedule](t, part("POST", "/schedules/s/pause", ""), http.StatusOK); !got.Suspended || !got.Next.IsZero() {
+			t.Errorf("paused: %+v", got)
+		}
+	}
+	if got := decode[api.Schedule](t, part("POST", "/schedules/s/resume", ""), http.StatusOK); got.Suspended || got.Next.IsZero() {
+		t.Errorf("resumed: %+v", got)
+	}
+	if d := cmp.Diff(made, stored()); d != "" {
+		t.Errorf("after a pause (-as it was made +now):\n%s", d)
+	}
+
+	if err := w.store.PauseSchedule(t.Context(), made, "its maker left"); err != nil {
+		t.Fatal(err)
+	}
+	if got := decode[api.Schedule](t, part("POST", "/schedules/s/pause", ""), http.StatusOK); got.Paused != "its maker left" {
+		t.Errorf("paused twice: %+v", got)
+	}
+	decode[api.Schedule](t, part("POST", "/schedules/s/resume", ""), http.StatusOK)
+	if c := stored(); c.Paused != "" || c.Request.Standing || c.CreatedBy != "token:ci" || bytes.Equal(c.Maker, made.Maker) {
+		t.Errorf("resumed by another: %+v", c)
+	}
+}
+
+// What somebody else changed meanwhile isn't overwritten unseen.
+func TestSchedules_preconditions(t *testing.T) {
+	w := newWorld(t, "east")
+	const at = "/api/v1/schedules/s"
+	put := func(name, value string) answer {
+		return do(t, w.admin, "PUT", w.url+at, scheduleBody, name, value, "Content-Type", "application/json")
+	}
+	if a := put("If-Match", "*"); a.status != http.StatusPreconditionFailed {
+		t.Errorf("in place of none: %d %s", a.status, a.text)
+	}
+	first := put("If-None-Match", "*")
+	if first.status != http.StatusCreated {
+		t.Fatalf("new: %d %s", first.status, first.text)
+	}
+	if a := put("If-None-Match", "*"); a.status != http.StatusPreconditionFailed || !strings.Contains(a.text, "there is one already") {
+		t.Errorf("new again: %d %s", a.status, a.text)
+	}
+	tag := first.header.Get("ETag")
+	if a := w.do(t, "GET", at, ""); a.header.Get("ETag") != tag {
+		t.Errorf("read: %s, want %s", a.header.Get("ETag"), tag)
+	}
+	w.do(t, "POST", at+"/pause", "")
+	if a := put("If-Match", tag); a.status != http.StatusPreconditionFailed {
+		t.Errorf("in place of one that was paused: %d %s", a.status, a.text)
+	}
+	w.do(t, "POST", at+"/resume", "")
+	if a := put("If-Match", tag); a.status != http.StatusOK || a.header.Get("ETag") == tag {
+		t.Errorf("replaced: %d %s", a.status, a.text)
+	}
+	if a := put("If-Match", tag); a.status != http.StatusPreconditionFailed {
+		t.Errorf("replaced by what another has replaced: %d %s", a.status, a.text)
 	}
 }

@@ -98,8 +98,8 @@ type CatalogueStore interface {
 	// ErrNoProfile if there is none.
 	DeleteProfile(ctx context.Context, name, version string) error
 	// SaveThreshold keeps or replaces a threshold. Unless was is empty it is
-	// ErrChanged if the one that is there has another digest. It is ErrCatalogueFull
-	// where there are most already.
+	// ErrChanged if the one that is there has another digest, or with NoDigest if
+	// there is one. It is ErrCatalogueFull where there are most already.
 	SaveThreshold(ctx context.Context, t Threshold, was string, most int) (created bool, err error)
 	// StoredThreshold is ErrNoThreshold if there is none of that name.
 	StoredThreshold(ctx context.Context, name string) (Threshold, error)
@@ -111,6 +111,9 @@ type CatalogueStore interface {
 	HasDocument(digest string) (bool, error)
 	Document(digest string) (io.ReadCloser, error)
 }
+
+// NoDigest is in place of the digest of a threshold that isn't there.
+const NoDigest = "none"
 
 // ErrChanged says that what a change builds on isn't there any more.
 var ErrChanged = errors.New("it has been changed since")
@@ -357,8 +360,8 @@ func (c *Catalogue) Thresholds(ctx context.Context, after string, limit int) ([]
 }
 
 // SaveThreshold stores or replaces a threshold. What is wrong with its text is
-// an *InvalidError. Unless was is empty, it is the digest of the text that this one replaces, and
-// another one in its place is ErrChanged.
+// an *InvalidError. Unless was is empty, it is the digest of the text that this one replaces, or
+// NoDigest, and another one in its place is ErrChanged.
 func (c *Catalogue) SaveThreshold(ctx context.Context, name string, text []byte, was, by string) (t Threshold, created bool, err error) {
 	if !catalogueName.MatchString(name) {
 		return t, false, invalid("name", "%q must be of letters, digits, '.', '_' and '-', at most 128", cut(name))

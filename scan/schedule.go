@@ -118,9 +118,10 @@ type Run struct {
 // ScheduleStore keeps schedules and their runs. Each method is one
 // transaction.
 type ScheduleStore interface {
-	// SaveSchedule keeps or replaces a schedule; created says which. It is
-	// ErrSchedulesFull at MaxSchedules of one owner.
-	SaveSchedule(ctx context.Context, s Schedule) (created bool, err error)
+	// SaveSchedule keeps or replaces a schedule; created says which. Unless was is
+	// nil it is ErrChanged where that isn't what is there until now; the zero
+	// Schedule is none. It is ErrSchedulesFull at MaxSchedules of one owner.
+	SaveSchedule(ctx context.Context, s Schedule, was *Schedule) (created bool, err error)
 	// SetSchedules replaces all of an owner's. One that is there and not
 	// changed otherwise keeps its Next.
 	SetSchedules(ctx context.Context, owner fleet.AgentName, list []Schedule) error
@@ -229,15 +230,38 @@ func wall(t time.Time) time.Time {
 }
 
 // Save keeps or replaces a schedule of the hub's. What is wrong with it is an
-// *InvalidError; its agents, profile and threshold must be there now.
-func (s *Schedules) Save(ctx context.Context, c Schedule) (saved Schedule, created bool, err error) {
+// *InvalidError; its agents, profile and threshold must be there now. Unless was
+// is nil, something else in its place until now is ErrChanged; the zero Schedule
+// is nothing.
+func (s *Schedules) Save(ctx context.Context, c Schedule, was *Schedule) (saved Schedule, created bool, err error) {
 	if c, err = s.check(ctx, c); err != nil {
 		return Schedule{}, false, err
 	}
-	if created, err = s.store.SaveSchedule(ctx, c); err != nil {
+	if created, err = s.store.SaveSchedule(ctx, c, was); err != nil {
 		return Schedule{}, false, fmt.Errorf("store schedule %s: %w", c.Name, err)
 	}
 	return c, created, nil
+}
+
+// Suspend has a schedule of the hub's not run, or run again, and changes nothing
+// else of c, which is ErrChanged where it isn't so any more.
+func (s *Schedules) Suspend(ctx context.Context, c Schedule, suspended bool) (Schedule, error) {
+	if c.Suspended == suspended {
+		return c, nil
+	}
+	was := c
+	c.Suspended, c.Paused, c.Next = suspended, "", time.Time{}
+	if !suspended {
+		times, err := c.times()
+		if err != nil {
+			return Schedule{}, err
+		}
+		c.Next = times.after(storeTime())
+	}
+	if _, err := s.store.SaveSchedule(ctx, c, &was); err != nil {
+		return Schedule{}, fmt.Errorf("suspend schedule %s: %w", c.Name, err)
+	}
+	return c, nil
 }
 
 // Set replaces the schedules of an agent's own; they are for its own

@@ -35,7 +35,7 @@ func TestSchedules(t *testing.T) {
 	s := newStore(t)
 	q := newQueue(t, s, nil)
 	schedules := scan.NewSchedules(q, s, quiet)
-	saved, created, err := schedules.Save(t.Context(), schedule("minutely"))
+	saved, created, err := schedules.Save(t.Context(), schedule("minutely"), nil)
 	if err != nil || !created || saved.Missed != scan.RunOnce || saved.Request.RequestedBy != "schedule:minutely" {
 		t.Fatalf("saved %+v, %v, %v", saved, created, err)
 	}
@@ -62,7 +62,7 @@ func TestSchedules_standing(t *testing.T) {
 		schedules := scan.NewSchedules(q, s, quiet)
 		c := schedule("minutely")
 		c.Request.Standing = standing
-		c, _, err := schedules.Save(t.Context(), c)
+		c, _, err := schedules.Save(t.Context(), c, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestSchedules_standing(t *testing.T) {
 func back(t *testing.T, s scan.ScheduleStore, c scan.Schedule, by time.Duration) {
 	t.Helper()
 	c.Next = c.Next.Add(-by)
-	if _, err := s.SaveSchedule(t.Context(), c); err != nil {
+	if _, err := s.SaveSchedule(t.Context(), c, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -116,14 +116,14 @@ func TestSchedules_batch(t *testing.T) {
 	schedules := scan.NewSchedules(q, s, quiet)
 	c := schedule("fleet")
 	c.Selector, c.Jitter = &scan.Selector{Namespace: "shop"}, time.Hour
-	c, _, err := schedules.Save(t.Context(), c)
+	c, _, err := schedules.Save(t.Context(), c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gone := schedule("gone")
 	gone.Request.Profile = "mine"
 	gone.Request.Profile = "base"
-	if gone, _, err = schedules.Save(t.Context(), gone); err != nil {
+	if gone, _, err = schedules.Save(t.Context(), gone, nil); err != nil {
 		t.Fatal(err)
 	}
 	gone.Request.Profile = "removed"
@@ -155,7 +155,7 @@ func TestSchedules_judged(t *testing.T) {
 	schedules := scan.NewSchedules(q, s, quiet)
 	made := schedule("minutely")
 	made.Maker = []byte(`"ann"`)
-	c, _, err := schedules.Save(t.Context(), made)
+	c, _, err := schedules.Save(t.Context(), made, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestSchedules_judged(t *testing.T) {
 func TestSchedules_oneScan(t *testing.T) {
 	s := newStore(t)
 	q := newQueue(t, s, nil)
-	c, _, err := scan.NewSchedules(q, s, quiet).Save(t.Context(), schedule("minutely"))
+	c, _, err := scan.NewSchedules(q, s, quiet).Save(t.Context(), schedule("minutely"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestSchedules_refuses(t *testing.T) {
 	} {
 		c := schedule("s")
 		change(&c)
-		_, _, err := schedules.Save(t.Context(), c)
+		_, _, err := schedules.Save(t.Context(), c, nil)
 		var bad *scan.InvalidError
 		if !errors.As(err, &bad) || bad.Field != field {
 			t.Errorf("%v; want an error of %s", err, field)
@@ -313,7 +313,7 @@ func TestSchedules_suspended(t *testing.T) {
 		schedules := scan.NewSchedules(q, s, quiet)
 		c := schedule("minutely")
 		c.Suspended = true
-		if c, _, err := schedules.Save(t.Context(), c); err != nil || !c.Next.IsZero() {
+		if c, _, err := schedules.Save(t.Context(), c, nil); err != nil || !c.Next.IsZero() {
 			t.Fatalf("%+v, %v", c, err)
 		}
 		stop := runSchedules(t, q, s, 1)
@@ -322,7 +322,7 @@ func TestSchedules_suspended(t *testing.T) {
 			t.Errorf("runs %+v, %v", runs, err)
 		}
 		c.Suspended = false
-		if _, _, err := schedules.Save(t.Context(), c); err != nil {
+		if _, _, err := schedules.Save(t.Context(), c, nil); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(150 * time.Second)

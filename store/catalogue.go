@@ -151,7 +151,7 @@ func (s *Store) SaveThreshold(ctx context.Context, t scan.Threshold, was string,
 		switch {
 		case err != nil:
 			return err
-		case was != "" && (len(old) == 0 || old[0].Digest != was):
+		case was == scan.NoDigest && len(old) > 0, was != "" && was != scan.NoDigest && (len(old) == 0 || old[0].Digest != was):
 			return scan.ErrChanged
 		case len(old) > 0:
 			_, err = tx.Exec(ctx, `UPDATE thresholds SET text = ?, digest = ?, created = ?, created_by = ? WHERE name = ?`,

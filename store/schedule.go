@@ -87,23 +87,38 @@ func scanSchedule(row interface{ Scan(...any) error }) (c scan.Schedule, err err
 }
 
 // SaveSchedule implements scan.ScheduleStore.
-func (s *Store) SaveSchedule(ctx context.Context, c scan.Schedule) (created bool, err error) {
+func (s *Store) SaveSchedule(ctx context.Context, c scan.Schedule, was *scan.Schedule) (created bool, err error) {
 	err = s.update(ctx, func(tx *Tx) error {
 		tx.Notify(topicSchedules)
 		if err := tx.Lock(ctx, topicSchedules); err != nil {
 			return err
 		}
-		var others, there int
-		err := tx.QueryRow(ctx, `SELECT COUNT(*), COALESCE(SUM(CASE WHEN name = ? THEN 1 ELSE 0 END), 0) FROM schedules WHERE owner = ?`, c.Name, c.Owner).Scan(&others, &there)
-		if created = there == 0; err == nil && created && others >= scan.MaxSchedules {
-			err = scan.ErrSchedulesFull
-		}
-		if err != nil {
+		var others int
+		if err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM schedules WHERE owner = ?`, c.Owner).Scan(&others); err != nil {
 			return err
+		}
+		there, err := querySchedules(ctx, tx, `owner = ? AND name = ?`, c.Owner, c.Name)
+		created = len(there) == 0
+		switch {
+		case err != nil:
+			return err
+		case was != nil && !isStill(there, *was):
+			return scan.ErrChanged
+		case created && others >= scan.MaxSchedules:
+			return scan.ErrSchedulesFull
 		}
 		return putSchedule(ctx, tx, c)
 	})
 	return created, err
+}
+
+// isStill reports whether what is there is was, whatever it has run since; or
+// nothing, as the zero schedule is.
+func isStill(there []scan.Schedule, was scan.Schedule) bool {
+	if len(there) == 0 {
+		return was.Created.IsZero()
+	}
+	return there[0].Created.Equal(was.Created) && there[0].Suspended == was.Suspended
 }
 
 func putSchedule(ctx context.Context, tx *Tx, c scan.Schedule) error {

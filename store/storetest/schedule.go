@@ -37,7 +37,7 @@ func newSchedule(name string) scan.Schedule {
 
 func saveSchedule(t *testing.T, s *store.Store, c scan.Schedule) {
 	t.Helper()
-	if _, err := s.SaveSchedule(t.Context(), c); err != nil {
+	if _, err := s.SaveSchedule(t.Context(), c, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -48,7 +48,7 @@ func keepsSchedule(t *testing.T, s *store.Store) {
 	two.Suspended, two.Next, two.Request.Inputs = true, time.Time{}, nil
 	changed := s.SchedulesChanged()
 	for _, c := range []scan.Schedule{two, one} {
-		if created, err := s.SaveSchedule(t.Context(), c); !created || err != nil {
+		if created, err := s.SaveSchedule(t.Context(), c, nil); !created || err != nil {
 			t.Errorf("%s: created %v, %v", c.Name, created, err)
 		}
 	}
@@ -58,9 +58,19 @@ func keepsSchedule(t *testing.T, s *store.Store) {
 		t.Error("nobody was woken")
 	}
 	one.Cron, one.Next = "@daily", epoch.Add(2*time.Hour)
-	if created, err := s.SaveSchedule(t.Context(), one); created || err != nil {
+	if created, err := s.SaveSchedule(t.Context(), one, nil); created || err != nil {
 		t.Errorf("again: created %v, %v", created, err)
 	}
+	for name, was := range map[string]scan.Schedule{
+		"nothing": {}, "one saved before": {Created: epoch.Add(-1)}, "one that is suspended": {Created: epoch, Suspended: true},
+	} {
+		_, err := s.SaveSchedule(t.Context(), newSchedule("one"), &was)
+		wantErr(t, "in place of "+name, err, scan.ErrChanged)
+	}
+	_, err := s.SaveSchedule(t.Context(), newSchedule("three"), &one)
+	wantErr(t, "in place of what is gone", err, scan.ErrChanged)
+	_, err = s.SaveSchedule(t.Context(), one, &one)
+	wantErr(t, "in its own place", err, nil)
 	list, err := s.Schedules(t.Context())
 	if d := cmp.Diff([]scan.Schedule{one, two}, list); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)
@@ -86,9 +96,9 @@ func limitsSchedules(t *testing.T, s *store.Store) {
 	saveSchedule(t, s, newSchedule("the hub's"))
 	more := newSchedule("more")
 	more.Owner = "edge"
-	_, err := s.SaveSchedule(t.Context(), more)
+	_, err := s.SaveSchedule(t.Context(), more, nil)
 	wantErr(t, "one more", err, scan.ErrSchedulesFull)
-	_, err = s.SaveSchedule(t.Context(), many[0])
+	_, err = s.SaveSchedule(t.Context(), many[0], nil)
 	wantErr(t, "the same", err, nil)
 }
 
