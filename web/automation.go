@@ -40,30 +40,6 @@ func (h *handler) schedule(r *request) (*page, error) {
 	return &page{View: "schedule", Title: v.Name, Data: v}, err
 }
 
-// suspending is the request that stores s as it is, suspended or not.
-func suspending(s api.Schedule, suspended bool) (string, error) {
-	s.Suspended = suspended
-	run := map[string]any{"profile": s.Profile}
-	if s.Threshold != "" {
-		run["threshold"] = s.Threshold
-	}
-	if s.Inputs != nil {
-		run["inputs"] = s.Inputs
-	}
-	options := map[string]any{"timeout": s.Timeout, "priority": s.Priority, "sbom": s.SBOM}
-	if s.Method != "" {
-		options["method"] = s.Method
-	}
-	text, err := json.Marshal(struct {
-		api.ScheduleTimes
-		Target   *api.ScanTarget    `json:"target,omitempty"`
-		Selector *api.BatchSelector `json:"selector,omitempty"`
-		Scan     map[string]any     `json:"scan"`
-		Options  map[string]any     `json:"options"`
-	}{s.ScheduleTimes, s.Target, s.Selector, run, options})
-	return string(text), err
-}
-
 // schedulePath leads to a schedule.
 func schedulePath(s api.Schedule) string {
 	u := url.URL{Path: "/schedules/" + s.Name}

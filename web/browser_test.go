@@ -660,6 +660,7 @@ func TestBrowser_badInput(t *testing.T) {
 	b.login(w.store, pki.Admin)
 	for path, form := range map[string]struct{ reveal, field, submit string }{
 		"/alerts":         {"Silence…", "form[data-form] [name=comment]", "form[data-form] button.main"},
+		"/schedules":      {"Schedule…", "[name=cron]", "form[data-form] button.main"},
 		"/policies":       {"Override in a namespace…", "[name=text]", "form[data-form] button.main"},
 		"/people":         {"API token…", "[name=expiresIn]", "[open] button.main"},
 		"/thresholds/new": {"", "[name=text]", "form[data-form] button.main"},
@@ -676,6 +677,10 @@ func TestBrowser_badInput(t *testing.T) {
 			eval[bool](b, fmt.Sprintf("document.querySelectorAll('[name=%s]').forEach((e) => e.value = 'half') || true", name))
 		}
 		b.set(form.field, "half-typed")
+		b.handler.Store(handled{newer})
+		eval[bool](b, "refresh().then(() => true)")
+		b.says("The hub is of another version now. Reload the page")
+		b.handler.Store(handled{w})
 		for _, step := range []struct {
 			wrong func()
 			says  string
@@ -761,6 +766,15 @@ func TestBrowser_clicks(t *testing.T) {
 	if d := cmp.Diff(before, eval[int](b, "document.querySelectorAll('[data-post$=replay]').length")); d != "" {
 		t.Error(d)
 	}
+
+	// Of what the browser's own menu swallows the page hears no end.
+	call(b, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: "mousePressed", X: at[0], Y: at[1], Button: "right", ClickCount: 1})
+	silence.ID, silence.Comment = "t", "behind a menu"
+	if err := w.store.AddSilence(t.Context(), silence); err != nil {
+		t.Fatal(err)
+	}
+	eval[bool](b, "refresh().then(() => true)")
+	b.says("behind a menu")
 }
 
 // TestBrowser_print: a result that is printed has all of each control.

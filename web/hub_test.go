@@ -242,10 +242,20 @@ func TestBrowser_hub(t *testing.T) {
 	b.click("form[data-form]" + submit)
 	b.until("location.pathname === '/schedules/nightly'")
 	b.says("local:", "0 3 * * *", "It hasn't run yet")
-	b.click("[data-method=PUT]")
+	b.click("[data-post$=pause]")
 	b.says("suspended", "Resume")
-	b.click("[data-method=PUT]")
+	b.click("[data-post$=resume]")
 	b.says("Pause")
+
+	// Another of its name isn't put in its place.
+	b.open("/schedules")
+	b.reveal("Schedule…")
+	b.fill("form", map[string]string{"name": "nightly", "cron": "0 4 * * *", "target.agent": "east", "target.uri": "local:", "scan.profile": "gated"})
+	b.click("form[data-form]" + submit)
+	b.says("there is one already")
+	if got := eval[string](b, "document.querySelector('[name=cron]').value"); got != "0 4 * * *" {
+		t.Errorf("what was typed is now %q", got)
+	}
 	b.open("/schedules")
 	b.says("nightly", "Europe/Berlin")
 	b.accessible("/schedules")

@@ -256,7 +256,6 @@ func (h *handler) funcs() template.FuncMap {
 		"chart":    chart,
 		"history":  historyPath,
 		"schedule": schedulePath,
-		"suspend":  suspending,
 		"join":     strings.Join,
 		"minus":    minus,
 		"bys":      bys,

@@ -11,7 +11,7 @@
 //                part its elements, data-hours: so many from now on. A fieldset
 //                is a member, too, if it has data-unless and that one isn't there
 //                data-method in place of POST, data-match is the version that
-//                it changes. data-go is where to go afterwards, {id} a member
+//                it changes, data-new that there must be none. data-go is where to go afterwards, {id} a member
 //                of the answer; data-shows is the member that is shown instead
 //   data-copy    a button that copies the text of the element with that id
 //   the rest: see below
@@ -81,12 +81,15 @@ async function part(path, request = {}) {
   return [...parse(await send(path, { ...request, headers })).body.childNodes];
 }
 
-// held resolves when no button of the pointer is down, and what it did is done:
-// what someone presses isn't moved away meanwhile.
+// held resolves when the pointer's main button isn't down, and what it did is
+// done: what someone presses isn't moved away meanwhile. The page isn't always
+// told of the end, such as by a menu of the browser's, so it ends by itself.
 let held = Promise.resolve();
-document.addEventListener('pointerdown', () => {
+document.addEventListener('pointerdown', (event) => {
+  if (event.button !== 0) return;
   held = new Promise((done) => {
     for (const end of ['pointerup', 'pointercancel']) document.addEventListener(end, () => setTimeout(done), { capture: true, once: true });
+    setTimeout(done, 5000);
   });
 }, true);
 
@@ -139,7 +142,7 @@ function become(old, now) {
 async function refresh() {
   let response, text;
   try {
-    response = await fetch(location.href);
+    response = await fetch(location.href, { signal: AbortSignal.timeout(60e3) });
     text = await response.text();
   } catch {
     say(lost + ' It is tried again.');
@@ -173,8 +176,12 @@ async function refresh() {
 
 const every = one('[data-every]')?.dataset.every;
 if (every) {
-  setInterval(() => {
-    if (!document.hidden) refresh();
+  let busy = false;
+  setInterval(async () => {
+    if (document.hidden || busy) return;
+    busy = true;
+    await refresh();
+    busy = false;
   }, every * 1000);
 }
 
@@ -346,7 +353,8 @@ async function ask(form) {
   });
   if (missing.length) throw new Refused('', missing);
   const { method, match, go: next, shows } = form.dataset;
-  const answer = await call(path, body, method, match ? { 'If-Match': match } : {});
+  const headers = match ? { 'If-Match': match } : 'new' in form.dataset ? { 'If-None-Match': '*' } : {};
+  const answer = await call(path, body, method, headers);
   if (next) return go(form, answer);
   if (shows) {
     show(form, answer[shows]);
