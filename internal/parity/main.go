@@ -151,7 +151,10 @@ func (opt options) files() ([]file, error) {
 	for _, f := range found {
 		out = append(out, file{strings.TrimSuffix(filepath.Base(f), ".json"), f, false})
 	}
-	return slices.DeleteFunc(out, func(f file) bool { return !opt.only.MatchString(f.name) }), nil
+	if out = slices.DeleteFunc(out, func(f file) bool { return !opt.only.MatchString(f.name) }); len(out) == 0 {
+		return nil, fmt.Errorf("-only %s names none of the verdicts in %s", opt.only, opt.golden)
+	}
+	return out, nil
 }
 
 func howToGet(profiles string, v *golden.Verdicts) string {
@@ -262,7 +265,7 @@ func speed(rows []row) {
 // report prints the table, the differences and what is missing, and says
 // whether every bar is kept.
 func (opt options) report(rows []row, missing []string) bool {
-	kept := true
+	kept := len(rows) > 0
 	var total golden.Comparison
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "PROFILE\tCONTROLS\tRESULTS\tWORDS\tFALSE PASSES\tWALL\tINSPEC\tTIMES\tOWN\tWAITING\tCOMMANDS\tINSPEC\tFILES\tTRIPS\tMB\tINSPEC")
@@ -287,7 +290,9 @@ func (opt options) report(rows []row, missing []string) bool {
 	fmt.Fprintf(t, "all but the probe\t%s\t%s\t%s\t%d\n", of(total.ControlsEqual, total.Controls), of(total.ResultsEqual, total.Results),
 		of(total.WordsEqual, total.Results), len(total.FalsePasses))
 	t.Flush()
-	speed(rows)
+	if len(rows) > 0 {
+		speed(rows)
+	}
 	kept = kept && total.ControlsEqual*100 >= total.Controls*controlsBar && total.ResultsEqual*100 >= total.Results*resultsBar &&
 		len(total.FalsePasses) == 0
 	if unexplained := opt.differences(rows); unexplained > 0 {
@@ -302,6 +307,8 @@ func (opt options) report(rows []row, missing []string) bool {
 		}
 	}
 	switch {
+	case len(rows) == 0:
+		fmt.Println("\nno run could be made")
 	case !kept:
 		fmt.Println("\nA BAR IS MISSED")
 	case len(missing) > 0:
