@@ -104,7 +104,10 @@ func (s *Store) ExpandScan(ctx context.Context, f scan.Finish, found []scan.Scan
 				return err
 			}
 		}
-		return nil
+		if f.Status != scan.Completed {
+			return nil
+		}
+		return s.endUnselected(ctx, tx, c, found, now)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -359,6 +360,46 @@ func (s *Store) unjudged(c scan.Scan, f scan.Finish) []fleet.Result {
 	}
 	c.Reason = f.Reason
 	return s.judgeErrors(c)
+}
+
+// unselectedFor is for how long nobody has checked what a selection ends: a
+// container that is started anew just then stays.
+const unselectedFor = 24 * time.Hour
+
+// endUnselected ends what policies had from scans of containers that selection c
+// was to find and didn't: those that a selection like it led to, and, where c
+// chooses by no labels and no workload, all others, too. The agent has looked
+// through the pods for it, so what isn't found doesn't run, or isn't chosen.
+func (s *Store) endUnselected(ctx context.Context, tx *Tx, c scan.Scan, found []scan.Scan, now time.Time) error {
+	var f filter
+	f.with("agent = ?", c.Request.Target.Agent)
+	equal(&f, "namespace", c.Selector.Namespace)
+	f.with("checked < ?", micros(c.Started.Add(-unselectedFor)))
+	of := ` FROM scans s WHERE s.id = policy_subjects.run AND s.selector = '' AND s.pod <> '' AND s.uri = ''`
+	if c.Selector.Container != "" {
+		of += ` AND s.container = ?`
+		f.args = append(f.args, c.Selector.Container)
+	}
+	if c.Selector.Labels != "" || c.Selector.Kind != "" {
+		selector, err := json.Marshal(c.Selector)
+		if err != nil {
+			return err
+		}
+		of += ` AND EXISTS (SELECT 1 FROM scans b WHERE b.batch = s.batch AND b.batch <> '' AND b.agent = s.agent AND b.selector <> '' AND b.selector = ?)`
+		f.args = append(f.args, string(selector))
+	}
+	f.where = append(f.where, `EXISTS (SELECT 1`+of+`)`)
+	there := map[fleet.Subject]bool{}
+	for _, one := range found {
+		there[one.Request.Target.Subject()] = true
+	}
+	_, err := s.endSubjects(ctx, tx, policy.Fleet, string(c.ID), f, now, func(r policy.SubjectRecord) string {
+		if there[r.Subject] {
+			return ""
+		}
+		return "it doesn't run any more, or isn't chosen to be scanned"
+	})
+	return err
 }
 
 // verdictOf is that of a result, and where it is counted in n.

@@ -150,6 +150,8 @@ func TestOpen_indexes(t *testing.T) {
 		`SELECT MIN(seq) FROM alert WHERE key_id = 'k' AND state = 'pending'`,
 		`SELECT id FROM alert WHERE done_at > 0 AND state IN ('delivered', 'skipped') AND done_at < 1 UNION ALL SELECT id FROM alert WHERE done_at > 0 AND state = 'dead' AND done_at < 1 LIMIT 5`,
 		`SELECT SUM(pending) FROM alert_key WHERE next_at > 0`,
+		`SELECT 1 FROM policy_subjects p WHERE agent = 'a' AND checked < 1 AND EXISTS (SELECT 1 FROM scans s WHERE s.id = p.run AND s.selector = ''
+			AND EXISTS (SELECT 1 FROM scans b WHERE b.batch = s.batch AND b.batch <> '' AND b.agent = s.agent AND b.selector <> '' AND b.selector = '{}'))`,
 		`SELECT sink, SUM(dead) FROM alert_key WHERE dead > 0 GROUP BY sink`,
 	} {
 		rows, err := db.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query)

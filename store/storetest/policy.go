@@ -14,11 +14,13 @@ import (
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/osv"
 	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store"
 )
 
 var policyTests = map[string]func(*testing.T, *store.Store){
 	"a run": aRun, "a run that is cut short": cutRun, "subjects that are gone": goneSubjects, "the end of what failed": lastWords,
+	"containers that aren't selected any more": unselected,
 	"lists": policyLists, "old runs": oldRuns,
 	"evidence": policyEvidence, "evidence of another image": otherEvidence, "evidence of another tenant": tenantsEvidence, "layers": policyLayers, "annotations": annotatedPolicies,
 }
@@ -204,6 +206,93 @@ func goneSubjects(t *testing.T, s *store.Store) {
 	if d := cmp.Diff([]string{"p a", "p new", "q a"}, names); d != "" {
 		t.Errorf("subjects (-want +got):\n%s", d)
 	}
+}
+
+// unselected: a container that its agent has looked for in vain, a day after it was
+// checked, isn't checked any more; what the agent wasn't asked for stays.
+func unselected(t *testing.T, s *store.Store) {
+	at := epoch
+	end := func(c scan.Scan) {
+		t.Helper()
+		target := c.Request.Target
+		r := result("p", target.Namespace, target.Pod+"/"+target.Container, false, "issue")
+		err := s.FinishScan(t.Context(), scan.Finish{ID: c.ID, Status: scan.Completed, Verdict: scan.Verdict{Outcome: scan.Failed}, Results: []fleet.Result{r}}, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	alone := func(namespace string) {
+		t.Helper()
+		c := newScan("edge")
+		c.Request.Target.Namespace, c.Request.Target.Pod = namespace, "alone"
+		if err := s.CreateScan(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		end(c)
+	}
+	choose := func(after time.Duration, status scan.Status, sel scan.Selector, pods ...string) {
+		t.Helper()
+		at = at.Add(after)
+		b := newBatch("edge")
+		b.Selections[0].Selector, b.Selections[0].Expires = &sel, at.Add(queueFor)
+		if err := s.CreateBatch(t.Context(), b, scan.Key{}); err != nil {
+			t.Fatal(err)
+		}
+		who := taker("edge", "i1")
+		who.Kinds = append(who.Kinds, scan.KindSelector)
+		selection, err := s.LeaseScan(t.Context(), who, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found []scan.Scan
+		for _, pod := range pods {
+			c := newScan("edge")
+			c.Batch, c.Request.Target.Pod = b.ID, pod
+			found = append(found, c)
+		}
+		if err := s.ExpandScan(t.Context(), scan.Finish{ID: selection.ID, Agent: "edge", Attempt: 1, Status: status}, found, at); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range found {
+			end(c)
+		}
+	}
+	expect := func(what string, want ...string) {
+		t.Helper()
+		var got []string
+		list, err := s.PolicySubjects(t.Context(), policy.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range list {
+			got = append(got, r.Namespace+" "+r.Subject.Repo)
+		}
+		slices.Sort(got)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+		}
+	}
+	record(t, s, beginRun(t, s, policy.Run{Began: at}), at, result("facts", "shop", "php/web", false))
+	web, db := scan.Selector{Namespace: "shop", Labels: "app=web"}, scan.Selector{Namespace: "shop", Labels: "app=db"}
+	alone("shop")
+	alone("other")
+	choose(0, scan.Completed, web, "web-1", "web-2")
+	choose(23*time.Hour, scan.Completed, web, "web-2")
+	choose(24*time.Hour, scan.Completed, db)
+	choose(0, scan.Error, web)
+	all := []string{"other alone/app", "shop alone/app", "shop php/web", "shop web-1/app", "shop web-2/app"}
+	expect("started anew a moment ago, not asked for, or not known", all...)
+	choose(0, scan.Completed, web, "web-2", "web-3")
+	expect("replaced", "other alone/app", "shop alone/app", "shop php/web", "shop web-2/app", "shop web-3/app")
+	told, err := s.Alerts(t.Context(), alert.Filter{})
+	told = slices.DeleteFunc(told, func(a alert.Alert) bool { return !a.Outcome.Gone })
+	if err != nil || len(told) != 1 || told[0].Sink != "issue" || told[0].Outcome.Subject.Repo != "web-1/app" || told[0].Agent != "edge" {
+		t.Errorf("told %+v, %v", told, err)
+	}
+	choose(48*time.Hour, scan.Completed, scan.Selector{Namespace: "shop", Container: "sidecar"})
+	expect("containers of another name", "other alone/app", "shop alone/app", "shop php/web", "shop web-2/app", "shop web-3/app")
+	choose(0, scan.Completed, scan.Selector{Namespace: "shop"}, "web-3")
+	expect("all of a namespace", "other alone/app", "shop php/web", "shop web-3/app")
 }
 
 // lastWords: whoever was told of a failure is told once when its subject isn't
