@@ -101,14 +101,21 @@ func Start(ctx context.Context, dir string, logf func(string, ...any)) (_ *Clust
 	if missing := Missing(); len(missing) > 0 {
 		return nil, fmt.Errorf("no Kubernetes here: missing %s", strings.Join(missing, ", "))
 	}
-	// Clusters of this machine at the same time have networks of their own.
-	c := &Cluster{Dir: dir, logf: logf, bins: map[string]string{}, pods: fmt.Sprintf("10.244.%d.", os.Getpid()%256)}
+	c := &Cluster{Dir: dir, logf: logf, bins: map[string]string{}}
 	defer func() {
 		if err != nil {
 			c.Close()
 		}
 	}()
 	if err := os.MkdirAll(filepath.Join(dir, "log"), 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := c.network()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if err := c.guard(lock); err != nil {
 		return nil, err
 	}
 	c.onClose(func() { unmountBelow(dir) })
@@ -431,6 +438,64 @@ func (c *Cluster) deletePods() {
 	if _, err := c.Kubectl(ctx, "", "delete", "pods", "--all", "-A", "--grace-period=1", "--timeout=40s"); err != nil {
 		c.logf("deleting pods: %v", err)
 	}
+}
+
+// guarding waits for a line. If there comes none, because who has to write it
+// was killed, it ends whatever names the folder $1 in its arguments and, for the
+// shims, the containers below them, unmounts what is there, and takes away the
+// pods' networks, whose gateway is $2.
+const guarding = `read -r closed && exit
+for _ in 1 2 3; do # one may have started another meanwhile
+  for p in /proc/[0-9]*; do
+    pid=${p#/proc/}
+    [ "$pid" != $$ ] && tr '\0' ' ' <"$p/cmdline" | grep -qF -- "$1/" || continue
+    kill -KILL $(cat "$p"/task/*/children) "$pid"
+  done
+done 2>/dev/null
+awk '{print $2}' /proc/self/mounts | grep -F -- "$1/" | sort -r | xargs -r umount -l
+for link in $(ip -o -4 address show to "$2" | awk '{print $2}'); do
+  netns=$(ip -o link show "$link" | sed -n 's/.*link-netns \([^ ]*\).*/\1/p')
+  ip link delete "$link"
+  [ -z "$netns" ] || ip netns delete "$netns"
+done
+`
+
+// guard sees to it that the cluster ends with this process, even when that is
+// killed, or panics, and no Close comes. It holds the lock until then.
+func (c *Cluster) guard(lock *os.File) error {
+	cmd := exec.Command("sh", "-c", guarding, "guard", c.Dir, c.Gateway())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what ends the tests doesn't end it
+	cmd.ExtraFiles = []*os.File{lock}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	c.onClose(func() {
+		io.WriteString(stdin, "closed\n")
+		cmd.Wait()
+	})
+	return nil
+}
+
+// network chooses the pods' addresses: those that no other cluster of this
+// machine has, as long as its lock is held.
+func (c *Cluster) network() (lock *os.File, err error) {
+	for n := range 256 {
+		lock, err := os.OpenFile(fmt.Sprintf("%s/reeve-e2e-network-%d.lock", os.TempDir(), n), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			lock.Close()
+			continue
+		}
+		c.pods = fmt.Sprintf("10.244.%d.", n)
+		return lock, nil
+	}
+	return nil, errors.New("each network of 10.244.0.0/16 is another cluster's")
 }
 
 // start runs one of the cluster's processes, its output in Dir/log, and
