@@ -30,19 +30,26 @@ func (a *API) loginLink(ctx context.Context, name string, rights pki.Rights, sou
 	return a.cfg.PublicURL + "/login?code=" + url.QueryEscape(text), t.Expires, nil
 }
 
-const loginStyle = `body{font:16px/1.5 system-ui,sans-serif;max-width:30em;margin:20vh auto;padding:0 1em;color-scheme:light dark}
-button{font:inherit;padding:.4em 1.2em}`
+// loginStyle has the page's colours.
+const loginStyle = `:root{color-scheme:light dark}
+body{font:16px/1.5 system-ui,sans-serif;width:min(24em,100% - 2em);margin:20vh auto;background:light-dark(#f6f7f9,#111418);color:light-dark(#1b2330,#e4e8ee)}
+main{padding:1.5em 2em;border:1px solid light-dark(#dde1e8,#2c333e);border-radius:.5em;background:light-dark(#fff,#191d24)}
+h1{font-size:1.4em;margin:0}
+button{font:inherit;font-weight:600;padding:.4em 1.4em;border:0;border-radius:.4em;background:light-dark(#1f54b8,#86b1ff);color:light-dark(#fff,#111418);cursor:pointer}
+:focus-visible{outline:3px solid light-dark(#1f54b8,#86b1ff);outline-offset:2px}`
 
 var (
 	loginPage = template.Must(template.New("login").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Log in to Reeve</title>
 <style>{{.Style}}</style>
+<main>
 <h1>Log in to Reeve</h1>
 <form method="post" action="/login">
 <p>As <b>{{.Name}}</b>, with the role {{.Role}}.</p>
 <input type="hidden" name="code" value="{{.Code}}">
 <button autofocus>Log in</button>
 </form>
+</main>
 `))
 	loginPolicy = func() string {
 		sum := sha256.Sum256([]byte(loginStyle))

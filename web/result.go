@@ -493,7 +493,7 @@ func readResult(body io.Reader) (*findings, error) {
 	case errors.As(err, &tooLarge):
 		return nil, fmt.Errorf("the file is larger than %d MiB; `reeve convert` can make a report of it", maxFile>>20)
 	case errors.As(err, &syntax):
-		return nil, fmt.Errorf("the file isn't JSON: at byte %d, %w. Results are what `reeve scan -o json`, InSpec's reporter json and the SAF tools write", syntax.Offset, syntax)
+		return nil, fmt.Errorf("the file isn't JSON: at byte %d, %w. Results are what `reeve scan --reporter json`, InSpec's reporter json and the SAF tools write", syntax.Offset, syntax)
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, errors.New("the file ends before its JSON does: it is cut off. Make or download it again")
 	case err != nil:
