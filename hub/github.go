@@ -84,8 +84,8 @@ func (h *Hub) openGitHub(cfg Config, sinks map[string]alert.Sink, options map[st
 func (h *Hub) issues(connection string) issue.Source {
 	return func(ctx context.Context, owner, repo string) (issue.Settings, error) {
 		s, err := h.github.Issues(ctx, connection, owner, repo)
-		if errors.Is(err, github.ErrNoAccount) { // nobody who could make, or close, one
-			err = &alert.Error{Class: alert.Permanent, Err: err}
+		if errors.Is(err, github.ErrNoAccount) {
+			err = fmt.Errorf("%w: %w", issue.ErrLeft, err)
 		}
 		return issue.Settings{
 			Client: s.Client, Web: s.Web, Repo: s.Repo, Label: s.Label, Details: s.Details, Footer: s.Footer,

@@ -50,6 +50,10 @@ type Settings struct {
 	Remember func(context.Context) (context.Context, func())
 }
 
+// ErrLeft is a Source's if there is nobody any more who could make a repository's
+// issues, or close them.
+var ErrLeft = errors.New("nobody may ask for the issues of the repository any more")
+
 // Source finds the settings for a repository.
 type Source func(ctx context.Context, owner, repo string) (Settings, error)
 
@@ -105,6 +109,12 @@ type issues struct {
 func (s *Sink) Deliver(ctx context.Context, a alert.Alert) error {
 	o := a.Outcome
 	settings, err := s.settings(ctx, o.Subject.Owner, o.Subject.Repo)
+	if errors.Is(err, ErrLeft) {
+		if o.Gone {
+			return nil
+		}
+		return permanent(err)
+	}
 	if err != nil {
 		return classify(err)
 	}

@@ -3,6 +3,7 @@ package issue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -71,6 +72,22 @@ func expect(t *testing.T, r *githubtest.Repo, state string, comments int) *githu
 		t.Fatalf("the issue is %s with %d comments, want %s with %d:\n%s", i.State, len(i.Comments), state, comments, strings.Join(i.Comments, "\n"))
 	}
 	return i
+}
+
+// TestSink_left: an owner whom nobody may ask any more. What is gone is with them.
+func TestSink_left(t *testing.T) {
+	s := New(func(context.Context, string, string) (Settings, error) {
+		return Settings{}, fmt.Errorf("acme: %w", ErrLeft)
+	}, slog.New(slog.DiscardHandler))
+	a := alert.Alert{ID: "x", Outcome: fleet.Outcome{Subject: fleet.Subject{Owner: "acme", Repo: "shop"}, Policy: "P", Gone: true}}
+	if err := s.Deliver(t.Context(), a); err != nil {
+		t.Error(err)
+	}
+	a.Outcome.Gone = false
+	var refused *alert.Error
+	if err := s.Deliver(t.Context(), a); !errors.As(err, &refused) || refused.Class != alert.Permanent {
+		t.Errorf("a failure: %v", err)
+	}
 }
 
 // TestSink_life: an issue from its opening to its end, and again.

@@ -33,7 +33,8 @@ const (
 	appTokenSkew = time.Minute
 	// renewBefore is how long before its end an installation's token is renewed.
 	renewBefore = 5 * time.Minute
-	// renewAtMost is how often one is renewed that was refused.
+	// renewAtMost is how often it is tried to renew one that was refused, or is still
+	// good.
 	renewAtMost = time.Minute
 	// maxRepositories and maxPages bound what a server can make us hold.
 	maxRepositories = 200_000
@@ -190,7 +191,7 @@ type installationToken struct {
 	turn    turn // guards the rest
 	token   string
 	until   time.Time
-	renewed time.Time // since it was refused, last
+	renewed time.Time // before its end, or since it was refused, last
 }
 
 func (t *installationToken) get(ctx context.Context, refused string) (string, error) {
@@ -198,25 +199,30 @@ func (t *installationToken) get(ctx context.Context, refused string) (string, er
 		return "", err
 	}
 	defer t.turn.leave()
-	if t.token != "" && t.token != refused && time.Until(t.until) > renewBefore {
+	good := t.token != "" && t.token != refused && time.Until(t.until) > 0
+	if good && time.Until(t.until) > renewBefore {
 		return t.token, nil
 	}
 	// What no token is good for, such as an installation that was suspended, isn't
 	// asked a token for again and again.
-	if refused != "" && time.Since(t.renewed) < renewAtMost {
+	early := good || refused != ""
+	if early && time.Since(t.renewed) < renewAtMost {
 		return t.token, nil
 	}
 	// Asked for by whoever is first, but for all: not with its memory.
-	ctx, cancel := context.WithTimeout(remembering(ctx, nil), requestTime)
+	asking, cancel := context.WithTimeout(remembering(ctx, nil), requestTime)
 	defer cancel()
-	fresh, _, err := t.conn.app.Apps.CreateInstallationToken(ctx, t.id, nil)
+	fresh, _, err := t.conn.app.Apps.CreateInstallationToken(asking, t.id, nil)
+	if early && ctx.Err() == nil {
+		t.renewed = time.Now()
+	}
+	if err != nil && good {
+		return t.token, nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("a token of the App's installation %d: %w", t.id, plain(err))
 	}
 	t.token, t.until = fresh.GetToken(), fresh.GetExpiresAt().Time
-	if refused != "" {
-		t.renewed = time.Now()
-	}
 	return t.token, nil
 }
 
@@ -347,6 +353,21 @@ func (c *connection) of(ctx context.Context, owner string) (*account, error) {
 // ErrNoAccount means that there is no installation of the App, or no entry of
 // organisations, for an owner.
 var ErrNoAccount = errors.New("the owner isn't among those that this GitHub connection checks")
+
+// installed reports whether an owner has installed the App, suspended or not. That
+// there is none to check may be the configuration's will, and this isn't.
+func (c *connection) installed(ctx context.Context, owner string) (bool, error) {
+	for _, get := range []func(context.Context, string) (*gh.Installation, *gh.Response, error){c.app.Apps.GetOrganizationInstallation, c.app.Apps.GetUserInstallation} {
+		_, _, err := get(ctx, owner)
+		if err == nil {
+			return true, nil
+		}
+		if status(err) != http.StatusNotFound {
+			return false, fmt.Errorf("ask for the App's installation of %s: %w", owner, plain(err))
+		}
+	}
+	return false, nil
+}
 
 // repositories lists all that the account has, or that the App may see of it.
 func (a *account) repositories(ctx context.Context) ([]*gh.Repository, error) {

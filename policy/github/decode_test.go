@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -332,6 +333,41 @@ func TestCredential(t *testing.T) {
 			t.Errorf("%s: %v %v", url, resp, err)
 		}
 	}
+}
+
+// TestInstallationToken: what isn't to be had isn't asked for again and again, and
+// one that is still good is used meanwhile.
+func TestInstallationToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		client, err := gh.NewClient(gh.WithTransport(transport(func(r *http.Request) (*http.Response, error) {
+			asked++
+			return &http.Response{StatusCode: http.StatusForbidden, Request: r, Header: http.Header{}, Body: http.NoBody}, nil
+		})), gh.WithDisableRateLimitCheck())
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := installationToken{conn: &connection{app: client}, id: 7, turn: newTurn(), token: "old", until: time.Now().Add(4 * time.Minute)}
+		for range 10 {
+			if got, err := token.get(t.Context(), ""); err != nil || got != "old" {
+				t.Errorf("still good: %q, %v", got, err)
+			}
+		}
+		if asked != 1 {
+			t.Errorf("while it is good, it was asked %d times", asked)
+		}
+		time.Sleep(renewAtMost)
+		for range 10 {
+			_, _ = token.get(t.Context(), "old")
+		}
+		if asked != 2 {
+			t.Errorf("once it was refused, it was asked %d times more", asked-1)
+		}
+		time.Sleep(5 * time.Minute)
+		if got, err := token.get(t.Context(), ""); err == nil {
+			t.Errorf("after its end: %q", got)
+		}
+	})
 }
 
 type transport func(*http.Request) (*http.Response, error)

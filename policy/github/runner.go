@@ -235,7 +235,12 @@ func (r *Runner) do(ctx context.Context, c *connection, t Task, lease string) {
 	case errors.Is(err, policy.ErrRunOver):
 		next = now // a whole cycle began meanwhile
 	case errors.Is(err, ErrNoAccount):
-		c.log.InfoContext(ctx, "not checked any more", "organisation", t.Owner)
+		if next, err = r.left(ctx, c, t, now); err != nil {
+			c.log.ErrorContext(ctx, "what becomes of the checks of an organisation can't be told; trying again", "organisation", t.Owner, "error", err)
+			next = now.Add(retryAfterFault)
+		} else if next.IsZero() {
+			c.log.InfoContext(ctx, "not checked any more", "organisation", t.Owner)
+		}
 	case err != nil:
 		c.log.ErrorContext(ctx, "the repositories weren't checked; trying again", "organisation", t.Owner, "repository", t.Repo, "error", err)
 		next = now.Add(min(retryAfterFault, c.cfg.interval()))
@@ -245,6 +250,48 @@ func (r *Runner) do(ctx context.Context, c *connection, t Task, lease string) {
 	if err := r.cfg.Store.SettleGitHub(settling, t, lease, next); err != nil {
 		c.log.ErrorContext(ctx, "a check's end can't be recorded; it will be repeated", "organisation", t.Owner, "error", err)
 	}
+}
+
+// leftFor is how long an organisation is without the App before it counts as gone:
+// the App may have been replaced, or be installed anew at once.
+const leftFor = time.Hour
+
+// left ends what stands of an organisation that has uninstalled the App, and only
+// then: not while it can't be told, nor if it is suspended or the configuration
+// leaves it out. It says when that is to be looked at again; zero: not.
+func (r *Runner) left(ctx context.Context, c *connection, t Task, now time.Time) (again time.Time, err error) {
+	if c.app == nil || t.Repo != "" {
+		return time.Time{}, nil
+	}
+	all, err := r.cfg.Store.GitHubStandings(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var name string
+	var seen time.Time
+	for _, s := range all {
+		switch {
+		case !strings.EqualFold(s.Organisation, t.Owner):
+		case s.Connection != c.cfg.Name && r.connection(s.Connection) != nil:
+			return time.Time{}, nil // it is checked by another connection
+		case s.Connection == c.cfg.Name && s.Saved.After(seen):
+			name, seen = s.Organisation, s.Saved
+		}
+	}
+	if name == "" {
+		return time.Time{}, nil
+	}
+	if there, err := c.installed(ctx, t.Owner); err != nil || there {
+		return time.Time{}, err
+	}
+	if until := seen.Add(leftFor); until.After(now) {
+		return until, nil
+	}
+	run := policy.Run{ID: policy.NewRunID(), Source: Source(name), Cause: "uninstalled", Whole: true, Holder: r.cfg.Holder, Began: now}
+	if err := r.cfg.Store.BeginPolicyRun(ctx, run); err != nil {
+		return time.Time{}, err
+	}
+	return time.Time{}, r.cfg.Store.EndPolicyRun(ctx, run.ID, "", now)
 }
 
 var errLeaseLost = errors.New("the lease was lost")

@@ -681,6 +681,76 @@ func TestRunner_renews(t *testing.T) {
 	})
 }
 
+// TestRunner_left: what stands of an organisation ends once it has uninstalled the
+// App, and not by an outage, nor while it is suspended or left out.
+func TestRunner_left(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		h.useApp(t, map[int64]string{7: "Acme", 8: "other"})
+		enable(h.Server, "Acme", map[string]string{"binary_artifacts.yaml": optOut + "action: issue\n"})
+		h.Add("Acme", "shop").Put("tool", elf)
+		enable(h.Server, "other", map[string]string{"security.yaml": optOut})
+		stop := h.start(t)
+		defer func() { stop() }()
+		h.await(t, 2, 0)
+		stands := func() int {
+			t.Helper()
+			time.Sleep(3 * time.Hour)
+			return len(h.subjects(t, "Acme"))
+		}
+		all := len(h.subjects(t, "Acme"))
+		change := func(f func()) {
+			h.Lock()
+			defer h.Unlock()
+			f()
+		}
+		if all == 0 {
+			t.Fatal("nothing stands")
+		}
+		for _, at := range []string{"GET /app/installations", "GET /orgs/acme/installation"} {
+			change(func() {
+				h.Faults[at] = githubtest.Broken
+				delete(h.Installations, 7)
+			})
+			if n := stands(); n != all {
+				t.Fatalf("%d of %d stand while GitHub doesn't answer %s", n, all, at)
+			}
+			change(func() {
+				delete(h.Faults, at)
+				h.Installations[7] = "Acme"
+			})
+			stands()
+		}
+		change(func() { h.Suspended = map[string]bool{"Acme": true} })
+		if n := stands(); n != all {
+			t.Fatalf("%d of %d stand while the App is suspended", n, all)
+		}
+		change(func() { h.Suspended = nil })
+		stands()
+		stop()
+		h.cfg.Organisations = []string{"other"}
+		stop = h.start(t)
+		if n := stands(); n != all {
+			t.Fatalf("%d of %d stand while the configuration leaves it out", n, all)
+		}
+		stop()
+		h.cfg.Organisations = nil
+		stop = h.start(t)
+		stands()
+		change(func() { delete(h.Installations, 7) })
+		if n := stands(); n != 0 {
+			t.Errorf("%d of %d stand after the App was uninstalled", n, all)
+		}
+		if n := len(h.subjects(t, "other")); n == 0 {
+			t.Error("nor does anything of another organisation")
+		}
+		alerts, err := h.store.Alerts(t.Context(), alertsOf("issue:main"))
+		if err != nil || len(alerts) == 0 || !alerts[0].Outcome.Gone || alerts[0].Outcome.Subject.Repo != "shop" {
+			t.Errorf("told: %+v, %v", alerts, err)
+		}
+	})
+}
+
 // TestRunner_names: repositories that are renamed, moved and deleted, and names
 // that another one has by now.
 func TestRunner_names(t *testing.T) {

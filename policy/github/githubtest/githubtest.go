@@ -91,6 +91,8 @@ type Server struct {
 	// number; none: any token does.
 	Key           *rsa.PublicKey
 	Installations map[int64]string
+	// Suspended are the logins that have suspended theirs.
+	Suspended map[string]bool
 	// Token is what requests must have; empty: any.
 	Token string
 	// PerPage is how many of a list a page has at most (30 unless asked for).
@@ -316,7 +318,7 @@ func (s *Server) answer(w http.ResponseWriter, req *http.Request, at string) {
 		return
 	}
 	token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
-	if strings.HasPrefix(at, "/app/") {
+	if strings.HasPrefix(at, "/app/") || path.Base(at) == "installation" {
 		s.app(w, req, at, token)
 		return
 	}
@@ -382,9 +384,19 @@ func (s *Server) app(w http.ResponseWriter, req *http.Request, at, token string)
 	if at == "/app/installations" {
 		var list []any
 		for _, id := range slices.Sorted(maps.Keys(s.Installations)) {
-			list = append(list, Object{"id": id, "account": Object{"login": s.Installations[id]}})
+			list = append(list, s.installation(id))
 		}
 		send(w, http.StatusOK, s.page(w, req, list))
+		return
+	}
+	if owner, ok := strings.CutPrefix(path.Dir(at), "/orgs/"); ok || path.Base(at) == "installation" {
+		for id, login := range s.Installations {
+			if ok && strings.EqualFold(login, owner) {
+				send(w, http.StatusOK, s.installation(id))
+				return
+			}
+		}
+		missing(w, "Not Found")
 		return
 	}
 	id, _ := strconv.ParseInt(strings.Split(at, "/")[3], 10, 64)
@@ -399,6 +411,14 @@ func (s *Server) app(w http.ResponseWriter, req *http.Request, at, token string)
 	send(w, http.StatusCreated, Object{"token": token, "expires_at": time.Now().Add(time.Hour).UTC().Format(time.RFC3339)})
 }
 
+func (s *Server) installation(id int64) Object {
+	o := Object{"id": id, "account": Object{"login": s.Installations[id]}}
+	if s.Suspended[s.Installations[id]] {
+		o["suspended_at"] = time.Now().UTC().Format(time.RFC3339)
+	}
+	return o
+}
+
 // allowed tells whose installation a token is for.
 func (s *Server) allowed(token string) (owner string, ok bool) {
 	if s.Expired[token] {
@@ -411,7 +431,7 @@ func (s *Server) allowed(token string) (owner string, ok bool) {
 				id = i
 			}
 		}
-		return s.Installations[id], s.Installations[id] != ""
+		return s.Installations[id], s.Installations[id] != "" && !s.Suspended[s.Installations[id]]
 	}
 	return "", s.Token == "" || token == s.Token
 }
