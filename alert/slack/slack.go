@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"reeve.dev/reeve/alert"
@@ -165,7 +166,7 @@ func (s *Sink) line(b *strings.Builder, a alert.Alert) {
 // escape makes text of at most limit bytes that means only itself, on one
 // line.
 func escape(text string, limit int) string {
-	text = strings.Join(strings.Fields(text), " ")
+	text = strings.Join(strings.Fields(strings.Map(shownAsIs, text)), " ")
 	if len(text) > limit {
 		cut := limit
 		for cut > 0 && !utf8.RuneStart(text[cut]) {
@@ -174,6 +175,15 @@ func escape(text string, limit int) string {
 		text = text[:cut] + " …"
 	}
 	return links.ReplaceAllStringFunc(escapes.Replace(text), unlinked.Replace)
+}
+
+// shownAsIs leaves out what isn't shown but changes how the rest is, such as in
+// which direction.
+func shownAsIs(r rune) rune {
+	if unicode.Is(unicode.Bidi_Control, r) || unicode.IsControl(r) && !unicode.IsSpace(r) {
+		return -1
+	}
+	return r
 }
 
 // links are what chats make links of by themselves: URLs, and what begins like
