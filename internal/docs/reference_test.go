@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -241,7 +242,7 @@ func TestConfigurationPage(t *testing.T) {
 					continue
 				}
 				used[name] = true
-				if def := defaultOf(s); def != "" && !strings.Contains(row.def, def) && !strings.Contains(row.def, "MiB") && !strings.Contains(row.def, "GiB") {
+				if def := defaultOf(s); def != "" && !says(row.def, def) {
 					t.Errorf("%s: its default is %s, and the page says %q", s.key, def, row.def)
 				}
 			}
@@ -251,6 +252,39 @@ func TestConfigurationPage(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// says reports whether a cell has a default: as it stands in a file, or in KiB,
+// MiB or GiB.
+func says(cell, def string) bool {
+	forms := []string{regexp.QuoteMeta(def)}
+	if n, err := strconv.Atoi(def); err == nil {
+		for shift, unit := range map[int]string{10: "KiB", 20: "MiB", 30: "GiB"} {
+			if n%(1<<shift) == 0 {
+				forms = append(forms, fmt.Sprintf("%d %s", n>>shift, unit))
+			}
+		}
+	}
+	return regexp.MustCompile(`(^|[^\w.])(` + strings.Join(forms, "|") + `)($|[^\w.]|\.$)`).MatchString(cell)
+}
+
+func TestSays(t *testing.T) {
+	for _, tc := range []struct {
+		cell, def string
+		want      bool
+	}{
+		{"`1h`", "1h", true},
+		{"`11h`", "1h", false},
+		{"`:8443`", ":8443", true},
+		{"64 MiB", "67108864", true},
+		{"64 MiB", "33554432", false},
+		{"2 GiB", "2147483648", true},
+		{"a folder", "1", false},
+	} {
+		if got := says(tc.cell, tc.def); got != tc.want {
+			t.Errorf("%q says %s: %v", tc.cell, tc.def, got)
+		}
 	}
 }
 

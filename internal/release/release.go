@@ -44,6 +44,9 @@ func (r Release) Make(ctx context.Context) error {
 	if !regexp.MustCompile(`^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$`).MatchString(r.Version) {
 		return fmt.Errorf("version %q: it must be that of https://semver.org, without v", r.Version)
 	}
+	if r.URL != "" && (!strings.HasPrefix(r.URL, "https://") || !strings.HasSuffix(r.URL, "/")) {
+		return fmt.Errorf("URL %q: it must begin with https:// and end with /, since names of files are put behind it", r.URL)
+	}
 	if r.build == nil {
 		r.build = func(ctx context.Context, b Build, to string) error { return b.Make(ctx, to) }
 	}

@@ -161,6 +161,11 @@ func TestRelease_refuses(t *testing.T) {
 			t.Errorf("%q %v was taken", version, r.Platforms)
 		}
 	}
+	for _, url := range []string{"https://dl.example/1.2.3", "dl.example/"} {
+		if err := (Release{Version: "1.2.3", URL: url, Dir: t.TempDir()}).Make(t.Context()); err == nil || !strings.Contains(err.Error(), "end with /") {
+			t.Errorf("URL %s: %v", url, err)
+		}
+	}
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "of another release"), nil, 0o600); err != nil {
 		t.Fatal(err)
