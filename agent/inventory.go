@@ -53,10 +53,10 @@ func (a *Agent) reportInventory(ctx context.Context, watcher *scankube.Watcher) 
 			found, err := watcher.Annotated(call, insight.PolicyAnnotation)
 			cancel()
 			switch {
-			case err == nil && len(found) <= insight.MaxAnnotated:
+			case err == nil && insight.CutAnnotations(found):
 				said, forbidden = found, false
 			case err == nil:
-				log.WarnContext(ctx, "more namespaces say something of policies than the hub takes; it keeps what it knows", "annotation", insight.PolicyAnnotation, "namespaces", len(found), "limit", insight.MaxAnnotated)
+				log.WarnContext(ctx, "namespaces say more of policies than the hub takes; it keeps what it knows", "annotation", insight.PolicyAnnotation, "namespaces", len(found), "limit", insight.MaxAnnotated)
 			case apierrors.IsForbidden(err):
 				if !forbidden {
 					log.InfoContext(ctx, "what namespaces' annotations say of policies isn't known: it needs the right to list namespaces", "annotation", insight.PolicyAnnotation)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"maps"
 	"reflect"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"reeve.dev/reeve/fleet"
 )
@@ -48,8 +50,28 @@ type Inventory struct {
 // PolicyAnnotation, on a namespace, has what it says of the hub's policies.
 const PolicyAnnotation = "reeve.dev/policies"
 
-// MaxAnnotated is how many namespaces may say something.
-const MaxAnnotated = 5000
+// MaxAnnotated is how many namespaces may say something, maxAnnotations how much
+// that is, and maxAnnotation how much of one is told: a little more than the hub
+// applies (policy.MaxLayer), so that what is cut isn't.
+const (
+	MaxAnnotated   = 5000
+	maxAnnotation  = 64<<10 + utf8.UTFMax
+	maxAnnotations = 4 << 20
+)
+
+// CutAnnotations cuts what namespaces say as far as an inventory takes it: what some
+// of them say doesn't keep the inventory from the hub. It reports false if it is too
+// much even so.
+func CutAnnotations(said map[string]string) bool {
+	size := 0
+	for namespace, text := range said {
+		if len(text) > maxAnnotation {
+			said[namespace] = strings.ToValidUTF8(text[:maxAnnotation], "")
+		}
+		size += len(said[namespace])
+	}
+	return len(said) <= MaxAnnotated && size <= maxAnnotations
+}
 
 // Backlog is what an agent has that didn't reach the hub yet.
 type Backlog struct {
@@ -68,8 +90,6 @@ const MaxWorkloads = 50_000
 const (
 	maxLabels  = 100
 	maxTrouble = 4 << 10
-	// maxAnnotation is Kubernetes' own, of all annotations of an object.
-	maxAnnotation = 256 << 10
 )
 
 // Validate answers an *InvalidError that names what is wrong.
@@ -83,10 +103,15 @@ func (i Inventory) Validate() error {
 	if len(i.Policies) > MaxAnnotated {
 		return Invalidf("policies: has %d namespaces, must have at most %d", len(i.Policies), MaxAnnotated)
 	}
+	said := 0
 	for namespace, text := range i.Policies {
+		said += len(text)
 		if namespace == "" || len(namespace) > 253 || len(text) > maxAnnotation {
 			return Invalidf("policies: namespace %.253q must have 1 to 253 bytes, and its text at most %d", namespace, maxAnnotation)
 		}
+	}
+	if said > maxAnnotations {
+		return Invalidf("policies: has %d bytes, must have at most %d", said, maxAnnotations)
 	}
 	for n, w := range i.Workloads {
 		for name, value := range map[string]string{"namespace": w.Namespace, "kind": w.Kind, "name": w.Name, "container": w.Container} {
