@@ -101,7 +101,10 @@ func newWorld(t *testing.T, agents ...fleet.Registration) *world {
 			Store: w.store, Routes: []event.Route{{Name: hostile, Match: event.Match{Types: []string{hostile}}, Scan: event.Scan{Profile: hostile}}}, MaxPending: 100, Logger: logger,
 		}),
 		GitHub: func(context.Context) ([]github.Status, error) {
-			return []github.Status{{Connection: "github", Organisation: hostile, LimitStatus: github.LimitStatus{Why: hostile, Until: time.Now().Add(time.Hour)}}}, nil
+			return []github.Status{{Connection: "github", Organisation: hostile, LimitStatus: github.LimitStatus{
+				Why: hostile, Until: time.Now().Add(time.Hour), Waits: 3, Requests: 40, Unchanged: 12,
+				Limits: []github.Limit{{Resource: hostile, Limit: 5000, Remaining: 17, Reset: time.Now().Add(time.Hour)}},
+			}}}, nil
 		},
 		Policies: policy.New(policy.Config{Policies: policies(t)}), PolicyStore: w.store, Records: w.store, Recordings: w.store, Revocations: w.store,
 		Services:  []fleet.Service{{Type: "x-wiki", Name: "help", Annotations: map[string]string{"uiUrl": "https://wiki.example/", "description": hostile}}},
@@ -647,6 +650,64 @@ func TestScan_rights(t *testing.T) {
 	}
 }
 
+// TestViews_rights: who may read in a namespace sees in each view what is of it,
+// and nothing of another one.
+func TestViews_rights(t *testing.T) {
+	w := newWorld(t, east())
+	ctx, now := t.Context(), time.Now().UTC().Truncate(time.Microsecond)
+	for _, namespace := range []string{"shop", "bank"} {
+		secret := "secret-of-" + namespace
+		target := scan.Target{Agent: "east", Namespace: namespace, Pod: secret, Container: "app"}
+		_, err := w.queue.Create(ctx, scan.Request{Target: target, Profile: "p", RequestedBy: "x", Timeout: time.Minute})
+		if err == nil {
+			_, err = w.store.SaveSchedule(ctx, scan.Schedule{Name: namespace, Cron: "@daily", Request: scan.Request{Target: target, Profile: "p"}, Created: now, Next: now.Add(time.Hour)}, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.complete(t)
+		events, err := event.Decode(event.Message{ContentType: event.StructuredType, Body: fmt.Appendf(nil,
+			`{"specversion":"1.0","id":%[1]q,"source":"ci","type":"x","subject":%[1]q,"data":{"agent":"east","namespace":%[2]q}}`, secret, namespace)})
+		if err == nil {
+			events[0].ID = event.ID("event-" + namespace)
+			_, err = w.store.AddEvents(ctx, [][]event.Event{events}, 10)
+		}
+		if err == nil {
+			_, err = w.store.PutPolicyLayer(ctx, policy.Layer{Place: policy.Place{Agent: "east", Namespace: namespace}, Text: secret, By: "x", At: now}, nil)
+		}
+		if err == nil {
+			err = w.store.AddSilence(ctx, alert.Silence{ID: namespace, Owner: "east/" + namespace, Comment: secret, CreatedBy: "x", Created: now, Until: now.Add(time.Hour)})
+		}
+		if err == nil {
+			err = w.store.QueueExports(ctx, []insight.Export{{
+				Destination: insight.Destination{Project: secret}, Cluster: "east", Environment: insight.Environment{Namespace: namespace}, Digest: "sha256:3",
+			}}, now)
+		}
+		if err == nil {
+			err = w.store.SaveRecording(ctx, audit.Recording{ID: namespace, Began: now, Ended: now, Actor: "x", Agent: "east", Namespace: namespace, Pod: secret, Digest: "sha256:2"})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	shop := w.within(t, "shop")
+	for path, sees := range map[string]bool{
+		"/": true, "/scans": true, "/targets": true, "/schedules": true, "/schedules/shop": true, "/schedules/bank": false, "/events": true,
+		"/policies": true, "/insights/exports": true, "/insights": false, "/insights/vex": false, "/insights/runs?of=x": false,
+		"/insights/new": false, "/alerts": true, "/alerts/runs": false, "/github": false, "/services": false, "/profiles": false,
+		"/audit": false, "/audit/recordings": false, "/people": false, "/policies?agent=east&namespace=bank": true,
+		"/targets/history?agent=east&namespace=bank&pod=secret-of-bank&container=app": false,
+	} {
+		text := w.answer(t, "GET", path, "Cookie", "__Host-reeve-session="+shop).Body.String()
+		if strings.Contains(text, "The hub couldn") || strings.Contains(text, "secret-of-shop") != sees {
+			t.Errorf("%s: a reader of shop should see what is of it: %v\n%s", path, sees, text)
+		}
+		if asked := strings.Contains(path, "secret-of-bank"); !asked && strings.Contains(text, "secret-of-bank") || asked && !strings.Contains(text, "no completed scan") {
+			t.Errorf("%s: a reader of shop sees what is of bank:\n%s", path, text)
+		}
+	}
+}
+
 // TestViews_hostile: what agents, targets and callers say is text in each view.
 func TestViews_hostile(t *testing.T) {
 	a := east()
@@ -726,6 +787,20 @@ func TestViews_said(t *testing.T) {
 	if err := w.store.SaveRecording(ctx, recording); err != nil {
 		t.Fatal(err)
 	}
+	for _, e := range []insight.Export{
+		{State: insight.ExportWaiting, Attempts: 2, Next: now.Add(time.Minute), Reason: hostile},
+		{State: insight.ExportSent, Ended: now},
+		{State: insight.ExportRefused, Ended: now, Reason: hostile},
+	} {
+		e.Destination = insight.Destination{Project: string(e.State) + "-" + hostile, Version: hostile}
+		e.Cluster, e.Environment, e.Service, e.Digest, e.Queued = "east", insight.Environment{Namespace: "shop"}, hostile, "sha256:3", now.UTC().Truncate(time.Microsecond)
+		if err := w.store.QueueExports(ctx, []insight.Export{e}, e.Queued); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.store.PutExport(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for path, wants := range map[string][]string{
 		"/schedules":                          {"nightly", "shop/web/app east", "Pause", "Remove"},
 		"/schedules/nightly":                  {"spread over 60 s", "It hasn't run yet"},
@@ -733,7 +808,9 @@ func TestViews_said(t *testing.T) {
 		"/insights/vex":                       {"CVE-1", "not affected", hostile, "Forget"},
 		"/alerts":                             {hostile, "End"},
 		"/policies":                           {hostile, "Change"},
-		"/github":                             {hostile, "not yet", "it hasn't said"},
+		"/github":                             {hostile, "not yet", "waits, goes on", hostile + ": 17 of 5000", "40 12 unchanged, 3 waits"},
+		"/insights/exports":                   {"sent-" + hostile, "next try", "2 so far", hostile, "Send all"},
+		"/insights/exports?state=refused":     {"refused-" + hostile, hostile},
 		"/audit/recordings":                   {hostile, "Download"},
 		"/thresholds/new?from=strict":         {"New threshold", "compliance: min: 90", "Save"},
 		"/policies?agent=east&namespace=shop": {hostile},
@@ -751,7 +828,6 @@ func TestViews_said(t *testing.T) {
 			}
 		}
 	}
-
 }
 
 // TestGiven: what a browser sends to be looked at isn't taken from another
