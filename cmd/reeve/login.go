@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/url"
 
 	"github.com/spf13/cobra"
 )
@@ -31,7 +32,12 @@ func newLogin() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printOne(cmd.OutOrStdout(), &out, data, told(func(l struct{ URL string }) string { return l.URL }))
+			return printOne(cmd.OutOrStdout(), &out, data, told(func(l struct{ URL string }) string {
+				if name == "" {
+					return reached(l.URL, c.base)
+				}
+				return l.URL
+			}))
 		},
 	}
 	hub.flags(cmd)
@@ -39,4 +45,15 @@ func newLogin() *cobra.Command {
 	cmd.Flags().StringVar(&name, "name", "", "who logs in; the caller if left out")
 	right.flags(cmd, "of the session; the caller's if left out")
 	return cmd
+}
+
+// reached is a link of the hub's by the address that the caller reached it by: behind
+// a forwarded port his browser reaches the hub's own name no more than he does.
+func reached(link string, hub *url.URL) string {
+	u, err := url.Parse(link)
+	if err != nil {
+		return link
+	}
+	u.Scheme, u.Host = hub.Scheme, hub.Host
+	return u.String()
 }
