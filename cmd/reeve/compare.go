@@ -65,7 +65,8 @@ func compared(cmd *cobra.Command, hub *hubFlags, args []string) (out api.Compari
 		if err != nil {
 			return out, err
 		}
-		return out, ask(cmd.Context(), c, http.MethodGet, "/scans/"+url.PathEscape(args[0])+"/comparison", nil, &out)
+		err = ask(cmd.Context(), c, http.MethodGet, "/scans/"+url.PathEscape(args[0])+"/comparison", nil, &out)
+		return out, err
 	}
 	var docs [2]*hdf.Results
 	var ids [2]scan.ID

@@ -377,16 +377,19 @@ new or other is matched with the SBOMs soon after.`,
 				return err
 			}
 			all := []imported{}
+			var broken error
 			for _, f := range files {
 				got, err := importDatabase(cmd.Context(), c, f, cmd.ErrOrStderr())
 				if err != nil {
-					return fmt.Errorf("%s: %w", f.name, err)
+					broken = fmt.Errorf("%s: %w", f.name, err)
+					break
 				}
 				all = append(all, imported{f.name, got})
 			}
-			return printValue(cmd.OutOrStdout(), &out, all, all, told(func(i imported) string {
+			// Those before the one that is broken are at the hub.
+			return errors.Join(broken, printValue(cmd.OutOrStdout(), &out, all, all, told(func(i imported) string {
 				return fmt.Sprintf("%s: %d entries, %d of them new or changed", i.File, i.Entries, i.Changed)
-			}))
+			})))
 		},
 	}
 	hub.flags(load)
@@ -528,16 +531,19 @@ holds. The same document again replaces itself.`,
 				return err
 			}
 			all := []heeded{}
+			var broken error
 			for _, name := range args {
-				h := heeded{File: name}
-				if h.Statements, err = importStatements(cmd.Context(), c, name); err != nil {
-					return fmt.Errorf("%s: %w", name, err)
+				got, err := importStatements(cmd.Context(), c, name)
+				if err != nil {
+					broken = fmt.Errorf("%s: %w", name, err)
+					break
 				}
-				all = append(all, h)
+				all = append(all, heeded{name, got})
 			}
-			return printValue(cmd.OutOrStdout(), &out, all, all, told(func(h heeded) string {
+			// Those before the one that is broken are at the hub.
+			return errors.Join(broken, printValue(cmd.OutOrStdout(), &out, all, all, told(func(h heeded) string {
 				return fmt.Sprintf("%s: %s as %s", h.File, count(h.Statements.Statements, "statement"), h.Document)
-			}))
+			})))
 		},
 	}
 	hub.flags(cmd)

@@ -389,7 +389,8 @@ func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, 
 	return worst[slices.Min(slices.Collect(maps.Keys(worst)))] // 100 before 101
 }
 
-func scansOf(ctx context.Context, c *client, b api.Batch) (all []api.Scan, err error) {
+func scansOf(ctx context.Context, c *client, b api.Batch) ([]api.Scan, error) {
+	all := []api.Scan{}
 	for before := ""; ; {
 		var p struct {
 			Items []api.Scan
