@@ -31,22 +31,31 @@ type frame struct {
 	done       bool
 }
 
-// frame returns a frame with room for that many variables.
-func (in *Interp) frame(vars int) *frame {
+// frame returns a frame with room for that many variables. One that wasn't used
+// before counts as memory: calls within calls may have many variables each.
+func (in *Interp) frame(vars int) (*frame, error) {
 	n := len(in.frames)
 	if n == 0 {
-		return &frame{in: in, vars: make([]Value, vars)}
+		if err := in.charge(frameSize + 16*vars); err != nil {
+			return nil, err
+		}
+		return &frame{in: in, vars: make([]Value, vars)}, nil
 	}
 	fr := in.frames[n-1]
+	if cap(fr.vars) < vars {
+		if err := in.charge(16 * vars); err != nil {
+			return nil, err
+		}
+	}
 	in.frames = in.frames[:n-1]
 	fr.in, fr.vars = in, slices.Grow(fr.vars, vars)[:vars]
-	return fr
+	return fr, nil
 }
 
 // leave takes back a frame that was left, to be used again, unless a block may
 // still see it.
 func (in *Interp) leave(fr *frame) {
-	if fr.kept || len(in.frames) == maxFrames {
+	if fr.kept || cap(fr.vars) > maxFrameVars || len(in.frames) == maxFrames {
 		return
 	}
 	clear(fr.vars)
@@ -54,8 +63,11 @@ func (in *Interp) leave(fr *frame) {
 	in.frames = append(in.frames, fr)
 }
 
-// maxFrames is how many frames wait to be used again.
-const maxFrames = 64
+const (
+	frameSize    = 256 // bytes, about
+	maxFrames    = 64  // that wait to be used again
+	maxFrameVars = 256 // of one that does
+)
 
 // blockOf is the block b where it stands in fr.
 func (fr *frame) blockOf(b *blockNode) *Proc {
@@ -1080,12 +1092,15 @@ func (in *Interp) callDef(m *method, recv Value, args []Value, blk *Proc) (Value
 		return nil, &LimitError{Limit: "depth"}
 	}
 	d := m.def
-	fr := in.frame(d.nvars)
+	fr, err := in.frame(d.nvars)
+	if err != nil {
+		return nil, err
+	}
 	fr.self, fr.home, fr.prog, fr.lex, fr.meth, fr.args, fr.block = recv, fr, d.prog, m.lex, m, args, blk
 	file, line := in.file, in.line
 	in.stack = append(in.stack, stackEntry{file, line, m.name})
-	v, err := Value(nil), in.bind(fr, d.params, args, true)
-	if err == nil {
+	var v Value
+	if err = in.bind(fr, d.params, args, true); err == nil {
 		v, err = d.body.eval(fr)
 	}
 	in.stack = in.stack[:len(in.stack)-1]
@@ -1117,7 +1132,10 @@ func (in *Interp) callBody(blk *Proc, self Value, lex *lexScope, args []Value, p
 		return nil, &LimitError{Limit: "depth"}
 	}
 	b, up := blk.body, blk.fr
-	fr := in.frame(b.nvars)
+	fr, err := in.frame(b.nvars)
+	if err != nil {
+		return nil, err
+	}
 	fr.self, fr.up, fr.home, fr.prog, fr.lex, fr.proc, fr.lambda = self, up, up.home, b.prog, up.lex, blk, blk.lambda
 	if lex != nil {
 		lex.outer = up.lex
@@ -1129,7 +1147,6 @@ func (in *Interp) callBody(blk *Proc, self Value, lex *lexScope, args []Value, p
 	}
 	file, line := in.file, in.line
 	in.stack = append(in.stack, stackEntry{file, line, "block"})
-	var err error
 	switch {
 	case b.simple < 0 || blk.lambda:
 		err = in.bindBlock(fr, b, args, blk.lambda, pass)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -194,6 +195,8 @@ func TestLimits(t *testing.T) {
 		"large XML":            {"memory", "REXML::Document.new('<a>' + '<b/>' * 100_000 + '</a>')"},
 		"left recursion":       {"depth", "class LR < Parslet::Parser; root :a; rule(:a) { a >> str('x') }; end; LR.new.parse('x')"},
 		"long text of rules":   {"steps", "class LT < Parslet::Parser; root :a; rule(:a) { (str('a').absent? >> any).repeat }; end; LT.new.parse('b' * 200_000)"},
+		"many variables":       {"memory", "def f(n)\nf(n + 1)\nreturn\n" + variables(4000) + "end\nf(0)"},
+		"blocks that stay":     {"memory", "def b = proc {}\na = []\nloop { a << b }"},
 		"catastrophic pattern": {"regexp", `('a' * 40 + '!') =~ /^(a+)+$(?=x)/`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -208,6 +211,15 @@ func TestLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// variables is code that has n of them.
+func variables(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "v%d = 1\n", i)
+	}
+	return b.String()
 }
 
 func TestLimits_time(t *testing.T) {
