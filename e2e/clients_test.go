@@ -157,7 +157,9 @@ func (w *world) terminal(t *testing.T, env []string) {
 	}
 	// kubectl tells the new size by itself, a moment later.
 	ask("until [ \"$(stty size)\" = '50 132' ]; do :; done; echo si''zed\n", "sized")
-	ask("echo be''gun; sleep 100000 || echo inter''rupted $?\n", "begun")
+	// Who tells that it has begun is who is to be interrupted, not the shell, which
+	// would go on to it.
+	ask("(echo be''gun; exec sleep 100000) || echo inter''rupted $?\n", "begun")
 	ask("\x03", `.*\^C.*`)
 	ask("echo co''de $?\n", "code 130")
 	if _, err := io.WriteString(tty, "exit 3\n"); err != nil {
