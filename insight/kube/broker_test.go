@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"testing"
 
@@ -60,7 +61,12 @@ func next(t *testing.T, server *amqptest.Server) (m rabbit.Delivery) {
 	ch := server.Channel(amqptest.Lagoon)
 	until(t, "a message in the queue", func() (ok bool) {
 		var err error
-		if m, ok, err = ch.Get(amqp.Queue, true); err != nil {
+		m, ok, err = ch.Get(amqp.Queue, true)
+		var refused *rabbit.Error
+		switch {
+		case errors.As(err, &refused) && refused.Code == rabbit.NotFound:
+			ch = server.Channel(amqptest.Lagoon) // the publisher makes the queue when it connects
+		case err != nil:
 			t.Fatal(err)
 		}
 		return ok
