@@ -220,7 +220,7 @@ func (r *remoteScan) run(ctx context.Context, target string, out, errs io.Writer
 	if s.Entry != nil {
 		tell(errs, "entered by %s: %s", s.Entry.Method, s.Entry.Reason)
 	}
-	return exitCode(*s.Counts, r.threshold != "", s.Outcome == scan.Passed)
+	return exitCode(results.Counts(), r.threshold != "", s.Outcome == scan.Passed)
 }
 
 // ask is one call of the hub's API, its answer decoded into into.
@@ -369,7 +369,7 @@ func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, 
 	}
 	worst := map[int]error{}
 	for _, s := range scans {
-		if s.Status != scan.Completed {
+		if s.Status != scan.Completed || s.Counts == nil {
 			broken++
 			continue
 		}

@@ -141,6 +141,9 @@ func check(t *testing.T, b Block) error {
 				return fmt.Errorf("sh has no word %s", w)
 			}
 		}
+		if _, waits := b.Value("until"); waits && !slices.Contains(b.Words, "server") {
+			return fmt.Errorf("until says when a server is ready, and this isn't one: sh server until=…")
+		}
 	case slices.Contains(unread, b.Language):
 	case b.Language == "yaml":
 		if len(b.Words) == 0 {
@@ -387,6 +390,7 @@ func TestFiles_wrong(t *testing.T) {
 		"without a language":          {Text: "reeve hub\n"},
 		"of an unknown language":      {Language: "bsh"},
 		"commands with a wrong word":  {Language: "sh", Words: []string{"servr"}},
+		"a condition for no server":   {Language: "sh", Words: []string{"until=true"}, Text: "true\n"},
 		"yaml of no kind":             {Language: "yaml", Text: "names: []\n"},
 		"yaml of an unknown kind":     {Language: "yaml", Words: []string{"hubs"}, Text: "names: []\n"},
 		"a hub's unknown key":         {Language: "yaml", Words: []string{"hub"}, Text: "name: []\n"},
