@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -217,12 +218,8 @@ func moduleDir() string {
 }
 
 func (c *Cluster) prepare() error {
-	for _, p := range []*int{&c.ports.etcd, &c.ports.etcdPeer, &c.ports.apiserver, &c.ports.controllers, &c.ports.scheduler, &c.ports.kubelet, &c.ports.kubeletHealth} {
-		port, err := freePort()
-		if err != nil {
-			return err
-		}
-		*p = port
+	if err := freePorts(&c.ports.etcd, &c.ports.etcdPeer, &c.ports.apiserver, &c.ports.controllers, &c.ports.scheduler, &c.ports.kubelet, &c.ports.kubeletHealth); err != nil {
+		return err
 	}
 	raw := make([]byte, 16)
 	rand.Read(raw)
@@ -571,13 +568,24 @@ func get(client *http.Client, url, token string) error {
 	return nil
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// freePorts chooses ports that nobody listens on, each another one, and below
+// those that the kernel gives: what starts before they are bound takes none.
+func freePorts(ports ...*int) error {
+	for _, port := range ports {
+		var l net.Listener
+		err := errors.New("none was tried")
+		for range 100 {
+			*port = 20000 + mathrand.IntN(12000)
+			if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", *port)); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("a free port: %w", err)
+		}
+		defer l.Close() // until all are chosen
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return nil
 }
 
 // unmountBelow unmounts what kubelet and containerd left mounted below dir,
