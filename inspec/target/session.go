@@ -29,7 +29,7 @@ type Stats struct {
 	// RoundTrips is how many batches of questions were sent, one after
 	// another; none where each command is a process of this machine.
 	RoundTrips int
-	// Waiting is how long nothing could be done for want of an answer.
+	// Waiting is how long someone waited while the target worked on an answer.
 	Waiting time.Duration
 }
 
@@ -74,8 +74,9 @@ type Session struct {
 	cameLight   int      // of those, to what doesn't take long
 	stretch     *Stretch // of Ahead's target; nil outside
 	stats       Stats
-	waiters     int // goroutines without an answer
-	since       time.Time
+	alone       int       // questions on their way that don't go with others
+	waiters     int       // goroutines without an answer
+	since       time.Time // that someone waits for the target; zero while nobody does
 }
 
 // answer is to one question; value and err are set before done is closed.
@@ -267,6 +268,7 @@ func (s *Session) send() {
 	}
 	s.many.add(s.queue...)
 	s.queue, s.first = nil, false
+	s.clock()
 }
 
 // put asks q, which nobody has asked before. mu is held.
@@ -290,6 +292,7 @@ func (s *Session) put(ctx context.Context, q question) *answer {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.outstanding--
+		s.clock()
 		s.came++
 		if quick(q) {
 			s.lights--
@@ -344,10 +347,12 @@ func (s *Session) ask(ctx context.Context, q question, direct func() (any, error
 		if !known {
 			a = s.put(ctx, q)
 			if s.many == nil || !s.many.takes(q) {
+				s.alone++
 				s.wait()
 				s.mu.Unlock()
 				v, err := direct()
 				s.mu.Lock()
+				s.alone--
 				s.waited()
 				s.settle(q, a, v, err)
 			}
@@ -387,16 +392,21 @@ func (a *answer) known() bool {
 	}
 }
 
-// wait and waited count the time in which someone waits. mu is held.
-func (s *Session) wait() {
-	if s.waiters++; s.waiters == 1 {
-		s.since = time.Now()
-	}
-}
+// wait and waited say that someone waits for an answer. mu is held.
+func (s *Session) wait()   { s.waiters++; s.clock() }
+func (s *Session) waited() { s.waiters--; s.clock() }
 
-func (s *Session) waited() {
-	if s.waiters--; s.waiters == 0 {
+// clock counts the time in which someone waits and the target works: what is
+// collected isn't on its way yet, so an evaluation ahead is no waiting. mu is
+// held, and the counts have just changed.
+func (s *Session) clock() {
+	waiting := s.waiters > 0 && s.outstanding+s.alone > 0
+	switch {
+	case waiting && s.since.IsZero():
+		s.since = time.Now()
+	case !waiting && !s.since.IsZero():
 		s.stats.Waiting += time.Since(s.since)
+		s.since = time.Time{}
 	}
 }
 
