@@ -246,6 +246,7 @@ func TestBrowser_hub(t *testing.T) {
 	b.says("suspended", "Resume")
 	b.click("[data-post$=resume]")
 	b.says("Pause")
+	b.accessible("/schedules/nightly")
 
 	// Another of its name isn't put in its place.
 	b.open("/schedules")
@@ -301,6 +302,7 @@ func TestBrowser_hub(t *testing.T) {
 	b.open("/insights/exports")
 	b.click("[data-post$=exports]")
 	b.says("There are no such exports")
+	b.accessible("/insights/exports")
 
 	// A silence.
 	b.open("/alerts")
