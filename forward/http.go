@@ -12,6 +12,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"reeve.dev/reeve/internal/upgrade"
 )
 
 // The values of [Upstream.Protocol].
@@ -74,7 +76,7 @@ func httpTransport(u Upstream, secrets Secrets) (http.RoundTripper, error) {
 		return nil, err
 	}
 	h1 := newTransport(cfg)
-	var rt http.RoundTripper = h1
+	plain := h1
 	if u.Protocol == protocolHTTP2 {
 		h2 := newTransport(cfg.Clone())
 		h2.Protocols = new(http.Protocols)
@@ -83,8 +85,9 @@ func httpTransport(u Upstream, secrets Secrets) (http.RoundTripper, error) {
 		// Without a question now and then a connection that died unseen
 		// would take request after request.
 		h2.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
-		rt = upgradesBy(h1, h2)
+		plain = h2
 	}
+	rt := upgradesBy(h1, plain)
 	authorize, changed := u.Credentials.authorize(secrets)
 	if authorize == nil {
 		return rt, nil
@@ -104,12 +107,12 @@ func httpTransport(u Upstream, secrets Secrets) (http.RoundTripper, error) {
 	}), nil
 }
 
-// upgradesBy sends what asks for an Upgrade by one transport, and all else by
-// the other.
-func upgradesBy(upgrade, plain http.RoundTripper) http.RoundTripper {
+// upgradesBy sends what asks for an Upgrade by one transport, once, and all else
+// by the other.
+func upgradesBy(by, plain http.RoundTripper) http.RoundTripper {
 	return roundTripperFunc(func(r *http.Request) (*http.Response, error) {
 		if r.Header.Get("Upgrade") != "" {
-			return upgrade.RoundTrip(r)
+			return by.RoundTrip(upgrade.Once(r))
 		}
 		return plain.RoundTrip(r)
 	})

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/internal/upgrade"
 )
 
 // WithLocal adds the services of the hub itself to links, under the name
@@ -36,7 +37,7 @@ type Local struct {
 // Transport implements [Links].
 func (l *Local) Transport(agent fleet.AgentName) (http.RoundTripper, error) {
 	if agent == fleet.HubAgent {
-		return l.transport, nil
+		return roundTripperFunc(func(r *http.Request) (*http.Response, error) { return l.transport.RoundTrip(upgrade.Once(r)) }), nil
 	}
 	return l.links.Transport(agent)
 }

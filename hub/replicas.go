@@ -24,6 +24,7 @@ import (
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
+	"reeve.dev/reeve/internal/upgrade"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/store"
 )
@@ -426,7 +427,7 @@ func (rs *replicas) ask(r *http.Request, agent fleet.AgentName, to store.Replica
 		out.Body = io.NopCloser(r.Body)
 	}
 	stop := context.AfterFunc(gone, func() { cancel(errReplicaGone) })
-	resp, err := rs.http.RoundTrip(out)
+	resp, err := rs.http.RoundTrip(upgrade.Once(out))
 	if err == nil && resp.Header.Get(hopError) != "" {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxHopError))
 		resp.Body.Close()

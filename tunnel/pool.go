@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"reeve.dev/reeve/internal/upgrade"
 )
 
 // ErrNoCarrier says that a pool has no session that takes requests.
@@ -117,6 +119,7 @@ func (m *member) before(other *member) bool {
 // RoundTrip implements http.RoundTripper. It fails with [ErrNoCarrier] when
 // there is no session, and else with why the last one failed.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = upgrade.Once(r)
 	var body *heldBody
 	if r.Body != nil && r.Body != http.NoBody {
 		body = &heldBody{ReadCloser: r.Body}
