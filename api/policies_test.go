@@ -199,7 +199,7 @@ func TestPolicies_overrides(t *testing.T) {
 	}{
 		{"no YAML", "a: [", "did not find"},
 		{"a list", "- sboms", "cannot unmarshal"},
-		{"an unknown policy", "sbom: {optOut: true}", "there is no policy of that name; there is sboms, strict"},
+		{"an unknown policy", "sbom: {optOut: true}", "there is no policy of that name; there are: sboms, strict"},
 		{"an unknown key", "sboms: {optout: true}", `unknown key \"optout\"; did you mean \"optOut\"?`},
 		{"another check", "sboms: {check: {image: {maxAge: 1h}}}", "check.image: the policy's check is sbom"},
 		{"an age that isn't one", "sboms: {check: {sbom: {maxAge: old}}}", "cannot unmarshal"},

@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"reeve.dev/reeve/fleet"
+	"reeve.dev/reeve/internal/near"
 	"reeve.dev/reeve/pki"
 )
 
@@ -317,15 +318,7 @@ func (a *API) offered(ctx context.Context, agent fleet.AgentName, typ fleet.Serv
 		}
 	}
 	if !agents[string(agent)] {
-		return invalidMember("agent", fmt.Sprintf("no agent %q has joined; there are: %s. With force the credential is made beforehand", agent, names(agents)))
+		return invalidMember("agent", fmt.Sprintf("no agent %q has joined; %s. With force the credential is made beforehand", agent, near.Instead(string(agent), slices.Sorted(maps.Keys(agents)))))
 	}
-	return invalidMember("name", fmt.Sprintf("agent %q doesn't offer %s/%s; it offers: %s. With force the credential is made beforehand", agent, typ, name, names(services)))
-}
-
-// names lists the keys of a set for a person.
-func names(set map[string]bool) string {
-	if len(set) == 0 {
-		return "none"
-	}
-	return strings.Join(slices.Sorted(maps.Keys(set)), ", ")
+	return invalidMember("name", fmt.Sprintf("agent %q doesn't offer %s/%s; it offers: %s. With force the credential is made beforehand", agent, typ, name, near.Some(slices.Sorted(maps.Keys(services)))))
 }

@@ -470,7 +470,7 @@ func TestEngine_overrides(t *testing.T) {
 		w.expect("faults", []string{
 			"strict: of namespace edge/shop, policy strict: the policy can't be overridden (disableOverride); ask who runs the hub, or take this part out",
 			`sboms: of namespace edge/web, policy sboms: line 1: unknown key "chek"; did you mean "check"?`,
-			"none: of namespace edge/web, policy none: there is no policy of that name; there is sboms, strict",
+			"none: of namespace edge/web, policy none: there is no policy of that name; there are: sboms, strict",
 			"strict: of namespace edge/web, policy strict: the policy can't be overridden (disableOverride); ask who runs the hub, or take this part out",
 		}, faults)
 		time.Sleep(10 * time.Minute)

@@ -12,6 +12,7 @@ import (
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/internal/config"
+	"reeve.dev/reeve/internal/near"
 )
 
 // MaxLayer is the most bytes that a Layer's text may have, and MaxLayers how many
@@ -110,7 +111,7 @@ func (s *Set) Check(l Layer) []Fault {
 	changes, faults := l.changes()
 	for _, name := range slices.Sorted(maps.Keys(changes)) {
 		p, known := s.byName[name]
-		err := fmt.Errorf("there is no policy of that name; there is %s", strings.Join(s.names(), ", "))
+		err := fmt.Errorf("there is no policy of that name; %s", near.Instead(name, s.names()))
 		if known {
 			p, _ = s.organised(p, l.Place)
 			_, err = p.apply(changes[name], p.Actions, s.sinks)

@@ -13,6 +13,7 @@ import (
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/internal/near"
 )
 
 // Selector chooses containers of one cluster; the zero value of a member
@@ -176,7 +177,7 @@ func (q *Queue) selected(ctx context.Context, r BatchRequest) ([]fleet.AgentName
 			return nil, err
 		}
 		if !slices.Contains(permitted, name) {
-			return nil, invalid(fmt.Sprintf("selector.agents[%d]", i), "there is no agent %q that allows containers; there are: %s", name, join(permitted))
+			return nil, invalid(fmt.Sprintf("selector.agents[%d]", i), "there is no agent %q that allows containers; %s", name, near.Instead(name, permitted))
 		}
 	}
 	switch {

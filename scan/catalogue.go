@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/internal/near"
 )
 
 var (
@@ -42,8 +43,9 @@ const (
 	// MaxStored is how many versions of profiles are stored, and how many
 	// thresholds.
 	MaxStored = 20_000
-	// namesTold is how many names an error tells.
-	namesTold = 50
+	// namesSought is how many names are looked through for those that a wrong one
+	// is like.
+	namesSought = 500
 
 	// readers is how many archives are unpacked at a time.
 	readers = 1
@@ -201,23 +203,20 @@ func (c *Catalogue) Versions(ctx context.Context, ref string) ([]Profile, error)
 	case there > 0:
 		return nil, fmt.Errorf("%w: %q; there are other versions of it", ErrNoProfile, ref)
 	}
-	all, err := c.Profiles(ctx, "", namesTold+1)
+	all, err := c.Profiles(ctx, "", namesSought)
 	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%w: %q; there are: %s", ErrNoProfile, ref, told(all, func(p Profile) string { return p.Name }))
+	return nil, fmt.Errorf("%w: %q; %s", ErrNoProfile, ref, instead(name, all, func(p Profile) string { return p.Name }))
 }
 
-// told are the names of a list, or the first of them.
-func told[T any](list []T, name func(T) string) string {
-	var names []string
-	for _, v := range list[:min(len(list), namesTold)] {
-		names = append(names, name(v))
+// instead says which names of a list there are instead of a wrong one.
+func instead[T any](wrong string, list []T, name func(T) string) string {
+	names := make([]string, len(list))
+	for i, v := range list {
+		names[i] = name(v)
 	}
-	if len(list) > namesTold {
-		names = append(names, "…")
-	}
-	return join(names)
+	return near.Instead(wrong, names)
 }
 
 // Profiles lists the last version of each profile, by name, after one, without
@@ -343,11 +342,11 @@ func (c *Catalogue) Threshold(ctx context.Context, name string) (Threshold, erro
 	if i := slices.IndexFunc(c.cfg.Thresholds, func(t Threshold) bool { return t.Name == name }); i >= 0 {
 		return c.cfg.Thresholds[i], nil
 	}
-	all, err := c.Thresholds(ctx, "", namesTold+1)
+	all, err := c.Thresholds(ctx, "", namesSought)
 	if err != nil {
 		return Threshold{}, err
 	}
-	return Threshold{}, fmt.Errorf("%w: %q; there are: %s", ErrNoThreshold, name, told(all, func(t Threshold) string { return t.Name }))
+	return Threshold{}, fmt.Errorf("%w: %q; %s", ErrNoThreshold, name, instead(name, all, func(t Threshold) string { return t.Name }))
 }
 
 // Thresholds lists all, by name, after one.

@@ -14,6 +14,7 @@ import (
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/internal/near"
 )
 
 // Store keeps scans. Each method is one transaction and returns nil only
@@ -375,9 +376,9 @@ func (q *Queue) fillAgent(ctx context.Context, r *Request) error {
 	case name == "" && len(names) == 1:
 		r.Target.Agent = names[0]
 	case name == "":
-		return invalid("target.agent", "is missing, and there are several agents: %s", join(names))
+		return invalid("target.agent", "is missing, and there are several agents: %s", near.Some(names))
 	case !slices.Contains(names, name):
-		return invalid("target.agent", "there is no agent %q; there are: %s", name, join(names))
+		return invalid("target.agent", "there is no agent %q; %s", name, near.Instead(name, names))
 	}
 	if kinds := agents[r.Target.Agent]; !slices.Contains(kinds, r.Target.Kind()) {
 		field := "target.uri"

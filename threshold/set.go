@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/internal/near"
 )
 
 //go:embed shipped/*.yaml
@@ -83,7 +84,7 @@ func (s *Set) Names() []string {
 func (s *Set) Get(name string) (Named, error) {
 	t, ok := s.byName[name]
 	if !ok {
-		return Named{}, fmt.Errorf("%w: %q; there are: %s", ErrUnknown, name, strings.Join(s.Names(), ", "))
+		return Named{}, fmt.Errorf("%w: %q; %s", ErrUnknown, name, near.Instead(name, s.Names()))
 	}
 	return t, nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -9,6 +8,7 @@ import (
 
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/inspec"
+	"reeve.dev/reeve/internal/near"
 )
 
 // tellUnknown says which of the ids in --controls the profile hasn't, and which
@@ -30,35 +30,9 @@ func (s *scanCommand) tellUnknown(ctx context.Context, profile *inspec.Profile, 
 	}
 	for _, id := range unknown {
 		said := ""
-		if like := near(id, ids); len(like) > 0 {
+		if like := near.Names(id, ids); len(like) > 0 {
 			said = "; near it: " + strings.Join(like, ", ")
 		}
 		tell(errs, "reeve: --controls %s: the profile has no such control%s", id, said)
 	}
-}
-
-// near lists up to three of ids that are most like id: those that hold it or
-// that it holds, and those that begin and end as it does for most of it.
-func near(id string, ids []string) []string {
-	id = strings.ToLower(id)
-	alike := func(other string) int {
-		other = strings.ToLower(other)
-		if strings.Contains(other, id) || strings.Contains(id, other) {
-			return len(id)
-		}
-		short := min(len(id), len(other))
-		begin, end := 0, 0
-		for begin < short && id[begin] == other[begin] {
-			begin++
-		}
-		for end < short-begin && id[len(id)-1-end] == other[len(other)-1-end] {
-			end++
-		}
-		return begin + end
-	}
-	out := slices.DeleteFunc(slices.Clone(ids), func(other string) bool { return other == "" || 3*alike(other) < 2*len(id) })
-	slices.SortStableFunc(out, func(a, b string) int {
-		return cmp.Or(cmp.Compare(alike(b), alike(a)), cmp.Compare(len(a), len(b)))
-	})
-	return out[:min(3, len(out))]
 }
