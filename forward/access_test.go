@@ -100,12 +100,13 @@ func TestHub_rules(t *testing.T) {
 		{name: "a path", id: held(""), path: "/admin", status: 403, says: "rule access.rules[3] of this hub denies it", rule: "access.rules[3]"},
 		{name: "a path in disguise", id: held(""), path: "//%61dmin;x/", status: 403, says: "denies it", rule: "access.rules[3]"},
 		{name: "a resource", id: kube(""), path: "/api/v1/namespaces/a/secrets", status: 403, says: "list secrets in namespace a on agent", rule: "no secrets"},
-		{name: "impersonated", id: kube("alice"), path: "/api/v1/pods", status: 200, rule: "access.rules[1]", as: "alice@corp", groups: []string{"dev", "ops"}},
-		{name: "impersonated and wishing for more", id: kube("alice"), path: "/api/v1/pods", header: http.Header{"Impersonate-Group": {"system:masters"}}, status: 403, says: "mayImpersonate", rule: "access.rules[1]"},
-		{name: "impersonation without a rule", id: kube("bob"), path: "/api/v1/pods", header: http.Header{"Impersonate-User": {"admin"}}, status: 403, says: "mayImpersonate"},
-		{name: "impersonation by a rule", id: kube("root"), path: "/api/v1/pods", header: http.Header{"Impersonate-User": {"admin"}}, status: 200, rule: "access.rules[2]", as: "admin"},
-		{name: "the hub's word isn't the caller's", id: kube("bob"), path: "/api/v1/pods", header: http.Header{"Reeve-Impersonate-User": {"admin"}, "Reeve-Holder": {"root"}}, status: 200},
+		{name: "impersonated", id: kube("alice"), path: "/api/v1/namespaces/a/pods", status: 200, rule: "access.rules[1]", as: "alice@corp", groups: []string{"dev", "ops"}},
+		{name: "impersonated and wishing for more", id: kube("alice"), path: "/api/v1/namespaces/a/pods", header: http.Header{"Impersonate-Group": {"system:masters"}}, status: 403, says: "mayImpersonate", rule: "access.rules[1]"},
+		{name: "impersonation without a rule", id: kube("bob"), path: "/api/v1/namespaces/a/pods", header: http.Header{"Impersonate-User": {"admin"}}, status: 403, says: "mayImpersonate"},
+		{name: "impersonation by a rule", id: kube("root"), path: "/api/v1/namespaces/a/pods", header: http.Header{"Impersonate-User": {"admin"}}, status: 200, rule: "access.rules[2]", as: "admin"},
+		{name: "the hub's word isn't the caller's", id: kube("bob"), path: "/api/v1/namespaces/a/pods", header: http.Header{"Reeve-Impersonate-User": {"admin"}, "Reeve-Holder": {"root"}}, status: 200},
 		{name: "the cluster's owner", id: kube("alice"), path: "/api/v1/namespaces/payroll/pods", status: 403, says: "rule owner of the cluster's owner denies it", rule: "access.rules[1]"},
+		{name: "the cluster's owner, by a list of all namespaces", id: kube("alice"), path: "/api/v1/pods", status: 403, says: "list pods on service kubernetes/main: rule owner of the cluster's owner denies it", rule: "access.rules[1]"},
 		{name: "the cluster's owner knows the caller", id: held("mallory"), path: "/x", status: 403, says: "mallory (spiffe://reeve/service/cluster-1/x-web/main)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

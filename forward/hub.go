@@ -205,8 +205,10 @@ func (e *Exchange) describe(r *http.Request, d decision) {
 		names := k.resources()
 		e.Resource = names[len(names)-1]
 	}
-	if k.subresource == "exec" {
-		e.Command = r.URL.Query()["command"]
+	if q := r.URL.Query(); k.subresource == "exec" {
+		e.Command = q["command"]
+	} else if k.resource == "nodes" && k.subresource == "proxy" {
+		e.Command = slices.Concat(q["command"], q["cmd"]) // of its exec, and of its run
 	}
 	if d.rule != nil && d.rule.Impersonate.User != "" {
 		e.User, e.Groups = d.rule.Impersonate.User, d.rule.Impersonate.Groups

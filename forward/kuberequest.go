@@ -88,6 +88,42 @@ func parseKube(method, path string, query func() url.Values) kubeRequest {
 	return k
 }
 
+// everywhere reports whether k is for what is in all namespaces together: their
+// objects, or what a node's proxy has of their containers. Of a custom resource
+// nothing here says whether its objects are in namespaces.
+func (k *kubeRequest) everywhere() bool {
+	if k.resource == "nodes" && (k.subresource == "proxy" || k.verb == "proxy") {
+		return true
+	}
+	return k.namespace == "" && k.name == "" && slices.Contains([]string{"list", "watch", "deletecollection"}, k.verb) &&
+		!slices.Contains(clusterWide[k.group], k.resource) && !slices.Contains(clusterWide[k.group], "*")
+}
+
+// clusterWide are Kubernetes' own resources that are in no namespace, by group.
+var clusterWide = map[string][]string{
+	"":                             {"namespaces", "nodes", "persistentvolumes", "componentstatuses"},
+	"admissionregistration.k8s.io": {"*"},
+	"apiextensions.k8s.io":         {"*"},
+	"apiregistration.k8s.io":       {"*"},
+	"certificates.k8s.io":          {"certificatesigningrequests", "clustertrustbundles"},
+	"flowcontrol.apiserver.k8s.io": {"*"},
+	"internal.apiserver.k8s.io":    {"*"},
+	"metrics.k8s.io":               {"nodes"},
+	"networking.k8s.io":            {"ingressclasses", "ipaddresses", "servicecidrs"},
+	"node.k8s.io":                  {"*"},
+	"rbac.authorization.k8s.io":    {"clusterroles", "clusterrolebindings"},
+	"resource.k8s.io":              {"deviceclasses", "resourceslices", "devicetaintrules"},
+	"scheduling.k8s.io":            {"priorityclasses"},
+	"storage.k8s.io":               {"storageclasses", "volumeattachments", "csidrivers", "csinodes", "volumeattributesclasses"},
+	"storagemigration.k8s.io":      {"*"},
+}
+
+// runs reports whether a node may be told to run a command in a container, by
+// its proxy, which doesn't take an Upgrade: POST /run/NAMESPACE/POD/CONTAINER.
+func (k *kubeRequest) runs() bool {
+	return k.resource == "nodes" && (k.subresource == "proxy" || k.verb == "proxy") && k.verb != "get"
+}
+
 // kubeOf is what r asks of a Kubernetes API.
 func kubeOf(r *http.Request) kubeRequest {
 	k := parseKube(r.Method, r.URL.Path, r.URL.Query)

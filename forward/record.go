@@ -51,11 +51,13 @@ const spdyUpgrade = "SPDY/3.1"
 // the caller.
 func (h *Hub) toRecord(r *http.Request, c *call) (*http.Request, error) {
 	rule := c.decision.rule
-	if rule == nil || !rule.Record || c.Type != fleet.Kubernetes || r.Header.Get("Upgrade") == "" {
+	if rule == nil || !rule.Record || c.Type != fleet.Kubernetes {
 		return r, nil
 	}
 	k := parseKube(r.Method, r.URL.Path, r.URL.Query)
 	switch {
+	case r.Header.Get("Upgrade") == "" && !k.runs():
+		return r, nil
 	case k.odd || k.resource != "pods" || !slices.Contains([]string{"exec", "attach", "portforward"}, k.subresource):
 		return r, fmt.Errorf("%s has sessions recorded, and this isn't one that can be: it takes exec, attach and port-forward of a pod", rule)
 	case k.subresource == "portforward":

@@ -41,6 +41,10 @@ const maxSPDYStreams = 64
 func (s *spdyStreams) opened(id uint32, kind string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, twice := s.kinds[id]; twice {
+		// A server lets the first stand, with another kind than it would have here.
+		return fmt.Errorf("stream %d is opened twice", id)
+	}
 	if len(s.kinds) >= maxSPDYStreams {
 		return errors.New("there are more streams than a session has")
 	}

@@ -204,6 +204,14 @@ func TestHub_records_sessions(t *testing.T) {
 		})
 	}
 
+	t.Run("a command by a node's proxy", func(t *testing.T) {
+		resp, body := do(t, b.with(t, id), request(t, "POST", b.URL+"/api/v1/nodes/n/proxy/run/shop/web-0/web?cmd=id", nil))
+		x := <-ended
+		if resp.StatusCode != 403 || !strings.Contains(body, "shells has sessions recorded") || cmp.Diff([]string{"id"}, x.Command) != "" {
+			t.Errorf("%s %s; audit: %+v", resp.Status, body, x)
+		}
+	})
+
 	asking := func(path, upgrade string, header ...string) (int, string) {
 		r := request(t, "GET", b.URL+path, nil)
 		r.Header.Set("Connection", "Upgrade")

@@ -29,7 +29,8 @@ type Rule struct {
 	// Namespaces and Resources are for a Kubernetes API only: a request of
 	// another type has none. A resource is written pods, deployments.apps or
 	// pods/exec. Requests for all namespaces, or for none, are in the
-	// namespace "", for which only * stands.
+	// namespace "", for which only * stands; but what denies in one denies
+	// lists of all, which have it in them.
 	Namespaces []string `yaml:"namespaces"`
 	Resources  []string `yaml:"resources"`
 	// Verbs are Kubernetes' (get, list, watch, create …) or, for other types,
@@ -46,7 +47,7 @@ type Rule struct {
 	// Record has the terminal of a command in a container, or of an attach,
 	// recorded: what it shows, not what is typed. Forwarded ports aren't
 	// recorded but pass; any other Upgrade is refused, since a command may be
-	// in it.
+	// in it, and so is what a node's proxy is asked for beside reading.
 	Record bool `yaml:"record"`
 	// AnswerWithin is how long the service may take to begin its answer; 0
 	// means for ever.
@@ -162,7 +163,7 @@ func compile(r Rule) (rule, error) {
 		if !strings.HasPrefix(text, "/") {
 			return c, fmt.Errorf(".paths[%d] %q: it must begin with /", i, text)
 		}
-		c.paths = append(c.paths, pathGlob(text))
+		c.paths = append(c.paths, pathGlob(text, r.Effect == "deny"))
 	}
 	return c, nil
 }
@@ -173,15 +174,20 @@ func glob(text string) *regexp.Regexp {
 }
 
 // pathGlob is a pattern in which ** stands for any text and * for one without
-// a slash; /** at the end stands for nothing, too.
-func pathGlob(text string) *regexp.Regexp {
+// a slash; /** at the end stands for nothing, too. anyCase has capitals be the
+// same as small letters, as they are to some servers.
+func pathGlob(text string, anyCase bool) *regexp.Regexp {
 	text, below := strings.CutSuffix(text, "/**")
 	expr := strings.ReplaceAll(regexp.QuoteMeta(text), `\*\*`, `.*`)
 	expr = strings.ReplaceAll(expr, `\*`, `[^/]*`)
 	if below {
 		expr += `(/.*)?`
 	}
-	return regexp.MustCompile(`(?s)^` + expr + `$`)
+	flags := `(?s)`
+	if anyCase {
+		flags = `(?si)`
+	}
+	return regexp.MustCompile(flags + `^` + expr + `$`)
 }
 
 // question is a request, as rules see it.
@@ -202,21 +208,40 @@ func ask(c Caller, r *http.Request) question {
 		q.verb, q.kube = k.verb, &k
 		return q
 	}
-	for _, name := range overrides {
-		for _, v := range r.Header[name] {
-			q.others = append(q.others, strings.ToLower(strings.TrimSpace(v)))
+	for name, values := range r.Header {
+		if overrides(name) {
+			q.other(values...)
 		}
 	}
-	if strings.Contains(r.URL.RawQuery, "_method") {
-		for _, v := range r.URL.Query()["_method"] {
-			q.others = append(q.others, strings.ToLower(v))
+	// Some servers part a query at its semicolons, too.
+	for part := range strings.FieldsFuncSeq(r.URL.RawQuery, func(c rune) bool { return c == '&' || c == ';' }) {
+		name, v, _ := strings.Cut(part, "=")
+		name, err1 := url.QueryUnescape(name)
+		v, err2 := url.QueryUnescape(v)
+		if err1 == nil && err2 == nil && (strings.EqualFold(name, "_method") || overrides(name)) {
+			q.other(v)
 		}
 	}
 	return q
 }
 
-// overrides are headers by which frameworks let a client name another method.
-var overrides = []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+// other adds methods that servers may take in the place of the request's.
+func (q *question) other(methods ...string) {
+	for _, m := range methods {
+		q.others = append(q.others, strings.ToLower(strings.TrimSpace(m)))
+	}
+}
+
+// overrides reports whether it is by a header, or a parameter, of that name
+// that frameworks let a client name another method.
+func overrides(name string) bool {
+	for _, known := range []string{"x-http-method-override", "x-http-method", "x-method-override"} {
+		if len(name) == len(known) && begins(name, known) {
+			return true
+		}
+	}
+	return false
+}
 
 // readings are the paths that servers may make of a request's: as it is,
 // cleaned, with escapes that are escaped once more, and with escaped slashes
@@ -340,7 +365,8 @@ func (r *rule) covers(q question) bool {
 	case k.resource == "":
 		return len(r.namespaces)+len(r.resources) == 0 && r.verbs.match(k.verb)
 	}
-	return r.namespaces.match(k.namespace) && r.verbs.match(k.verb) && r.resources.match(k.resources()...)
+	namespace := r.namespaces.match(k.namespace) || !allow && k.everywhere()
+	return namespace && r.verbs.match(k.verb) && r.resources.match(k.resources()...)
 }
 
 // inDoubt is whether a rule that allows is for all of the readings, and one
@@ -395,7 +421,11 @@ func (d decision) refusal(where string, q question) error {
 	if d.rule != nil {
 		by = "rule " + d.rule.String() + " of " + where + " denies it"
 	}
-	return fmt.Errorf("%w: %s: %s on agent %q, service %s: %s", ErrForbidden, q.caller.who(), what, q.caller.Agent, target(q.caller.Type, q.caller.Service), by)
+	on := "service " + target(q.caller.Type, q.caller.Service)
+	if q.caller.Agent != "" { // an agent speaks of its own
+		on = fmt.Sprintf("agent %q, %s", q.caller.Agent, on)
+	}
+	return fmt.Errorf("%w: %s: %s on %s: %s", ErrForbidden, q.caller.who(), what, on, by)
 }
 
 // impersonated is what a decision makes of a request's own wish to be taken

@@ -135,8 +135,20 @@ func TestRules(t *testing.T) {
 		{
 			name: "what denies stands before the service that the credential is for", caller: kube, own: true,
 			rules:   `[{effect: deny, resources: [secrets]}, {effect: deny, namespaces: [kube-system]}]`,
-			allowed: []string{"GET /api/v1/pods", "GET /api/v1/namespaces/a/pods"},
+			allowed: []string{"GET /api/v1/namespaces/a/pods", "GET /version"},
 			denied:  []string{"GET /api/v1/secrets", "GET /api/v1/namespaces/kube-system/pods", "GET /api/v1//secrets", "GET /api/v1/namespaces/kube-system"},
+		},
+		{
+			name: "what denies in a namespace denies lists of all", caller: kube, own: true,
+			rules: `[{effect: deny, namespaces: [kube-system]}]`,
+			allowed: []string{
+				"GET /api/v1/nodes", "GET /api/v1/namespaces?watch=1", "GET /apis/rbac.authorization.k8s.io/v1/clusterroles", "GET /api/v1/nodes/n",
+				"GET /apis/apiextensions.k8s.io/v1/customresourcedefinitions", "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+			},
+			denied: []string{
+				"GET /api/v1/pods", "GET /api/v1/secrets?watch=1", "GET /api/v1/watch/pods", "DELETE /apis/apps/v1/deployments",
+				"GET /apis/rbac.authorization.k8s.io/v1/rolebindings", "GET /apis/example.com/v1/things", "GET /api/v1/nodes/n/proxy/containerLogs/kube-system/p/c",
+			},
 		},
 		{
 			name: "paths", caller: web, own: true,
