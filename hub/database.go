@@ -83,18 +83,22 @@ func hasPassword(u *url.URL) bool {
 }
 
 func openStore(ctx context.Context, cfg Config, log *slog.Logger) (*store.Store, error) {
-	d := cfg.Database
-	if d.URL == "" {
+	if cfg.Database.URL == "" {
 		return sqlite.Open(ctx, filepath.Join(cfg.DataDir, "reeve.db"), log)
 	}
-	s, err := postgres.Open(ctx, postgres.Config{
-		URL: d.URL, Password: d.password(), Connections: d.MaxConnections,
-		Documents: cfg.Documents.Dir, Bucket: cfg.Documents.URL, Scratch: cfg.DataDir,
-	}, log)
+	s, err := postgres.Open(ctx, cfg.postgres(), log)
 	if err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	return s, nil
+}
+
+// postgres is the database that replicas share.
+func (c Config) postgres() postgres.Config {
+	return postgres.Config{
+		URL: c.Database.URL, Password: c.Database.password(), Connections: c.Database.MaxConnections,
+		Documents: c.Documents.Dir, Bucket: c.Documents.URL, Scratch: c.DataDir,
+	}
 }
 
 // password reads the password anew for each connection; nil where it is left

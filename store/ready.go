@@ -23,7 +23,7 @@ func (s *Store) Ready(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
-	if want := newestSchema(); have < want {
+	if want := Schema(); have < want {
 		return fmt.Errorf("schema %d, not %d: %w", have, want, ErrSchema)
 	}
 	// It changes no row, but only where rows can be changed.
@@ -37,8 +37,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	return nil
 }
 
-// newestSchema is the version that New brings a database to.
-var newestSchema = sync.OnceValue(func() (newest int64) {
+// Schema is the version that New brings a database to.
+var Schema = sync.OnceValue(func() (newest int64) {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {
 		panic(err) // the pattern is a good one

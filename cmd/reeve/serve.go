@@ -38,6 +38,7 @@ REEVE_HUB_SCAN_LEASE_FOR. See docs/configuration.md.`,
 			return h.Run(cmd.Context())
 		},
 	}
+	cmd.AddCommand(newHubMigrate())
 	cmd.Flags().StringVar(&path, "config", "", "configuration `file` (YAML)")
 	return cmd
 }

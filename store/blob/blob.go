@@ -77,9 +77,11 @@ func Open(dir string) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f := &Folder{dir: dir, syncing: make(chan struct{}, syncs)}
-	return f, removeHalfWritten(dir, time.Now().Add(-time.Hour))
+	return At(dir), removeHalfWritten(dir, time.Now().Add(-time.Hour))
 }
+
+// At is the folder as it is, for who reads it.
+func At(dir string) *Folder { return &Folder{dir: dir, syncing: make(chan struct{}, syncs)} }
 
 // removeHalfWritten removes the temporary files that nobody has written to
 // since before.

@@ -58,25 +58,13 @@ const DefaultConnections = 20
 // Open connects to the database, brings it to the newest schema and returns
 // the store on it. Several replicas may do so at the same time.
 func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*store.Store, error) {
-	conf, err := pgx.ParseConfig(cfg.URL) // its errors hold no password
+	conf, before, err := cfg.connection()
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
-	}
-	if conf.ConnectTimeout == 0 {
-		conf.ConnectTimeout = connectTime
-	}
-	if conf.RuntimeParams["application_name"] == "" {
-		conf.RuntimeParams["application_name"] = "reeve-hub"
 	}
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLock), lock.WithLockTimeout(1, migrationTries))
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
-	}
-	before := func(_ context.Context, c *pgx.ConnConfig) (err error) {
-		if cfg.Password != nil {
-			c.Password, err = cfg.Password()
-		}
-		return err
 	}
 	db := stdlib.OpenDB(*conf, stdlib.OptionBeforeConnect(before), stdlib.OptionAfterConnect(prepare))
 	if cfg.Connections == 0 {
@@ -86,7 +74,7 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*store.Store, e
 	db.SetMaxIdleConns(cfg.Connections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	l := &listener{self: rand.Text(), conf: conf, before: before, log: logger}
-	blobs, err := openDocuments(ctx, cfg)
+	blobs, err := OpenDocuments(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("documents: %w", err), db.Close())
 	}
@@ -98,7 +86,7 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*store.Store, e
 	s, err := store.New(ctx, store.Config{
 		Dialect: store.Dialect{
 			Goose: goose.DialectPostgres, Locker: locker, Schema: schema, View: sql.LevelRepeatableRead,
-			Numbered: true, Text: text, ForUpdate: " FOR UPDATE", SkipLocked: " FOR UPDATE SKIP LOCKED",
+			Numbered: true, Text: Text, ForUpdate: " FOR UPDATE", SkipLocked: " FOR UPDATE SKIP LOCKED",
 			Lock:     "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))",
 			Announce: "SELECT pg_notify('" + channel + "', '" + l.self + " ' || ?)",
 			Again:    again,
@@ -114,7 +102,44 @@ func Open(ctx context.Context, cfg Config, logger *slog.Logger) (*store.Store, e
 	return s, nil
 }
 
-func openDocuments(ctx context.Context, cfg Config) (blob.Documents, error) {
+// connection is how connections are made, and what is called before each.
+func (cfg Config) connection() (*pgx.ConnConfig, func(context.Context, *pgx.ConnConfig) error, error) {
+	conf, err := pgx.ParseConfig(cfg.URL) // its errors hold no password
+	if err != nil {
+		return nil, nil, err
+	}
+	if conf.ConnectTimeout == 0 {
+		conf.ConnectTimeout = connectTime
+	}
+	if conf.RuntimeParams["application_name"] == "" {
+		conf.RuntimeParams["application_name"] = "reeve-hub"
+	}
+	return conf, func(_ context.Context, c *pgx.ConnConfig) (err error) {
+		if cfg.Password != nil {
+			c.Password, err = cfg.Password()
+		}
+		return err
+	}, nil
+}
+
+// Connect makes one connection to the database, beside the store.
+func Connect(ctx context.Context, cfg Config) (*pgx.Conn, error) {
+	conf, before, err := cfg.connection()
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	if err := before(ctx, conf); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	c, err := pgx.ConnectConfig(ctx, conf)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	return c, nil
+}
+
+// OpenDocuments opens where the documents lie.
+func OpenDocuments(ctx context.Context, cfg Config) (blob.Documents, error) {
 	if cfg.Bucket != "" {
 		return blob.OpenBucket(ctx, cfg.Bucket, cfg.Scratch)
 	}
@@ -146,7 +171,8 @@ func schema(migration string) string {
 	return blobType.ReplaceAllString(textType.ReplaceAllString(migration, `TEXT COLLATE "C"`), "BYTEA")
 }
 
-func text(s string) string {
+// Text is the text that the database holds in place of s.
+func Text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 

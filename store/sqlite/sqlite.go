@@ -39,11 +39,11 @@ func Open(ctx context.Context, path string, logger *slog.Logger) (*store.Store, 
 	}
 	// A write transaction takes the lock as it begins: one that took it
 	// later could be refused halfway.
-	write, err := open(path, "immediate", 1)
+	write, err := open(path, locking("immediate"), 1)
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: %s: %w", path, err)
 	}
-	read, err := open(path, "deferred", readers)
+	read, err := open(path, locking("deferred"), readers)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sqlite: %s: %w", path, err), write.Close())
 	}
@@ -73,9 +73,20 @@ func create(path string) error {
 	return f.Close()
 }
 
-func open(path, lock string, conns int) (*sql.DB, error) {
-	dsn := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: url.Values{
-		"_txlock": {lock},
+// OpenReadOnly opens the database at path for whoever reads it beside the store,
+// and leaves it as it is.
+func OpenReadOnly(path string) (*sql.DB, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	return open(path, url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(10000)", "cache_size(-4000)"}}, 1)
+}
+
+// locking is how a store works with its file, and when a transaction locks it.
+func locking(when string) url.Values {
+	return url.Values{
+		"_txlock": {when},
 		"_pragma": {
 			"busy_timeout(10000)",
 			"journal_mode(WAL)",
@@ -83,7 +94,11 @@ func open(path, lock string, conns int) (*sql.DB, error) {
 			"foreign_keys(1)",
 			"cache_size(-4000)",
 		},
-	}.Encode()}
+	}
+}
+
+func open(path string, how url.Values, conns int) (*sql.DB, error) {
+	dsn := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: how.Encode()}
 	db, err := sql.Open("sqlite", dsn.String())
 	if err != nil {
 		return nil, err

@@ -1,0 +1,41 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+
+	"reeve.dev/reeve/store/move"
+)
+
+// Migration says what Migrate does beside what the configuration says.
+type Migration struct {
+	// From is the dataDir of a hub with a database of its own.
+	From string
+	// WithoutMissing and Progress are as in [move.Config].
+	WithoutMissing bool
+	Progress       func(what string, done, total int)
+}
+
+// Migrate takes the data of a hub with a database of its own, which doesn't run,
+// to the database and the documents that cfg names.
+func Migrate(ctx context.Context, cfg Config, m Migration, logger *slog.Logger) (r move.Report, err error) {
+	if err := cfg.Validate(); err != nil {
+		return r, err
+	}
+	if cfg.Database.URL == "" {
+		return r, errors.New("database.url is missing in the configuration: it names the PostgreSQL database to go to")
+	}
+	if _, err := os.Stat(m.From); err != nil { // the lock would make it
+		return r, err
+	}
+	unlock, err := lock(m.From)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	return move.Move(ctx, move.Config{
+		From: m.From, To: cfg.postgres(), WithoutMissing: m.WithoutMissing, Progress: m.Progress, Logger: logger,
+	})
+}
