@@ -80,9 +80,14 @@ type link struct {
 	// end closes the link when the agent's certificate ends, unless that is
 	// renewed before.
 	end *time.Timer
+	// held is the certificate that it was opened with; cut ends the link.
+	held pki.Credential
+	cut  func(error)
 
 	mu       sync.Mutex
 	instance fleet.InstanceID // guarded by mu; empty until it has registered
+	unfollow func()           // guarded by mu; see follow
+	ended    bool             // guarded by mu; it follows nothing any more
 
 	over bool // guarded by links.mu; it is never in the table again
 }
@@ -91,6 +96,29 @@ func (l *link) peer() fleet.Peer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return fleet.Peer{Agent: l.agent, Instance: l.instance, Session: l.session}
+}
+
+// follow has l end when c is revoked, the newest certificate of its process: l
+// lives as long as that does. Nothing but another certificate, or unfollowed,
+// ends that.
+func (l *link) follow(rs *pki.Revocations, c pki.Credential) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unfollow != nil {
+		l.unfollow()
+	}
+	if !l.ended {
+		l.unfollow = rs.Watch(c, l.cut)
+	}
+}
+
+func (l *link) unfollowed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	if l.unfollow != nil {
+		l.unfollow()
+	}
 }
 
 // load learns which agents ever joined, and makes ls ready.
@@ -161,7 +189,11 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l := &link{agent: agent, session: rand.Text(), remote: s.RemoteAddr().String(), connected: time.Now().UTC(), carrier: s}
+	l := &link{agent: agent, session: rand.Text(), remote: s.RemoteAddr().String(), connected: time.Now().UTC(), carrier: s, cut: cancel}
+	if l.held, err = pki.CredentialOf(cert); err != nil {
+		ls.log.WarnContext(ctx, "carrier refused", "agent", agent, "remote", l.remote, "error", err)
+		return
+	}
 	if err := ls.begin(l); err != nil {
 		ls.log.WarnContext(ctx, "carrier refused", "agent", agent, "remote", l.remote, "error", err)
 		return
@@ -170,9 +202,8 @@ func (ls *links) serve(ctx context.Context, s *tunnel.Session, state *tls.Connec
 	defer context.AfterFunc(ls.stopped, func() { cancel(errStopping) })()
 	l.end = time.AfterFunc(time.Until(cert.NotAfter), func() { cancel(errCertificateOver) })
 	defer l.end.Stop()
-	if c, err := pki.CredentialOf(cert); err == nil {
-		defer ls.ca.Revocations().Watch(c, cancel)()
-	}
+	defer ls.ca.Revocations().Watch(l.held, cancel)()
+	defer l.unfollowed()
 	log := ls.log.With("agent", agent, "session", l.session)
 	log.InfoContext(ctx, "link up", "remote", l.remote)
 	err = tunnel.Serve(ctx, s, ls.handler(l))
@@ -249,7 +280,13 @@ func (ls *links) renew(w http.ResponseWriter, r *http.Request, l *link) {
 	if !ok {
 		return
 	}
-	ls.extend(l)
+	newest, err := pki.CredentialIn(chain)
+	if err != nil {
+		ls.log.ErrorContext(r.Context(), "sign a certificate", "agent", l.agent, "error", err)
+		http.Error(w, "the hub couldn't sign the certificate; its log says why", http.StatusInternalServerError)
+		return
+	}
+	ls.extend(l, newest)
 	ls.log.InfoContext(r.Context(), "certificate renewed", "agent", l.agent)
 	w.Header().Set("Content-Type", "application/x-pem-file")
 	w.Write(chain)
@@ -272,6 +309,13 @@ func (ls *links) sign(w http.ResponseWriter, r *http.Request, l *link, issue fun
 		return nil, false
 	}
 	chain, err = issue(csr, l.agent, ls.life)
+	if err == nil {
+		err = ls.ca.Revocations().CheckNow(r.Context(), l.held)
+	}
+	if errors.Is(err, pki.ErrRevoked) {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return nil, false
+	}
 	if errors.Is(err, pki.ErrMalformed) {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return nil, false
@@ -291,14 +335,18 @@ func (ls *links) sign(w http.ResponseWriter, r *http.Request, l *link, issue fun
 
 // extend lets the carriers of l's process live for as long as its newest
 // certificate, so that what is forwarded by them isn't cut once a day.
-func (ls *links) extend(l *link) {
+func (ls *links) extend(l *link, newest pki.Credential) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	l.end.Reset(ls.life)
+	carriers := []*link{l}
 	if p := ls.here[l.agent]; p != nil {
-		for _, other := range p.processes[l.peer().Instance] {
-			other.end.Reset(ls.life)
+		if of := p.processes[l.peer().Instance]; slices.Contains(of, l) {
+			carriers = of
 		}
+	}
+	for _, l := range carriers {
+		l.end.Reset(ls.life)
+		l.follow(ls.ca.Revocations(), newest)
 	}
 }
 

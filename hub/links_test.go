@@ -81,6 +81,13 @@ func TestLinks_begin(t *testing.T) {
 	}
 }
 
+// noList is a list of revocations that are in memory alone.
+type noList struct{}
+
+func (noList) Revoke(context.Context, pki.Revocation) error { return nil }
+
+func (noList) Revocations(context.Context, time.Time) ([]pki.Revocation, error) { return nil, nil }
+
 // A link lives as long as the agent's newest certificate, so that what is
 // forwarded by it isn't cut once a day.
 func TestLinks_renew(t *testing.T) {
@@ -97,26 +104,43 @@ func TestLinks_renew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var ended atomic.Bool
-		l := &link{agent: "a", end: time.AfterFunc(time.Hour, func() { ended.Store(true) })}
+		var ended, cut atomic.Bool
+		l := &link{agent: "a", end: time.AfterFunc(time.Hour, func() { ended.Store(true) }), cut: func(error) { cut.Store(true) }}
 		ls := &links{ca: ca, life: 24 * time.Hour, log: quiet}
 
 		time.Sleep(50 * time.Minute)
 		w := httptest.NewRecorder()
-		body := bytes.NewReader(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
-		ls.renew(w, httptest.NewRequest("POST", "/v1/renew", body), l)
+		request := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+		ls.renew(w, httptest.NewRequest("POST", "/v1/renew", bytes.NewReader(request)), l)
 		if w.Code != 200 {
 			t.Fatalf("renew: %d %s", w.Code, w.Body)
 		}
+		newest, err := pki.CredentialIn(w.Body.Bytes())
+		if err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(23 * time.Hour)
 		synctest.Wait()
-		if ended.Load() {
+		if ended.Load() || cut.Load() {
 			t.Error("the link ended with the certificate that was renewed")
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if !ended.Load() {
 			t.Error("the link outlives the agent's newest certificate")
+		}
+		if _, err := ca.Revocations().Revoke(t.Context(), noList{}, pki.Revocation{Kind: newest.Kind, ID: newest.ID}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if !cut.Load() {
+			t.Error("the link goes on with a certificate that was revoked")
+		}
+		w = httptest.NewRecorder()
+		l.held = newest
+		ls.renew(w, httptest.NewRequest("POST", "/v1/renew", bytes.NewReader(request)), l)
+		if w.Code != 403 {
+			t.Errorf("another certificate: %d %s", w.Code, w.Body)
 		}
 	})
 }

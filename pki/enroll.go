@@ -421,15 +421,18 @@ func (ca *CA) EnrollHandler(store TokenStore, life time.Duration, logger *slog.L
 // agent that shows its certificate, up to grace after that has expired.
 func (ca *CA) RenewHandler(peers *Peers, life, grace time.Duration, logger *slog.Logger) http.Handler {
 	return certify(logger, "certificate renewed", func(r *http.Request, req enrollRequest) (fleet.AgentName, []byte, error) {
-		id, _, err := peers.PeerWithin(r.TLS, grace)
+		held, _, err := peers.within(r.TLS, grace)
 		if err != nil {
 			return "", nil, err
 		}
-		if id.Purpose != Agent {
-			return "", nil, fmt.Errorf("client certificate: %w: it is %s, not an agent's", ErrForeign, id)
+		if held.Purpose != Agent {
+			return "", nil, fmt.Errorf("client certificate: %w: it is %s, not an agent's", ErrForeign, held)
 		}
-		chain, err := ca.IssueAgent([]byte(req.CSR), id.Agent, life)
-		return id.Agent, chain, err
+		chain, err := ca.IssueAgent([]byte(req.CSR), held.Agent, life)
+		if err == nil {
+			err = ca.revocations.CheckNow(r.Context(), held)
+		}
+		return held.Agent, chain, err
 	})
 }
 
@@ -495,7 +498,13 @@ func (ca *CA) enroll(ctx context.Context, store TokenStore, req enrollRequest, l
 	} else if err != nil {
 		return t, nil, err
 	}
-	chain, err := ca.issue(pub, Identity{Purpose: Agent, Agent: t.Agent}, life, x509.ExtKeyUsageClientAuth, nil)
+	id := Identity{Purpose: Agent, Agent: t.Agent}
+	chain, err := ca.issue(pub, id, life, x509.ExtKeyUsageClientAuth, nil)
+	if err == nil {
+		// Whoever holds the key of an agent that was taken back may hold its token,
+		// too, which works again for that key.
+		err = ca.revocations.CheckNow(ctx, Credential{Identity: id, Kind: ByToken, ID: t.ID, Issued: t.Created})
+	}
 	return t, chain, err
 }
 

@@ -40,6 +40,15 @@ func CredentialOf(cert *x509.Certificate) (Credential, error) {
 	return credential(id, cert), nil
 }
 
+// CredentialIn is CredentialOf the first certificate in PEM.
+func CredentialIn(chain []byte) (Credential, error) {
+	certs, err := parseChain(chain)
+	if err != nil {
+		return Credential{}, err
+	}
+	return CredentialOf(certs[0])
+}
+
 func credential(id Identity, cert *x509.Certificate) Credential {
 	return Credential{
 		Identity: id, Kind: ByCertificate, ID: cert.SerialNumber.Text(16),
@@ -129,6 +138,7 @@ type Revocations struct {
 	entries map[revocationKey]Revocation  // guarded by mu
 	watches map[*revocationWatch]struct{} // guarded by mu
 	newest  time.Time                     // guarded by mu; the newest entry's At
+	store   RevocationStore               // guarded by mu; that of Load
 }
 
 type revocationWatch struct {
@@ -145,6 +155,21 @@ func (rs *Revocations) Check(c Credential) error {
 	rs.mu.RLock()
 	defer rs.mu.RUnlock()
 	return rs.check(c)
+}
+
+// CheckNow is Check that asks the store of Load first. It is for the moment before
+// something is handed out that c has asked for and that counts as issued later:
+// what another replica has revoked isn't known here yet, and would be got round.
+func (rs *Revocations) CheckNow(ctx context.Context, c Credential) error {
+	rs.mu.RLock()
+	store := rs.store
+	rs.mu.RUnlock()
+	if store != nil {
+		if err := rs.read(ctx, store, rs.since()); err != nil {
+			return err
+		}
+	}
+	return rs.Check(c)
 }
 
 // check is called with mu held.
@@ -252,6 +277,9 @@ const (
 
 // Load reads the whole list; call it before the first request.
 func (rs *Revocations) Load(ctx context.Context, store RevocationStore) error {
+	rs.mu.Lock()
+	rs.store = store
+	rs.mu.Unlock()
 	return rs.read(ctx, store, time.Time{})
 }
 

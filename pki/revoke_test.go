@@ -2,10 +2,14 @@ package pki
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -225,5 +229,54 @@ func TestServerTLSBeneath(t *testing.T) {
 	}
 	if _, ok := s.beneath["old"]; ok {
 		t.Error("more names are kept than the bound")
+	}
+}
+
+// What was taken back doesn't come back by a token from before, not even where
+// another replica did it a moment ago and the store alone knows.
+func TestRevocations_hold_for_what_is_issued_by_what_was_revoked(t *testing.T) {
+	for _, here := range []bool{true, false} {
+		name := map[bool]string{true: "here", false: "at another replica"}[here]
+		t.Run(name, func(t *testing.T) {
+			ca, store, list := newCA(t), &tokens{}, &denyList{}
+			if err := ca.Revocations().Load(t.Context(), list); err != nil {
+				t.Fatal(err)
+			}
+			mux := http.NewServeMux()
+			mux.Handle(EnrollPath, ca.EnrollHandler(store, AgentLife, slog.New(slog.DiscardHandler)))
+			mux.Handle(RenewPath, ca.RenewHandler(ca.Peers(), AgentLife, time.Hour, slog.New(slog.DiscardHandler)))
+			url := serve(t, ca, mux)
+			used, unused, dir := joinToken(t, ca, store, "east"), joinToken(t, ca, store, "east"), t.TempDir()
+			e, err := Enroll(t.Context(), url, used, dir, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The key that the token was used for is with whoever has the machine.
+			key, err := keyPEM(e.current.Load().PrivateKey.(crypto.Signer))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, pendingFile), key, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			revoking := ca.Revocations()
+			if !here {
+				revoking = &Revocations{}
+			}
+			if _, err := revoking.Revoke(t.Context(), list, Revocation{Kind: ByIdentity, ID: "spiffe://reeve/agent/east"}); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Renew(t.Context(), e.Direct(url)); !errors.Is(err, ErrForeign) {
+				t.Errorf("a renewal: %v", err)
+			}
+			for name, token := range map[string]string{"used": used, "unused": unused} {
+				if _, err := Enroll(t.Context(), url, token, dir, ""); !errors.Is(err, ErrForeign) {
+					t.Errorf("the token that was %s: %v", name, err)
+				}
+			}
+			if _, err := Enroll(t.Context(), url, joinToken(t, ca, store, "east"), t.TempDir(), ""); err != nil {
+				t.Errorf("a new token: %v", err)
+			}
+		})
 	}
 }
