@@ -252,14 +252,16 @@ func TestLog_refusals_are_counted_together(t *testing.T) {
 	for i := range 100 {
 		l.Add(audit.Record{Kind: audit.Request, Status: 401, Remote: fmt.Sprintf("192.0.2.%d:%d", i%2, i)})
 		l.Add(audit.Record{Kind: audit.Request, Status: 429, Credential: "token/1", Agent: "east"})
-		l.Add(audit.Record{Kind: audit.Request, Status: 403, Credential: "token/1"})
+		l.Add(audit.Record{Kind: audit.Request, Status: 403, Credential: "token/1", Error: "a rule"})
+		l.Add(audit.Record{Kind: audit.Change, Status: 403, Remote: "192.0.2.1:1"})
 	}
 	once(t, l)
 	counts := map[int][]int{}
 	for _, r := range m.records(t) {
 		counts[r.Status] = append(counts[r.Status], r.Count)
 	}
-	want := map[int][]int{401: {50, 50}, 429: {100}, 403: make([]int, 100), 0: {0}}
+	slices.Sort(counts[403])
+	want := map[int][]int{401: {50, 50}, 429: {100}, 403: append(make([]int, 100), 100), 0: {0}}
 	if d := cmp.Diff(want, counts); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -284,6 +286,10 @@ func TestLog_full(t *testing.T) {
 			if err := l.Ready(ctx); !errors.Is(err, audit.ErrFull) {
 				t.Errorf("a full log is ready: %v", err)
 			}
+			for range 100 { // who is refused because of it comes again
+				l.Add(audit.Record{Kind: audit.Request, Path: "refused", Status: 503, Credential: "token/1", Error: audit.ErrFull.Error()})
+				l.Add(audit.Record{Kind: audit.Change, Path: "refused", Status: 403, Credential: "token/2"})
+			}
 			m.set(nil, false)
 			for l.Ready(ctx) != nil {
 			}
@@ -293,7 +299,7 @@ func TestLog_full(t *testing.T) {
 			for _, r := range m.records(t) {
 				paths = append(paths, r.Path)
 			}
-			if d := cmp.Diff([]string{"0", "1", "2", "3", "4", ""}, paths); d != "" {
+			if d := cmp.Diff([]string{"0", "1", "2", "3", "4", "refused", "refused", ""}, paths); d != "" {
 				t.Errorf("records (-want +got):\n%s", d)
 			}
 		})

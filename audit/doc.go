@@ -37,8 +37,9 @@
 // next one says that the one before had no orderly end.
 //
 // Refusals cost the caller nothing, so they mustn't cost the hub much: those
-// of the same caller for the same reason (401 and 429) that come before the
-// first of them is written are one record, with a count.
+// of the same caller for the same reason (401, 429, and 403 of whoever has no
+// credential) that come before the first of them is written are one record, with
+// a count. So are all others while the log is full.
 //
 // # Recordings
 //

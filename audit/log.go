@@ -194,13 +194,16 @@ func (l *Log) Add(r Record) {
 // refusal is by what refusals are counted together; empty for what is recorded
 // each by itself. It is called with mu held.
 func (l *Log) refusal(r Record) string {
-	if r.Kind != Request && r.Kind != Change || r.Status != 401 && r.Status != 429 {
+	full := len(l.queue) >= l.cfg.Queue
+	nobody := r.Status == 401 || r.Status == 403 && r.Credential == ""
+	refused := r.Status >= 400 && r.Error != "" || r.Kind == Change && r.Status == 403
+	if r.Kind != Request && r.Kind != Change || !nobody && r.Status != 429 && !(full && refused) {
 		return ""
 	}
 	who := r.Credential + "\n" + r.Actor
-	if r.Status == 401 {
+	if nobody {
 		// Nobody vouches for what such a caller says; where it is, is all.
-		if who, _, _ = net.SplitHostPort(r.Remote); len(l.queue) >= l.cfg.Queue {
+		if who, _, _ = net.SplitHostPort(r.Remote); full {
 			who = "everybody" // else many addresses could fill the memory
 		}
 	}

@@ -225,6 +225,7 @@ func TestHub_limits(t *testing.T) {
 	}), func(o *forwardtest.Options) {
 		o.Access = func(c *forward.HubConfig) {
 			c.Limits = forward.Limits{Caller: forward.Limit{Concurrent: 2}, Agent: forward.Limit{Concurrent: 3}}
+			c.Rules = newRules(t, forward.Rule{Effect: "deny", Paths: []string{"/denied"}})
 		}
 	})
 	open := func(c *http.Client) {
@@ -241,14 +242,15 @@ func TestHub_limits(t *testing.T) {
 	alice, bob := b.with(t, held("alice")), b.with(t, held("bob"))
 	open(alice)
 	open(b.with(t, held("alice"))) // another certificate of hers
-	refused := func(c *http.Client, says string) {
+	refused := func(c *http.Client, says string, path ...string) {
 		t.Helper()
-		resp, body := do(t, c, request(t, "GET", b.URL, nil))
+		resp, body := do(t, c, request(t, "GET", b.URL+strings.Join(path, ""), nil))
 		if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "1" || !strings.Contains(body, says) {
 			t.Errorf("%s %q %s", resp.Status, resp.Header.Get("Retry-After"), body)
 		}
 	}
 	refused(alice, "one caller")
+	refused(alice, "one caller", "/denied") // what a rule refuses costs the hub, too
 	open(bob)
 	refused(bob, "one agent")
 	close(release)

@@ -222,6 +222,15 @@ func (h *Hub) refuse(w http.ResponseWriter, r *http.Request, c Caller, d decisio
 	status, detail := h.status(r, err)
 	h.observe(w, r, c, d, func(x *exchange, r *http.Request) {
 		x.err = err
+		if c.ID != "" { // what is refused, and recorded, counts like what isn't
+			a, over := h.callers.begin(c.key(), time.Now())
+			if over != nil {
+				x.err = over
+				problemWith(x, r, c.Type, http.StatusTooManyRequests, over.Error()+"; try again later", retryAfter(over.after))
+				return
+			}
+			defer h.callers.end(a)
+		}
 		problem(x, r, c.Type, status, detail)
 	})
 }
