@@ -185,6 +185,33 @@ func withoutHubCookies(h http.Header) {
 	}
 }
 
+// ofItsOwn takes off a service's answer what it says to a browser of more than
+// itself: of the hub's page, which is on the same host, and of the services
+// beside it. A cookie for a whole domain becomes one for the name that was
+// called, as it is with a domain of the service's own, which no browser would
+// take here. Alt-Svc would lead past the hub.
+func ofItsOwn(h http.Header) {
+	h.Del("Alt-Svc")
+	h.Del("Clear-Site-Data")
+	cookies := h["Set-Cookie"]
+	if len(cookies) == 0 {
+		return
+	}
+	if cookies = slices.DeleteFunc(cookies, setsHubCookie); len(cookies) == 0 {
+		h.Del("Set-Cookie")
+		return
+	}
+	for i, c := range cookies {
+		parts := strings.Split(c, ";")
+		attributes := slices.DeleteFunc(parts[1:], func(a string) bool {
+			name, _, _ := strings.Cut(a, "=")
+			return strings.EqualFold(strings.TrimSpace(name), "domain")
+		})
+		cookies[i] = strings.Join(parts[:1+len(attributes)], ";")
+	}
+	h["Set-Cookie"] = cookies
+}
+
 // setsHubCookie reports whether a Set-Cookie sets one of the hub's. A cookie
 // without a name comes back as its value alone, which may look like one.
 func setsHubCookie(v string) bool { return strings.HasPrefix(strings.TrimLeft(v, "= \t"), hubCookies) }

@@ -199,9 +199,11 @@ func TestForward_keeps_the_cookies_of_the_hub_to_itself(t *testing.T) {
 	var got []string
 	b := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got = r.Header["Cookie"]
-		for _, c := range []string{"__Host-reeve-session=evil; Path=/; Secure", "=__Host-reeve-session=evil", "own=1; Path=/"} {
+		for _, c := range []string{"__Host-reeve-session=evil; Path=/; Secure", "=__Host-reeve-session=evil", "own=1; Path=/", "tossed=domain=a; DOMAIN=example.com;Path=/; domain ; HttpOnly"} {
 			w.Header().Add("Set-Cookie", c)
 		}
+		w.Header().Set("Alt-Svc", `h3=":443"`)
+		w.Header().Set("Clear-Site-Data", `"cookies"`)
 	}))
 	for cookie, want := range map[string][]string{
 		"a=b; __Host-reeve-session=reeve-session_x_y; c=d": {"a=b; c=d"},
@@ -214,8 +216,11 @@ func TestForward_keeps_the_cookies_of_the_hub_to_itself(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("cookies at the service (-want +got):\n%s", d)
 		}
-		if d := cmp.Diff([]string{"own=1; Path=/"}, resp.Header["Set-Cookie"]); d != "" {
+		if d := cmp.Diff([]string{"own=1; Path=/", "tossed=domain=a;Path=/; HttpOnly"}, resp.Header["Set-Cookie"]); d != "" {
 			t.Errorf("cookies at the caller (-want +got):\n%s", d)
+		}
+		if h := resp.Header; h.Get("Alt-Svc") != "" || h.Get("Clear-Site-Data") != "" {
+			t.Errorf("at the caller: %q", h)
 		}
 	}
 }

@@ -90,9 +90,7 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 			if resp.Header.Get(refusedHeader) == unknownService {
 				return errUnknownService
 			}
-			if c := resp.Header["Set-Cookie"]; slices.ContainsFunc(c, setsHubCookie) {
-				resp.Header["Set-Cookie"] = slices.DeleteFunc(c, setsHubCookie)
-			}
+			ofItsOwn(resp.Header)
 			if s := c.seals; s != nil {
 				if err := s.response(resp.Header); err != nil {
 					return err
