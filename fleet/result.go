@@ -10,8 +10,7 @@ type Result struct {
 	// result is recorded and counted, and told to nobody; Outcome.Pass means
 	// nothing then.
 	Unknown string
-	// Sinks are the names of those that the outcome is told to. One whose subject is
-	// gone is told to those that its failure was told to.
+	// Sinks are the names of those that the outcome is told to.
 	Sinks []string
 	// Agent and Namespace are where the subject is, for callers who are limited
 	// to a part of the fleet; empty for one that is in no cluster.

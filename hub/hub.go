@@ -344,15 +344,14 @@ func linkMux(scans, insights, events http.Handler) http.Handler {
 		mux.Handle(path, scans)
 	}
 	whole := http.NewServeMux()
-	whole.Handle(insightlink.Path, insights)
-	whole.Handle(insightlink.InventoryPath, insights)
-	whole.Handle(eventlink.EventsPath, events)
-	whole.Handle(eventlink.PoliciesPath, events)
 	messages := newMessages(whole)
-	mux.Handle(insightlink.Path, messages)
-	mux.Handle(insightlink.InventoryPath, messages)
-	mux.Handle(eventlink.EventsPath, messages)
-	mux.Handle(eventlink.PoliciesPath, messages)
+	for path, to := range map[string]http.Handler{
+		insightlink.Path: insights, insightlink.InventoryPath: insights, insightlink.ViewPath: insights,
+		eventlink.EventsPath: events, eventlink.PoliciesPath: events,
+	} {
+		whole.Handle(path, to)
+		mux.Handle(path, messages)
+	}
 	return mux
 }
 

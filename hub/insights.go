@@ -132,7 +132,9 @@ func (e exports) Export(ctx context.Context, latestFirst iter.Seq2[[]insight.Doc
 func (h *Hub) fromAgents(s *insight.Service, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(insightlink.Path, insightlink.Handler(s, log))
-	mux.Handle(insightlink.InventoryPath, insightlink.InventoryHandler(h.store, log))
+	inventory := insightlink.InventoryHandler(h.store, log)
+	mux.Handle(insightlink.InventoryPath, inventory)
+	mux.Handle(insightlink.ViewPath, inventory)
 	return mux
 }
 

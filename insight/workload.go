@@ -2,6 +2,8 @@ package insight
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"strings"
@@ -84,10 +86,16 @@ type Backlog struct {
 	Broker string `json:"broker,omitempty"`
 }
 
-// MaxWorkloads is how many an inventory may have.
-const MaxWorkloads = 50_000
+// MaxWorkloads is how many an Inventory may have, and MaxNamespaces how many
+// namespaces a View: more than a cluster is made for.
+const (
+	MaxWorkloads  = 50_000
+	MaxNamespaces = 50_000
+)
 
 const (
+	maxName    = 253
+	maxDigest  = 100
 	maxLabels  = 100
 	maxTrouble = 4 << 10
 )
@@ -97,47 +105,145 @@ func (i Inventory) Validate() error {
 	if len(i.Workloads) > MaxWorkloads {
 		return Invalidf("workloads: has %d items, must have at most %d", len(i.Workloads), MaxWorkloads)
 	}
-	if n := len(i.Backlog.Broker); n > maxTrouble {
-		return Invalidf("backlog.broker: has %d bytes, must have at most %d", n, maxTrouble)
-	}
-	if len(i.Policies) > MaxAnnotated {
-		return Invalidf("policies: has %d namespaces, must have at most %d", len(i.Policies), MaxAnnotated)
-	}
-	said := 0
-	for namespace, text := range i.Policies {
-		said += len(text)
-		if namespace == "" || len(namespace) > 253 || len(text) > maxAnnotation {
-			return Invalidf("policies: namespace %.253q must have 1 to 253 bytes, and its text at most %d", namespace, maxAnnotation)
-		}
-	}
-	if said > maxAnnotations {
-		return Invalidf("policies: has %d bytes, must have at most %d", said, maxAnnotations)
-	}
 	for n, w := range i.Workloads {
-		for name, value := range map[string]string{"namespace": w.Namespace, "kind": w.Kind, "name": w.Name, "container": w.Container} {
-			if value == "" || len(value) > 253 {
-				return Invalidf("workloads[%d].%s: must have 1 to 253 bytes", n, name)
+		if err := w.validate(); err != nil {
+			return Invalidf("workloads[%d]%v", n, err)
+		}
+	}
+	return validReport(i.Backlog, i.Policies)
+}
+
+// Validate answers an *InvalidError that names what is wrong.
+func (v View) Validate() error {
+	if len(v.Namespaces) > MaxNamespaces {
+		return Invalidf("namespaces: has %d items, must have at most %d", len(v.Namespaces), MaxNamespaces)
+	}
+	for name, digest := range v.Namespaces {
+		if name == "" || len(name) > maxName || digest == "" || len(digest) > maxDigest {
+			return Invalidf("namespaces: %.253q must have 1 to %d bytes, and its digest 1 to %d", name, maxName, maxDigest)
+		}
+	}
+	for namespace, c := range v.Contents {
+		if v.Namespaces[namespace] == "" {
+			return Invalidf("contents: %.253q isn't among the namespaces", namespace)
+		}
+		if err := c.validate(namespace); err != nil {
+			return Invalidf("contents.%s.%v", namespace, err)
+		}
+	}
+	return validReport(v.Backlog, v.Policies)
+}
+
+func (c Contents) validate(namespace string) error {
+	for n, w := range c.Workloads {
+		if err := w.validate(); err != nil {
+			return fmt.Errorf("workloads[%d]%w", n, err)
+		}
+		if w.Namespace != namespace {
+			return fmt.Errorf("workloads[%d].namespace: is %q", n, w.Namespace)
+		}
+	}
+	for pod, containers := range c.Pods {
+		for _, name := range append([]string{pod}, containers...) {
+			if name == "" || len(name) > maxName {
+				return fmt.Errorf("pods: %.253q and its containers must have 1 to %d bytes", pod, maxName)
 			}
 		}
-		if len(w.Image) > 1000 || len(w.Digest) > 100 || len(w.Service) > 253 {
-			return Invalidf("workloads[%d]: its image, digest or service is too long", n)
-		}
-		if len(w.Labels) > maxLabels {
-			return Invalidf("workloads[%d].labels: has %d items, must have at most %d", n, len(w.Labels), maxLabels)
-		}
-		for k, v := range w.Labels {
-			if len(k) > 320 || len(v) > 63 {
-				return Invalidf("workloads[%d].labels: %.40q or its value is too long", n, k)
-			}
+	}
+	for _, name := range c.CronJobs {
+		if name == "" || len(name) > maxName {
+			return fmt.Errorf("cronJobs: %.253q must have 1 to %d bytes", name, maxName)
 		}
 	}
 	return nil
 }
 
+// validReport is about what an Inventory and a View have besides what runs.
+func validReport(b Backlog, policies map[string]string) error {
+	if n := len(b.Broker); n > maxTrouble {
+		return Invalidf("backlog.broker: has %d bytes, must have at most %d", n, maxTrouble)
+	}
+	if len(policies) > MaxAnnotated {
+		return Invalidf("policies: has %d namespaces, must have at most %d", len(policies), MaxAnnotated)
+	}
+	said := 0
+	for namespace, text := range policies {
+		said += len(text)
+		if namespace == "" || len(namespace) > maxName || len(text) > maxAnnotation {
+			return Invalidf("policies: namespace %.253q must have 1 to %d bytes, and its text at most %d", namespace, maxName, maxAnnotation)
+		}
+	}
+	if said > maxAnnotations {
+		return Invalidf("policies: has %d bytes, must have at most %d", said, maxAnnotations)
+	}
+	return nil
+}
+
+// validate answers what is wrong, and where in w.
+func (w Workload) validate() error {
+	for _, m := range [...]struct{ name, value string }{{"namespace", w.Namespace}, {"kind", w.Kind}, {"name", w.Name}, {"container", w.Container}} {
+		if m.value == "" || len(m.value) > maxName {
+			return fmt.Errorf(".%s: must have 1 to %d bytes", m.name, maxName)
+		}
+	}
+	if len(w.Image) > 1000 || len(w.Digest) > maxDigest || len(w.Service) > maxName {
+		return errors.New(": its image, digest or service is too long")
+	}
+	if len(w.Labels) > maxLabels {
+		return fmt.Errorf(".labels: has %d items, must have at most %d", len(w.Labels), maxLabels)
+	}
+	for k, v := range w.Labels {
+		if len(k) > 320 || len(v) > 63 {
+			return fmt.Errorf(".labels: %.40q or its value is too long", k)
+		}
+	}
+	return nil
+}
+
+// View is all that there is in a cluster, told by its namespaces: of those whose
+// contents the hub has already it has their digests alone.
+type View struct {
+	// Namespaces are all that have contents, with what tells these from others:
+	// the hub keeps it, and doesn't look into it.
+	Namespaces map[string]string `json:"namespaces"`
+	// Contents are those of some of the namespaces.
+	Contents map[string]Contents `json:"contents,omitempty"`
+	// CronJobs says that the agent knows which CronJobs there are.
+	CronJobs bool    `json:"cronJobs,omitempty"`
+	Backlog  Backlog `json:"backlog"`
+	// Policies are as in an Inventory; nil where they are what was told last.
+	Policies map[string]string `json:"policies,omitzero"`
+}
+
+// Contents are those of a namespace.
+type Contents struct {
+	// Workloads are those that run.
+	Workloads []Workload `json:"workloads,omitempty"`
+	// Pods are those that haven't ended, with the names of all their containers,
+	// whether these run or not.
+	Pods map[string][]string `json:"pods,omitempty"`
+	// CronJobs are the names of those that there are.
+	CronJobs []string `json:"cronJobs,omitempty"`
+}
+
+// Size counts what c has.
+func (c Contents) Size() int {
+	n := len(c.Workloads) + len(c.CronJobs)
+	for _, containers := range c.Pods {
+		n += len(containers)
+	}
+	return n
+}
+
 // InventoryStore keeps inventories.
 type InventoryStore interface {
-	// PutInventory replaces all that is known to run in the cluster.
+	// PutInventory replaces all that is known to run in the cluster. One that has
+	// MaxWorkloads may have been cut: what it doesn't tell of stays.
 	PutInventory(ctx context.Context, cluster fleet.AgentName, i Inventory, at time.Time) error
+	// PutView replaces what is known of the namespaces that v has contents of, and
+	// of those that it hasn't at all. Of those that are wanted the store has other
+	// contents than v says, or none: only a view without any is complete.
+	PutView(ctx context.Context, cluster fleet.AgentName, v View, at time.Time) (wanted []string, err error)
 }
 
 // WorkloadRecord is a workload and what is known of its image.

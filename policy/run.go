@@ -86,9 +86,7 @@ type Recorder interface {
 	ExpectResults(ctx context.Context, id RunID, n int) error
 	// RecordResults records results, each for another subject or policy, together
 	// with their alerts, in one transaction. What the run has a result of already
-	// changes nothing. One whose subject is gone isn't counted: the subject is
-	// forgotten, and the sinks that know of its failure are told (Outcome.Gone). It
-	// returns ErrRunOver where the run has ended.
+	// changes nothing. It returns ErrRunOver where the run has ended.
 	RecordResults(ctx context.Context, id RunID, results []fleet.Result, now time.Time) error
 	// EndSubjects has subjects gone that the run has no result of, and nobody else
 	// has one since it began: those of the query's policy, agent and namespace of

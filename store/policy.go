@@ -79,19 +79,8 @@ func (s *Store) RecordResults(ctx context.Context, id policy.RunID, results []fl
 		if r.State != policy.Running {
 			return policy.ErrRunOver
 		}
-		var checked, ended []fleet.Result
-		for _, result := range results {
-			if result.Outcome.Gone {
-				ended = append(ended, result)
-			} else {
-				checked = append(checked, result)
-			}
-		}
-		n, emissions, err := s.recordResults(ctx, tx, r.Source, string(id), checked, now)
+		n, emissions, err := s.recordResults(ctx, tx, r.Source, string(id), false, results, now)
 		if err != nil {
-			return err
-		}
-		if err := s.recordGone(ctx, tx, r.Source, string(id), ended, now); err != nil {
 			return err
 		}
 		if err := s.emit(ctx, tx, alert.Emit{Run: string(id), Source: emitter(r), Expected: r.Expected, Emissions: emissions}); err != nil {
@@ -123,10 +112,10 @@ func emitter(r policy.Run) string {
 	return r.Source
 }
 
-// recordResults notes how subjects stand. It counts what the run had no result
-// of yet, and answers what is to be told of that.
-func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, results []fleet.Result, now time.Time) (n policy.Tally, tell []alert.Emission, err error) {
-	const columns = 12
+// recordResults notes how subjects stand, which are pods' containers or not. It
+// counts what the run had no result of yet, and answers what is to be told of that.
+func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, pods bool, results []fleet.Result, now time.Time) (n policy.Tally, tell []alert.Emission, err error) {
+	const columns = 13
 	var left []alert.Emission // to sinks that aren't told any more
 	for part := range slices.Chunk(results, batch) {
 		before, err := standings(ctx, tx, source, part)
@@ -170,7 +159,7 @@ func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, r
 			if verdict == policy.Failed {
 				sinks = strings.Join(r.Sinks, ",")
 			}
-			rows = append(rows, source, o.Policy, o.Subject.Owner, o.Subject.Repo, r.Agent, r.Namespace, verdict, o.Details, since, micros(o.At), run, sinks)
+			rows = append(rows, source, o.Policy, o.Subject.Owner, o.Subject.Repo, r.Agent, r.Namespace, verdict, o.Details, since, micros(o.At), run, sinks, bit(pods))
 			tell = append(tell, e)
 		}
 		if len(rows) == 0 {
@@ -178,11 +167,13 @@ func (s *Store) recordResults(ctx context.Context, tx *Tx, source, run string, r
 		}
 		row := "(" + strings.TrimSuffix(strings.Repeat("?, ", columns), ", ") + ")"
 		if _, err := tx.Exec(ctx, `
-			INSERT INTO policy_subjects (source, policy, owner, repo, agent, namespace, verdict, details, since, checked, run, sinks)
+			INSERT INTO policy_subjects (source, policy, owner, repo, agent, namespace, verdict, details, since, checked, run, sinks, pod)
 			VALUES `+strings.TrimSuffix(strings.Repeat(row+", ", len(rows)/columns), ", ")+`
 			ON CONFLICT (source, policy, owner, repo) DO UPDATE SET
 				agent = excluded.agent, namespace = excluded.namespace, verdict = excluded.verdict, details = excluded.details,
-				since = excluded.since, checked = excluded.checked, run = excluded.run, sinks = excluded.sinks`, rows...); err != nil {
+				since = excluded.since, checked = excluded.checked, run = excluded.run, sinks = excluded.sinks, pod = excluded.pod,
+				absent = CASE WHEN excluded.verdict = 'unknown' THEN policy_subjects.absent ELSE 0 END,
+				unchosen = CASE WHEN excluded.verdict = 'unknown' THEN policy_subjects.unchosen ELSE 0 END`, rows...); err != nil {
 			return n, nil, err
 		}
 	}
@@ -206,31 +197,6 @@ func (s *Store) gone(o fleet.Outcome, sinks string, agent fleet.AgentName, names
 		}
 	}
 	return e
-}
-
-// recordGone forgets subjects that a source knows to be gone, with its own words
-// for it.
-func (s *Store) recordGone(ctx context.Context, tx *Tx, source, run string, results []fleet.Result, now time.Time) error {
-	for part := range slices.Chunk(results, batch) {
-		before, err := standings(ctx, tx, source, part)
-		if err != nil {
-			return err
-		}
-		var list []ending
-		for _, r := range part {
-			o, err := alert.Clean(r.Outcome)
-			if err != nil {
-				return err
-			}
-			if old, known := before[subjectKey{o.Policy, o.Subject}]; known {
-				list = append(list, ending{subjectKey{o.Policy, o.Subject}, r.Agent, r.Namespace, old.sinks, o.Details})
-			}
-		}
-		if err := s.end(ctx, tx, source, run, list, now); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ending is a subject that isn't checked any more.
@@ -344,13 +310,36 @@ func (s *Store) StandingPolicies(ctx context.Context, source string) (out []stri
 
 // judgedByScan records what policies come to by the end of a scan.
 func (s *Store) judgedByScan(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, now time.Time) error {
-	_, tell, err := s.recordResults(ctx, tx, policy.Fleet, string(c.ID), append(f.Results, s.unjudged(c, f)...), now)
+	t := c.Request.Target
+	pod := t.URI == ""
+	results := append(f.Results, s.unjudged(c, f)...)
+	if pod && slices.ContainsFunc(results, func(r fleet.Result) bool { return r.Unknown != "" }) {
+		var err error
+		if results, err = withoutGone(ctx, tx, t, results, now); err != nil {
+			return err
+		}
+	}
+	_, tell, err := s.recordResults(ctx, tx, policy.Fleet, string(c.ID), pod, results, now)
 	for _, e := range tell {
 		if err == nil {
 			err = s.enqueueOutcomes(ctx, tx, []fleet.Outcome{e.Outcome}, e.Sinks, policy.Place{Agent: e.Agent, Namespace: e.Namespace})
 		}
 	}
 	return err
+}
+
+// withoutGone leaves out of results of a container those that aren't known where its
+// pod is gone: one that isn't a subject any more doesn't become one by being asked for.
+func withoutGone(ctx context.Context, tx *Tx, t scan.Target, results []fleet.Result, now time.Time) ([]fleet.Result, error) {
+	gone, err := podGone(ctx, tx, t, now)
+	if err != nil || !gone {
+		return results, err
+	}
+	before, err := standings(ctx, tx, policy.Fleet, results)
+	return slices.DeleteFunc(results, func(r fleet.Result) bool {
+		_, known := before[subjectKey{r.Outcome.Policy, r.Outcome.Subject}]
+		return r.Unknown != "" && !known
+	}), err
 }
 
 // unjudged is what policies come to by a scan that ends in error.
@@ -362,44 +351,84 @@ func (s *Store) unjudged(c scan.Scan, f scan.Finish) []fleet.Result {
 	return s.judgeErrors(c)
 }
 
-// unselectedFor is for how long nobody has checked what a selection ends: a
-// container that is started anew just then stays.
-const unselectedFor = 24 * time.Hour
-
 // endUnselected ends what policies had from scans of containers that selection c
-// was to find and didn't: those that a selection like it led to, and, where c
-// chooses by no labels and no workload, all others, too. The agent has looked
-// through the pods for it, so what isn't found doesn't run, or isn't chosen.
+// was to find and didn't, if one a day before hadn't either: those that a selection
+// like it led to, and, where c chooses by no labels and no workload, all others, too.
+// The agent has looked through the pods for it, so what isn't found doesn't run, or
+// isn't chosen.
 func (s *Store) endUnselected(ctx context.Context, tx *Tx, c scan.Scan, found []scan.Scan, now time.Time) error {
 	var f filter
 	f.with("agent = ?", c.Request.Target.Agent)
+	f.where = append(f.where, "pod = 1")
 	equal(&f, "namespace", c.Selector.Namespace)
-	f.with("checked < ?", micros(c.Started.Add(-unselectedFor)))
-	of := ` FROM scans s WHERE s.id = policy_subjects.run AND s.selector = '' AND s.pod <> '' AND s.uri = ''`
-	if c.Selector.Container != "" {
-		of += ` AND s.container = ?`
-		f.args = append(f.args, c.Selector.Container)
-	}
-	if c.Selector.Labels != "" || c.Selector.Kind != "" {
-		selector, err := json.Marshal(c.Selector)
-		if err != nil {
-			return err
+	if c.Selector.Container != "" || c.Selector.Labels != "" || c.Selector.Kind != "" {
+		of := `EXISTS (SELECT 1 FROM scans s WHERE s.id = policy_subjects.run`
+		if c.Selector.Container != "" {
+			of += ` AND s.container = ?`
+			f.args = append(f.args, c.Selector.Container)
 		}
-		of += ` AND EXISTS (SELECT 1 FROM scans b WHERE b.batch = s.batch AND b.batch <> '' AND b.agent = s.agent AND b.selector <> '' AND b.selector = ?)`
-		f.args = append(f.args, string(selector))
+		if c.Selector.Labels != "" || c.Selector.Kind != "" {
+			selector, err := json.Marshal(c.Selector)
+			if err != nil {
+				return err
+			}
+			of += ` AND EXISTS (SELECT 1 FROM scans b WHERE b.batch = s.batch AND b.batch <> '' AND b.agent = s.agent AND b.selector <> '' AND b.selector = ?)`
+			f.args = append(f.args, string(selector))
+		}
+		f.where = append(f.where, of+`)`)
 	}
-	f.where = append(f.where, `EXISTS (SELECT 1`+of+`)`)
 	there := map[fleet.Subject]bool{}
 	for _, one := range found {
 		there[one.Request.Target.Subject()] = true
 	}
-	_, err := s.endSubjects(ctx, tx, policy.Fleet, string(c.ID), f, now, func(r policy.SubjectRecord) string {
-		if there[r.Subject] {
-			return ""
+	query := append(slices.Clone(f.where), "source = ?")
+	rows, err := tx.Query(ctx, `SELECT policy, owner, repo, unchosen FROM policy_subjects WHERE `+strings.Join(query, " AND "), append(slices.Clone(f.args), policy.Fleet)...)
+	if err != nil {
+		return err
+	}
+	var missed, back []subjectKey
+	err = eachRow(rows, func() error {
+		var k subjectKey
+		var unchosen int64
+		err := rows.Scan(&k.policy, &k.Owner, &k.Repo, &unchosen)
+		switch is := there[k.Subject]; {
+		case is && unchosen > 0:
+			back = append(back, k)
+		case !is && unchosen == 0:
+			missed = append(missed, k)
 		}
+		return err
+	})
+	if err == nil {
+		err = setUnchosen(ctx, tx, missed, micros(c.Started))
+	}
+	if err == nil {
+		err = setUnchosen(ctx, tx, back, 0)
+	}
+	if err != nil {
+		return err
+	}
+	f.where = append(f.where, "unchosen > 0")
+	f.with("unchosen <= ?", micros(c.Started.Add(-settled)))
+	_, err = s.endSubjects(ctx, tx, policy.Fleet, string(c.ID), f, now, func(policy.SubjectRecord) string {
 		return "it doesn't run any more, or isn't chosen to be scanned"
 	})
 	return err
+}
+
+// setUnchosen notes since when selections don't find subjects.
+func setUnchosen(ctx context.Context, tx *Tx, subjects []subjectKey, since int64) error {
+	for part := range slices.Chunk(subjects, batch) {
+		args := []any{since, policy.Fleet}
+		for _, k := range part {
+			args = append(args, k.policy, k.Owner, k.Repo)
+		}
+		if _, err := tx.Exec(ctx, `UPDATE policy_subjects SET unchosen = ?
+			WHERE source = ? AND (policy, owner, repo) IN (VALUES (?, ?, ?)`+strings.Repeat(`, (?, ?, ?)`, len(part)-1)+`)`, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // verdictOf is that of a result, and where it is counted in n.

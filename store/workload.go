@@ -8,20 +8,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 )
-
-var _ insight.InventoryStore = (*Store)(nil)
-
-// workloadKey is the primary key within a cluster.
-type workloadKey struct{ namespace, kind, name, container, digest string }
-
-func keyOf(w insight.Workload) workloadKey {
-	return workloadKey{w.Namespace, w.Kind, w.Name, w.Container, w.Digest}
-}
 
 const workloadColumns = `w.cluster, w.namespace, w.kind, w.name, w.container, w.digest, w.image, w.service, w.pods, w.labels, w.first_seen`
 
@@ -36,90 +26,6 @@ func scanWorkload(rows *sql.Rows, more ...any) (w insight.WorkloadRecord, err er
 		err = json.Unmarshal([]byte(labels), &w.Labels)
 	}
 	return w, err
-}
-
-// PutInventory implements insight.InventoryStore.
-func (s *Store) PutInventory(ctx context.Context, cluster fleet.AgentName, i insight.Inventory, at time.Time) error {
-	err := s.update(ctx, func(tx *Tx) error {
-		if err := tx.Lock(ctx, "inventory of "+string(cluster)); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, `SELECT `+workloadColumns+` FROM workloads w WHERE w.cluster = ?`, cluster)
-		if err != nil {
-			return err
-		}
-		gone := map[workloadKey]insight.Workload{}
-		err = eachRow(rows, func() error {
-			w, err := scanWorkload(rows)
-			gone[keyOf(w.Workload)] = w.Workload
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		var fresh []any
-		changed := map[string]bool{} // namespaces
-		written := map[workloadKey]bool{}
-		for _, w := range i.Workloads {
-			key := keyOf(w)
-			if written[key] {
-				continue
-			}
-			written[key] = true
-			if old, known := gone[key]; !known || !old.Is(w) {
-				labels := ""
-				if len(w.Labels) > 0 {
-					text, err := json.Marshal(w.Labels)
-					if err != nil {
-						return err
-					}
-					labels = string(text)
-				}
-				fresh = append(fresh, cluster, w.Namespace, w.Kind, w.Name, w.Container, w.Digest, w.Image, w.Service, w.Pods, labels, micros(at))
-				old.Pods = w.Pods // which is no policy's matter
-				if !known || !old.Is(w) {
-					changed[w.Namespace] = true
-				}
-			}
-			delete(gone, key)
-		}
-		for k := range gone {
-			changed[k.namespace] = true
-			if _, err := tx.Exec(ctx, `DELETE FROM workloads WHERE cluster = ? AND namespace = ? AND kind = ? AND name = ? AND container = ? AND digest = ?`,
-				cluster, k.namespace, k.kind, k.name, k.container, k.digest); err != nil {
-				return err
-			}
-		}
-		if err := putPolicyAnnotations(ctx, tx, cluster, i.Policies, changed, micros(at)); err != nil {
-			return err
-		}
-		for _, namespace := range slices.Sorted(maps.Keys(changed)) {
-			if err := markPolicies(ctx, tx, cluster, namespace); err != nil {
-				return err
-			}
-		}
-		const columns = 11
-		for part := range slices.Chunk(fresh, columns*batch) {
-			values := strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?), ", len(part)/columns), ", ")
-			if _, err := tx.Exec(ctx, `
-				INSERT INTO workloads (cluster, namespace, kind, name, container, digest, image, service, pods, labels, first_seen) VALUES `+values+`
-				ON CONFLICT (cluster, namespace, kind, name, container, digest) DO UPDATE SET
-					image = excluded.image, service = excluded.service, pods = excluded.pods, labels = excluded.labels`, part...); err != nil {
-				return err
-			}
-		}
-		_, err = tx.Exec(ctx, `
-			INSERT INTO workload_reports (cluster, reported, workloads, backlog_items, backlog_bytes, backlog_since, backlog_broker) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (cluster) DO UPDATE SET reported = excluded.reported, workloads = excluded.workloads,
-				backlog_items = excluded.backlog_items, backlog_bytes = excluded.backlog_bytes, backlog_since = excluded.backlog_since,
-				backlog_broker = excluded.backlog_broker`,
-			cluster, micros(at), len(written), i.Backlog.Items, i.Backlog.Bytes, micros(i.Backlog.Since), i.Backlog.Broker)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("inventory of %s: %w", cluster, err)
-	}
-	return nil
 }
 
 // sbomOf is the SBOM of a workload w: that of its image, from w's own place or
@@ -140,6 +46,7 @@ func (s *Store) sbomOf(args *[]any) string {
 }
 
 func workloads(q insight.Query) (f filter) {
+	f.where = append(f.where, "w.absent = 0")
 	equal(&f, "w.cluster", q.Cluster)
 	equal(&f, "w.namespace", q.Namespace)
 	equal(&f, "w.service", q.Service)
@@ -176,7 +83,7 @@ func (s *Store) Workloads(ctx context.Context, q insight.Query, unknown bool) (o
 // Inventories lists how agents reported, by name.
 func (s *Store) Inventories(ctx context.Context, q insight.Query) (out []insight.InventoryRecord, err error) {
 	var f filter
-	return s.inventories(ctx, q, `(SELECT COUNT(*) FROM workloads w WHERE w.cluster = r.cluster AND `+s.sbomOf(&f.args)+` = '')`, f)
+	return s.inventories(ctx, q, `(SELECT COUNT(*) FROM workloads w WHERE w.cluster = r.cluster AND w.absent = 0 AND `+s.sbomOf(&f.args)+` = '')`, f)
 }
 
 func (s *Store) inventories(ctx context.Context, q insight.Query, unknown string, f filter) (out []insight.InventoryRecord, err error) {
@@ -313,7 +220,7 @@ func withWorkloads(ctx context.Context, tx *Tx, found []insight.RunRecord) (out 
 		for _, p := range part {
 			args = append(args, p.cluster, p.namespace)
 		}
-		rows, err := tx.Query(ctx, `SELECT `+workloadColumns+` FROM workloads w WHERE (w.cluster, w.namespace) IN (VALUES (?, ?)`+
+		rows, err := tx.Query(ctx, `SELECT `+workloadColumns+` FROM workloads w WHERE w.absent = 0 AND (w.cluster, w.namespace) IN (VALUES (?, ?)`+
 			strings.Repeat(`, (?, ?)`, len(part)-1)+`) ORDER BY w.kind, w.name, w.container, w.digest`, args...)
 		if err != nil {
 			return nil, err

@@ -24,80 +24,167 @@ import (
 //
 // It replaces the agent's last report, and is answered with 204 once it is
 // stored; 400 and 413 are for good.
-const InventoryPath = "/v1/inventory"
+//
+// ViewPath is for newer agents, which report pods, too, and of namespaces only what
+// is new; a hub that doesn't know it answers 404.
+//
+//	PUT /v2/inventory
+//	Content-Encoding: gzip
+//	(insight.View, in JSON)
+//
+// It is answered with 200 and {"wanted": [NAMESPACE, …]} once it is stored: of
+// those the hub wants the contents, in one or several further requests, before it
+// takes the view as whole.
+const (
+	InventoryPath = "/v1/inventory"
+	ViewPath      = "/v2/inventory"
+)
 
-// maxInventory is the most bytes of an inventory, inflated.
-const maxInventory = 64 << 20
+// ErrNoViews says that the hub is too old for ViewPath.
+var ErrNoViews = errors.New("the hub takes no views")
+
+type wanted struct {
+	Wanted []string `json:"wanted"`
+}
+
+// maxInventory is the most bytes of an inventory, inflated, and atOnce how many are
+// in memory so.
+const (
+	maxInventory = 64 << 20
+	atOnce       = 2
+)
 
 // SendInventory reports what runs in the cluster.
 func (c *Client) SendInventory(ctx context.Context, i insight.Inventory) error {
-	var body bytes.Buffer
-	z := gzip.NewWriter(&body)
-	if err := json.NewEncoder(z).Encode(i); err != nil {
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, c.Base+InventoryPath, &body)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Content-Encoding", "gzip")
-	resp, err := c.HTTP.Do(req)
+	resp, err := c.put(ctx, InventoryPath, i)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusNoContent {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 500)) // what came of it
-		return fmt.Errorf("hub didn't take the inventory: %s: %s", resp.Status, text)
+		return refused(resp)
 	}
 	return nil
 }
 
-// InventoryHandler is the hub's side. The request's context names the peer.
+// SendView reports what there is in the cluster, and answers of which namespaces
+// the hub wants the contents. The error is ErrNoViews if the hub is an older one.
+func (c *Client) SendView(ctx context.Context, v insight.View) ([]string, error) {
+	resp, err := c.put(ctx, ViewPath, v)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, ErrNoViews
+	default:
+		return nil, refused(resp)
+	}
+	var answer wanted
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxInventory)).Decode(&answer); err != nil {
+		return nil, fmt.Errorf("the hub's answer to the inventory: %w", err)
+	}
+	return answer.Wanted, nil
+}
+
+func (c *Client) put(ctx context.Context, path string, report any) (*http.Response, error) {
+	var body bytes.Buffer
+	z := gzip.NewWriter(&body)
+	if err := json.NewEncoder(z).Encode(report); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, c.Base+path, &body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Encoding", "gzip")
+	return c.HTTP.Do(req)
+}
+
+func refused(resp *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 500)) // what came of it
+	return fmt.Errorf("hub didn't take the inventory: %s: %s", resp.Status, text)
+}
+
+// InventoryHandler is the hub's side of both paths. The request's context names
+// the peer.
 func InventoryHandler(to insight.InventoryStore, logger *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("PUT "+InventoryPath, func(w http.ResponseWriter, r *http.Request) {
-		peer, ok := fleet.PeerFrom(r.Context())
-		if !ok {
-			http.Error(w, "not inside a link", http.StatusForbidden)
-			return
-		}
-		i, err := readInventory(http.MaxBytesReader(w, r.Body, maxInventory))
+	inflated := make(chan struct{}, atOnce)
+	handle := func(path string, take func(w http.ResponseWriter, r *http.Request, body []byte, from fleet.AgentName) error) {
+		mux.HandleFunc("PUT "+path, func(w http.ResponseWriter, r *http.Request) {
+			peer, ok := fleet.PeerFrom(r.Context())
+			if !ok {
+				http.Error(w, "not inside a link", http.StatusForbidden)
+				return
+			}
+			// However slow it comes, it holds nobody up.
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxInventory))
+			if err != nil {
+				err = insight.Invalidf("inventory: %v", err)
+			} else {
+				inflated <- struct{}{}
+				defer func() { <-inflated }()
+				err = take(w, r, body, peer.Agent)
+			}
+			var invalid *insight.InvalidError
+			switch {
+			case errors.As(err, &invalid):
+				http.Error(w, invalid.Reason, http.StatusBadRequest)
+			case err != nil:
+				logger.Error("inventory not stored", "agent", peer.Agent, "error", err)
+				http.Error(w, "the hub couldn't store it", http.StatusInternalServerError)
+			}
+		})
+	}
+	handle(InventoryPath, func(w http.ResponseWriter, r *http.Request, body []byte, from fleet.AgentName) error {
+		i, err := readInventory[insight.Inventory](body)
 		if err == nil {
-			err = to.PutInventory(r.Context(), peer.Agent, i, time.Now())
+			err = to.PutInventory(r.Context(), from, i, time.Now())
 		}
-		var invalid *insight.InvalidError
-		switch {
-		case errors.As(err, &invalid):
-			http.Error(w, invalid.Reason, http.StatusBadRequest)
-		case err != nil:
-			logger.Error("inventory not stored", "agent", peer.Agent, "error", err)
-			http.Error(w, "the hub couldn't store it", http.StatusInternalServerError)
-		default:
+		if err == nil {
 			w.WriteHeader(http.StatusNoContent)
 		}
+		return err
+	})
+	handle(ViewPath, func(w http.ResponseWriter, r *http.Request, body []byte, from fleet.AgentName) error {
+		v, err := readInventory[insight.View](body)
+		if err != nil {
+			return err
+		}
+		want, err := to.PutView(r.Context(), from, v, time.Now())
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(wanted{want}); err != nil {
+			logger.Debug("an answer got lost", "agent", from, "error", err) // the agent asks again
+		}
+		return nil
 	})
 	return mux
 }
 
-func readInventory(body io.Reader) (i insight.Inventory, err error) {
-	z, err := gzip.NewReader(body)
+func readInventory[T interface{ Validate() error }](body []byte) (report T, err error) {
+	z, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {
-		return i, insight.Invalidf("inventory isn't gzip: %v", err)
+		return report, insight.Invalidf("inventory isn't gzip: %v", err)
 	}
 	text, err := io.ReadAll(io.LimitReader(z, maxInventory+1))
 	switch {
 	case err != nil:
-		return i, insight.Invalidf("inventory is damaged: %v", err)
+		return report, insight.Invalidf("inventory is damaged: %v", err)
 	case len(text) > maxInventory:
-		return i, insight.Invalidf("inventory has more than %d bytes", maxInventory)
+		return report, insight.Invalidf("inventory has more than %d bytes", maxInventory)
 	}
-	if err := json.Unmarshal(text, &i); err != nil {
-		return i, insight.Invalidf("inventory: %v", err)
+	if err := json.Unmarshal(text, &report); err != nil {
+		return report, insight.Invalidf("inventory: %v", err)
 	}
-	return i, i.Validate()
+	return report, report.Validate()
 }

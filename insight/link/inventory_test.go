@@ -19,27 +19,40 @@ import (
 	"reeve.dev/reeve/insight/link"
 )
 
-type inventoriesFunc func(fleet.AgentName, insight.Inventory) error
+// inventories is a hub's store.
+type inventories struct {
+	put  func(fleet.AgentName, insight.Inventory) error
+	view func(fleet.AgentName, insight.View) ([]string, error)
+}
 
-func (f inventoriesFunc) PutInventory(_ context.Context, cluster fleet.AgentName, i insight.Inventory, _ time.Time) error {
-	return f(cluster, i)
+func (i inventories) PutInventory(_ context.Context, cluster fleet.AgentName, inventory insight.Inventory, _ time.Time) error {
+	return i.put(cluster, inventory)
+}
+
+func (i inventories) PutView(_ context.Context, cluster fleet.AgentName, v insight.View, _ time.Time) ([]string, error) {
+	return i.view(cluster, v)
+}
+
+// reporting is an agent's client of a hub with that store.
+func reporting(t *testing.T, to inventories) *link.Client {
+	h := link.InventoryHandler(to, slog.New(slog.DiscardHandler))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r.WithContext(fleet.WithPeer(r.Context(), fleet.Peer{Agent: "edge"})))
+	}))
+	t.Cleanup(s.Close)
+	return &link.Client{Base: s.URL, HTTP: s.Client(), Logger: slog.New(slog.DiscardHandler)}
 }
 
 func TestInventory(t *testing.T) {
 	var got insight.Inventory
 	var answer error
-	h := link.InventoryHandler(inventoriesFunc(func(cluster fleet.AgentName, i insight.Inventory) error {
+	c := reporting(t, inventories{put: func(cluster fleet.AgentName, i insight.Inventory) error {
 		if cluster != "edge" {
 			t.Errorf("of %s", cluster)
 		}
 		got = i
 		return answer
-	}), slog.New(slog.DiscardHandler))
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(fleet.WithPeer(r.Context(), fleet.Peer{Agent: "edge"})))
-	}))
-	defer s.Close()
-	c := &link.Client{Base: s.URL, HTTP: s.Client(), Logger: slog.New(slog.DiscardHandler)}
+	}})
 	want := insight.Inventory{Workloads: []insight.Workload{{Namespace: "shop", Kind: "Deployment", Name: "web", Container: "php", Digest: "sha256:1", Pods: 2}}, Backlog: insight.Backlog{Items: 1}}
 	if err := c.SendInventory(t.Context(), want); err != nil {
 		t.Fatal(err)
@@ -56,11 +69,11 @@ func TestInventory(t *testing.T) {
 		t.Errorf("the store's error: %v", err)
 	}
 	for _, body := range []string{"plain", "\x1f\x8b\x08"} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL+link.InventoryPath, bytes.NewReader([]byte(body)))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, c.Base+link.InventoryPath, bytes.NewReader([]byte(body)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := s.Client().Do(req)
+		resp, err := c.HTTP.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,5 +82,56 @@ func TestInventory(t *testing.T) {
 		if resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%q: %s", body, resp.Status)
 		}
+	}
+}
+
+func TestView(t *testing.T) {
+	var got insight.View
+	var answer error
+	c := reporting(t, inventories{view: func(cluster fleet.AgentName, v insight.View) ([]string, error) {
+		if cluster != "edge" {
+			t.Errorf("of %s", cluster)
+		}
+		got = v
+		return []string{"blog"}, answer
+	}})
+	want := insight.View{
+		Namespaces: map[string]string{"shop": "1", "blog": "2"}, Policies: map[string]string{},
+		Contents: map[string]insight.Contents{"shop": {
+			Workloads: []insight.Workload{{Namespace: "shop", Kind: "Deployment", Name: "web", Container: "php", Digest: "sha256:1", Pods: 2}},
+			Pods:      map[string][]string{"web-1": {"php"}}, CronJobs: []string{"nightly"},
+		}},
+		CronJobs: true, Backlog: insight.Backlog{Items: 1},
+	}
+	wanted, err := c.SendView(t.Context(), want)
+	if diff := cmp.Diff([]string{"blog"}, wanted); err != nil || diff != "" {
+		t.Errorf("wanted %v: %s", err, diff)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	long := strings.Repeat("x", 300)
+	for says, wrong := range map[string]insight.View{
+		"namespaces: \"shop\" must have":                        {Namespaces: map[string]string{"shop": ""}},
+		"contents: \"shop\" isn't among":                        {Contents: map[string]insight.Contents{"shop": {}}},
+		"contents.a.workloads[0].namespace: is \"shop\"":        {Namespaces: map[string]string{"a": "1"}, Contents: map[string]insight.Contents{"a": want.Contents["shop"]}},
+		"contents.a.workloads[0].namespace: must have":          {Namespaces: map[string]string{"a": "1"}, Contents: map[string]insight.Contents{"a": {Workloads: []insight.Workload{{}}}}},
+		"contents.a.pods: \"web\" and its containers must have": {Namespaces: map[string]string{"a": "1"}, Contents: map[string]insight.Contents{"a": {Pods: map[string][]string{"web": {long}}}}},
+		"contents.a.cronJobs: \"\" must have":                   {Namespaces: map[string]string{"a": "1"}, Contents: map[string]insight.Contents{"a": {CronJobs: []string{""}}}},
+		"backlog.broker: has":                                   {Backlog: insight.Backlog{Broker: strings.Repeat("x", 5<<10)}},
+	} {
+		if _, err := c.SendView(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v; want %s", err, says)
+		}
+	}
+	answer = errors.New("disk full")
+	if _, err := c.SendView(t.Context(), want); err == nil || strings.Contains(err.Error(), "disk") || errors.Is(err, link.ErrNoViews) {
+		t.Errorf("the store's error: %v", err)
+	}
+	older := httptest.NewServer(http.NotFoundHandler())
+	defer older.Close()
+	c.Base = older.URL
+	if _, err := c.SendView(t.Context(), want); !errors.Is(err, link.ErrNoViews) {
+		t.Errorf("an older hub: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"sync"
@@ -52,11 +53,19 @@ type Watcher struct {
 	tell   func(Deployment) error
 	log    *slog.Logger
 
-	mu    sync.Mutex // guards what follows
-	pods  map[string][]Deployment
-	count map[string]int  // of pods, by the key
-	known map[string]bool // keys that were told before
-	seen  bool            // every pod was looked at
+	mu       sync.Mutex                    // guards what follows
+	pods     map[string]map[string]heldPod // by namespace and name
+	versions map[string]uint64             // of what is known of a namespace's pods
+	changes  uint64
+	count    map[string]int  // of pods, by the key
+	known    map[string]bool // keys that were told before
+	seen     bool            // every pod was looked at
+}
+
+// heldPod is what is known of a pod that hasn't ended.
+type heldPod struct {
+	runs       []Deployment
+	containers []string // of any state
 }
 
 // NewWatcher returns a watcher whose Run calls tell, one call at a time, for
@@ -68,7 +77,7 @@ func NewWatcher(config *rest.Config, known []string, keep []string, tell func(De
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	w := &Watcher{client: client, keep: keep, tell: tell, log: log, pods: map[string][]Deployment{}, count: map[string]int{}, known: map[string]bool{}}
+	w := &Watcher{client: client, keep: keep, tell: tell, log: log, pods: map[string]map[string]heldPod{}, versions: map[string]uint64{}, count: map[string]int{}, known: map[string]bool{}}
 	for _, key := range known {
 		w.known[key] = true
 	}
@@ -78,7 +87,7 @@ func NewWatcher(config *rest.Config, known []string, keep []string, tell func(De
 // Run watches until ctx is done.
 func (w *Watcher) Run(ctx context.Context) error {
 	pods := func(o *metav1.ListOptions) *rest.Request {
-		o.FieldSelector = "status.phase=Running"
+		o.FieldSelector = "status.phase!=Succeeded,status.phase!=Failed"
 		return w.client.Get().Resource("pods").VersionedParams(o, metav1.ParameterCodec)
 	}
 	source := &cache.ListWatch{
@@ -133,6 +142,7 @@ func (w *Watcher) trim(obj any) (any, error) {
 			metav1.SetMetaDataAnnotation(&small.ObjectMeta, name, value)
 		}
 	}
+	small.Status.Phase = pod.Status.Phase
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		small.Spec.Containers = append(small.Spec.Containers, corev1.Container{Name: c.Name, Image: c.Image})
 	}
@@ -172,7 +182,11 @@ func deployments(pod *corev1.Pod) (all []Deployment) {
 	return all
 }
 
-// workloadOf is what a pod belongs to; see owned.
+// workloadOf is what a pod belongs to; see owned. It is what the pod says: whoever
+// may make pods in a namespace can have one belong to a workload there that isn't its
+// owner, until the cluster's garbage collector or the owner has found that out. So he
+// adds an image to those that a workload runs, and hides none: each is reported, and
+// judged, by its own digest. He could as well change what the namespace runs.
 func workloadOf(pod *corev1.Pod) (kind, name string) {
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
@@ -205,8 +219,14 @@ func (w *Watcher) look(ctx context.Context, obj any) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var held []Deployment
+	var held heldPod
+	for _, c := range pod.Spec.Containers {
+		held.containers = append(held.containers, c.Name)
+	}
 	for _, d := range deployments(pod) {
+		if pod.Status.Phase == corev1.PodPending {
+			break // what prepares a pod isn't deployed
+		}
 		key := d.Key()
 		if w.count[key] == 0 && !w.known[key] {
 			if err := w.tell(d); err != nil {
@@ -214,50 +234,80 @@ func (w *Watcher) look(ctx context.Context, obj any) {
 				continue
 			}
 		}
-		held = append(held, d)
+		held.runs = append(held.runs, d)
 	}
-	w.hold(pod.Namespace+"/"+pod.Name, held)
+	w.hold(pod.Namespace, pod.Name, held)
 }
 
 func (w *Watcher) forget(obj any) {
-	if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj); err == nil {
+	if key, err := cache.DeletionHandlingObjectToName(obj); err == nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.hold(key, nil)
+		w.hold(key.Namespace, key.Name, heldPod{})
 	}
 }
 
-// hold makes held what the pod runs. mu is held.
-func (w *Watcher) hold(pod string, held []Deployment) {
-	for _, d := range held {
+// hold makes held what is known of a pod; one without containers is gone. mu is held.
+func (w *Watcher) hold(namespace, name string, held heldPod) {
+	for _, d := range held.runs {
 		w.count[d.Key()]++
 		// From now on it counts whether it runs.
 		delete(w.known, d.Key())
 	}
-	for _, d := range w.pods[pod] {
+	before := w.pods[namespace][name]
+	for _, d := range before.runs {
 		if key := d.Key(); w.count[key] == 1 {
 			delete(w.count, key)
 		} else {
 			w.count[key]--
 		}
 	}
-	if w.pods[pod] = held; held == nil {
-		delete(w.pods, pod)
+	if reflect.DeepEqual(held, before) {
+		return
+	}
+	w.changes++
+	w.versions[namespace] = w.changes
+	if len(held.containers) > 0 {
+		if w.pods[namespace] == nil {
+			w.pods[namespace] = map[string]heldPod{}
+		}
+		w.pods[namespace][name] = held
+		return
+	}
+	delete(w.pods[namespace], name)
+	if len(w.pods[namespace]) == 0 {
+		delete(w.pods, namespace)
+		delete(w.versions, namespace)
 	}
 }
 
-// Inventory are the deployments that run, each once, and the number of its
-// pods. ok is false until every pod was looked at.
-func (w *Watcher) Inventory() (running map[string]Deployment, pods map[string]int, ok bool) {
+// Namespaces are those that have pods which haven't ended, each with a number that
+// is another one whenever something about these is. ok is false until every pod was
+// looked at.
+func (w *Watcher) Namespaces() (versions map[string]uint64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	running = map[string]Deployment{}
-	for _, held := range w.pods {
-		for _, d := range held {
-			running[d.Key()] = d
+	return maps.Clone(w.versions), w.seen
+}
+
+// Inventory are the deployments that run in a namespace, each once, by the key; the
+// number of pods of each; and the names of the containers of all pods that haven't
+// ended, by pod.
+func (w *Watcher) Inventory(namespace string) (running map[string]Deployment, count map[string]int, pods map[string][]string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	running, count, pods = map[string]Deployment{}, map[string]int{}, map[string][]string{}
+	for name, p := range w.pods[namespace] {
+		pods[name] = p.containers
+		for _, d := range p.runs {
+			key := d.Key()
+			if first, known := running[key]; !known || d.Pod < first.Pod {
+				running[key] = d
+			}
+			count[key]++
 		}
 	}
-	return running, maps.Clone(w.count), w.seen
+	return running, count, pods
 }
 
 // Running are the keys of what runs and was told, and of what ran before and

@@ -208,8 +208,8 @@ func goneSubjects(t *testing.T, s *store.Store) {
 	}
 }
 
-// unselected: a container that its agent has looked for in vain, a day after it was
-// checked, isn't checked any more; what the agent wasn't asked for stays.
+// unselected: a container that its agent has looked for in vain twice, a day between,
+// isn't checked any more; what the agent wasn't asked for stays.
 func unselected(t *testing.T, s *store.Store) {
 	at := epoch
 	end := func(c scan.Scan) {
@@ -277,8 +277,9 @@ func unselected(t *testing.T, s *store.Store) {
 	alone("shop")
 	alone("other")
 	choose(0, scan.Completed, web, "web-1", "web-2")
+	choose(48*time.Hour, scan.Completed, web, "web-2")
 	choose(23*time.Hour, scan.Completed, web, "web-2")
-	choose(24*time.Hour, scan.Completed, db)
+	choose(time.Hour, scan.Completed, db)
 	choose(0, scan.Error, web)
 	all := []string{"other alone/app", "shop alone/app", "shop php/web", "shop web-1/app", "shop web-2/app"}
 	expect("started anew a moment ago, not asked for, or not known", all...)
@@ -290,9 +291,12 @@ func unselected(t *testing.T, s *store.Store) {
 		t.Errorf("told %+v, %v", told, err)
 	}
 	choose(48*time.Hour, scan.Completed, scan.Selector{Namespace: "shop", Container: "sidecar"})
+	choose(48*time.Hour, scan.Completed, scan.Selector{Namespace: "shop", Container: "sidecar"})
 	expect("containers of another name", "other alone/app", "shop alone/app", "shop php/web", "shop web-2/app", "shop web-3/app")
 	choose(0, scan.Completed, scan.Selector{Namespace: "shop"}, "web-3")
-	expect("all of a namespace", "other alone/app", "shop php/web", "shop web-3/app")
+	choose(0, scan.Completed, web, "web-2", "web-3")
+	choose(24*time.Hour, scan.Completed, scan.Selector{Namespace: "shop"}, "web-3")
+	expect("all of a namespace, of which one crashed the first and the last time", "other alone/app", "shop php/web", "shop web-2/app", "shop web-3/app")
 }
 
 // lastWords: whoever was told of a failure is told once when its subject isn't
@@ -336,26 +340,14 @@ func lastWords(t *testing.T, s *store.Store) {
 	unknown := result("p", "shop", "open", false, "rpc", "issue")
 	unknown.Unknown = "nobody answered"
 	run(policy.Run{Policy: "p"}, result("p", "shop", "open", false, "rpc", "issue"), result("p", "shop", "mended", false, "issue"),
-		result("p", "shop", "fine", true, "issue"), result("p", "shop", "moved", false, "issue", "chat"), result("p", "shop", "deleted", false, "issue"),
+		result("p", "shop", "fine", true, "issue"), result("p", "shop", "moved", false, "issue", "chat"),
 		result("q", "shop", "open", false, "issue"))
 	expect("at first")
 	run(policy.Run{Policy: "p"}, unknown, result("p", "shop", "mended", true, "issue"), result("p", "shop", "moved", false, "chat"))
 	expect("to whom nothing is told of the policy any more", "issue: "+words("p", "moved", "the policy doesn't name this receiver any more"))
 
-	// The source knows itself what is gone, as often as it says so.
-	gone := result("p", "shop", "deleted", true, "elsewhere")
-	gone.Outcome.Gone, gone.Outcome.Details = true, "it was deleted"
-	never := gone
-	never.Outcome.Subject.Repo = "never there"
-	id := run(policy.Run{Policy: "p"}, gone, never)
-	record(t, s, id, now, gone)
-	if r := endedRun(t, s, id, now); r.State != policy.Complete || r.Passed+r.Failed+r.Unknown != 0 {
-		t.Errorf("a run that says only what is gone: %+v", r)
-	}
-	expect("what was deleted", "issue: "+words("p", "deleted", "it was deleted"))
-
 	// A run ends what it has looked for in vain, and nothing that it wasn't asked of.
-	id = run(policy.Run{})
+	id := run(policy.Run{})
 	end := func(q policy.Query, why string) {
 		t.Helper()
 		if _, err := s.EndSubjects(t.Context(), id, q, func(r policy.SubjectRecord) string {
@@ -496,12 +488,12 @@ func policyEvidence(t *testing.T, s *store.Store) {
 	marked(policy.Place{Agent: "edge", Namespace: "shop"})
 	web.Pods = 3
 	inventory(epoch.Add(time.Minute), web)
-	marked(policy.Place{Agent: "edge", Namespace: "shop"}) // the job has ended
+	marked() // the job may be tried again
 	web.Pods = 4
-	inventory(epoch.Add(time.Minute), web)
-	marked()
+	inventory(epoch.Add(time.Hour+time.Minute), web)
+	marked(policy.Place{Agent: "edge", Namespace: "shop"}) // the job has ended
 	web.Labels = map[string]string{"app": "web", "tier": "front"}
-	inventory(epoch.Add(time.Minute), web)
+	inventory(epoch.Add(time.Hour+time.Minute), web)
 	marked(policy.Place{Agent: "edge", Namespace: "shop"})
 
 	// Its SBOM comes from where it was built, which the operator believes.

@@ -42,5 +42,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 	t.Run("insights", func(t *testing.T) { testInsights(t, open) })
 	t.Run("exports", func(t *testing.T) { exports(t, open(t)) })
 	t.Run("workloads", func(t *testing.T) { workloads(t, open(t)) })
+	for name, test := range inventoryTests {
+		t.Run("inventory/"+name, func(t *testing.T) { test(t, open(t)) })
+	}
 	t.Run("vulnerabilities", func(t *testing.T) { vulnerabilities(t, open(t)) })
 }
