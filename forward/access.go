@@ -61,6 +61,19 @@ type misplaced struct {
 
 func (m *misplaced) Error() string { return m.detail }
 
+// CrossSite reports whether another site had a browser ask for something that
+// isn't only reading. Browsers show certificates and passwords by themselves,
+// and reach what is open to their machine alone, for whatever site makes them
+// call; and a WebSocket, by which a command runs in a container, begins with a
+// GET.
+func CrossSite(r *http.Request) bool {
+	method := r.Method
+	if r.Header.Get("Upgrade") != "" {
+		method = http.MethodPost
+	}
+	return new(http.CrossOriginProtection).Check(&http.Request{Method: method, Header: r.Header, Host: r.Host, URL: r.URL}) != nil
+}
+
 // place answers who calls which service: the one that the server name chooses,
 // or else the one that the credential is for. own says that the credential is
 // for it. An error is a *misplaced or a fault of the hub.

@@ -114,6 +114,10 @@ func (i Incoming) Handler(link http.RoundTripper, log *slog.Logger) http.Handler
 			problem(w, r, i.ServiceType, http.StatusBadRequest, "the request must name a path; this isn't a proxy for other hosts")
 			return
 		}
+		if CrossSite(r) {
+			problem(w, r, i.ServiceType, http.StatusForbidden, "another site asked a browser for this call")
+			return
+		}
 		observe(w, r, func(x *exchange, r *http.Request) { proxy.ServeHTTP(x, r) }, func(*exchange) {})
 	})
 }

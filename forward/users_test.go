@@ -3,6 +3,7 @@ package forward_test
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -165,4 +166,40 @@ func TestIncoming_without_a_link(t *testing.T) {
 	if w.Code != http.StatusBadGateway || !strings.Contains(w.Body.String(), "isn't connected") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
+}
+
+// Whoever reaches an incoming port is taken for the agent, and a browser beside
+// it reaches it for whatever site is open there.
+func TestIncoming_isnt_for_other_sites(t *testing.T) {
+	asked := 0
+	link := countingLink(func() { asked++ })
+	h := forward.Incoming{ServiceType: "fiat", DestinationService: "main"}.Handler(link, slog.New(slog.DiscardHandler))
+	for _, tt := range []struct {
+		method string
+		header http.Header
+		status int
+	}{
+		{"POST", http.Header{"Sec-Fetch-Site": {"cross-site"}}, 403},
+		{"POST", http.Header{"Origin": {"https://evil.example"}}, 403},
+		{"GET", http.Header{"Origin": {"https://evil.example"}, "Connection": {"Upgrade"}, "Upgrade": {"websocket"}}, 403},
+		{"POST", nil, 200},
+		{"GET", http.Header{"Sec-Fetch-Site": {"cross-site"}}, 200},
+	} {
+		asked = 0
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), tt.method, "http://localhost:7003/roles", nil)
+		maps.Copy(r.Header, tt.header)
+		h.ServeHTTP(w, r)
+		if w.Code != tt.status || (asked > 0) != (tt.status == 200) {
+			t.Errorf("%s with %v: %d, sent %d times", tt.method, tt.header, w.Code, asked)
+		}
+	}
+}
+
+// countingLink answers 200 to everything.
+type countingLink func()
+
+func (f countingLink) RoundTrip(r *http.Request) (*http.Response, error) {
+	f()
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 }

@@ -62,7 +62,7 @@ func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
 			return c, err
 		}
 		token, ok := forward.Token(r)
-		if !ok && crossSite(r) {
+		if !ok && forward.CrossSite(r) {
 			return forward.Caller{}, fmt.Errorf("%w: another site asked a browser for this call", forward.ErrForbidden)
 		} else if !ok {
 			return forward.Caller{}, errNoServiceCredential
@@ -73,7 +73,7 @@ func (h *Hub) caller(r *http.Request) (forward.Caller, error) {
 		return forward.Caller{}, fmt.Errorf("%w: %w", forward.ErrUnauthenticated, err)
 	}
 	caller := callerOf(c)
-	if ambient && crossSite(r) {
+	if ambient && forward.CrossSite(r) {
 		return caller, fmt.Errorf("%w: another site asked a browser for this call", forward.ErrForbidden)
 	}
 	return caller, nil
@@ -91,18 +91,6 @@ func (h *Hub) awsKey(accessKey string) (forward.Caller, string, error) {
 // agentCaller names an agent that calls by its link.
 func agentCaller(agent fleet.AgentName) string {
 	return pki.Identity{Purpose: pki.Agent, Agent: agent}.String()
-}
-
-// crossSite reports whether another site had a browser ask for something that
-// isn't only reading. Browsers show certificates and passwords by themselves,
-// for whatever site makes them call; and a WebSocket, by which a command runs
-// in a container, begins with a GET.
-func crossSite(r *http.Request) bool {
-	method := r.Method
-	if r.Header.Get("Upgrade") != "" {
-		method = http.MethodPost
-	}
-	return new(http.CrossOriginProtection).Check(&http.Request{Method: method, Header: r.Header, Host: r.Host, URL: r.URL}) != nil
 }
 
 // callerOf is the holder of c, with the service that c is for if it is for
