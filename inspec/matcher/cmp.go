@@ -1,6 +1,7 @@
 package matcher
 
 import (
+	"math/big"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -124,7 +125,7 @@ func (m *cmp) version(s *ruby.String) (ruby.Value, error) {
 
 func (m *cmp) isFloat(v ruby.Value) bool {
 	switch v := v.(type) {
-	case int64, float64:
+	case int64, float64, *big.Int, *big.Rat:
 		return true
 	case *ruby.String:
 		_, err := strconv.ParseFloat(strings.TrimSpace(strings.ReplaceAll(v.String(), "_", "")), 64)

@@ -381,10 +381,8 @@ func (in *Interp) equal(fr *frame, a, b Value) (bool, error) {
 			return x == y, nil
 		case float64:
 			return float64(x) == y, nil
-		case *Object:
-			return in.reverseEqual(fr, a, y)
 		}
-		return false, nil
+		return in.numberEqual(fr, a, b)
 	case float64:
 		switch y := b.(type) {
 		case int64:
@@ -392,10 +390,9 @@ func (in *Interp) equal(fr *frame, a, b Value) (bool, error) {
 		case float64:
 			return x == y, nil
 		}
-		return false, nil
-	case *big.Int:
-		y, ok := b.(*big.Int)
-		return ok && x.Cmp(y) == 0, nil
+		return in.numberEqual(fr, a, b)
+	case *big.Int, *big.Rat:
+		return in.numberEqual(fr, a, b)
 	case *String:
 		y, ok := b.(*String)
 		return ok && x.s == y.s, nil
@@ -431,6 +428,18 @@ func (in *Interp) equal(fr *frame, a, b Value) (bool, error) {
 	}
 	v, err := in.send(fr, a, "==", []Value{b}, nil, true)
 	return Truthy(v), err
+}
+
+// numberEqual is equal for a number a.
+func (in *Interp) numberEqual(fr *frame, a, b Value) (bool, error) {
+	if o, ok := b.(*Object); ok {
+		return in.reverseEqual(fr, a, o)
+	}
+	if !isNumber(b) {
+		return false, nil
+	}
+	n, ok := compareNumbers(a, b)
+	return ok && n == 0, nil
 }
 
 func (in *Interp) reverseEqual(fr *frame, a Value, b *Object) (bool, error) {
@@ -493,6 +502,7 @@ func (in *Interp) Eql(a, b Value) bool {
 type (
 	strKey  string
 	bigKey  string
+	ratKey  string
 	deepKey string
 	nilKey  struct{}
 	dataKey struct {
@@ -513,6 +523,8 @@ func (h *Hash) hashKey(v Value) any {
 		return strKey(v.s)
 	case *big.Int:
 		return bigKey(v.String())
+	case *big.Rat:
+		return ratKey(v.String())
 	case *Array, *Hash, *Range:
 		var b strings.Builder
 		deepHashKey(&b, v, 0)
@@ -587,6 +599,8 @@ func deepHashKey(b *strings.Builder, v Value, depth int) {
 		fmt.Fprintf(b, "%q", v.s)
 	case Symbol:
 		fmt.Fprintf(b, ":%q", string(v))
+	case *big.Rat:
+		fmt.Fprintf(b, "q%s,", v)
 	case *Class, *Proc, *Exception, *MatchData:
 		fmt.Fprintf(b, "p%p", v)
 	default:
@@ -733,6 +747,8 @@ func (in *Interp) num(v Value) (int64, error) {
 		return int64(v), nil
 	case *big.Int:
 		return 0, in.Raise(in.eRange, "bignum too big to convert into `long'")
+	case *big.Rat:
+		return in.num(normBig(new(big.Int).Quo(v.Num(), v.Denom())))
 	case nil:
 		return 0, in.Raise(in.eType, "no implicit conversion from nil to integer")
 	}
@@ -870,11 +886,19 @@ func (in *Interp) rangeEach(r *Range, fn func(Value) error) error {
 			if h < math.MaxInt64 {
 				hi = int64(math.Floor(h))
 			}
+		case *big.Int:
+			if h.Sign() < 0 {
+				return nil
+			}
+		case *big.Rat:
+			if f := floorRat(h); f.IsInt64() {
+				hi = f.Int64()
+			}
 		default:
 			return in.Raise(in.eType, "can't iterate from Integer")
 		}
 		if r.Excl && r.Hi != nil {
-			if f, isFloat := r.Hi.(float64); !isFloat || f == math.Floor(f) {
+			if n, ok := compareNumbers(hi, r.Hi); ok && n == 0 {
 				hi--
 			}
 		}

@@ -43,6 +43,8 @@ func (in *Interp) bootstrap() {
 	in.bootKernel()
 	in.bootComparable()
 	in.bootNumeric()
+	in.bootRational()
+	in.bootComplex()
 	in.bootString()
 	in.bootEnumerable()
 	in.bootArray()
@@ -52,11 +54,12 @@ func (in *Interp) bootstrap() {
 	in.bootStruct()
 	in.bootTime()
 	in.bootLibrary()
-	for _, k := range []*Class{in.cNil, in.cTrue, in.cFalse, in.cInteger, in.cFloat, in.cSymbol, in.cMatchData} {
+	in.bootCore()
+	for _, k := range []*Class{in.cNil, in.cTrue, in.cFalse, in.cInteger, in.cFloat, in.cRational, in.cSymbol, in.cMatchData} {
 		in.singletonClass(k).Undef("new")
 	}
 	for _, k := range []*Class{
-		in.cNil, in.cTrue, in.cFalse, in.cInteger, in.cFloat, in.cSymbol, in.cMatchData, in.cMethod, in.cUnbound, in.cEnumerator,
+		in.cNil, in.cTrue, in.cFalse, in.cInteger, in.cFloat, in.cRational, in.cSymbol, in.cMatchData, in.cMethod, in.cUnbound, in.cEnumerator,
 		in.cRange, in.cRegexp, in.cProc, in.cStruct, in.cTime, in.cDate, in.cDateTime, in.cClass, in.cModule,
 	} {
 		k.noAlloc = true

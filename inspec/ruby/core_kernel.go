@@ -183,21 +183,6 @@ func (in *Interp) bootKernel() {
 		}
 		return v, err
 	})
-	def("Rational", 1, 2, func(c *Call) (Value, error) {
-		v, err := c.In.toFloat(c.Args[0])
-		if err != nil || len(c.Args) == 1 {
-			return v, err
-		}
-		by, err := c.In.toFloat(c.Args[1])
-		if err == nil && by == 0.0 {
-			err = c.In.Raise(c.In.eZeroDiv, "divided by 0")
-		}
-		if err != nil {
-			return nil, err
-		}
-		return c.In.arithmetic("/", v, by)
-	})
-
 	p := in.cProc
 	proc := func(c *Call) *Proc { return c.Self.(*Proc) }
 	in.singletonClass(p).DefN("new", 0, 0, func(c *Call) (Value, error) {
@@ -435,9 +420,8 @@ func (in *Interp) toFloat(v Value) (Value, error) {
 		return v, nil
 	case int64:
 		return float64(v), nil
-	case *big.Int:
-		f, _ := new(big.Float).SetInt(v).Float64()
-		return f, nil
+	case *big.Int, *big.Rat:
+		return floatOf(v), nil
 	case *String:
 		s := strings.TrimSpace(v.s)
 		if s != "" && !strings.ContainsAny(s[:1], "._iInN") && !strings.HasSuffix(s, ".") && !strings.HasSuffix(s, "_") && !strings.ContainsAny(s, "pPnNxX") {

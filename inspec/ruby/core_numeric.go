@@ -11,7 +11,7 @@ import (
 
 func isNumber(v Value) bool {
 	switch v.(type) {
-	case int64, float64, *big.Int:
+	case int64, float64, *big.Int, *big.Rat:
 		return true
 	}
 	return false
@@ -36,6 +36,9 @@ func floatOf(v Value) float64 {
 	case *big.Int:
 		f, _ := new(big.Float).SetInt(v).Float64()
 		return f
+	case *big.Rat:
+		f, _ := v.Float64()
+		return f
 	}
 	return math.NaN()
 }
@@ -50,7 +53,11 @@ func compareNumbers(a, b Value) (int, bool) {
 		}
 		return compareOrdered(x, y), true
 	}
-	return bigOf(a).Cmp(bigOf(b)), true
+	x, y := bigOf(a), bigOf(b)
+	if x == nil || y == nil {
+		return ratOf(a).Cmp(ratOf(b)), true
+	}
+	return x.Cmp(y), true
 }
 
 // maxBits bounds integers, so that one multiplication stays cheap.
@@ -89,10 +96,16 @@ func (in *Interp) arithmetic(op string, a, b Value) (Value, error) {
 			}
 			return m, nil
 		case "**":
+			if x < 0 && y != math.Floor(y) {
+				return in.complexPower(a, b)
+			}
 			return math.Pow(x, y), nil
 		}
 	}
 	x, y := bigOf(a), bigOf(b)
+	if x == nil || y == nil {
+		return in.rational(op, a, b)
+	}
 	if x.BitLen()+y.BitLen() > maxBits {
 		return nil, &LimitError{Limit: "memory"}
 	}
@@ -122,7 +135,7 @@ func (in *Interp) arithmetic(op string, a, b Value) (Value, error) {
 		}
 	case "**":
 		if y.Sign() < 0 {
-			return math.Pow(floatOf(a), floatOf(b)), nil
+			return in.ratPower(ratOf(a), y)
 		}
 		if !y.IsInt64() || int64(x.BitLen())*y.Int64() > maxBits {
 			if x.BitLen() > 1 {
@@ -217,20 +230,23 @@ func (in *Interp) bootNumeric() {
 	})
 	n.alias("to_s", "inspect")
 	n.DefN("to_i", 0, 0, func(c *Call) (Value, error) {
-		if f, ok := c.Self.(float64); ok {
-			return c.In.floatToInt(math.Trunc(f))
+		switch v := c.Self.(type) {
+		case float64:
+			return c.In.floatToInt(math.Trunc(v))
+		case *big.Rat:
+			return normBig(new(big.Int).Quo(v.Num(), v.Denom())), nil
 		}
 		return c.Self, nil
 	})
-	n.alias("to_i", "to_int", "truncate")
+	n.alias("to_i", "to_int")
 	n.DefN("to_f", 0, 0, func(c *Call) (Value, error) { return floatOf(c.Self), nil })
-	n.alias("to_f", "to_r", "to_c", "to_d")
+	n.alias("to_f", "to_d")
 	n.DefN("integer?", 0, 0, func(c *Call) (Value, error) { return bigOf(c.Self) != nil, nil })
 	n.DefN("finite?", 0, 0, func(c *Call) (Value, error) {
 		f := floatOf(c.Self)
 		return !math.IsInf(f, 0) && !math.IsNaN(f), nil
 	})
-	n.DefN("nan?", 0, 0, func(c *Call) (Value, error) { return math.IsNaN(floatOf(c.Self)), nil })
+	in.cFloat.DefN("nan?", 0, 0, func(c *Call) (Value, error) { return math.IsNaN(floatOf(c.Self)), nil })
 	n.DefN("infinite?", 0, 0, func(c *Call) (Value, error) {
 		if f := floatOf(c.Self); math.IsInf(f, 1) {
 			return int64(1), nil
@@ -263,7 +279,6 @@ func (in *Interp) bootNumeric() {
 	})
 	n.alias("abs", "magnitude")
 	n.DefN("fdiv", 1, 1, func(c *Call) (Value, error) { return floatOf(c.Self) / floatOf(c.Args[0]), nil })
-	n.DefN("quo", 1, 1, n.methods["fdiv"].native)
 	n.DefN("div", 1, 1, func(c *Call) (Value, error) {
 		if f, ok := c.Args[0].(float64); ok && f == 0 {
 			return nil, c.In.Raise(c.In.eZeroDiv, "divided by 0")
@@ -271,6 +286,8 @@ func (in *Interp) bootNumeric() {
 		v, err := c.In.arithmetic("/", c.Self, c.Args[0])
 		if f, ok := v.(float64); ok {
 			return c.In.floatToInt(math.Floor(f))
+		} else if r, ok := v.(*big.Rat); ok {
+			return normBig(floorRat(r)), nil
 		}
 		return v, err
 	})
@@ -292,43 +309,10 @@ func (in *Interp) bootNumeric() {
 		}
 		return normBig(new(big.Int).Rem(x, y)), nil
 	})
-	round := func(fn func(float64) float64) native {
-		return func(c *Call) (Value, error) {
-			digits := int64(0)
-			if d, ok := c.Arg(0).(int64); ok {
-				digits = d
-			}
-			if b := bigOf(c.Self); b != nil {
-				if digits >= 0 || digits < -18 {
-					return c.Self, nil
-				}
-				p := math.Pow(10, float64(-digits))
-				return c.In.floatToInt(fn(floatOf(c.Self)/p) * p)
-			}
-			f := floatOf(c.Self)
-			fn := fn
-			if h, ok := c.Arg(len(c.Args) - 1).(*Hash); ok {
-				if v, _ := h.Get(Symbol("half")); v != nil && c.In.ToS(v) == "even" {
-					fn = math.RoundToEven
-				}
-			}
-			if digits > 0 {
-				if digits > 15 {
-					return f, nil
-				}
-				if c.Name == "round" {
-					return roundHalfUp(f, math.Pow(10, float64(digits))), nil
-				}
-				p := math.Pow(10, float64(digits))
-				return fn(f*p) / p, nil
-			}
-			p := math.Pow(10, float64(-digits))
-			return c.In.floatToInt(fn(f/p) * p)
-		}
+	n.DefN("round", 0, 2, (*Call).round)
+	for _, name := range []string{"floor", "ceil", "truncate"} {
+		n.DefN(name, 0, 1, (*Call).round)
 	}
-	n.DefN("round", 0, 2, round(math.Round))
-	n.DefN("floor", 0, 1, round(math.Floor))
-	n.DefN("ceil", 0, 1, round(math.Ceil))
 	n.DefN("step", 0, 3, func(c *Call) (Value, error) {
 		if c.Block == nil {
 			return c.enum()
@@ -514,33 +498,95 @@ func (in *Interp) bootNumeric() {
 
 	m := in.DefineModule(nil, "Math")
 	m.SetConst("PI", math.Pi)
-	in.singletonClass(m).DefN("hypot", 2, 2, func(c *Call) (Value, error) {
-		x, err := c.In.toFloat(c.Args[0])
-		if err != nil {
-			return nil, err
-		}
-		y, err := c.In.toFloat(c.Args[1])
-		if err != nil {
-			return nil, err
-		}
-		return math.Hypot(x.(float64), y.(float64)), nil
-	})
 	m.SetConst("E", math.E)
-	for name, fn := range map[string]func(float64) float64{"sqrt": math.Sqrt, "log2": math.Log2, "log10": math.Log10, "log": math.Log, "sin": math.Sin, "cos": math.Cos, "exp": math.Exp, "cbrt": math.Cbrt} {
-		in.singletonClass(m).DefN(name, 1, 2, func(c *Call) (Value, error) {
-			if !isNumber(c.Args[0]) {
-				return nil, c.In.Raise(c.In.eType, "can't convert %s into Float", c.In.kindName(c.Args[0]))
+	in.bootMath(in.singletonClass(m))
+}
+
+// bootMath defines what Math has; m is its singleton class.
+func (in *Interp) bootMath(m *Class) {
+	float := func(c *Call, i int) (float64, error) {
+		switch c.Arg(i).(type) {
+		case *String, nil, bool:
+			return 0, c.In.Raise(c.In.eType, "can't convert %s into Float", c.In.kindName(c.Arg(i)))
+		}
+		v, err := c.In.toFloat(c.Arg(i))
+		f, _ := v.(float64)
+		return f, err
+	}
+	type span struct{ lo, hi float64 } // where a function is defined
+	all := span{math.Inf(-1), math.Inf(1)}
+	for name, f := range map[string]struct {
+		fn func(float64) float64
+		in span
+	}{
+		"sqrt": {math.Sqrt, span{0, math.Inf(1)}}, "cbrt": {math.Cbrt, all}, "exp": {math.Exp, all},
+		"log2": {math.Log2, span{0, math.Inf(1)}}, "log10": {math.Log10, span{0, math.Inf(1)}},
+		"sin": {math.Sin, all}, "cos": {math.Cos, all}, "tan": {math.Tan, all},
+		"asin": {math.Asin, span{-1, 1}}, "acos": {math.Acos, span{-1, 1}}, "atan": {math.Atan, all},
+		"sinh": {math.Sinh, all}, "cosh": {math.Cosh, all}, "tanh": {math.Tanh, all},
+		"asinh": {math.Asinh, all}, "acosh": {math.Acosh, span{1, math.Inf(1)}}, "atanh": {math.Atanh, span{-1, 1}},
+		"erf": {math.Erf, all}, "erfc": {math.Erfc, all}, "gamma": {math.Gamma, all},
+	} {
+		m.DefN(name, 1, 1, func(c *Call) (Value, error) {
+			x, err := float(c, 0)
+			if err != nil {
+				return nil, err
 			}
-			f := floatOf(c.Args[0])
-			if f < 0 && (strings.HasPrefix(name, "log") || name == "sqrt") {
-				return nil, c.In.Raise(c.In.eDomain, "Numerical argument is out of domain - %s", name)
+			if x < f.in.lo || x > f.in.hi || name == "gamma" && (x < 0 && x == math.Floor(x)) {
+				return nil, c.In.Raise(c.In.eDomain, "%s", "Numerical argument is out of domain - "+name)
 			}
-			if len(c.Args) == 2 {
-				return fn(f) / fn(floatOf(c.Args[1])), nil
-			}
-			return fn(f), nil
+			return f.fn(x), nil
 		})
 	}
+	m.DefN("log", 1, 2, func(c *Call) (Value, error) {
+		logs := [2]float64{0, 1}
+		for i := range c.Args {
+			x, err := float(c, i)
+			if err != nil {
+				return nil, err
+			}
+			if x < 0 {
+				return nil, c.In.Raise(c.In.eDomain, "%s", "Numerical argument is out of domain - log")
+			}
+			logs[i] = math.Log(x)
+			// A large Integer is more than a Float holds.
+			if b, ok := c.Args[i].(*big.Int); ok && math.IsInf(x, 1) {
+				f := new(big.Float).SetInt(b)
+				exp := f.MantExp(f)
+				mant, _ := f.Float64()
+				logs[i] = math.Log(mant) + float64(exp)*math.Ln2
+			}
+		}
+		return logs[0] / logs[1], nil
+	})
+	for name, fn := range map[string]func(x, y float64) float64{"hypot": math.Hypot, "atan2": math.Atan2} {
+		m.DefN(name, 2, 2, func(c *Call) (Value, error) {
+			x, err := float(c, 0)
+			if err != nil {
+				return nil, err
+			}
+			y, err := float(c, 1)
+			return fn(x, y), err
+		})
+	}
+	m.DefN("ldexp", 2, 2, func(c *Call) (Value, error) {
+		x, err := float(c, 0)
+		if err != nil {
+			return nil, err
+		}
+		n, err := c.In.num(c.Args[1])
+		return math.Ldexp(x, int(max(min(n, 1<<20), -1<<20))), err
+	})
+	m.DefN("frexp", 1, 1, func(c *Call) (Value, error) {
+		x, err := float(c, 0)
+		f, exp := math.Frexp(x)
+		return NewArray(f, int64(exp)), err
+	})
+	m.DefN("lgamma", 1, 1, func(c *Call) (Value, error) {
+		x, err := float(c, 0)
+		f, sign := math.Lgamma(x)
+		return NewArray(f, int64(sign)), err
+	})
 }
 
 // roundHalfUp rounds x to a multiple of 1/s as MRI does, which corrects for

@@ -399,7 +399,6 @@ func (in *Interp) bootString() {
 		return leadingInt(self(c), int(base)), nil
 	})
 	k.DefN("to_f", 0, 0, func(c *Call) (Value, error) { return leadingFloat(self(c)), nil })
-	k.DefN("to_r", 0, 0, func(c *Call) (Value, error) { return leadingFloat(self(c)), nil })
 	k.DefN("hex", 0, 0, func(c *Call) (Value, error) { return leadingInt(self(c), 16), nil })
 	k.DefN("oct", 0, 0, func(c *Call) (Value, error) {
 		s := strings.ToLower(strings.TrimLeft(self(c), " +-"))

@@ -3,6 +3,7 @@ package ruby
 import (
 	"fmt"
 	"math"
+	"math/big"
 	"regexp"
 	"strings"
 	"time"
@@ -247,7 +248,51 @@ func (in *Interp) seconds(v Value) (time.Duration, error) {
 	if n, ok := v.(int64); ok && n > -1<<33 && n < 1<<33 {
 		return time.Duration(n) * time.Second, nil
 	}
+	if r, ok := v.(*big.Rat); ok {
+		if n := floorRat(new(big.Rat).Mul(r, big.NewRat(1e9, 1))); n.IsInt64() {
+			return time.Duration(n.Int64()), nil
+		}
+	}
 	return time.Duration(floatOf(v) * 1e9), nil
+}
+
+// dateZone is what DateTime's methods take for a zone: its name, or a part of a
+// day.
+func (in *Interp) dateZone(v Value) (*time.Location, error) {
+	if isNumber(v) {
+		d, err := in.seconds(v)
+		off := d * 86400 / time.Second
+		if err != nil || off <= -86400 || off >= 86400 {
+			return time.UTC, err
+		}
+		return time.FixedZone("", int(off)), nil
+	}
+	if s, ok := v.(*String); ok {
+		for _, l := range []string{"-07:00", "-0700", "-07", "-07:00:00", "Z", "MST"} {
+			if t, err := time.Parse(l, s.s); err == nil {
+				if _, off := t.Zone(); off != 0 {
+					return time.FixedZone("", off), nil
+				}
+				return time.UTC, nil
+			}
+		}
+		return time.UTC, nil
+	}
+	return nil, in.Raise(in.eType, "invalid offset")
+}
+
+// zoneName is the name of t's zone; nil when it is a mere offset.
+func zoneName(t time.Time) Value {
+	if name, _ := t.Zone(); name != "" {
+		return NewString(name)
+	}
+	return nil
+}
+
+// unixRat is the time since the epoch, in seconds.
+func unixRat(t time.Time) *big.Rat {
+	r := big.NewRat(int64(t.Nanosecond()), 1e9)
+	return r.Add(r, new(big.Rat).SetInt64(t.Unix()))
 }
 
 func (in *Interp) bootTime() {
@@ -298,6 +343,10 @@ func (in *Interp) bootTime() {
 			case float64:
 				if i == 5 {
 					nanos = int(math.Round((a - math.Floor(a)) * 1e9))
+				}
+			case *big.Rat:
+				if rest := new(big.Rat).Sub(a, new(big.Rat).SetInt(floorRat(a))); i == 5 {
+					nanos = int(math.Round(floatOf(rest) * 1e9))
 				}
 			}
 			n, err := c.In.num(c.Args[i])
@@ -432,7 +481,14 @@ func (in *Interp) bootTime() {
 	})
 	for _, n := range []string{"new", "civil"} {
 		dm.DefN(n, 0, 7, func(c *Call) (Value, error) {
-			t, err := civil(c, time.UTC)
+			loc := time.UTC
+			if len(c.Args) == 7 {
+				var err error
+				if loc, err = c.In.dateZone(c.Args[6]); err != nil {
+					return nil, err
+				}
+			}
+			t, err := civil(c, loc)
 			return &Object{Class: kindOf(c), Data: t}, err
 		})
 	}
@@ -443,6 +499,17 @@ func (in *Interp) bootTime() {
 		})
 	}
 
+	for _, k := range []*Class{in.cTime, in.cDateTime} {
+		for name, fn := range map[string]func(t time.Time) int{
+			"hour": time.Time.Hour, "min": time.Time.Minute, "sec": time.Time.Second, "nsec": time.Time.Nanosecond,
+			"usec": func(t time.Time) int { return t.Nanosecond() / 1000 },
+		} {
+			if strings.HasSuffix(name, "sec") && name != "sec" && k == in.cDateTime {
+				continue
+			}
+			k.DefN(name, 0, 0, func(c *Call) (Value, error) { return int64(fn(self(c))), nil })
+		}
+	}
 	for _, k := range []*Class{in.cTime, in.cDate} {
 		field := func(name string, fn func(t time.Time) int) {
 			k.DefN(name, 0, 0, func(c *Call) (Value, error) { return int64(fn(self(c))), nil })
@@ -454,13 +521,8 @@ func (in *Interp) bootTime() {
 		for _, n := range []string{"day", "mday"} {
 			field(n, time.Time.Day)
 		}
-		field("hour", time.Time.Hour)
-		field("min", time.Time.Minute)
-		field("sec", time.Time.Second)
 		field("yday", time.Time.YearDay)
 		field("wday", func(t time.Time) int { return int(t.Weekday()) })
-		field("nsec", time.Time.Nanosecond)
-		field("usec", func(t time.Time) int { return t.Nanosecond() / 1000 })
 		for d := time.Sunday; d <= time.Saturday; d++ {
 			k.DefN(strings.ToLower(d.String())+"?", 0, 0, func(c *Call) (Value, error) { return self(c).Weekday() == d, nil })
 		}
@@ -472,8 +534,15 @@ func (in *Interp) bootTime() {
 			return NewString(strftime(self(c), f)), err
 		})
 		k.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
-			if t, ok := timeOf(c.Args[0]); ok {
+			if t, ok := timeOf(c.Args[0]); ok && c.In.IsA(c.Args[0], k) {
 				return int64(self(c).Compare(t)), nil
+			}
+			if k == in.cDate && isNumber(c.Args[0]) {
+				day, err := c.In.Call(c.Self, "ajd", nil, nil)
+				if err != nil {
+					return nil, err
+				}
+				return c.In.Call(day, "<=>", c.Args, nil)
 			}
 			return nil, nil
 		})
@@ -490,7 +559,22 @@ func (in *Interp) bootTime() {
 			if c.In.ClassOf(c.Self) == in.cDate {
 				return NewString(strftime(self(c), "%F")), nil
 			}
-			return NewString(self(c).Format("2006-01-02T15:04:05Z07:00")), nil
+			places, err := c.intArg(0, 0)
+			if err != nil {
+				return nil, err
+			}
+			part := ""
+			if places > 0 {
+				places = min(places, 100)
+				part = fmt.Sprintf(".%09d", self(c).Nanosecond())
+				part += strings.Repeat("0", int(max(places+1-int64(len(part)), 0)))
+				part = part[:places+1]
+			}
+			zone := "Z07:00"
+			if k == in.cDate {
+				zone = "-07:00"
+			}
+			return NewString(self(c).Format("2006-01-02T15:04:05") + part + self(c).Format(zone)), nil
 		})
 		k.alias("iso8601", "xmlschema")
 		k.DefN("hash", 0, 0, in.cKernel.methods["hash"].native)
@@ -518,23 +602,31 @@ func (in *Interp) bootTime() {
 			return c.In.newTime(self(c).In(loc)), err
 		})
 	}
-	for _, n := range []string{"round", "floor"} {
+	for _, n := range []string{"round", "floor", "ceil"} {
 		t.DefN(n, 0, 1, func(c *Call) (Value, error) {
 			digits, err := c.intArg(0, 0)
 			unit := time.Second
 			for range max(min(digits, 9), 0) {
 				unit /= 10
 			}
-			if c.Name == "floor" {
-				return c.In.newTime(self(c).Truncate(unit)), err
+			t := self(c).Truncate(unit)
+			if rest := self(c).Sub(t); c.Name == "ceil" && rest > 0 || c.Name == "round" && rest >= (unit+1)/2 && rest > 0 {
+				t = t.Add(unit)
 			}
-			return c.In.newTime(self(c).Round(unit)), err
+			return c.In.newTime(t), err
 		})
 	}
+	t.DefN("subsec", 0, 0, func(c *Call) (Value, error) {
+		if n := int64(self(c).Nanosecond()); n > 0 {
+			return big.NewRat(n, 1e9), nil
+		}
+		return int64(0), nil
+	})
+	t.DefN("to_r", 0, 0, func(c *Call) (Value, error) { return unixRat(self(c)), nil })
 	t.DefN("to_a", 0, 0, func(c *Call) (Value, error) {
 		t := self(c)
 		return NewArray(int64(t.Second()), int64(t.Minute()), int64(t.Hour()), int64(t.Day()), int64(t.Month()), int64(t.Year()),
-			int64(t.Weekday()), int64(t.YearDay()), false, NewString(t.Format("MST"))), nil
+			int64(t.Weekday()), int64(t.YearDay()), false, zoneName(t)), nil
 	})
 	t.DefN("httpdate", 0, 0, func(c *Call) (Value, error) {
 		return NewString(self(c).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")), nil
@@ -548,7 +640,7 @@ func (in *Interp) bootTime() {
 	t.alias("rfc2822", "rfc822")
 	t.DefN("dst?", 0, 0, func(c *Call) (Value, error) { return false, nil })
 	t.DefN("utc?", 0, 0, func(c *Call) (Value, error) { return self(c).Location() == time.UTC, nil })
-	t.DefN("zone", 0, 0, func(c *Call) (Value, error) { return NewString(self(c).Format("MST")), nil })
+	t.DefN("zone", 0, 0, func(c *Call) (Value, error) { return zoneName(self(c)), nil })
 	t.DefN("utc_offset", 0, 0, func(c *Call) (Value, error) { _, off := self(c).Zone(); return int64(off), nil })
 	show := func(c *Call) (Value, error) {
 		layout := "2006-01-02 15:04:05"
@@ -564,23 +656,29 @@ func (in *Interp) bootTime() {
 	t.DefN("inspect", 0, 0, show)
 
 	d := in.cDate
-	days := func(c *Call, n int64) Value {
-		return &Object{Class: c.Self.(*Object).Class, Data: self(c).AddDate(0, 0, int(max(min(n, 10_000_000), -10_000_000)))}
+	days := func(c *Call, v Value, sign int64) (Value, error) {
+		r, err := c.In.toRat(v)
+		if !isNumber(v) || err != nil {
+			return nil, c.In.Raise(c.In.eType, "expected numeric")
+		}
+		r = new(big.Rat).Mul(r, new(big.Rat).SetInt64(sign))
+		n := floorRat(r)
+		rest := new(big.Rat).Sub(r, new(big.Rat).SetInt(n))
+		nanos := floorRat(rest.Add(rest.Mul(rest, big.NewRat(86400e9, 1)), big.NewRat(1, 2))).Int64()
+		days := int64(10_000_000) * int64(n.Sign())
+		if n.IsInt64() {
+			days = max(min(n.Int64(), 10_000_000), -10_000_000)
+		}
+		return &Object{Class: c.Self.(*Object).Class, Data: self(c).AddDate(0, 0, int(days)).Add(time.Duration(nanos))}, nil
 	}
-	d.DefN("+", 1, 1, func(c *Call) (Value, error) {
-		n, err := c.In.num(c.Args[0])
-		return days(c, n), err
-	})
+	d.DefN("+", 1, 1, func(c *Call) (Value, error) { return days(c, c.Args[0], 1) })
 	d.DefN("-", 1, 1, func(c *Call) (Value, error) {
 		if o, ok := timeOf(c.Args[0]); ok {
-			diff := self(c).Sub(o)
-			if diff%(24*time.Hour) == 0 {
-				return int64(diff / (24 * time.Hour)), nil
-			}
-			return diff.Hours() / 24, nil
+			diff := unixRat(self(c))
+			diff.Sub(diff, unixRat(o))
+			return diff.Quo(diff, big.NewRat(86400, 1)), nil
 		}
-		n, err := c.In.num(c.Args[0])
-		return days(c, -n), err
+		return days(c, c.Args[0], -1)
 	})
 	months := func(c *Call, n int64) Value {
 		t := self(c)
@@ -596,13 +694,35 @@ func (in *Interp) bootTime() {
 	}
 	for name, sign := range map[string]int64{"next_day": 1, "prev_day": -1, "succ": 1, "next": 1} {
 		d.DefN(name, 0, 1, func(c *Call) (Value, error) {
-			n, err := c.intArg(0, 1)
-			return days(c, sign*n), err
+			if len(c.Args) == 0 {
+				return days(c, int64(1), sign)
+			}
+			return days(c, c.Args[0], sign)
 		})
 	}
 	julian := func(t time.Time) int64 {
 		return int64(time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC).Unix()/86400) + 2440588
 	}
+	d.DefN("ajd", 0, 0, func(c *Call) (Value, error) {
+		r := unixRat(self(c))
+		return r.Add(r.Quo(r, big.NewRat(86400, 1)), big.NewRat(4881175, 2)), nil
+	})
+	d.DefN("day_fraction", 0, 0, func(c *Call) (Value, error) {
+		t := self(c)
+		r := big.NewRat(int64(t.Nanosecond()), 1e9)
+		r.Add(r, big.NewRat(int64(t.Hour()*3600+t.Minute()*60+t.Second()), 1))
+		return r.Quo(r, big.NewRat(86400, 1)), nil
+	})
+	in.cDateTime.DefN("new_offset", 0, 1, func(c *Call) (Value, error) {
+		if len(c.Args) == 0 {
+			return &Object{Class: in.cDateTime, Data: self(c).UTC()}, nil
+		}
+		loc, err := c.In.dateZone(c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		return &Object{Class: in.cDateTime, Data: self(c).In(loc)}, nil
+	})
 	d.DefN("jd", 0, 0, func(c *Call) (Value, error) { return julian(self(c)), nil })
 	d.DefN("mjd", 0, 0, func(c *Call) (Value, error) { return julian(self(c)) - 2400001, nil })
 	d.DefN("ld", 0, 0, func(c *Call) (Value, error) { return julian(self(c)) - 2299160, nil })
@@ -636,7 +756,7 @@ func (in *Interp) bootTime() {
 	d.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
 		_, off := self(c).Zone()
 		u := self(c).UTC()
-		return NewString(fmt.Sprintf("#<%s: %s ((%dj,%ds,%dn),+%ds,2299161j)>", c.In.className(c.Self.(*Object).Class), c.In.ToS(c.Self),
+		return NewString(fmt.Sprintf("#<%s: %s ((%dj,%ds,%dn),%+ds,2299161j)>", c.In.className(c.Self.(*Object).Class), c.In.ToS(c.Self),
 			julian(u), u.Hour()*3600+u.Minute()*60+u.Second(), u.Nanosecond(), off)), nil
 	})
 	d.DefN("===", 1, 1, func(c *Call) (Value, error) {

@@ -22,7 +22,7 @@
 // tracked. A trailing Hash with symbol keys is taken as keywords by any method
 // that declares keywords, as in Ruby 2. Regular expressions run on Go's
 // linear-time engine where they can, and otherwise on a backtracking one with
-// a time limit; \g and \X are refused. The local time zone is UTC. There are no
-// Rational and Complex numbers: the difference of two dates is an Integer of
-// days. Pattern matching (case … in) is refused when a file is parsed.
+// a time limit; \g and \X are refused. The local time zone is UTC. What core
+// classes have besides that few profiles ask for is written in Ruby
+// (prelude/core.rb, complex.rb).
 package ruby

@@ -40,7 +40,7 @@ type Interp struct {
 	cNil, cTrue, cFalse, cNumeric, cInteger, cFloat, cString, cSymbol         *Class
 	cArray, cHash, cRange, cRegexp, cMatchData, cProc, cMethod, cEnumerator   *Class
 	cException, cStruct, cSet, cTime, cDate, cDateTime, cIPAddr, cPathname    *Class
-	cVersion, cMash, cUnbound                                                 *Class
+	cVersion, cMash, cUnbound, cRational                                      *Class
 
 	eStandard, eArgument, eType, eName, eNoMethod, eZeroDiv, eRange, eIndex *Class
 	eKey, eStopIteration, eRuntime, eFrozen, eRegexp, eLocalJump            *Class
@@ -265,6 +265,8 @@ func (in *Interp) ClassOf(v Value) *Class {
 		return in.cInteger
 	case float64:
 		return in.cFloat
+	case *big.Rat:
+		return in.cRational
 	case Symbol:
 		return in.cSymbol
 	case *String:

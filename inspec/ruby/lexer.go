@@ -43,6 +43,7 @@ type token struct {
 	open, close byte // open is 0 unless brackets nest
 	raw         bool // no interpolation
 	doc         *heredoc
+	suffix      string // of a number: r, i or ri
 }
 
 type heredoc struct {
@@ -594,10 +595,17 @@ func (l *lexer) number(t *token) {
 			digits(isDigit)
 		}
 	}
+	end := i
+	for _, suffix := range "ri" {
+		if l.at(i) == byte(suffix) && !isIdent(l.at(i+1)) || suffix == 'r' && l.at(i) == 'r' && l.at(i+1) == 'i' && !isIdent(l.at(i+2)) {
+			i++
+		}
+	}
+	t.suffix = string(l.src[end:i])
 	if isIdentStart(l.at(i)) {
 		l.fail(start, "numeric literal followed by %q", rune(l.src[i]))
 	}
-	t.s = strings.ReplaceAll(l.src[start:i], "_", "")
+	t.s = strings.ReplaceAll(l.src[start:end], "_", "")
 	l.pos, l.state = i, stEnd
 }
 

@@ -802,6 +802,8 @@ func negate(v Value) Value {
 		return -v
 	case *big.Int:
 		return normBig(new(big.Int).Neg(v))
+	case *big.Rat:
+		return new(big.Rat).Neg(v)
 	}
 	return v
 }
@@ -809,7 +811,13 @@ func negate(v Value) Value {
 func (p *parser) number(neg bool) node {
 	t := p.tok
 	var v Value
-	if t.kind == tFloat {
+	if t.kind == tFloat && strings.HasPrefix(t.suffix, "r") {
+		r, rest := leadingRat(t.s)
+		if r == nil || rest != "" {
+			p.fail(t.pos, "invalid number %q", t.s)
+		}
+		v = r
+	} else if t.kind == tFloat {
 		f, err := strconv.ParseFloat(t.s, 64)
 		if err != nil && !errors.Is(err, strconv.ErrRange) {
 			p.fail(t.pos, "invalid number %q", t.s)
@@ -827,13 +835,23 @@ func (p *parser) number(neg bool) node {
 		if !ok {
 			p.fail(t.pos, "Invalid octal digit or number %q", t.s)
 		}
-		v = normBig(b)
+		if v = normBig(b); strings.HasPrefix(t.suffix, "r") {
+			v = new(big.Rat).SetInt(b)
+		}
 	}
 	p.advance()
 	if neg {
 		v = negate(v)
 	}
+	if strings.HasSuffix(t.suffix, "i") {
+		return p.imaginary(v, t)
+	}
 	return literal{v}
+}
+
+// imaginary is the literal vi.
+func (p *parser) imaginary(v Value, t token) node {
+	return &callNode{name: "Complex", args: []node{literal{int64(0)}, literal{v}}, line: p.line(t.pos)}
 }
 
 func (p *parser) primaryPostfix() node { return p.postfix(p.primary()) }

@@ -13,7 +13,7 @@ import (
 //go:embed prelude/*.rb
 var preludeFiles embed.FS
 
-var preludes = map[string]string{"CSV": "csv.rb", "DatabaseHelper": "database_helper.rb", "Parslet": "parslet.rb", "Semverse": "semverse.rb"}
+var preludes = map[string]string{"CSV": "csv.rb", "Complex": "complex.rb", "DatabaseHelper": "database_helper.rb", "Parslet": "parslet.rb", "Semverse": "semverse.rb"}
 
 // preludePrograms holds what was parsed, by name: it is shared by all Interps.
 var preludePrograms sync.Map
@@ -57,6 +57,92 @@ func (in *Interp) bootPreludes() {
 			}
 			return c.In.send(c.fr, c.Self, c.Name, c.Args, c.Block, false)
 		})
+	}
+}
+
+// coreStub is a method of core.rb: the class has a stand-in until one is
+// called, which then runs the file.
+type coreStub struct {
+	class, name string
+	singleton   bool
+}
+
+var coreStubs = sync.OnceValues(func() ([]coreStub, error) {
+	prog, err := prelude("core.rb")
+	if err != nil {
+		return nil, err
+	}
+	var stubs []coreStub
+	var walk func(class string, singleton bool, n node)
+	walk = func(class string, singleton bool, n node) {
+		add := func(name string, singleton bool) {
+			stubs = append(stubs, coreStub{class, name, singleton})
+		}
+		switch n := n.(type) {
+		case *seqNode:
+			for _, s := range n.stmts {
+				if c, ok := s.(*callNode); ok && c.name == "private" {
+					return
+				}
+				walk(class, singleton, s)
+			}
+		case *classNode:
+			walk(n.path.name, false, n.body)
+		case *sclassNode:
+			walk(class, true, n.body)
+		case *aliasNode:
+			add(n.to, singleton)
+		case *defNode:
+			add(n.name, singleton || n.singleton != nil)
+		}
+	}
+	walk("", false, prog.body)
+	return stubs, nil
+})
+
+// bootCore gives the core classes the methods that core.rb defines.
+func (in *Interp) bootCore() {
+	stubs, err := coreStubs()
+	if err != nil {
+		panic(err)
+	}
+	owner := func(s coreStub) *Class {
+		k := in.Class(s.class)
+		if s.singleton {
+			return in.singletonClass(k)
+		}
+		return k
+	}
+	entries := make([]*method, len(stubs))
+	stub := func(c *Call) (Value, error) {
+		prog, err := prelude("core.rb")
+		if err != nil {
+			return nil, err
+		}
+		kept := map[int]*method{} // what the profile has defined since
+		for i, s := range stubs {
+			if m := owner(s).methods[s.name]; m != entries[i] {
+				kept[i] = m
+			}
+		}
+		at, line := in.file, in.line
+		if _, err := in.Run(in.ctx, prog, nil); err != nil {
+			return nil, err
+		}
+		in.file, in.line = at, line
+		for i, m := range kept {
+			if k := owner(stubs[i]); m != nil {
+				k.define(m)
+			} else {
+				delete(k.methods, stubs[i].name)
+			}
+		}
+		return in.send(c.fr, c.Self, c.Name, c.Args, c.Block, true)
+	}
+	for i, s := range stubs {
+		k := owner(s)
+		k.DefN(s.name, 0, -1, stub)
+		entries[i] = k.methods[s.name]
 	}
 }
 

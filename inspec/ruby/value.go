@@ -13,6 +13,7 @@ import (
 //	true, false        bool
 //	Integer            int64, or *big.Int outside int64
 //	Float              float64
+//	Rational           *big.Rat
 //	String             *String
 //	Symbol             Symbol
 //	Array, Hash        *Array, *Hash
