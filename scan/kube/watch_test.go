@@ -2,6 +2,7 @@ package kube
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 )
 
 // podOf is a pod of a deployment, with one container that runs an image whose
@@ -89,6 +91,65 @@ func TestWatcher_look(t *testing.T) {
 	w.forget(podOf("web-3", "2"))
 	if left := w.Running(); len(left) != 0 {
 		t.Errorf("of what has gone there is left %q", left)
+	}
+}
+
+// TestWatcher_Inventory: pods are there whether their containers run or not, and what
+// prepares one that is pending isn't deployed.
+func TestWatcher_Inventory(t *testing.T) {
+	w, err := NewWatcher(&rest.Config{Host: "http://localhost"}, nil, nil, func(Deployment) error { return nil }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var version uint64
+	expect := func(what string, changed bool, running map[string]string, pods map[string][]string) {
+		t.Helper()
+		versions, _ := w.Namespaces()
+		if now := versions["shop"]; changed != (now != version) {
+			t.Errorf("%s: changed: %v", what, !changed)
+		}
+		version = versions["shop"]
+		found, count, all := w.Inventory("shop")
+		got := map[string]string{}
+		for key, d := range found {
+			got[strings.TrimRight(key, "0123456789")] = fmt.Sprintf("%s of %d", d.Pod, count[key])
+		}
+		if d := cmp.Diff(running, got); d != "" {
+			t.Errorf("%s: running (-want +got):\n%s", what, d)
+		}
+		if d := cmp.Diff(pods, all); d != "" {
+			t.Errorf("%s: pods (-want +got):\n%s", what, d)
+		}
+	}
+	see := func(pod *corev1.Pod) {
+		t.Helper()
+		small, err := w.trim(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.look(t.Context(), small)
+	}
+	const app = "shop/Deployment/web/app@sha256:"
+	both := map[string][]string{"web-1": {"app"}, "web-2": {"app"}}
+	see(podOf("web-2", "1"))
+	see(podOf("web-1", "1"))
+	expect("two pods", true, map[string]string{app: "web-1 of 2"}, both)
+	see(podOf("web-1", "1"))
+	expect("nothing new", false, map[string]string{app: "web-1 of 2"}, both)
+	crashed := podOf("web-1", "1")
+	crashed.Status.ContainerStatuses[0].State = corev1.ContainerState{}
+	see(crashed)
+	expect("one has crashed", true, map[string]string{app: "web-2 of 1"}, both)
+	pending := podOf("web-2", "1")
+	pending.Status.Phase = corev1.PodPending
+	pending.Spec.InitContainers = []corev1.Container{{Name: "init"}}
+	see(pending)
+	expect("one is prepared", true, map[string]string{}, map[string][]string{"web-1": {"app"}, "web-2": {"init", "app"}})
+	w.forget(cache.DeletedFinalStateUnknown{Key: "shop/web-1"})
+	w.forget(podOf("web-2", "1"))
+	expect("none is left", true, map[string]string{}, map[string][]string{})
+	if versions, ok := w.Namespaces(); ok || len(versions) != 0 {
+		t.Errorf("namespaces %v, %v, before all pods were looked at", versions, ok)
 	}
 }
 
