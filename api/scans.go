@@ -65,7 +65,7 @@ type (
 		Password string `json:"password,omitempty"`
 	}
 	BatchWorkload struct {
-		Kind string `json:"kind" enum:"Deployment,StatefulSet,DaemonSet,ReplicaSet,Job,CronJob"`
+		Kind string `json:"kind" enum:"Deployment,StatefulSet,DaemonSet,ReplicaSet,Job,CronJob,Pod"`
 		Name string `json:"name" minLength:"1"`
 	}
 	// BatchSelector chooses containers of several clusters.
@@ -73,8 +73,8 @@ type (
 		Agents    []string       `json:"agents,omitempty" maxItems:"1000" doc:"Agents whose clusters are searched; all that allow containers if left out"`
 		Namespace string         `json:"namespace,omitempty"`
 		Labels    string         `json:"labels,omitempty" doc:"A label selector of pods, such as app=web,tier!=test"`
-		Workload  *BatchWorkload `json:"workload,omitempty" doc:"What the pods belong to; needs a namespace"`
-		Container string         `json:"container,omitempty" doc:"The name of the containers; all of a pod if left out"`
+		Workload  *BatchWorkload `json:"workload,omitempty" doc:"What the pods belong to, or one pod; needs a namespace"`
+		Container string         `json:"container,omitempty" doc:"The name of the containers; all of a pod if left out, and of workload Pod its only or default one"`
 	}
 	BatchRequest struct {
 		Selector BatchSelector `json:"selector" doc:"All running containers that meet each member; {} means those of the whole fleet"`

@@ -22,7 +22,9 @@ type Selector struct {
 	Namespace string `json:"namespace,omitempty"`
 	// Labels are a label selector as Kubernetes writes it, of pods.
 	Labels string `json:"labels,omitempty"`
-	// Kind and Name are of the workload that the pods belong to.
+	// Kind and Name are of the workload that the pods belong to, or of a Pod:
+	// unless Container names another, its only container is chosen then, or the
+	// one that its annotation names as kubectl's default.
 	Kind string `json:"kind,omitempty"`
 	Name string `json:"name,omitempty"`
 	// Container is the name of the containers.
@@ -30,7 +32,7 @@ type Selector struct {
 }
 
 // Workloads are the kinds that a Selector may name.
-var Workloads = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"}
+var Workloads = []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod"}
 
 // KindSelector is the kind of a selection's row: only agents that know how to
 // select take it.

@@ -46,6 +46,9 @@ func newAlerts() *cobra.Command {
 	return cmd
 }
 
+// done is what was done, by the verb that asked for it.
+var done = map[string]string{"replay": "replayed", "skip": "skipped", "pause": "paused", "resume": "resumed"}
+
 // newAct is a command that has the hub do what it is called to one thing.
 func newAct(use, short, example string, of names) *cobra.Command {
 	var hub hubFlags
@@ -63,8 +66,8 @@ func newAct(use, short, example string, of names) *cobra.Command {
 			if _, err := c.do(cmd.Context(), http.MethodPost, of.path+"/"+url.PathEscape(args[0])+"/"+verb, nil); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", verb, args[0])
-			return nil
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", done[verb], args[0])
+			return err
 		},
 	}
 	hub.flags(cmd)
@@ -135,7 +138,7 @@ afterwards, if it is still news. Programs are told all the same.`,
 	flags.StringVar(&b.Owner, "owner", "", "`pattern` of owners, such as AGENT/NAMESPACE")
 	flags.StringVar(&b.Repo, "repo", "", "`pattern` of repositories, or POD/CONTAINER")
 	flags.StringVar(&b.Policy, "policy", "", "`pattern` of policies")
-	flags.DurationVar(&lasts, "for", 0, "how `long`, such as 4h")
+	flags.Var(lasting{&lasts, time.Second}, "for", "how `long`, such as 4h")
 	flags.StringVar(&b.Comment, "comment", "", "why, for those who wonder")
 	for _, name := range []string{"for", "comment"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
@@ -164,8 +167,8 @@ func newUnsilence() *cobra.Command {
 			if _, err := c.do(cmd.Context(), http.MethodDelete, "/silences/"+url.PathEscape(args[0]), nil); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "unsilence: %s\n", args[0])
-			return nil
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ended silence %s\n", args[0])
+			return err
 		},
 	}
 	hub.flags(cmd)

@@ -109,7 +109,9 @@ and who has the CA's key can write other anchors. The hub's log has each anchor
 			if err != nil {
 				return err
 			}
-			done, err := c.verifyAudit(cmd.Context(), ca, notes)
+			bar := newProgress(cmd.ErrOrStderr())
+			done, err := c.verifyAudit(cmd.Context(), ca, notes, bar)
+			bar.clear()
 			var broken *audit.Broken
 			if errors.As(err, &broken) {
 				return &exitError{exitNo, err}
@@ -170,9 +172,9 @@ func (f *hubFlags) authority() (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// verifyAudit verifies all chains. An error that isn't a *[audit.Broken] says
-// why it couldn't.
-func (c *client) verifyAudit(ctx context.Context, ca *x509.Certificate, notes []audit.Note) ([]audit.Verified, error) {
+// verifyAudit verifies all chains, and shows how far it is. An error that isn't
+// a *[audit.Broken] says why it couldn't.
+func (c *client) verifyAudit(ctx context.Context, ca *x509.Certificate, notes []audit.Note, bar *progress) ([]audit.Verified, error) {
 	raw, _, err := c.list(ctx, "/audit/chains", url.Values{}, false, 0)
 	if err != nil {
 		return nil, err
@@ -183,12 +185,13 @@ func (c *client) verifyAudit(ctx context.Context, ca *x509.Certificate, notes []
 	}
 	check := func(message, signature []byte) error { return pki.VerifyAudit(ca, message, signature) }
 	done := []audit.Verified{}
-	for _, chain := range chains {
+	for i, chain := range chains {
 		var anchors []audit.Anchor
 		for _, a := range chain.Anchors {
 			anchors = append(anchors, audit.Anchor{Chain: chain.Chain, Seq: a.Seq, Hash: a.Hash, Kind: a.Kind, At: a.At, Signature: a.Signature})
 		}
-		v, err := c.verifyChain(ctx, audit.NewVerifier(chain.Chain, anchors, check), chain.Chain, notes)
+		at := func(n int) { bar.line("chain %d of %d: %s verified …", i+1, len(chains), count(n, "record")) }
+		v, err := c.verifyChain(ctx, audit.NewVerifier(chain.Chain, anchors, check), chain.Chain, notes, at)
 		if err != nil {
 			return nil, err
 		}
@@ -208,8 +211,10 @@ func (c *client) verifyAudit(ctx context.Context, ca *x509.Certificate, notes []
 	return done, nil
 }
 
-func (c *client) verifyChain(ctx context.Context, v *audit.Verifier, chain string, notes []audit.Note) (audit.Verified, error) {
+func (c *client) verifyChain(ctx context.Context, v *audit.Verifier, chain string, notes []audit.Note, at func(records int)) (audit.Verified, error) {
+	verified := 0
 	for after := int64(0); ; {
+		at(verified)
 		data, err := c.do(ctx, http.MethodGet, "/audit/chains/"+url.PathEscape(chain)+"/records?after="+strconv.FormatInt(after, 10), nil)
 		if err != nil {
 			return audit.Verified{}, err
@@ -233,6 +238,7 @@ func (c *client) verifyChain(ctx context.Context, v *audit.Verifier, chain strin
 			}
 			after = e.Seq
 		}
+		verified += len(page.Items)
 	}
 }
 

@@ -142,7 +142,7 @@ func newHistory() *cobra.Command {
 	out.flag(cmd)
 	query = filterFlags(cmd, &hub, filters)
 	arguments(cmd, &hub, false, names{path: "/targets", paged: true, member: "target.uri", about: "last.outcome"})
-	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of items at most; 0 for all")
+	limitFlag(cmd, &limit, "items")
 	return cmd
 }
 

@@ -201,7 +201,7 @@ func newList[T any](l list[T]) *cobra.Command {
 	out.flag(cmd)
 	query = filterFlags(cmd, &hub, l.filters)
 	if l.paged {
-		cmd.Flags().IntVar(&limit, "limit", 100, "`number` of items at most; 0 for all")
+		limitFlag(cmd, &limit, "items")
 	}
 	if l.arg != "" {
 		cmd.Use, cmd.Args = l.use+" ["+l.arg+"]", cobra.MaximumNArgs(1)
@@ -420,7 +420,7 @@ func newInsights() *cobra.Command {
 	hub.flags(cmd)
 	out.flag(cmd)
 	query = filterFlags(cmd, &hub, insightFilters)
-	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of items of each kind at most; 0 for all")
+	limitFlag(cmd, &limit, "items of each kind")
 	return cmd
 }
 
@@ -485,7 +485,7 @@ func scanRows(w io.Writer, list []api.Scan) error {
 		if n := s.Counts; n != nil {
 			passed = fmt.Sprintf("%d/%d", n.Passed, total(*n))
 		}
-		row(w, s.ID, s.Status, orDash(string(s.Outcome)), orDash(passed), s.Target.Agent, place(s.Target), s.Scan.Profile, orDash(s.Scan.Threshold), ago(s.Created), orDash(s.Reason))
+		row(w, s.ID, s.Status, cmp.Or(string(s.Outcome), string(s.Status)), orDash(passed), s.Target.Agent, place(s.Target), s.Scan.Profile, orDash(s.Scan.Threshold), ago(s.Created), orDash(s.Reason))
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func readTime(typed string, now time.Time) (time.Time, error) {
 		return t, nil
 	}
 	if days, ok := strings.CutSuffix(typed, "d"); ok {
-		if n, err := strconv.Atoi(days); err == nil && n >= 0 {
+		if n, err := strconv.Atoi(days); err == nil && 0 <= n && n <= 36500 {
 			return now.AddDate(0, 0, -n), nil
 		}
 	}
@@ -97,7 +97,7 @@ configuration).`,
 	hub.flags(cmd)
 	out.flag(cmd)
 	query = filterFlags(cmd, &hub, filters)
-	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of places at most; 0 for all")
+	limitFlag(cmd, &limit, "places")
 	return cmd
 }
 
@@ -130,7 +130,7 @@ func newWhatsNew() *cobra.Command {
 	out.flag(cmd)
 	query = filterFlags(cmd, &hub, filters)
 	cmd.MarkFlagRequired("since")
-	cmd.Flags().IntVar(&limit, "limit", 100, "`number` of services at most; 0 for all")
+	limitFlag(cmd, &limit, "services")
 	return cmd
 }
 
@@ -238,7 +238,10 @@ transforms or those of files, in insights-handler's format.`,
 func transformAll(cmd *cobra.Command, c *client, out *output, params url.Values, request api.TransformRequest) error {
 	all := []api.Derived{}
 	examined := 0
+	bar := newProgress(cmd.ErrOrStderr())
+	defer bar.clear()
 	for {
+		bar.line("%s examined …", count(examined, "document"))
 		data, err := c.do(cmd.Context(), http.MethodPost, "/insights/transform?"+params.Encode(), request)
 		if err != nil {
 			return err
@@ -253,6 +256,7 @@ func transformAll(cmd *cobra.Command, c *client, out *output, params url.Values,
 		}
 		params.Set("before", page.Next)
 	}
+	bar.clear()
 	if err := printValue(cmd.OutOrStdout(), out, all, all, table[api.Derived]{rows: derivedRows}); err != nil {
 		return err
 	}

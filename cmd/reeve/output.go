@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
+	"github.com/clipperhouse/displaywidth"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
@@ -135,6 +135,10 @@ func printValue[T any](w io.Writer, o *output, value any, items []T, t table[T])
 		}
 		return b.Flush() // the first error of what was written, too
 	}
+	if len(items) == 0 && terminal(w) {
+		_, err := io.WriteString(w, "none\n")
+		return err
+	}
 	var text bytes.Buffer
 	if err := rows(&text, items); err != nil {
 		return err
@@ -195,44 +199,57 @@ func screenWidth(w io.Writer) int {
 }
 
 const (
-	// gap is between columns. A column keeps narrowest at least, which the words
-	// for a state fit into, and its heading.
-	gap       = 3
-	narrowest = 10
+	// gap is between columns, and tight where not all fit otherwise.
+	gap, tight = 3, 2
+	// A column isn't cut below enough as long as another can be spared; then not
+	// below narrowest, which the words for a state fit into, nor its heading; and
+	// never below bare: the terminal wraps what still doesn't fit.
+	enough, narrowest, bare = 16, 10, 5
 )
 
+// spared are the headings of what a narrow terminal does without, the first
+// first. -o wide shows all.
+var spared = []string{
+	"BYTES", "SENT", "TOOK", "MISSED", "ATTEMPTS", "METHOD", "BROKER", "ANCHORED", "CURVE", "USED", "AUTHOR", "MADE", "DOCUMENT", "LASTED",
+	"SCAN", "DIGEST", "THRESHOLD", "BUILD", "REQUESTS", "UNCHANGED", "SKIPPED", "SOURCE", "EXPECTED", "INSTANCES", "SERVICES", "IMAGE", "ZONE",
+	"STATUS", "COMPLIANCE", "ENVIRONMENT", "NAMESPACE", "PASSED", "PROFILE", "CHECKED", "FIRST SEEN", "UNTIL", "SINK", "CREATED", "BY", "ENDED",
+	"WHERE", "BEGAN", "SINCE", "VERSION",
+}
+
 // layOut makes columns of rows parted by tabs. Where they don't fit into width
-// (0: it is no matter), the widest ones are cut, but for the first, which people
-// copy from.
+// (0: it is no matter), those that say nothing are left out, then those that can
+// be spared; of the others the widest are cut. The first stays whole, which
+// people copy from.
 func layOut(text string, width int, colours bool) string {
-	var lines [][]string
+	var rows [][]string
 	var widths []int
 	for line := range strings.Lines(text) {
 		cells := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		lines = append(lines, cells)
+		rows = append(rows, cells)
 		for i, c := range cells {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+			widths[i] = max(widths[i], displaywidth.String(c))
 		}
 	}
-	if width > 0 && len(lines) > 0 {
-		narrow(widths, lines[0], width)
+	between := gap
+	if width > 0 && across(widths, gap) > width {
+		between = tight
+		rows, widths = spare(rows, widths, width)
+		narrow(widths, rows[0], width)
 	}
 	var out strings.Builder
-	for i, cells := range lines {
+	for i, cells := range rows {
 		for j, c := range cells {
-			if runes := []rune(c); len(runes) > widths[j] {
-				c = string(runes[:widths[j]-1]) + "…"
-			}
-			pad := widths[j] - utf8.RuneCountInString(c)
+			c = cut(c, widths[j])
+			pad := widths[j] - displaywidth.String(c)
 			if colours && i > 0 {
 				c = paintWord(c)
 			}
 			out.WriteString(c)
 			if j < len(cells)-1 {
-				out.WriteString(strings.Repeat(" ", pad+gap))
+				out.WriteString(strings.Repeat(" ", pad+between))
 			}
 		}
 		out.WriteByte('\n')
@@ -240,27 +257,71 @@ func layOut(text string, width int, colours bool) string {
 	return out.String()
 }
 
-// narrow takes from the widest columns until all fit into width.
-func narrow(widths []int, headings []string, width int) {
-	total := gap * (len(widths) - 1)
+// cut is s in so many columns of a terminal.
+func cut(s string, width int) string { return displaywidth.TruncateString(s, width, "…") }
+
+// across is how wide columns are that have so much between them.
+func across(widths []int, between int) int {
+	sum := between * (len(widths) - 1)
 	for _, w := range widths {
-		total += w
+		sum += w
 	}
-	for ; total > width; total-- {
-		widest := 0
-		for i := 1; i < len(widths); i++ {
-			least := narrowest
-			if i < len(headings) {
-				least = max(least, utf8.RuneCountInString(headings[i]))
-			}
-			if widths[i] > least && (widest == 0 || widths[i] > widths[widest]) {
-				widest = i
+	return sum
+}
+
+// spare leaves out columns until the others, not cut too short, fit into width.
+func spare(rows [][]string, widths []int, width int) ([][]string, []int) {
+	without := func(column int) {
+		for i, cells := range rows {
+			if column < len(cells) {
+				rows[i] = slices.Delete(cells, column, column+1)
 			}
 		}
-		if widest == 0 {
-			return // the terminal wraps the rest
+		widths = slices.Delete(widths, column, column+1)
+	}
+	for i := len(widths) - 1; i > 0 && across(widths, tight) > width; i-- {
+		if len(rows) > 1 && !slices.ContainsFunc(rows[1:], func(cells []string) bool { return i < len(cells) && strings.Trim(cells[i], "-") != "" }) {
+			without(i)
 		}
-		widths[widest]--
+	}
+	for _, heading := range spared {
+		least := slices.Clone(widths)
+		for i := 1; i < len(least); i++ {
+			least[i] = min(least[i], enough)
+		}
+		if across(least, tight) <= width {
+			break
+		}
+		if heading == "STATUS" && !slices.Contains(rows[0], "OUTCOME") { // which says as much
+			continue
+		}
+		if i := slices.Index(rows[0], heading); i > 0 {
+			without(i)
+		}
+	}
+	return rows, widths
+}
+
+// narrow takes from the widest columns until all fit into width, if need be more
+// than is good for them.
+func narrow(widths []int, headings []string, width int) {
+	least := make([]int, len(widths))
+	for i := range headings {
+		least[i] = max(narrowest, displaywidth.String(headings[i]))
+	}
+	for _, least := range [][]int{least, slices.Repeat([]int{bare}, len(widths))} {
+		for across(widths, tight) > width {
+			widest := 0
+			for i := 1; i < len(widths); i++ {
+				if widths[i] > least[i] && (widest == 0 || widths[i] > widths[widest]) {
+					widest = i
+				}
+			}
+			if widest == 0 {
+				break
+			}
+			widths[widest]--
+		}
 	}
 }
 
@@ -364,12 +425,16 @@ func printable(s string) string { return strings.ReplaceAll(lines(s), "\n", " ")
 // lines is s without what a terminal would act on, but for line breaks.
 func lines(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r != '\n' && unicode.IsControl(r) {
+		if r != '\n' && commands(r) {
 			return ' '
 		}
 		return r
 	}, s)
 }
+
+// commands reports whether a terminal acts on r instead of showing it: a control
+// character, or one that has what is around it read in another order.
+func commands(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
 
 // tell writes a line, or several, for people.
 func tell(w io.Writer, format string, args ...any) {

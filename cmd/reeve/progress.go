@@ -77,12 +77,12 @@ func (p *progress) line(format string, args ...any) {
 	if p.w == io.Discard {
 		return
 	}
-	text := []rune(printable(fmt.Sprintf(format, args...)))
-	if width := screenWidth(p.w); width > 0 && len(text) >= width {
-		text = append(text[:max(width-2, 0)], '…')
+	text := printable(fmt.Sprintf(format, args...))
+	if width := screenWidth(p.w); width > 0 {
+		text = cut(text, width-1)
 	}
 	p.shown = true
-	fmt.Fprint(p.w, "\r\x1b[K", string(text))
+	fmt.Fprint(p.w, "\r\x1b[K", text)
 }
 
 func (p *progress) clear() {

@@ -44,7 +44,7 @@ func (r *remoteScan) flags(cmd *cobra.Command) {
 	flags.StringVarP(&r.namespace, "namespace", "n", "", "`namespace` of the containers; that of the kubeconfig's context if left out, and through a hub default")
 	flags.StringVarP(&r.container, "container", "c", "", "`name` of the container")
 	flags.StringVarP(&r.labels, "selector", "l", "", "label `selector` of the pods whose containers are scanned")
-	flags.DurationVar(&r.timeout, "timeout", 0, "through a hub: how long each run may take; 5m if left out")
+	flags.Var(lasting{&r.timeout, time.Second}, "timeout", "through a hub: how long each run may take; 5m if left out")
 	flags.StringVar(&r.priority, "priority", "", "through a hub: high, normal or low")
 	flags.BoolVar(&r.sbom, "sbom", false, "through a hub: have the agent hand in an SBOM of the container, too; see reeve sbom for one here")
 	complete(cmd, "priority", "high", "normal", "low")
@@ -120,8 +120,13 @@ func (r *remoteScan) request(target string) (body map[string]any, batch bool, er
 		if r.labels != "" || len(r.agents) > 1 {
 			return nil, false, errors.New("a pod is at one agent and needs no --selector")
 		}
-		if r.container == "" {
-			return nil, false, fmt.Errorf("which container of %s? name it with --container", target)
+		if r.container == "" { // its agent knows which there are
+			selector := map[string]any{"namespace": orDefault(r.namespace), "workload": map[string]string{"kind": "Pod", "name": name}}
+			if len(r.agents) > 0 {
+				selector["agents"] = r.agents
+			}
+			body["selector"] = selector
+			return body, true, nil
 		}
 		body["target"] = r.target(map[string]any{"namespace": orDefault(r.namespace), "pod": name, "container": r.container})
 		return body, false, nil
@@ -186,7 +191,11 @@ func (r *remoteScan) run(ctx context.Context, target string, out, errs io.Writer
 		return err
 	}
 	if batch {
-		return r.batch(ctx, c, body, out, errs)
+		pod := ""
+		if kind, _, ok := splitKind(target); ok && workloads[kind] == "" {
+			pod = target
+		}
+		return r.batch(ctx, c, body, pod, out, errs)
 	}
 	var s api.Scan
 	if err := ask(ctx, c, http.MethodPost, "/scans", body, &s); err != nil {
@@ -196,6 +205,11 @@ func (r *remoteScan) run(ctx context.Context, target string, out, errs io.Writer
 	if err := followScan(ctx, c, &s, errs); err != nil {
 		return withdrawn(ctx, c, path, err)
 	}
+	return r.report(ctx, s, out, errs)
+}
+
+// report tells what came of one scan.
+func (r *remoteScan) report(ctx context.Context, s api.Scan, out, errs io.Writer) error {
 	if s.Status != scan.Completed {
 		return fmt.Errorf("scan %s: %s: %s", s.ID, s.Status, s.Reason)
 	}
@@ -322,8 +336,9 @@ func events(ctx context.Context, c *client, s *api.Scan, changed func()) error {
 }
 
 // batch asks for the scans of all that is chosen, and lists them when they are
-// done. The exit code is that of the worst.
-func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, out, errs io.Writer) error {
+// done; of a pod, if one is named, it reports its container's. The exit code is
+// that of the worst.
+func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, pod string, out, errs io.Writer) error {
 	var b api.Batch
 	if err := ask(ctx, c, http.MethodPost, "/batches", body, &b); err != nil {
 		return err
@@ -356,6 +371,16 @@ func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, 
 	scans, err := scansOf(ctx, c, b)
 	if err != nil {
 		return err
+	}
+	if pod != "" {
+		switch {
+		case len(scans) == 1 && r.output.format == "":
+			return r.report(ctx, scans[0], out, errs)
+		case len(scans) == 0 && len(b.Selections) == 1 && b.Selections[0].Status == scan.Completed:
+			return fmt.Errorf("%s doesn't run in namespace %s of agent %s's cluster", pod, orDefault(r.namespace), b.Selections[0].Agent)
+		case len(scans) == 0 && len(b.Selections) == 1:
+			return fmt.Errorf("agent %s: %s; give it with --container", b.Selections[0].Agent, b.Selections[0].Reason)
+		}
 	}
 	if err := printValue(out, r.output, scans, scans, table[api.Scan]{rows: scanRows, name: scanName}); err != nil {
 		return err

@@ -87,7 +87,7 @@ stays where the request was made.`,
 	flags.StringVar(&agent, "agent", "", "`name` of the agent")
 	flags.StringVar(&typ, "type", "", "`type` of the service")
 	flags.StringVar(&id.Holder, "holder", "", "who is given a service's certificate, for rules and records")
-	flags.DurationVar(&life, "expires-in", 0, "`duration` such as 720h; 8760h for control, 2160h for user and service, and 24h for agent if left out")
+	flags.Var(lasting{&life, time.Second}, "expires-in", "`duration` such as 720h; 8760h for control, 2160h for user and service, and 24h for agent if left out")
 	flags.StringVar(&csr, "csr", "", "`file` with a certificate request in PEM")
 	flags.StringVar(&out, "out", "", "`path` of what is written, without .pem; the holder or name if left out")
 	right.flags(cmd, "what a user may do")

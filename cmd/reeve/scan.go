@@ -25,6 +25,7 @@ import (
 	"reeve.dev/reeve/inspec/target"
 	"reeve.dev/reeve/inspec/target/image"
 	"reeve.dev/reeve/internal/memory"
+	"reeve.dev/reeve/internal/near"
 	"reeve.dev/reeve/internal/version"
 	"reeve.dev/reeve/profiles"
 	"reeve.dev/reeve/scan/kube"
@@ -115,7 +116,8 @@ skipped; 2 if the scan couldn't be made.`,
 	flags.StringArrayVar(&s.reporters, "reporter", nil, "`reporter`: "+reporterNames()+", or FORMAT:FILE; several may follow")
 	s.account.flags(flags)
 	flags.StringVar(&s.engine, "engine", "native", "`engine`: native, or cinc for an installed cinc-auditor or inspec")
-	flags.IntVar(&s.jobs, "jobs", inspec.Jobs, "`number` of commands that may run on the target side by side")
+	s.jobs = inspec.Jobs
+	flags.Var(whole{&s.jobs, 1}, "jobs", "`number` of commands that may run on the target side by side")
 	flags.BoolVar(&s.stats, "stats", false, "print what the scan cost: commands, round trips, time spent waiting for the target and by the engine itself, and the most memory")
 	s.access.flags(cmd)
 	remote.flags(cmd)
@@ -405,7 +407,7 @@ func openProfile(ctx context.Context, name string) (*inspec.Profile, error) {
 		return inspec.LoadFetching(ctx, name, f.Fetch)
 	}
 	if !slices.Contains(profiles.Names, name) {
-		return nil, fmt.Errorf("profile %q: it is no folder, no archive, and none of the shipped profiles: %s", name, strings.Join(profiles.Names, ", "))
+		return nil, fmt.Errorf("profile %q: it is no folder, no archive, and none of the shipped profiles; %s", name, near.Instead(name, profiles.Names))
 	}
 	return shippedProfile(name)
 }

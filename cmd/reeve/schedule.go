@@ -17,11 +17,14 @@ import (
 )
 
 func newSchedule() *cobra.Command {
-	cmd := &cobra.Command{Use: "schedule", Short: "Make, list and delete schedules of scans"}
+	cmd := &cobra.Command{Use: "schedule", Short: "Make, list, pause and delete schedules of scans"}
 	cmd.AddCommand(newScheduleCreate(), newList(list[api.Schedule]{
 		use: "list", short: "List the schedules", example: "  reeve schedule list\n  reeve schedule list nightly -o yaml", path: "/schedules", rows: scheduleRows,
 		arg: "NAME", inList: true, name: scheduleName,
-	}), newScheduleRuns(), newScheduleDelete())
+	}), newScheduleRuns(),
+		newAct("pause NAME", "Have a schedule not run until it is resumed", "  reeve schedule pause nightly", scheduleNames),
+		newAct("resume NAME", "Have a schedule run again; by your rights, if its maker may not make it any more", "  reeve schedule resume nightly", scheduleNames),
+		newScheduleDelete())
 	return cmd
 }
 
@@ -102,7 +105,7 @@ which without any of them are those of the whole fleet.`,
 	flags := cmd.Flags()
 	flags.StringVar(&b.Cron, "cron", "", "when: minute, hour, day of the month, month and day of the week, or @hourly, @daily, @weekly, @monthly, @yearly")
 	flags.StringVar(&b.TimeZone, "time-zone", "", "`zone` of --cron, such as Europe/Berlin; UTC if left out")
-	flags.DurationVar(&b.jitter, "jitter", 0, "`duration` over which the agents' scans are spread")
+	flags.Var(lasting{&b.jitter, 0}, "jitter", "`duration` over which the agents' scans are spread")
 	flags.StringVar(&b.Missed, "missed", "once", "what becomes of runs whose time passed while no hub was up: once (the last is made) or skip")
 	flags.BoolVar(&b.Suspended, "suspended", false, "don't run for now")
 	flags.BoolVar(&b.replace, "replace", false, "replace the schedule of this name")
@@ -117,7 +120,7 @@ which without any of them are those of the whole fleet.`,
 	flags.StringVarP(&b.threshold, "threshold", "T", "", "`name` of the threshold")
 	flags.StringArrayVar(&b.inputs, "input", nil, "`name=value` of an input; may be repeated")
 	flags.StringArrayVar(&b.inputFiles, "input-file", nil, "YAML `file` with inputs; may be repeated")
-	flags.DurationVar(&b.timeout, "timeout", 0, "`duration` that a scan may take")
+	flags.Var(lasting{&b.timeout, time.Second}, "timeout", "`duration` that a scan may take")
 	flags.StringVar(&b.priority, "priority", "", "high, normal or low")
 	flags.StringVar(&b.method, "method", "", "way into the containers: auto, exec, ephemeral or sidecar")
 	flags.BoolVar(&b.sbom, "sbom", false, "have the agents hand in SBOMs of the containers, too")
@@ -215,13 +218,13 @@ func newScheduleDelete() *cobra.Command {
 }
 
 func scheduleRows(w io.Writer, list []api.Schedule) error {
-	row(w, "NAME", "AGENT", "CRON", "ZONE", "OF", "PROFILE", "THRESHOLD", "NEXT")
+	row(w, "NAME", "AGENT", "CRON", "ZONE", "OF", "PROFILE", "THRESHOLD", "NEXT", "REASON")
 	for _, s := range list {
 		next := when(s.Next)
 		if s.Suspended {
 			next = "suspended"
 		}
-		row(w, s.Name, orDash(s.Agent), s.Cron, cmp.Or(s.TimeZone, "UTC"), scheduled(s), s.Profile, orDash(s.Threshold), next)
+		row(w, s.Name, orDash(s.Agent), s.Cron, cmp.Or(s.TimeZone, "UTC"), scheduled(s), s.Profile, orDash(s.Threshold), next, orDash(s.Paused))
 	}
 	return nil
 }

@@ -229,7 +229,7 @@ func TestLayOut(t *testing.T) {
 	row(&rows, "a\x1b[2J", "failed", strings.Repeat("x", 50))
 	row(&rows, "b", "passed", "short")
 	got := layOut(rows.String(), 30, true)
-	want := "NAME    STATE    WHAT\na [2J   \x1b[31mfailed\x1b[0m   xxxxxxxxxxxx…\nb       \x1b[32mpassed\x1b[0m   short\n"
+	want := "NAME   STATE   WHAT\na [2J  \x1b[31mfailed\x1b[0m  xxxxxxxxxxxxxx…\nb      \x1b[32mpassed\x1b[0m  short\n"
 	if got != want {
 		t.Errorf("%q", got)
 	}

@@ -25,9 +25,11 @@ Of several scans the worst counts: 2, then 1, then 100, then 101. A command that
 a signal ended (Ctrl-C) ends with 2.`},
 		{Use: "output", Short: "The formats that data is printed in, and what they promise", Long: `Commands that print data take -o:
 
-  table  for people: columns, cut where they don't fit on the terminal; words
-         are coloured. Its columns may change
-  wide   the same with nothing cut, and with more columns where there are more
+  table  for people: columns, and of those that don't fit on the terminal the
+         ones that matter; the rest is left out or cut. Words are coloured. Its
+         columns may change
+  wide   the same with nothing left out or cut, and with more columns where
+         there are more
   json   for programs: what the hub's API answers, as /openapi.json describes
          it; a list is an array, and an empty one is []. Members are added, but
          none is renamed, taken away or given another meaning

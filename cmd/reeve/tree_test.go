@@ -44,6 +44,8 @@ var without = map[string]string{
 	"reeve insights requeue":      "it says what it did",
 	"reeve insights discard":      "it says what it did",
 	"reeve schedule delete":       "it says what it did",
+	"reeve schedule pause":        "it says what it did",
+	"reeve schedule resume":       "it says what it did",
 	"reeve token revoke":          "it says what it did",
 	"reeve vex remove":            "it says what it did",
 }

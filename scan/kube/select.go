@@ -24,9 +24,11 @@ type Selection struct {
 	// Labels are a label selector of pods.
 	Labels string
 	// Kind and Name are of the workload that the pods belong to: a
-	// Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob.
+	// Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob; or of a
+	// Pod.
 	Kind, Name string
-	// Container is the name of the containers.
+	// Container is the name of the containers; of a Pod its default one, if none
+	// is named.
 	Container string
 }
 
@@ -44,9 +46,13 @@ func Select(ctx context.Context, config *rest.Config, s Selection, limit int) ([
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+	fields := "status.phase=Running"
+	if s.Kind == "Pod" {
+		fields += ",metadata.name=" + s.Name
+	}
 	var out []Container
 	for page := ""; ; {
-		r := client.Get().Resource("pods").Param("limit", strconv.Itoa(pageSize)).Param("fieldSelector", "status.phase=Running")
+		r := client.Get().Resource("pods").Param("limit", strconv.Itoa(pageSize)).Param("fieldSelector", fields)
 		if s.Namespace != "" {
 			r = r.Namespace(s.Namespace)
 		}
@@ -61,7 +67,13 @@ func Select(ctx context.Context, config *rest.Config, s Selection, limit int) ([
 			return nil, listError(err, s)
 		}
 		for i := range list.Items {
-			out = append(out, s.of(&list.Items[i])...)
+			pod, of := &list.Items[i], s
+			if s.Kind == "Pod" && s.Container == "" && pod.Name == s.Name {
+				if of.Container, err = defaultContainer(pod); err != nil {
+					return nil, err
+				}
+			}
+			out = append(out, of.of(pod)...)
 			if len(out) > limit {
 				return nil, fmt.Errorf("more than %d containers: choose fewer, by namespace or labels", limit)
 			}
@@ -99,10 +111,13 @@ func (s Selection) of(pod *corev1.Pod) (out []Container) {
 	return out
 }
 
-// owned reports whether a pod belongs to a workload. That of a Deployment's
+// owned reports whether a pod belongs to a workload, or is that Pod. That of a Deployment's
 // ReplicaSet is named DEPLOYMENT-HASH, with the hash in a label of the pod,
 // and that of a CronJob's Job CRONJOB-MINUTES.
 func owned(pod *corev1.Pod, kind, name string) bool {
+	if kind == "Pod" {
+		return pod.Name == name
+	}
 	owner := metav1.GetControllerOf(pod)
 	if owner == nil {
 		return false

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,6 +23,7 @@ func pod(name, hash, kind, owner string, containers ...string) corev1.Pod {
 		OwnerReferences: []metav1.OwnerReference{{Kind: kind, Name: owner, Controller: &yes}},
 	}}
 	for _, c := range containers {
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: c})
 		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: c, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
 	}
 	p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: "stopped"})
@@ -58,6 +60,8 @@ func TestSelect(t *testing.T) {
 		"a deployment":  {Selection{Namespace: "shop", Kind: "Deployment", Name: "web"}, []string{"web-5d-1/app", "web-5d-1/proxy"}},
 		"a replica set": {Selection{Namespace: "shop", Kind: "ReplicaSet", Name: "web-api-6f"}, []string{"web-api-6f-1/app"}},
 		"a cron job":    {Selection{Namespace: "shop", Kind: "CronJob", Name: "nightly"}, []string{"nightly-29-x/app"}},
+		"a pod":         {Selection{Namespace: "shop", Kind: "Pod", Name: "db-0"}, []string{"db-0/app"}},
+		"of a pod":      {Selection{Namespace: "shop", Kind: "Pod", Name: "web-5d-1", Container: "proxy"}, []string{"web-5d-1/proxy"}},
 		"a container":   {Selection{Container: "proxy"}, []string{"web-5d-1/proxy"}},
 		"nothing":       {Selection{Kind: "DaemonSet", Name: "db"}, nil},
 	} {
@@ -74,6 +78,9 @@ func TestSelect(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", d)
 			}
 		})
+	}
+	if _, err := Select(t.Context(), config, Selection{Namespace: "shop", Kind: "Pod", Name: "web-5d-1"}, 10); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "name one of app, proxy") {
+		t.Errorf("of a pod with two containers: %v", err)
 	}
 	asked = nil
 	if _, err := Select(t.Context(), config, Selection{Namespace: "shop", Labels: "app=web"}, 10); err != nil {
