@@ -150,7 +150,7 @@ func (s *scanner) askedByInsights(t *testing.T) {
 			t.Fatal(err)
 		}
 		what := e.Verb + " " + e.ObjectRef.Resource
-		if e.User.Username != "system:serviceaccount:reeve:reeve-agent" || !slices.Contains([]string{"configmaps", "namespaces", "secrets", "leases"}, e.ObjectRef.Resource) {
+		if e.User.Username != "system:serviceaccount:reeve:reeve-agent" || !slices.Contains([]string{"configmaps", "namespaces", "secrets", "leases", "cronjobs"}, e.ObjectRef.Resource) {
 			continue
 		}
 		if e.ResponseStatus.Code == http.StatusForbidden {
@@ -163,7 +163,7 @@ func (s *scanner) askedByInsights(t *testing.T) {
 	delete(asked, "list namespaces")
 	want := map[string]bool{}
 	for resource, verbs := range map[string]string{
-		"configmaps": "get watch patch delete", "namespaces": "get watch", "secrets": "list create patch delete", "leases": "get create update",
+		"configmaps": "get watch patch delete", "namespaces": "get watch", "secrets": "list create patch delete", "leases": "get create update", "cronjobs": "list",
 	} {
 		for verb := range strings.FieldsSeq(verbs) {
 			want[verb+" "+resource] = true

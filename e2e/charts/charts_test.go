@@ -245,21 +245,25 @@ func TestRights(t *testing.T) {
 	want := rules(objects(t, string(files)))
 	got := rules(render(t, "reeve-agent", `
 hub: {url: "https://hub:8443"}
-config: {insights: {configMaps: true, tokens: true, leader: {lease: reeve}}, scan: {resources: true}, events: {deployed: true}}
+config: {insights: {configMaps: true, tokens: true, leader: {lease: reeve}, inventory: true}, scan: {resources: true}, events: {deployed: true}}
 `))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("deploy/rbac*.yaml (-) and the chart (+): %s", diff)
 	}
 }
 
-// What namespaces say of policies is part of the inventory.
+// What namespaces say of policies, and which CronJobs there are, is part of the
+// inventory.
 func TestRights_inventory(t *testing.T) {
 	found := render(t, "reeve-agent", `{hub: {url: "https://hub:8443"}, config: {insights: {inventory: true}}}`)
-	want := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"list"}}}
-	if diff := cmp.Diff(want, found["ClusterRole/reeve-agent-namespaces"].(*rbacv1.ClusterRole).Rules); diff != "" {
+	want := []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"list"}},
+		{APIGroups: []string{"batch"}, Resources: []string{"cronjobs"}, Verbs: []string{"list"}},
+	}
+	if diff := cmp.Diff(want, found["ClusterRole/reeve-agent-inventory"].(*rbacv1.ClusterRole).Rules); diff != "" {
 		t.Error(diff)
 	}
-	if _, ok := found["ClusterRoleBinding/reeve-agent-namespaces"]; !ok {
+	if _, ok := found["ClusterRoleBinding/reeve-agent-inventory"]; !ok {
 		t.Error("nobody has it")
 	}
 }
