@@ -44,7 +44,7 @@ type writer struct {
 	running *sync.WaitGroup
 
 	mu      sync.Mutex
-	room    sync.Cond // on mu: pending has shrunk, the writer failed, or a deadline passed
+	room    sync.Cond // on mu: pending has shrunk, for one; or the writer failed, or a deadline passed, for all
 	pending *[]byte   // guarded by mu
 	frames  int       // guarded by mu; of data in pending
 	crowd   int       // guarded by mu; see write
@@ -72,6 +72,7 @@ func (w *writer) data(stream uint32, p []byte, expired func() bool) error {
 	w.mu.Lock()
 	for w.err == nil && w.pending != nil && len(*w.pending) >= highWater {
 		if expired() {
+			w.room.Signal() // it may have been this one's turn
 			w.mu.Unlock()
 			return os.ErrDeadlineExceeded
 		}
@@ -84,6 +85,9 @@ func (w *writer) data(stream uint32, p []byte, expired func() bool) error {
 	b := w.buffer()
 	*b = append(appendHead(*b, frameData, len(p), stream), p...)
 	w.frames++
+	if len(*b) < highWater {
+		w.room.Signal()
+	}
 	if w.writing {
 		w.mu.Unlock()
 		return nil
@@ -172,7 +176,7 @@ func (w *writer) write() (more bool) {
 			w.failed(err)
 		}
 		w.mu.Lock()
-		w.room.Broadcast()
+		w.room.Signal() // who finds more room than it needs wakes the next
 	}
 	if w.pending != nil && w.err == nil {
 		return true
