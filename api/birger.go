@@ -139,7 +139,13 @@ func (a *API) birgerCall(method, name string, call func(context.Context, birgerR
 			birgerFail(w, http.StatusMethodNotAllowed, fmt.Sprintf("only '%s' is accepted (not '%s')", method, r.Method))
 			return
 		}
-		caller, err := a.Authenticate(withBirgerToken(r))
+		var caller Caller
+		var err error
+		if _, _, basic := r.BasicAuth(); basic && a.csrf.Check(r) != nil {
+			err = errCrossOrigin // browsers send a password by themselves
+		} else {
+			caller, err = a.Authenticate(withBirgerToken(r))
+		}
 		record, status := begin(r, name, caller), http.StatusOK
 		defer func() { a.audited(record, status) }()
 		birgerFail := func(w http.ResponseWriter, s int, text string) {
@@ -258,7 +264,11 @@ func (a *API) kubectlComponents(_ context.Context, r birgerRequest) (any, error)
 // renews by itself.
 func (a *API) agentManifest(ctx context.Context, r birgerRequest) (any, error) {
 	agent := fleet.AgentName(r.AgentName)
-	if err := valid(member("agentName", agent.Validate())); err != nil {
+	err := agent.Validate()
+	if agent == fleet.HubAgent {
+		err = errors.New("it is the name of the hub's own services")
+	}
+	if err := valid(member("agentName", err)); err != nil {
 		return nil, err
 	}
 	cert, key, err := a.cfg.CA.NewCredential(pki.Identity{Purpose: pki.Agent, Agent: agent}, pki.AgentLife)

@@ -175,6 +175,7 @@ func TestBirger(t *testing.T) {
 func TestBirger_refuses(t *testing.T) {
 	w := newWorld(t, "edge")
 	_, viewer := w.token(t, pki.Viewer, time.Time{})
+	_, admin := w.token(t, pki.Admin, time.Time{})
 	nobody := w.client(t, nil)
 	for name, tc := range map[string]struct {
 		client             *http.Client
@@ -183,18 +184,24 @@ func TestBirger_refuses(t *testing.T) {
 		status             int
 		says               string
 	}{
-		"no credential":        {nobody, "POST", "generateControlCredentials", `{"name":"a"}`, nil, 401, "no credential"},
-		"a bad token":          {nobody, "GET", "getAgentStatistics", "", []string{"X-Opsmx-Token", "eyJhbGciOi.x.y"}, 401, "malformed"},
-		"a viewer":             {nobody, "GET", "getAgentStatistics", "", []string{"Authorization", "Bearer " + viewer}, 403, "needs the role admin"},
-		"a service":            {w.client(t, &pki.Identity{Purpose: pki.Service, Agent: "edge", Type: "x-wiki", Name: "wiki"}), "GET", "getAgentStatistics", "", nil, 403, "not for this API"},
-		"another method":       {w.admin, "GET", "generateControlCredentials", "", nil, 405, "only 'POST' is accepted (not 'GET')"},
-		"an empty body":        {w.admin, "POST", "generateControlCredentials", "", nil, 400, "empty"},
-		"no JSON":              {w.admin, "POST", "generateControlCredentials", "name=a", nil, 400, "JSON"},
-		"a huge body":          {w.admin, "POST", "generateControlCredentials", `{"name":"` + strings.Repeat("a", 1<<20) + `"}`, nil, 400, "too large"},
-		"no name":              {w.admin, "POST", "generateKubectlComponents", `{"agentName":"edge"}`, nil, 400, "'name' is invalid"},
-		"no agent":             {w.admin, "POST", "generateAgentManifestComponents", `{}`, nil, 400, "'agentName' is invalid"},
-		"a type of capitals":   {w.admin, "POST", "generateServiceCredentials", `{"agentName":"edge","name":"a","type":"JENKINS"}`, nil, 400, "'type' is invalid"},
-		"a name with a slash":  {w.admin, "POST", "generateControlCredentials", `{"name":"../a"}`, nil, 400, "'name' is invalid"},
+		"no credential":       {nobody, "POST", "generateControlCredentials", `{"name":"a"}`, nil, 401, "no credential"},
+		"a bad token":         {nobody, "GET", "getAgentStatistics", "", []string{"X-Opsmx-Token", "eyJhbGciOi.x.y"}, 401, "malformed"},
+		"a viewer":            {nobody, "GET", "getAgentStatistics", "", []string{"Authorization", "Bearer " + viewer}, 403, "needs the role admin"},
+		"a service":           {w.client(t, &pki.Identity{Purpose: pki.Service, Agent: "edge", Type: "x-wiki", Name: "wiki"}), "GET", "getAgentStatistics", "", nil, 403, "not for this API"},
+		"another method":      {w.admin, "GET", "generateControlCredentials", "", nil, 405, "only 'POST' is accepted (not 'GET')"},
+		"an empty body":       {w.admin, "POST", "generateControlCredentials", "", nil, 400, "empty"},
+		"no JSON":             {w.admin, "POST", "generateControlCredentials", "name=a", nil, 400, "JSON"},
+		"a huge body":         {w.admin, "POST", "generateControlCredentials", `{"name":"` + strings.Repeat("a", 1<<20) + `"}`, nil, 400, "too large"},
+		"no name":             {w.admin, "POST", "generateKubectlComponents", `{"agentName":"edge"}`, nil, 400, "'name' is invalid"},
+		"no agent":            {w.admin, "POST", "generateAgentManifestComponents", `{}`, nil, 400, "'agentName' is invalid"},
+		"a type of capitals":  {w.admin, "POST", "generateServiceCredentials", `{"agentName":"edge","name":"a","type":"JENKINS"}`, nil, 400, "'type' is invalid"},
+		"a name with a slash": {w.admin, "POST", "generateControlCredentials", `{"name":"../a"}`, nil, 400, "'name' is invalid"},
+		"the hub's own name":  {w.admin, "POST", "generateAgentManifestComponents", `{"agentName":"hub"}`, nil, 400, "the hub's own services"},
+		"another site, whose caller's browser knows the password": {
+			nobody, "POST", "generateControlCredentials", `{"name":"a"}`,
+			[]string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+admin)), "Sec-Fetch-Site", "cross-site"},
+			403, "another site",
+		},
 		"an agent with a dot.": {w.admin, "POST", "generateAgentManifestComponents", `{"agentName":"a.b"}`, nil, 400, "'agentName' is invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
