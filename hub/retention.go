@@ -17,7 +17,7 @@ type RetentionConfig struct {
 	// Receipts is for how long an item that an agent delivered is known, so
 	// that its repetition changes nothing.
 	Receipts time.Duration `yaml:"receipts"`
-	// Insights is how long the past of facts and problems is known.
+	// Insights is how long the past of facts, problems and documents is known.
 	Insights time.Duration `yaml:"insights"`
 }
 

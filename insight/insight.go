@@ -67,6 +67,9 @@ type Item struct {
 	// Scanned says that the agent made it itself, of the target of a scan; else
 	// somebody in the environment handed it in.
 	Scanned bool
+	// Came is when it came, of one that was in quarantine since: it doesn't replace
+	// what came later. Zero is now.
+	Came    time.Time
 	Content Content
 }
 

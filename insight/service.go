@@ -117,9 +117,7 @@ func NewService(store Store, limits Limits, logger *slog.Logger) *Service {
 // Accept stores an item and returns nil once it is durable, also when it was
 // before. It returns an *InvalidError for one that can't be taken, which the
 // caller hands to Quarantine.
-func (s *Service) Accept(ctx context.Context, it Item) error { return s.accept(ctx, it, time.Now()) }
-
-func (s *Service) accept(ctx context.Context, it Item, at time.Time) error {
+func (s *Service) Accept(ctx context.Context, it Item) error {
 	if err := it.validate(); err != nil {
 		return err
 	}
@@ -139,7 +137,7 @@ func (s *Service) accept(ctx context.Context, it Item, at time.Time) error {
 			}
 		}
 	}
-	_, err = s.store.ApplyInsight(ctx, it, parsed, at)
+	_, err = s.store.ApplyInsight(ctx, it, parsed, time.Now())
 	return err
 }
 
@@ -163,8 +161,8 @@ func (s *Service) Quarantine(ctx context.Context, p Poison) error {
 	return err
 }
 
-// Requeue takes a message out of quarantine, as decode reads it now. It counts
-// as received when it came. One that still can't be taken stays, and the answer
+// Requeue takes a message out of quarantine, as decode reads it now. It holds from
+// when it came, unless something came later that replaces it. One that still can't be taken stays, and the answer
 // is the *InvalidError; ErrNotFound where there is no such item.
 func (s *Service) Requeue(ctx context.Context, cluster fleet.AgentName, id ItemID, decode func([]byte) (Item, error)) error {
 	q, err := s.store.QuarantinedItem(ctx, cluster, id)
@@ -182,7 +180,7 @@ func (s *Service) Requeue(ctx context.Context, cluster fleet.AgentName, id ItemI
 	}
 	it, err := decode(message)
 	if err == nil {
-		it.ID, it.Cluster = id, cluster
+		it.ID, it.Cluster, it.Came = id, cluster, q.Received
 		err = it.validate()
 	}
 	// In this order nothing is lost if the hub dies in between: what was taken
@@ -191,7 +189,7 @@ func (s *Service) Requeue(ctx context.Context, cluster fleet.AgentName, id ItemI
 		return forgot
 	}
 	if err == nil {
-		err = s.accept(ctx, it, q.Received)
+		err = s.Accept(ctx, it)
 	}
 	var invalid *InvalidError
 	if errors.As(err, &invalid) {

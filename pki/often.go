@@ -2,6 +2,7 @@ package pki
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -18,15 +19,22 @@ const (
 )
 
 // pace bounds how often each agent is given a certificate. The zero value is
-// ready. It holds an entry for each agent that this CA made a certificate for.
+// ready. It holds an entry for each agent that was given one not long ago.
 type pace struct {
-	mu sync.Mutex
-	of map[fleet.AgentName]*rate.Limiter // guarded by mu
+	mu     sync.Mutex
+	of     map[fleet.AgentName]*rate.Limiter // guarded by mu
+	pruned time.Time                         // guarded by mu
 }
 
 func (p *pace) check(agent fleet.AgentName) error {
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// One whose limiter is full again is like one that never asked.
+	if now.Sub(p.pruned) > issueBurst*issueEvery {
+		maps.DeleteFunc(p.of, func(_ fleet.AgentName, l *rate.Limiter) bool { return l.TokensAt(now) >= issueBurst })
+		p.pruned = now
+	}
 	l := p.of[agent]
 	if l == nil {
 		l = rate.NewLimiter(rate.Every(issueEvery), issueBurst)
@@ -35,7 +43,7 @@ func (p *pace) check(agent fleet.AgentName) error {
 		}
 		p.of[agent] = l
 	}
-	if !l.Allow() {
+	if !l.AllowN(now, 1) {
 		return fmt.Errorf("agent %q: %w: once every %v", agent, ErrTooOften, issueEvery)
 	}
 	return nil

@@ -3,6 +3,7 @@ package pki
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"reeve.dev/reeve/fleet"
 )
 
 func TestCA_IssueAgent_not_too_often(t *testing.T) {
@@ -41,6 +44,28 @@ func TestCA_IssueAgent_not_too_often(t *testing.T) {
 		time.Sleep(time.Minute)
 		if _, err := ca.IssueAgent(csr, "edge", time.Hour); err != nil {
 			t.Errorf("a minute later: %v", err)
+		}
+	})
+}
+
+// Who asked long ago is forgotten, and who asked too often just now isn't.
+func TestPace_forgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p pace
+		for n := range 1000 {
+			if err := p.check(fleet.AgentName(fmt.Sprint("old", n))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(issueBurst * issueEvery)
+		for range issueBurst {
+			if err := p.check("often"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if err := p.check("often"); !errors.Is(err, ErrTooOften) || len(p.of) != 1 {
+			t.Errorf("%v, and %d are known", err, len(p.of))
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,18 @@ func (s spans) end(ctx context.Context, tx *Tx, at int64, where string, args ...
 	}
 	_, err := tx.Exec(ctx, `DELETE FROM `+s.table+` WHERE `+where, args...)
 	return err
+}
+
+// superseded reports whether what where chooses was said anew, or ended, after the
+// item came.
+func (s spans) superseded(ctx context.Context, tx *Tx, it insight.Item, where string, args ...any) (later bool, err error) {
+	if it.Came.IsZero() {
+		return false, nil
+	}
+	args = append(slices.Clone(args), micros(it.Came))
+	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM `+s.table+` WHERE `+where+` AND received > ?)
+		OR EXISTS (SELECT 1 FROM `+s.table+`_past WHERE `+where+` AND until > ?)`, slices.Concat(args, args)...).Scan(&later)
+	return later, err
 }
 
 // begin writes rows, which have values for each column.
@@ -92,8 +105,16 @@ func tellFacts(ctx context.Context, tx *Tx, it insight.Item, told insight.Facts,
 		return err
 	}
 	for p, some := range byPlace(told, func(f insight.Fact) place { return place{f.Source, f.Service} }) {
+		const where = toldPlace + ` AND place = ''`
+		args := []any{it.Cluster, env.ID, p.source, p.service}
+		if later, err := facts.superseded(ctx, tx, it, where, args...); err != nil || later {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		w := factWriter{cluster: it.Cluster, env: env, at: at}
-		if err := w.replace(ctx, tx, some, toldPlace+` AND place = ''`, it.Cluster, env.ID, p.source, p.service); err != nil {
+		if err := w.replace(ctx, tx, some, where, args...); err != nil {
 			return err
 		}
 	}
@@ -207,6 +228,12 @@ func tellProblems(ctx context.Context, tx *Tx, it insight.Item, told insight.Pro
 		return err
 	}
 	for p, some := range byPlace(told, func(p insight.Problem) place { return place{p.Source, p.Service} }) {
+		if later, err := problems.superseded(ctx, tx, it, toldPlace, it.Cluster, env.ID, p.source, p.service); err != nil || later {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		if err := replaceProblems(ctx, tx, it.Cluster, env, p, some, at); err != nil {
 			return err
 		}
@@ -261,6 +288,9 @@ func deleteInsights(ctx context.Context, tx *Tx, it insight.Item, d insight.Dele
 	where, args := `cluster = ? AND environment_id = ? AND source = ?`, []any{it.Cluster, it.Environment.ID, d.Source}
 	if d.Service != "" {
 		where, args = where+` AND service = ?`, append(args, d.Service)
+	}
+	if !it.Came.IsZero() { // what was said since stays
+		where, args = where+` AND received <= ?`, append(args, at)
 	}
 	return from.end(ctx, tx, at, where, args...)
 }
@@ -378,20 +408,4 @@ func toldProblems(ctx context.Context, tx *Tx, q insight.Query) (out []insight.P
 		return err
 	})
 	return out, all, err
-}
-
-// RemovePastInsights forgets the facts and problems that ended before a time.
-func (s *Store) RemovePastInsights(ctx context.Context, before time.Time) error {
-	err := s.update(ctx, func(tx *Tx) error {
-		for _, of := range []spans{facts, problems} {
-			if _, err := tx.Exec(ctx, `DELETE FROM `+of.table+`_past WHERE until < ?`, micros(before)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("remove old facts and problems: %w", err)
-	}
-	return nil
 }

@@ -46,15 +46,19 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 		if err := s.markInsight(ctx, tx, it, parsed); err != nil {
 			return err
 		}
+		came := at
+		if !it.Came.IsZero() {
+			came = it.Came
+		}
 		switch c := it.Content.(type) {
 		case insight.Facts:
-			return tellFacts(ctx, tx, it, c, micros(at))
+			return tellFacts(ctx, tx, it, c, micros(came))
 		case insight.Problems:
-			return tellProblems(ctx, tx, it, c, micros(at))
+			return tellProblems(ctx, tx, it, c, micros(came))
 		case insight.Deletion:
-			return deleteInsights(ctx, tx, it, c, micros(at))
+			return deleteInsights(ctx, tx, it, c, micros(came))
 		case insight.Document:
-			learned, err = s.addDocument(ctx, tx, it, c, parsed, at)
+			learned, err = s.addDocument(ctx, tx, it, c, parsed, came)
 			return err
 		}
 		return fmt.Errorf("content %T is unknown", it.Content)
@@ -161,13 +165,16 @@ func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc in
 		return nil, err
 	}
 	where := env.Place()
-	// One that was in quarantine may come after later ones.
+	// One that was in quarantine may come after later ones. Of others the order in
+	// which they are taken counts, and not the clocks of who takes them.
 	var later int
-	if err := tx.QueryRow(ctx, `
-		SELECT COUNT(*) FROM insight_inventory
-		WHERE cluster = ? AND place = ? AND service = ? AND kind = ? AND is_current = 1 AND received > ?`,
-		it.Cluster, where, doc.Service, doc.Kind, micros(at)).Scan(&later); err != nil {
-		return nil, err
+	if !it.Came.IsZero() {
+		if err := tx.QueryRow(ctx, `
+			SELECT COUNT(*) FROM insight_inventory
+			WHERE cluster = ? AND place = ? AND service = ? AND kind = ? AND is_current = 1 AND received > ?`,
+			it.Cluster, where, doc.Service, doc.Kind, micros(at)).Scan(&later); err != nil {
+			return nil, err
+		}
 	}
 	if later == 0 {
 		if _, err := tx.Exec(ctx, `
@@ -177,10 +184,15 @@ func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc in
 			return nil, err
 		}
 	}
+	// It may be there: its receipt was forgotten, by time or by a hub that died
+	// before it had taken the item out of quarantine.
 	_, err = tx.Exec(ctx, `
 		INSERT INTO insight_inventory (cluster, item, document_id, kind, place, namespace,
-			project, environment, service, build, is_current, received, scanned)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				project, environment, service, build, is_current, received, scanned)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (cluster, item) DO UPDATE SET document_id = excluded.document_id, kind = excluded.kind, place = excluded.place,
+			namespace = excluded.namespace, project = excluded.project, environment = excluded.environment, service = excluded.service,
+			build = excluded.build, is_current = excluded.is_current, received = excluded.received, scanned = excluded.scanned`,
 		it.Cluster, it.ID, id, doc.Kind, where, env.Namespace,
 		env.Project, env.Name, doc.Service, doc.Build, bit(later == 0), micros(at), bit(it.Scanned))
 	if err != nil || later > 0 {

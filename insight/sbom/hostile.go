@@ -5,8 +5,10 @@ import (
 	"debug/elf"
 	"debug/macho"
 	"debug/pe"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"strings"
 
@@ -29,6 +31,11 @@ const (
 	// maxAllMetadata for those of an archive together.
 	maxMetadata    = 16 << 20
 	maxAllMetadata = 128 << 20
+	// maxDirectory is for an archive's directory, whose entries take several times
+	// as much memory; the largest of programs have some 10 MB. One of more than
+	// lightDirectory is read while no other is.
+	maxDirectory   = 16 << 20
+	lightDirectory = 256 << 10
 	// maxAudit is for cargo-auditable's section, which inflates to at most 1032
 	// times as much; those of the largest programs have some 20 KB.
 	maxAudit = 64 << 10
@@ -56,13 +63,14 @@ func weigh(e filesystem.Extractor, f io.ReaderAt, at string, size int64) (idle, 
 		}
 		return n == 0, true, nil
 	case wheelegg.Name:
-		if !strings.HasSuffix(at, ".egg") && !strings.HasSuffix(at, ".whl") {
-			return false, false, nil
-		}
-		return false, true, new(inflation).of(f, size, maxDepth)
+		return false, strings.HasSuffix(at, ".egg") || strings.HasSuffix(at, ".whl"), nil
 	case javaarchive.Name:
 		// Those without others in them only have their directory read.
-		if z, err := zip.NewReader(f, size); err == nil {
+		z, err := openZip(f, size, lightDirectory)
+		if errors.Is(err, errDirectory) {
+			return false, true, nil
+		}
+		if err == nil {
 			for _, entry := range z.File {
 				heavy = heavy || javaarchive.IsArchive(entry.Name)
 			}
@@ -75,12 +83,45 @@ func weigh(e filesystem.Extractor, f io.ReaderAt, at string, size int64) (idle, 
 	return false, false, nil
 }
 
+var errDirectory = fmt.Errorf("its directory has more than %d bytes", int64(maxDirectory))
+
+// openZip opens an archive; errDirectory where more than limit bytes would be
+// read of its directory, whatever that says of itself.
+func openZip(r io.ReaderAt, size, limit int64) (*zip.Reader, error) {
+	b := &boundedAt{r: r, left: limit + zipEnd}
+	z, err := zip.NewReader(b, size)
+	if err != nil && b.left < 0 {
+		return nil, errDirectory
+	}
+	b.left = math.MaxInt64 // what is in it has limits of its own
+	return z, err
+}
+
+// zipEnd is what is read to find the directory.
+const zipEnd = 80 << 10
+
+// boundedAt gives that many bytes more.
+type boundedAt struct {
+	r    io.ReaderAt
+	left int64
+}
+
+func (b *boundedAt) ReadAt(p []byte, at int64) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, errDirectory
+	}
+	return b.r.ReadAt(p, at)
+}
+
 // inflation counts what an archive and those in it come to.
 type inflation struct{ archives, metadata uint64 }
 
 // of is for an archive at a depth. One that isn't any is the extractor's to tell.
 func (i *inflation) of(r io.ReaderAt, size int64, depth int) error {
-	z, err := zip.NewReader(r, size)
+	z, err := openZip(r, size, maxDirectory)
+	if errors.Is(err, errDirectory) {
+		return err
+	}
 	if err != nil {
 		return nil
 	}

@@ -340,8 +340,9 @@ func (r *reader) ask(ctx context.Context, e filesystem.Extractor, w wanted, f *o
 			return out, err
 		}
 		defer r.room.Release(1)
-		if e.Name() == javaarchive.Name {
-			if err := new(inflation).of(f.from, f.Size(), 0); err != nil {
+		depth := map[string]int{javaarchive.Name: 0, wheelegg.Name: maxDepth}
+		if at, archive := depth[e.Name()]; archive {
+			if err := new(inflation).of(f.from, f.Size(), at); err != nil {
 				return out, err
 			}
 		}

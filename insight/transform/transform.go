@@ -23,6 +23,8 @@
 // Author, Publisher, Group, Name, Version, Description, Scope, Copyright, CPE and
 // PackageURL. Variables and labels have Key and Value.
 //
+// Of one document 1000 facts are kept, and one more says how many were left out.
+//
 // Where insights-handler passes over what it doesn't understand, a file is
 // refused: an unknown key, type or field, and a regular expression that isn't one.
 // The type may also be written as its own files have it (cyclonedx.Component,
@@ -40,6 +42,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -53,8 +56,11 @@ var shipped []byte
 // MaxFile is the most bytes of a file.
 const MaxFile = 1 << 20
 
-// maxFacts is how many facts one document may come to: they are for people.
+// maxFacts is how many facts of one document are kept: they are for people.
 const maxFacts = 1000
+
+// LeftOut is the name of the fact that says how many weren't kept.
+const LeftOut = "facts left out"
 
 // Set is transforms in their order. It may be used by many goroutines.
 type Set struct {
@@ -309,13 +315,22 @@ type deriver struct {
 	set  *Set
 	fact insight.Fact    // what all of them begin as
 	seen map[string]bool // names of packages, or of variables
-	at   map[name]int    // where the fact of a name is
+	at   map[name]int    // where the fact of a name is; below 0: it was left out
 	out  []insight.Fact
 }
 
 type name struct{ source, name string }
 
-func (d *deriver) Facts() []insight.Fact { return d.out }
+func (d *deriver) Facts() []insight.Fact {
+	left := len(d.at) - len(d.out)
+	if left == 0 {
+		return d.out
+	}
+	f := d.fact
+	f.Name, f.Value = LeftOut, strconv.Itoa(left)
+	f.Description = fmt.Sprintf("The transforms make more than %d facts of it: let them choose less", maxFacts)
+	return append(slices.Clip(d.out), f)
+}
 
 func (d *deriver) Component(a insight.Attributes) {
 	if d.seen[a.Name] {
@@ -396,13 +411,14 @@ func (d *deriver) take(f insight.Fact, kind string, field func(string) (string, 
 		return
 	}
 	n := name{f.Source, f.Name}
-	if at, known := d.at[n]; known {
+	switch at, known := d.at[n]; {
+	case known && at >= 0:
 		d.out[at] = f
-		return
+	case known: // as before
+	case len(d.out) == maxFacts:
+		d.at[n] = -1
+	default:
+		d.at[n] = len(d.out)
+		d.out = append(d.out, f)
 	}
-	if len(d.out) == maxFacts {
-		return
-	}
-	d.at[n] = len(d.out)
-	d.out = append(d.out, f)
 }

@@ -99,8 +99,13 @@ transforms:
 		for i := range 5000 {
 			d.Component(insight.Attributes{Name: strings.Repeat("x", i+1)})
 		}
-		if n := len(d.Facts()); n != 1000 {
-			t.Errorf("%d facts", n)
+		got := d.Facts()
+		want := insight.Fact{
+			Source: "insights:sbom:cli", Service: "cli", Name: transform.LeftOut, Value: "4000", Type: "TEXT",
+			Description: "The transforms make more than 1000 facts of it: let them choose less",
+		}
+		if len(got) != 1001 || got[1000] != want {
+			t.Errorf("%d facts, the last is %+v", len(got), got[len(got)-1])
 		}
 	})
 }

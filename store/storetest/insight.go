@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -192,13 +193,176 @@ func testInsights(t *testing.T, open func(t *testing.T) *store.Store) {
 		}
 		expect(t, list(insight.Query{History: true}), "drupal=9 1-5, last said 3", "php=8.2 3-5, last said 3", "CVE-2 HIGH 4-6, last said 4")
 	})
+	t.Run("what was in quarantine doesn't replace what came later", func(t *testing.T) {
+		s := open(t)
+		when := func(n int) time.Time { return at.Add(time.Duration(n) * time.Hour) }
+		tell := func(id insight.ItemID, n, came int, c insight.Content) {
+			t.Helper()
+			it := insight.Item{ID: id, Cluster: "edge", Environment: main, Content: c}
+			if came > 0 {
+				it.Came = when(came)
+			}
+			if fresh, err := s.ApplyInsight(t.Context(), it, nil, when(n)); err != nil || !fresh {
+				t.Fatal(fresh, err)
+			}
+		}
+		one := func(source, value string) insight.Facts {
+			return insight.Facts{{Source: source, Name: "php", Value: value}}
+		}
+		bad := func(source, id string) insight.Problems { return insight.Problems{{Source: source, Identifier: id}} }
+		tell("1", 5, 0, one("said anew", "8.2"))
+		tell("2", 4, 0, one("deleted", "8.2"))
+		tell("3", 5, 0, insight.Deletion{Of: insight.KindFacts, Source: "deleted"})
+		tell("4", 5, 0, bad("said anew", "CVE-2"))
+		tell("5", 2, 0, one("earlier", "8.0"))
+		tell("6", 5, 0, one("stays", "8.2"))
+		tell("7", 2, 0, one("goes", "8.0"))
+		// Out of quarantine, where they were since the third hour.
+		tell("q1", 9, 3, one("said anew", "8.1"))
+		tell("q2", 9, 3, one("deleted", "8.1"))
+		tell("q4", 9, 3, bad("said anew", "CVE-1"))
+		tell("q5", 9, 3, one("earlier", "8.1"))
+		tell("q6", 9, 3, insight.Deletion{Of: insight.KindFacts, Source: "stays"})
+		tell("q7", 9, 3, insight.Deletion{Of: insight.KindFacts, Source: "goes"})
+		tell("q8", 9, 3, one("alone", "8.1"))
+		expect(t, facts(t, s, insight.Query{}), "edge main alone/ php=8.1", "edge main earlier/ php=8.1", "edge main said anew/ php=8.2", "edge main stays/ php=8.2")
+		found, err := s.Problems(t.Context(), insight.Query{})
+		if err != nil || len(found) != 1 || found[0].Identifier != "CVE-2" {
+			t.Errorf("problems %+v, %v", found, err)
+		}
+		// The receipt is of now: it is known for as long as any.
+		if err := s.RemoveReceipts(t.Context(), when(6)); err != nil {
+			t.Fatal(err)
+		}
+		if known, err := s.InsightReceived(t.Context(), "edge", "q8"); err != nil || !known {
+			t.Errorf("the receipt: %v, %v", known, err)
+		}
+	})
+	t.Run("a document whose receipt was forgotten is taken again", func(t *testing.T) {
+		s := open(t)
+		for n := range 2 {
+			it := insight.Item{
+				ID: "1", Cluster: "edge", Environment: insight.Environment{Namespace: "shop"}, Came: at,
+				Content: insight.Document{Kind: insight.KindSBOM, Service: "web"},
+			}
+			if _, err := s.ApplyInsight(t.Context(), it, &insight.Parsed{Digest: "sha256:1", SBOM: &insight.SBOM{}}, at.Add(time.Hour)); err != nil {
+				t.Fatal(n, err)
+			}
+			if err := s.ForgetReceipt(t.Context(), "edge", "1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		docs, err := s.InsightDocuments(t.Context(), insight.Query{History: true})
+		if err != nil || len(docs) != 1 || !docs[0].Current {
+			t.Errorf("%+v, %v", docs, err)
+		}
+	})
+	t.Run("documents of the past are forgotten, unless their image runs", func(t *testing.T) {
+		s := open(t)
+		when := func(n int) time.Time { return at.Add(time.Duration(n) * time.Hour) }
+		receive := func(n int, service, digest, image string, export bool) {
+			t.Helper()
+			it := insight.Item{
+				ID: insight.ItemID(fmt.Sprint(service, n)), Cluster: "edge", Environment: insight.Environment{Namespace: "shop"},
+				Content: insight.Document{Kind: insight.KindSBOM, Service: service},
+			}
+			p := &insight.Parsed{
+				Digest: insight.Digest(digest),
+				SBOM:   &insight.SBOM{ImageDigest: image, Components: []insight.Component{{PURL: "pkg:npm/" + digest + "@1", Name: digest}, {PURL: "pkg:npm/shared@1", Name: "shared"}}},
+				Statements: []insight.Statement{{
+					Names: []string{"CVE-" + digest}, Subject: insight.InDocument(insight.Digest(digest)), Status: insight.NotAffected,
+				}},
+			}
+			if export {
+				p.Export = &insight.Destination{Project: service, Version: digest}
+			}
+			if _, err := s.ApplyInsight(t.Context(), it, p, when(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		receive(1, "web", "a", "", true)
+		receive(2, "web", "b", "", true)
+		receive(3, "web", "c", "", true)    // waits for its export
+		receive(4, "web", "d", "i1", false) // its image runs
+		receive(5, "web", "e", "", false)
+		receive(6, "api", "a", "", false) // again
+		receive(7, "api", "f", "", false)
+		receive(9, "web", "b", "", false) // again
+		running := insight.Workload{Namespace: "mill", Kind: "Deployment", Name: "old", Container: "c", Digest: "i1", Pods: 1}
+		if err := s.PutInventory(t.Context(), "far", insight.Inventory{Workloads: []insight.Workload{running}}, when(9)); err != nil {
+			t.Fatal(err)
+		}
+		due, err := s.DueExports(t.Context(), when(9), 10)
+		if err != nil || len(due) != 3 {
+			t.Fatal(due, err)
+		}
+		for _, e := range due {
+			if e.Version != "c" {
+				e.State, e.Ended = insight.ExportSent, when(2)
+				if err := s.PutExport(t.Context(), e); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		list := func() (got []string) {
+			t.Helper()
+			docs, err := s.InsightDocuments(t.Context(), insight.Query{History: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range docs {
+				got = append(got, fmt.Sprint(d.Service, " ", d.Digest))
+			}
+			return got
+		}
+		if err := s.RemovePastInsights(t.Context(), when(5)); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, list(), "web b", "api f", "api a", "web e", "web d", "web c")
+		if err := s.RemovePastInsights(t.Context(), when(20)); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, list(), "web b", "api f", "web d", "web c")
+		said, err := s.Statements(t.Context(), insight.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, st := range said {
+			names = append(names, string(st.Document))
+		}
+		slices.Sort(names)
+		expect(t, names, "b", "c", "d", "f")
+		exports, err := s.Exports(t.Context(), insight.Query{}, "")
+		if err != nil || len(exports) != 2 {
+			t.Errorf("exports %+v, %v", exports, err) // b is current, c waits
+		}
+		// A number isn't given twice: no new document is taken for one of the past.
+		receive(21, "web", "g", "", false)
+		holds, err := s.Components(t.Context(), insight.Query{Q: "pkg:npm/"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var components []string
+		for _, c := range holds {
+			components = append(components, c.Service+" "+c.PURL)
+		}
+		slices.Sort(components)
+		expect(t, components, "api pkg:npm/f@1", "api pkg:npm/shared@1", "web pkg:npm/g@1", "web pkg:npm/shared@1")
+		// One that was forgotten comes anew.
+		receive(22, "web", "a", "", false)
+		if docs, err := s.InsightDocuments(t.Context(), insight.Query{Service: "web"}); err != nil || len(docs) != 1 || docs[0].Digest != "a" || docs[0].Components != 2 {
+			t.Errorf("%+v, %v", docs, err)
+		}
+	})
 	t.Run("facts are derived from a service's current document", func(t *testing.T) {
 		s := open(t)
 		env := insight.Environment{Namespace: "shop-main", Project: "shop", Name: "main"}
+		var came time.Time
 		receive := func(n int, service, build string, facts ...insight.Fact) {
 			t.Helper()
 			it := insight.Item{
-				ID: insight.ItemID(fmt.Sprint(service, n)), Cluster: "edge", Environment: env,
+				ID: insight.ItemID(fmt.Sprint(service, n)), Cluster: "edge", Environment: env, Came: came,
 				Content: insight.Document{Kind: insight.KindSBOM, Service: service, Build: build},
 			}
 			parsed := &insight.Parsed{Digest: insight.Digest(fmt.Sprint("sha256:", service, n)), SBOM: &insight.SBOM{}, Facts: facts}
@@ -213,7 +377,8 @@ func testInsights(t *testing.T, open func(t *testing.T) *store.Store) {
 		receive(1, "web", "b1", fact("web", "derived", "nginx", "1"))
 		apply(t, s, "told", "edge", main, insight.Facts{{Source: "derived", Service: "cli", Name: "php", Value: "told"}})
 		receive(3, "cli", "b3", fact("cli", "derived", "php", "8.3"), fact("cli", "derived", "drush", "12"))
-		receive(2, "cli", "b2", fact("cli", "derived", "php", "8.2")) // late: out of quarantine
+		came = at.Add(2 * time.Hour)
+		receive(4, "cli", "b2", fact("cli", "derived", "php", "8.2")) // late: out of quarantine
 		list := func(q insight.Query) (got []string) {
 			t.Helper()
 			found, err := s.Facts(t.Context(), q)
