@@ -39,6 +39,7 @@ kind: Namespace
 metadata:
   name: collect
   labels: {lagoon.sh/environmentId: "9", lagoon.sh/project: shop, lagoon.sh/environment: collect}
+  annotations: {reeve.dev/policies: "known: {optOut: true}"}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -103,6 +104,20 @@ spec:
 		}
 	}
 	w.await(t, "what runs, without an SBOM", missing(true))
+	w.await(t, "what a namespace says of policies", func() (bool, error) {
+		var subjects, overrides struct {
+			Items []struct{ Namespace, Repo, By string }
+		}
+		_, err := w.call(http.MethodGet, "/policy-subjects?policy=known&agent="+scannerAgent, nil, &subjects)
+		if err == nil {
+			_, err = w.call(http.MethodGet, "/policy-overrides", nil, &overrides)
+		}
+		in := map[string]bool{}
+		for _, s := range subjects.Items {
+			in[s.Namespace] = true
+		}
+		return in[namespace] && !in["collect"] && len(overrides.Items) == 1 && overrides.Items[0].Namespace == "collect", err
+	})
 	id := w.request(t, fmt.Sprintf(`{"target": {"agent": %q, "namespace": "collect", "pod": "web", "container": "web"},
 		"scan": {"profile": %q}, "options": {"method": "exec", "sbom": true}}`, scannerAgent, baseline)).ID
 	if e, _ := s.over(t, id); e.Status != "completed" {

@@ -32,7 +32,8 @@ import (
 func TestScanner(t *testing.T) {
 	w := newWorld(t)
 	w.must("ca", "init", "--dir", "ca")
-	w.startHubWith(`REEVE_HUB_EVENTS_ROUTES=[{name: new, match: {types: [container.deployed], namespaces: [fresh]}, scan: {profile: container-baseline, threshold: moderate}, override: replace}]`)
+	w.startHubWith(`REEVE_HUB_EVENTS_ROUTES=[{name: new, match: {types: [container.deployed], namespaces: [fresh]}, scan: {profile: container-baseline, threshold: moderate}, override: replace}]`,
+		`REEVE_HUB_POLICIES=[{name: known, check: {sbom: {}}}]`)
 	w.client = w.controlClient()
 	w.awaitHub(t)
 	s := newScanner(t, w)
