@@ -208,7 +208,24 @@ func (in *Interp) bootExceptions() {
 		}
 		return nil, nil
 	})
-	x.DefN("set_backtrace", 1, 1, func(c *Call) (Value, error) { return c.Args[0], nil })
+	x.DefN("set_backtrace", 1, 1, func(c *Call) (Value, error) {
+		var lines []string
+		list, many := c.Args[0].(*Array)
+		if !many && c.Args[0] != nil {
+			list = NewArray(c.Args[0])
+		}
+		for i := 0; list != nil && i < len(list.Elems); i++ {
+			s, ok := list.Elems[i].(*String)
+			if !ok {
+				return nil, c.In.Raise(c.In.eType, "backtrace must be Array of String")
+			}
+			lines = append(lines, s.s)
+		}
+		if self(c).Backtrace = lines; list == nil {
+			return nil, nil
+		}
+		return list, nil
+	})
 	x.DefN("cause", 0, 0, func(c *Call) (Value, error) {
 		if k := self(c).Cause; k != nil {
 			return k, nil
@@ -401,7 +418,12 @@ func (in *Interp) bootObject() {
 	}
 	k.DefN("is_a?", 1, 1, isA)
 	k.DefN("kind_of?", 1, 1, isA)
-	k.DefN("instance_of?", 1, 1, func(c *Call) (Value, error) { return c.In.ClassOf(c.Self) == c.Args[0], nil })
+	k.DefN("instance_of?", 1, 1, func(c *Call) (Value, error) {
+		if _, ok := c.Args[0].(*Class); !ok {
+			return nil, c.In.Raise(c.In.eType, "class or module required")
+		}
+		return c.In.ClassOf(c.Self) == c.Args[0], nil
+	})
 	k.DefN("respond_to?", 1, 2, func(c *Call) (Value, error) {
 		name, err := c.In.methodName(c.Args[0])
 		return c.In.respondTo(c.Self, name, Truthy(c.Arg(1))), err

@@ -212,7 +212,12 @@ func (in *Interp) bootArray() {
 	}
 	k.DefN("[]", 1, 2, index)
 	k.alias("[]", "slice")
-	k.DefN("at", 1, 1, index)
+	k.DefN("at", 1, 1, func(c *Call) (Value, error) {
+		if _, err := c.In.num(c.Args[0]); err != nil {
+			return nil, err
+		}
+		return index(c)
+	})
 	k.DefN("dig", 1, -1, dig)
 	k.DefN("fetch", 1, 2, func(c *Call) (Value, error) {
 		i, err := c.In.num(c.Args[0])
@@ -237,6 +242,25 @@ func (in *Interp) bootArray() {
 	k.DefN("values_at", 0, -1, func(c *Call) (Value, error) {
 		out := &Array{}
 		for _, x := range c.Args {
+			if r, ok := x.(*Range); ok {
+				from, count, ok, err := c.In.span(r, int64(len(elems(c))))
+				if err != nil {
+					return nil, err
+				}
+				if ok {
+					if err := c.In.chargeBig(16 * count); err != nil {
+						return nil, err
+					}
+				}
+				for i := from; ok && i < from+count; i++ {
+					var v Value
+					if i < int64(len(elems(c))) {
+						v = elems(c)[i]
+					}
+					out.Elems = append(out.Elems, v)
+				}
+				continue
+			}
 			d := *c
 			d.Args = []Value{x}
 			v, err := index(&d)
@@ -383,6 +407,9 @@ func (in *Interp) bootArray() {
 		if err != nil {
 			return nil, err
 		}
+		if len(c.Args) == 1 {
+			return a, nil
+		}
 		if i < 0 {
 			i += int64(len(a.Elems)) + 1
 		}
@@ -488,7 +515,22 @@ func (in *Interp) bootArray() {
 		}
 		return out, nil
 	})
-	k.alias("&", "intersection")
+	for name, op := range map[string]string{"intersection": "&", "union": "|"} {
+		k.DefN(name, 0, -1, func(c *Call) (Value, error) {
+			all := &Array{}
+			var v Value = &Array{Elems: elems(c)}
+			var err error
+			for _, a := range append([]Value{all}, c.Args...) {
+				if op == "&" && a == Value(all) {
+					a = v
+				}
+				if v, err = c.In.Call(v, op, []Value{a}, nil); err != nil {
+					return nil, err
+				}
+			}
+			return v, nil
+		})
+	}
 	k.DefN("intersect?", 1, 1, func(c *Call) (Value, error) {
 		o, err := c.In.arr(c.Args[0])
 		if err != nil {
@@ -510,7 +552,6 @@ func (in *Interp) bootArray() {
 		all := append(append([]Value(nil), elems(c)...), o.Elems...)
 		return &Array{Elems: c.In.setOf(all).Keys()}, c.In.charge(96 * len(all))
 	})
-	k.alias("|", "union")
 	k.DefN("*", 1, 1, func(c *Call) (Value, error) {
 		if s, ok := c.Args[0].(*String); ok {
 			var b strings.Builder
@@ -617,6 +658,9 @@ func (in *Interp) bootArray() {
 		return nil, nil
 	})
 	k.DefN("rindex", 0, 1, func(c *Call) (Value, error) {
+		if c.Block == nil && len(c.Args) == 0 {
+			return c.enum()
+		}
 		a := elems(c)
 		for i := len(a) - 1; i >= 0; i-- {
 			var ok bool
@@ -721,21 +765,6 @@ func (in *Interp) bootArray() {
 			a.Elems = append([]Value(nil), o.Elems...)
 		}
 		return a, err
-	})
-	k.DefN("fill", 0, 3, func(c *Call) (Value, error) {
-		a, err := c.mutableArray()
-		if err != nil {
-			return nil, err
-		}
-		for i := range a.Elems {
-			a.Elems[i] = c.Arg(0)
-			if c.Block != nil {
-				if a.Elems[i], err = c.yield(int64(i)); err != nil {
-					return nil, err
-				}
-			}
-		}
-		return a, nil
 	})
 	// bang defines name! by the copying method from; it answers nil when
 	// nothing changed, unless always.
@@ -848,7 +877,7 @@ func (in *Interp) bootArray() {
 		for _, r := range rows {
 			out.Elems = append(out.Elems, &Array{Elems: r})
 		}
-		return out, nil
+		return c.eachOr(out)
 	})
 	k.DefN("pack", 1, 2, func(c *Call) (Value, error) {
 		f, err := c.strArg(0)
@@ -872,7 +901,6 @@ func (in *Interp) bootArray() {
 		}
 		return NewString(b.String()), nil
 	})
-	k.DefN("bsearch", 0, 0, in.cEnumerable.methods["find"].native)
 }
 
 // dig is Array#dig and Hash#dig.

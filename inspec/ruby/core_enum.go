@@ -63,6 +63,45 @@ func (c *Call) order() func(a, b Value) (int, error) {
 	}
 }
 
+// eachOr answers with a list, or with the receiver once a block has had each of
+// its elements.
+func (c *Call) eachOr(a *Array) (Value, error) {
+	if c.Block == nil {
+		return a, nil
+	}
+	for _, v := range a.Elems {
+		if _, err := c.yield(v); err != nil {
+			return nil, err
+		}
+	}
+	return c.Self, nil
+}
+
+// spread calls fn for each element, together with the values that were given
+// at once where they were several: map, count and some others hand those on
+// to their block one by one.
+func (c *Call) spread(fn func(v Value, args []Value) error) error {
+	o, ok := c.Self.(*Object)
+	if ok {
+		switch o.Data.(type) {
+		case *Hash, *structData, *lazy:
+			ok = false
+		}
+	}
+	if !ok {
+		return c.In.iterate(c.Self, func(v Value) error { return fn(v, []Value{v}) })
+	}
+	blk := &Proc{arity: -1, native: func(d *Call) (Value, error) {
+		args := append([]Value(nil), d.Args...)
+		if len(args) == 1 {
+			return nil, fn(args[0], args)
+		}
+		return nil, fn(&Array{Elems: args}, args)
+	}}
+	_, err := c.In.send(nil, o, "each", nil, blk, true)
+	return err
+}
+
 // by returns elements with the block's value of each.
 func (c *Call) by() (elems, keys []Value, err error) {
 	err = c.In.iterate(c.Self, func(v Value) error {
@@ -75,12 +114,12 @@ func (c *Call) by() (elems, keys []Value, err error) {
 
 // pick is the condition of all?, any?, none?, one?, count and grep: a pattern,
 // the block, or truth.
-func (c *Call) pick(v Value) (bool, error) {
+func (c *Call) pick(v Value, args []Value) (bool, error) {
 	if len(c.Args) > 0 {
 		return c.In.caseEq(c.fr, c.Args[0], v)
 	}
 	if c.Block != nil {
-		return c.test(v)
+		return c.test(args...)
 	}
 	return Truthy(v), nil
 }
@@ -114,12 +153,12 @@ func (in *Interp) bootEnumerable() {
 		})
 		return &Array{Elems: out}, err
 	}
-	e.DefN("to_a", 0, -1, toA)
+	e.DefN("to_a", 0, 0, toA)
 	e.alias("to_a", "entries", "force")
 	iter("map", 0, 0, func(c *Call) (Value, error) {
 		var out []Value
-		err := each(c, func(v Value) error {
-			r, err := c.yield(v)
+		err := c.spread(func(_ Value, args []Value) error {
+			r, err := c.yield(args...)
 			out = append(out, r)
 			if err != nil {
 				return err
@@ -130,8 +169,8 @@ func (in *Interp) bootEnumerable() {
 	}, "collect")
 	iter("flat_map", 0, 0, func(c *Call) (Value, error) {
 		var out []Value
-		err := each(c, func(v Value) error {
-			r, err := c.yield(v)
+		err := c.spread(func(_ Value, args []Value) error {
+			r, err := c.yield(args...)
 			if a, ok := r.(*Array); ok {
 				out = append(out, a.Elems...)
 				if err == nil {
@@ -162,8 +201,8 @@ func (in *Interp) bootEnumerable() {
 	iter("reject", 0, 0, filter(false))
 	iter("filter_map", 0, 0, func(c *Call) (Value, error) {
 		var out []Value
-		err := each(c, func(v Value) error {
-			r, err := c.yield(v)
+		err := c.spread(func(_ Value, args []Value) error {
+			r, err := c.yield(args...)
 			if err == nil && Truthy(r) {
 				out = append(out, r)
 				return c.In.charge(16)
@@ -182,6 +221,9 @@ func (in *Interp) bootEnumerable() {
 			}
 			return err
 		})
+		if err == nil && c.Arg(0) != nil {
+			return c.In.send(c.fr, c.Args[0], "call", nil, nil, false)
+		}
 		return found, unstop(err)
 	}, "detect")
 	e.DefN("find_index", 0, 1, func(c *Call) (Value, error) {
@@ -190,13 +232,13 @@ func (in *Interp) bootEnumerable() {
 		}
 		var found Value
 		i := int64(0)
-		err := each(c, func(v Value) error {
+		err := c.spread(func(v Value, args []Value) error {
 			var ok bool
 			var err error
 			if len(c.Args) > 0 {
 				ok, err = c.In.equal(c.fr, v, c.Args[0])
 			} else {
-				ok, err = c.test(v)
+				ok, err = c.test(args...)
 			}
 			if err == nil && ok {
 				found = i
@@ -210,8 +252,8 @@ func (in *Interp) bootEnumerable() {
 	quantify := func(start bool, step func(ok bool) (decided, result bool)) native {
 		return func(c *Call) (Value, error) {
 			res := start
-			err := each(c, func(v Value) error {
-				ok, err := c.pick(v)
+			err := c.spread(func(v Value, args []Value) error {
+				ok, err := c.pick(v, args)
 				if err != nil {
 					return err
 				}
@@ -229,24 +271,26 @@ func (in *Interp) bootEnumerable() {
 	e.DefN("none?", 0, 1, quantify(true, func(ok bool) (bool, bool) { return ok, false }))
 	e.DefN("one?", 0, 1, func(c *Call) (Value, error) {
 		n := 0
-		err := each(c, func(v Value) error {
-			ok, err := c.pick(v)
+		err := c.spread(func(v Value, args []Value) error {
+			ok, err := c.pick(v, args)
 			if ok {
-				n++
+				if n++; n > 1 {
+					return errStop
+				}
 			}
 			return err
 		})
-		return n == 1, err
+		return n == 1, unstop(err)
 	})
 	e.DefN("count", 0, 1, func(c *Call) (Value, error) {
 		n := int64(0)
-		err := each(c, func(v Value) error {
+		err := c.spread(func(v Value, args []Value) error {
 			ok := true
 			var err error
 			if len(c.Args) > 0 {
 				ok, err = c.In.equal(c.fr, v, c.Args[0])
 			} else if c.Block != nil {
-				ok, err = c.test(v)
+				ok, err = c.test(args...)
 			}
 			if ok {
 				n++
@@ -268,7 +312,7 @@ func (in *Interp) bootEnumerable() {
 		return found, unstop(err)
 	})
 	e.alias("include?", "member?")
-	iter("each_with_index", 0, -1, func(c *Call) (Value, error) {
+	iter("each_with_index", 0, 0, func(c *Call) (Value, error) {
 		i := int64(0)
 		return c.Self, each(c, func(v Value) error {
 			_, err := c.yield(v, i)
@@ -367,6 +411,9 @@ func (in *Interp) bootEnumerable() {
 			if n, err = c.In.num(c.Args[0]); err != nil {
 				return nil, err
 			}
+			if n < 0 {
+				return nil, c.In.Raise(c.In.eArgument, "attempt to take negative size")
+			}
 		}
 		var out []Value
 		if n > 0 {
@@ -402,12 +449,15 @@ func (in *Interp) bootEnumerable() {
 	})
 	iter("take_while", 0, 0, func(c *Call) (Value, error) {
 		var out []Value
-		err := each(c, func(v Value) error {
-			ok, err := c.test(v)
+		err := c.spread(func(v Value, args []Value) error {
+			ok, err := c.test(args...)
 			if err == nil && !ok {
 				return errStop
 			}
 			out = append(out, v)
+			if err == nil {
+				err = c.In.charge(16)
+			}
 			return err
 		})
 		return &Array{Elems: out}, unstop(err)
@@ -424,7 +474,7 @@ func (in *Interp) bootEnumerable() {
 				dropping = false
 			}
 			out = append(out, v)
-			return nil
+			return c.In.charge(16)
 		})
 		return &Array{Elems: out}, err
 	})
@@ -477,11 +527,15 @@ func (in *Interp) bootEnumerable() {
 				best = v
 				continue
 			}
-			n, err := cmp(best, v)
+			l, r, sign := v, best, want
+			if _, array := c.Self.(*Array); array && c.Block == nil {
+				l, r, sign = best, v, -want // messages name them in this order
+			}
+			n, err := cmp(l, r)
 			if err != nil {
 				return nil, err
 			}
-			if n*want < 0 {
+			if n*sign > 0 {
 				best = v
 			}
 		}
@@ -510,6 +564,28 @@ func (in *Interp) bootEnumerable() {
 			elems, keys, err := c.by()
 			if err != nil {
 				return nil, err
+			}
+			if c.Arg(0) != nil {
+				n, err := c.In.num(c.Args[0])
+				if err != nil {
+					return nil, err
+				}
+				if n < 0 {
+					return nil, c.In.Raise(c.In.eArgument, "negative size (%d)", n)
+				}
+				idx := make([]Value, len(elems))
+				for i := range idx {
+					idx[i] = int64(i)
+				}
+				idx, err = c.In.sortValues(idx, func(a, b Value) (int, error) {
+					r, err := c.In.compare(keys[a.(int64)], keys[b.(int64)])
+					return -want * r, err
+				})
+				out := &Array{}
+				for _, i := range idx[:min(n, int64(len(idx)))] {
+					out.Elems = append(out.Elems, elems[i.(int64)])
+				}
+				return out, err
 			}
 			best := -1
 			for i := range keys {
@@ -560,8 +636,17 @@ func (in *Interp) bootEnumerable() {
 			return err
 		})
 	})
-	e.DefN("tally", 0, 0, func(c *Call) (Value, error) {
+	e.DefN("tally", 0, 1, func(c *Call) (Value, error) {
 		h := &Hash{}
+		if len(c.Args) > 0 {
+			var err error
+			if h, err = c.In.hsh(c.Args[0]); err != nil {
+				return nil, err
+			}
+			if h.frozen {
+				return nil, c.In.frozenError(h)
+			}
+		}
 		return h, each(c, func(v Value) error {
 			n, _ := h.Get(v)
 			k, _ := n.(int64)
@@ -592,11 +677,11 @@ func (in *Interp) bootEnumerable() {
 	e.DefN("uniq", 0, 0, func(c *Call) (Value, error) {
 		seen := &Hash{}
 		out := &Array{}
-		return out, each(c, func(v Value) error {
+		return out, c.spread(func(v Value, args []Value) error {
 			k := v
 			if c.Block != nil {
 				var err error
-				if k, err = c.yield(v); err != nil {
+				if k, err = c.yield(args...); err != nil {
 					return err
 				}
 			}
@@ -610,6 +695,12 @@ func (in *Interp) bootEnumerable() {
 	e.DefN("to_set", 0, 0, func(c *Call) (Value, error) {
 		h := &Hash{}
 		return &Object{Class: c.In.cSet, Data: h}, each(c, func(v Value) error {
+			if c.Block != nil {
+				var err error
+				if v, err = c.yield(v); err != nil {
+					return err
+				}
+			}
 			h.Set(v, true)
 			return c.In.charge(96)
 		})
@@ -617,10 +708,10 @@ func (in *Interp) bootEnumerable() {
 	e.DefN("to_h", 0, 0, func(c *Call) (Value, error) {
 		h := &Hash{}
 		i := 0
-		return h, each(c, func(v Value) error {
+		return h, c.spread(func(v Value, args []Value) error {
 			if c.Block != nil {
 				var err error
-				if v, err = c.yield(v); err != nil {
+				if v, err = c.yield(args...); err != nil {
 					return err
 				}
 			}
@@ -639,6 +730,9 @@ func (in *Interp) bootEnumerable() {
 	e.DefN("zip", 0, -1, func(c *Call) (Value, error) {
 		var others [][]Value
 		for _, a := range c.Args {
+			if !c.In.respondTo(a, "each", true) {
+				return nil, c.In.Raise(c.In.eType, "wrong argument type %s (must respond to :each)", c.In.className(c.In.ClassOf(a)))
+			}
 			vals, err := c.In.elements(a)
 			if err != nil {
 				return nil, err
@@ -721,6 +815,9 @@ func (in *Interp) bootEnumerable() {
 	})
 	chunk := func(split bool) native {
 		return func(c *Call) (Value, error) {
+			if c.Block == nil {
+				return nil, c.In.Raise(c.In.eArgument, "tried to create Proc object without a block")
+			}
 			out := &Array{}
 			var cur *Array
 			var last Value
@@ -745,11 +842,11 @@ func (in *Interp) bootEnumerable() {
 			if cur != nil {
 				out.Elems = append(out.Elems, cur)
 			}
-			return out, err
+			return c.In.enumerator(out, "each", nil), err
 		}
 	}
-	iter("chunk_while", 0, 0, chunk(false))
-	iter("slice_when", 0, 0, chunk(true))
+	e.DefN("chunk_while", 0, 0, chunk(false))
+	e.DefN("slice_when", 0, 0, chunk(true))
 
 	n := in.cEnumerator
 	self := func(c *Call) *enumeration {

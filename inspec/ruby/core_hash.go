@@ -252,7 +252,7 @@ func (in *Interp) bootHash() {
 	iter("keep_if", 0, 0, prune(true, true))
 	iter("reject!", 0, 0, prune(false, false))
 	iter("delete_if", 0, 0, prune(false, true))
-	k.DefN("partition", 0, 0, func(c *Call) (Value, error) {
+	iter("partition", 0, 0, func(c *Call) (Value, error) {
 		yes, no := &Array{}, &Array{}
 		return NewArray(yes, no), self(c).Each(func(k, v Value) error {
 			ok, err := c.test(k, v)
@@ -291,7 +291,12 @@ func (in *Interp) bootHash() {
 		h := &Hash{}
 		var table *Hash
 		if len(c.Args) > 0 {
-			table, _ = c.Args[0].(*Hash)
+			var err error
+			if table, err = c.In.hsh(c.Args[0]); err != nil {
+				return nil, err
+			}
+		} else if c.Block == nil {
+			return c.enum()
 		}
 		err := self(c).Each(func(k, v Value) error {
 			if table != nil {

@@ -90,6 +90,9 @@ func (in *Interp) arithmetic(op string, a, b Value) (Value, error) {
 		case "/":
 			return x / y, nil
 		case "%":
+			if y == 0 {
+				return nil, in.Raise(in.eZeroDiv, "divided by 0")
+			}
 			m := math.Mod(x, y)
 			if m != 0 && (m < 0) != (y < 0) {
 				m += y
@@ -197,10 +200,8 @@ func (in *Interp) bootNumeric() {
 		return nil, nil
 	})
 	n.DefN("coerce", 1, 1, func(c *Call) (Value, error) {
-		if _, ok := c.Self.(int64); ok {
-			if _, ok := c.Args[0].(int64); ok {
-				return NewArray(c.Args[0], c.Self), nil
-			}
+		if bigOf(c.Self) != nil && bigOf(c.Args[0]) != nil {
+			return NewArray(c.Args[0], c.Self), nil
 		}
 		f, err := c.In.toFloat(c.Args[0])
 		return NewArray(f, floatOf(c.Self)), err
@@ -261,7 +262,7 @@ func (in *Interp) bootNumeric() {
 	}
 	n.DefN("zero?", 0, 0, func(c *Call) (Value, error) { return sign(c.Self) == 0, nil })
 	n.DefN("nonzero?", 0, 0, func(c *Call) (Value, error) {
-		if sign(c.Self) == 0 {
+		if f, ok := c.Self.(float64); sign(c.Self) == 0 && !(ok && math.IsNaN(f)) {
 			return nil, nil
 		}
 		return c.Self, nil
@@ -278,7 +279,12 @@ func (in *Interp) bootNumeric() {
 		return c.Self, nil
 	})
 	n.alias("abs", "magnitude")
-	n.DefN("fdiv", 1, 1, func(c *Call) (Value, error) { return floatOf(c.Self) / floatOf(c.Args[0]), nil })
+	n.DefN("fdiv", 1, 1, func(c *Call) (Value, error) {
+		if !isNumber(c.Args[0]) {
+			return c.In.arithmetic("/", floatOf(c.Self), c.Args[0])
+		}
+		return floatOf(c.Self) / floatOf(c.Args[0]), nil
+	})
 	n.DefN("div", 1, 1, func(c *Call) (Value, error) {
 		if f, ok := c.Args[0].(float64); ok && f == 0 {
 			return nil, c.In.Raise(c.In.eZeroDiv, "divided by 0")
@@ -302,7 +308,14 @@ func (in *Interp) bootNumeric() {
 	n.DefN("remainder", 1, 1, func(c *Call) (Value, error) {
 		x, y := bigOf(c.Self), bigOf(c.Args[0])
 		if x == nil || y == nil {
-			return math.Mod(floatOf(c.Self), floatOf(c.Args[0])), nil
+			m, err := c.In.arithmetic("%", c.Self, c.Args[0])
+			if err != nil {
+				return nil, err
+			}
+			if sign(m) != 0 && sign(m)*sign(c.Self) < 0 {
+				return c.In.arithmetic("-", m, c.Args[0])
+			}
+			return m, nil
 		}
 		if y.Sign() == 0 {
 			return nil, c.In.Raise(c.In.eZeroDiv, "divided by 0")
@@ -422,17 +435,46 @@ func (in *Interp) bootNumeric() {
 	})
 	i.DefN("ord", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
 	i.DefN("digits", 0, 1, func(c *Call) (Value, error) {
-		a := &Array{}
-		s := bigOf(c.Self).String()
-		if s[0] == '-' {
-			return nil, c.In.Raise(c.In.cObject.consts["Math"].(*Class).consts["DomainError"].(*Class), "out of domain")
+		base := big.NewInt(10)
+		if len(c.Args) > 0 {
+			b, isBig := c.Args[0].(*big.Int)
+			if !isBig {
+				n, err := c.In.num(c.Args[0])
+				if err != nil {
+					return nil, err
+				}
+				b = big.NewInt(n)
+			}
+			if base = b; b.Sign() < 0 {
+				return nil, c.In.Raise(c.In.eArgument, "negative radix")
+			} else if b.Cmp(big.NewInt(2)) < 0 {
+				return nil, c.In.Raise(c.In.eArgument, "%s", "invalid radix "+b.String())
+			}
 		}
-		for k := len(s) - 1; k >= 0 && s[k] != '-'; k-- {
-			a.Elems = append(a.Elems, int64(s[k]-'0'))
+		n := new(big.Int).Set(bigOf(c.Self))
+		if n.Sign() < 0 {
+			return nil, c.In.Raise(c.In.eDomain, "out of domain")
+		}
+		if err := c.In.charge(24 * n.BitLen()); err != nil {
+			return nil, err
+		}
+		a := &Array{}
+		for d := new(big.Int); len(a.Elems) == 0 || n.Sign() > 0; {
+			if err := c.In.step(); err != nil {
+				return nil, err
+			}
+			n.QuoRem(n, base, d)
+			a.Elems = append(a.Elems, normBig(new(big.Int).Set(d)))
 		}
 		return a, nil
 	})
-	i.DefN("bit_length", 0, 0, func(c *Call) (Value, error) { return int64(bigOf(c.Self).BitLen()), nil })
+	i.DefN("bit_length", 0, 0, func(c *Call) (Value, error) {
+		n := bigOf(c.Self)
+		if n.Sign() < 0 {
+			n = new(big.Int).Not(n)
+		}
+		return int64(n.BitLen()), nil
+	})
 	i.DefN("gcd", 1, 1, func(c *Call) (Value, error) {
 		b := bigOf(c.Args[0])
 		if b == nil {
@@ -490,7 +532,9 @@ func (in *Interp) bootNumeric() {
 		}
 		return int64(bigOf(c.Self).Bit(int(n))), nil
 	})
-	i.DefN("size", 0, 0, func(c *Call) (Value, error) { return int64(8), nil })
+	i.DefN("size", 0, 0, func(c *Call) (Value, error) {
+		return max(int64(8), int64(bigOf(c.Self).BitLen()+7)/8), nil
+	})
 	for name, v := range map[string]Value{"INFINITY": math.Inf(1), "NAN": math.NaN(), "MAX": math.MaxFloat64, "MIN": 2.2250738585072014e-308, "EPSILON": 2.220446049250313e-16} {
 		in.cFloat.SetConst(name, v)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"math/big"
 	"strconv"
 	"strings"
@@ -385,7 +386,20 @@ func (in *Interp) bootString() {
 	k.DefN("to_s", 0, 0, func(c *Call) (Value, error) { return c.Self, nil })
 	k.alias("to_s", "to_str")
 	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) { return c.In.newString(inspectString(self(c))) })
-	k.alias("inspect", "dump")
+	k.DefN("dump", 0, 0, func(c *Call) (Value, error) {
+		var b strings.Builder
+		for _, r := range inspectString(self(c)) {
+			switch {
+			case r < 128:
+				b.WriteRune(r)
+			case r > 0xffff:
+				fmt.Fprintf(&b, "\\u{%X}", r)
+			default:
+				fmt.Fprintf(&b, "\\u%04X", r)
+			}
+		}
+		return c.In.newString(b.String())
+	})
 	k.DefN("to_sym", 0, 0, func(c *Call) (Value, error) { return Symbol(self(c)), nil })
 	k.alias("to_sym", "intern")
 	k.DefN("to_i", 0, 1, func(c *Call) (Value, error) {
@@ -438,10 +452,16 @@ func (in *Interp) bootString() {
 		})
 	}
 	k.DefN("casecmp", 1, 1, func(c *Call) (Value, error) {
+		if c.Args[0] != nil && !c.In.respondTo(c.Args[0], "to_str", true) {
+			return nil, nil
+		}
 		s, err := c.strArg(0)
 		return int64(strings.Compare(strings.ToLower(self(c)), strings.ToLower(s))), err
 	})
 	k.DefN("casecmp?", 1, 1, func(c *Call) (Value, error) {
+		if c.Args[0] != nil && !c.In.respondTo(c.Args[0], "to_str", true) {
+			return nil, nil
+		}
 		s, err := c.strArg(0)
 		return strings.EqualFold(self(c), s), err
 	})
@@ -503,6 +523,12 @@ func (in *Interp) bootString() {
 	k.DefN("concat", 0, -1, func(c *Call) (Value, error) {
 		m, err := c.mutable()
 		for i := 0; err == nil && i < len(c.Args); i++ {
+			if _, codepoint := c.Args[i].(int64); codepoint {
+				if _, err = c.In.Call(m, "<<", c.Args[i:i+1], nil); err != nil {
+					return nil, err
+				}
+				continue
+			}
 			var s string
 			if s, err = c.strArg(i); err == nil {
 				if err = c.In.charge(2 * len(s)); err == nil {
@@ -579,7 +605,16 @@ func (in *Interp) bootString() {
 	plain("lstrip", true, func(s string) string { return strings.TrimLeftFunc(s, isStripped) })
 	plain("rstrip", true, func(s string) string { return strings.TrimRightFunc(s, isStripped) })
 	for name, fn := range map[string]func(string) string{"upcase": strings.ToUpper, "downcase": strings.ToLower, "capitalize": capitalize, "swapcase": swapcase} {
-		pure(name, 0, 2, true, func(c *Call, s string) (string, error) { return fn(s), nil })
+		pure(name, 0, 2, true, func(c *Call, s string) (string, error) {
+			for _, a := range c.Args {
+				switch a {
+				case Symbol("ascii"), Symbol("turkic"), Symbol("lithuanian"), Symbol("fold"):
+				default:
+					return "", c.In.Raise(c.In.eArgument, "invalid option")
+				}
+			}
+			return fn(s), nil
+		})
 	}
 	plain("chop", true, chop)
 	plain("reverse", true, reverse)
@@ -869,7 +904,7 @@ func (in *Interp) bootString() {
 			}
 			a.Elems = append(a.Elems, NewString(line))
 		}
-		return a, nil
+		return c.eachOr(a)
 	})
 	k.DefN("each_line", 0, 2, func(c *Call) (Value, error) {
 		if c.Block == nil {
@@ -901,7 +936,7 @@ func (in *Interp) bootString() {
 			a.Elems = append(a.Elems, NewString(s[i:i+n]))
 			i += n
 		}
-		return a, nil
+		return c.eachOr(a)
 	})
 	k.DefN("each_char", 0, 0, func(c *Call) (Value, error) {
 		if c.Block == nil {
@@ -923,7 +958,7 @@ func (in *Interp) bootString() {
 		for i := 0; i < len(s); i++ {
 			a.Elems = append(a.Elems, int64(s[i]))
 		}
-		return a, nil
+		return c.eachOr(a)
 	})
 	k.DefN("codepoints", 0, 0, func(c *Call) (Value, error) {
 		s := self(c)
@@ -934,11 +969,14 @@ func (in *Interp) bootString() {
 		for _, r := range s {
 			a.Elems = append(a.Elems, int64(r))
 		}
-		return a, nil
+		return c.eachOr(a)
 	})
 	k.DefN("getbyte", 1, 1, func(c *Call) (Value, error) {
 		i, err := c.In.num(c.Args[0])
-		if s := self(c); i >= 0 && i < int64(len(s)) {
+		if s := self(c); i < int64(len(s)) && i >= -int64(len(s)) {
+			if i < 0 {
+				i += int64(len(s))
+			}
 			return int64(s[i]), err
 		}
 		return nil, err
@@ -955,13 +993,23 @@ func (in *Interp) bootString() {
 		return int64(r), nil
 	})
 	k.DefN("sum", 0, 1, func(c *Call) (Value, error) {
+		bits, err := c.intArg(0, 16)
 		n := int64(0)
 		for _, b := range []byte(self(c)) {
 			n += int64(b)
 		}
-		return n & 0xffff, nil
+		if bits > 0 && bits < 63 {
+			n &= 1<<bits - 1
+		}
+		return n, err
 	})
-	k.DefN("split", 0, 2, func(c *Call) (Value, error) { return c.In.split(c, self(c)) })
+	k.DefN("split", 0, 2, func(c *Call) (Value, error) {
+		v, err := c.In.split(c, self(c))
+		if err != nil {
+			return nil, err
+		}
+		return c.eachOr(v.(*Array))
+	})
 	k.DefN("partition", 1, 1, func(c *Call) (Value, error) {
 		s := self(c)
 		a, b := -1, -1
@@ -1047,7 +1095,23 @@ func (in *Interp) bootString() {
 		if err != nil {
 			return nil, err
 		}
-		return re.MatchString(self(c))
+		from, err := c.intArg(1, 0)
+		if err != nil {
+			return nil, err
+		}
+		s := self(c)
+		if from != 0 {
+			n := int64(runeLen(s))
+			if from < 0 {
+				from += n
+			}
+			if from < 0 || from > n {
+				return false, nil
+			}
+			m, err := re.match(s, len(string([]rune(s)[:from])))
+			return m != nil, err
+		}
+		return re.MatchString(s)
 	})
 	k.DefN("=~", 1, 1, func(c *Call) (Value, error) {
 		switch p := c.Args[0].(type) {
@@ -1102,6 +1166,13 @@ func (in *Interp) bootString() {
 	k.DefN("upto", 1, 2, func(c *Call) (Value, error) {
 		if c.Block == nil {
 			return c.enum()
+		}
+		if last, ok := c.Args[0].(*String); ok && (len(self(c)) > len(last.s) || self(c) == "") {
+			if self(c) == "" && !(Truthy(c.Arg(1)) && last.s == "") {
+				_, err := c.yield(c.Self)
+				return c.Self, err
+			}
+			return c.Self, nil
 		}
 		return c.Self, c.In.rangeEach(&Range{c.Self, c.Args[0], Truthy(c.Arg(1))}, func(v Value) error {
 			_, err := c.yield(v)

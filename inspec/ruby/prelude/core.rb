@@ -88,6 +88,39 @@ class Array
     self
   end
 
+  def bsearch(&block)
+    return to_enum(:bsearch) unless block
+
+    i = bsearch_index(&block)
+    i && self[i]
+  end
+
+  def fill(*args, &block)
+    value = args.shift unless block || args.empty?
+    raise ArgumentError, "wrong number of arguments (given 0, expected 1..3)" if args.empty? && value.nil? && !block
+    raise FrozenError, "can't modify frozen #{self.class}: #{inspect}" if frozen?
+
+    first, count = args
+    if first.is_a?(Range)
+      from = first.begin || 0
+      from += size if from.negative?
+      raise RangeError, "#{first} out of range" if from.negative?
+
+      to = first.end || size - 1
+      to += size if to.negative?
+      to -= 1 if first.exclude_end? && first.end
+    else
+      from = first || 0
+      from = [from + size, 0].max if from.negative?
+      to = count ? from + count - 1 : size - 1
+    end
+    while from <= to
+      self[from] = block ? yield(from) : value
+      from += 1
+    end
+    self
+  end
+
   def bsearch_index
     return to_enum(:bsearch_index) unless block_given?
 
