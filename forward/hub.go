@@ -353,6 +353,9 @@ func (h *Hub) failed(w http.ResponseWriter, r *http.Request, err error) {
 	case c.x.broken.Load():
 		problem(w, r, c.Type, http.StatusBadRequest, "the request's body isn't what its header says: it breaks off, or its chunks or its hash are wrong")
 		return
+	case busy(err):
+		problemWith(w, r, c.Type, http.StatusServiceUnavailable, fmt.Sprintf("agent %q has as many requests under way as it takes; try again later", c.Agent), retryAfter(retryConcurrent))
+		return
 	case errors.Is(err, errNotRecorded):
 		h.cfg.Logger.Error("session can't be recorded, and so doesn't take place", "agent", c.Agent, "service", target(c.Type, c.Service), "error", err)
 		problem(w, r, c.Type, http.StatusServiceUnavailable, fmt.Sprintf("%s has this session recorded, and that isn't possible at present; the hub's log says why", c.decision.rule))
@@ -360,6 +363,13 @@ func (h *Hub) failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h.cfg.Logger.Warn("request not forwarded", "agent", c.Agent, "service", target(c.Type, c.Service), "error", err)
 	problem(w, r, c.Type, http.StatusBadGateway, fmt.Sprintf("the link to agent %q broke before the service answered%s; try again", c.Agent, because(err)))
+}
+
+// busy reports whether the other end of a link refused a request since it has as
+// many as it takes; nobody has seen it then.
+func busy(err error) bool {
+	var b interface{ Busy() bool }
+	return errors.As(err, &b) && b.Busy()
 }
 
 // because says what became of the carrier, where a link's error tells.

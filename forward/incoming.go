@@ -102,6 +102,10 @@ func (i Incoming) Handler(link http.RoundTripper, log *slog.Logger) http.Handler
 				return // nobody is there to be told
 			}
 			log.Warn("request not forwarded", "error", err)
+			if busy(err) {
+				problemWith(w, r, i.ServiceType, http.StatusServiceUnavailable, "the hub has as many requests of this agent's under way as it takes; try again later", retryAfter(retryConcurrent))
+				return
+			}
 			detail := "the link to the hub broke before there was an answer" + because(err) + "; try again"
 			if errors.Is(err, ErrNoLink) {
 				detail = "this agent isn't connected to its hub; it reconnects by itself"

@@ -3,6 +3,7 @@ package forward_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -29,6 +30,7 @@ func TestHub_says_why_a_link_broke(t *testing.T) {
 		err  error
 		want string
 	}{
+		"full":      {fmt.Errorf("the peer's: %w", tunnel.ErrFull), "as many requests under way as it takes; try again later"},
 		"frozen":    {&tunnel.LostError{Cause: fmt.Errorf("%w for 18s", tunnel.ErrFrozen)}, "its end, or the network between, didn't answer any more"},
 		"closed":    {&tunnel.LostError{Cause: fmt.Errorf("%w: read tcp 10.1.2.3:8443->10.9.8.7:41234: connection reset by peer", tunnel.ErrPeerClosed)}, "closed the connection"},
 		"drained":   {&tunnel.LostError{Cause: tunnel.ErrDrained}, "was given up for another"},
@@ -49,7 +51,11 @@ func TestHub_says_why_a_link_broke(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)
 			r.TLS = &tls.ConnectionState{}
 			h.ServeHTTP(w, r)
-			if body := w.Body.String(); w.Code != http.StatusBadGateway || !strings.Contains(body, tt.want) || strings.Contains(body, "10.") {
+			status := http.StatusBadGateway
+			if errors.Is(tt.err, tunnel.ErrFull) {
+				status = http.StatusServiceUnavailable
+			}
+			if body := w.Body.String(); w.Code != status || (w.Header().Get("Retry-After") != "") != (status == 503) || !strings.Contains(body, tt.want) || strings.Contains(body, "10.") {
 				t.Errorf("%d %s; want %q", w.Code, body, tt.want)
 			}
 		})

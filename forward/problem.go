@@ -67,6 +67,7 @@ var reasons = map[int]metav1.StatusReason{
 	http.StatusMethodNotAllowed:    metav1.StatusReasonMethodNotAllowed,
 	http.StatusTooManyRequests:     metav1.StatusReasonTooManyRequests,
 	http.StatusBadGateway:          metav1.StatusReasonServiceUnavailable,
+	http.StatusServiceUnavailable:  metav1.StatusReasonServiceUnavailable,
 	http.StatusGatewayTimeout:      metav1.StatusReasonTimeout,
 	http.StatusInternalServerError: metav1.StatusReasonInternalError,
 }

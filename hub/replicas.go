@@ -27,6 +27,7 @@ import (
 	"reeve.dev/reeve/internal/upgrade"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/store"
+	"reeve.dev/reeve/tunnel"
 )
 
 // agents is the hub's way to all agents.
@@ -388,7 +389,7 @@ func (h *hop) RoundTrip(r *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		h.log.DebugContext(r.Context(), "hop", "agent", h.agent, "replica", next.ID, "sent", sent, "error", err)
-		repeatable := !sent || !body && (errors.Is(err, errMoved) || idempotent(r.Method))
+		repeatable := !sent || !body && (errors.Is(err, errMoved) || errors.Is(err, tunnel.ErrFull) || idempotent(r.Method))
 		if r.Context().Err() != nil || !repeatable {
 			break
 		}
@@ -432,8 +433,11 @@ func (rs *replicas) ask(r *http.Request, agent fleet.AgentName, to store.Replica
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxHopError))
 		resp.Body.Close()
 		err = errors.New(strings.TrimSpace(string(text)))
-		if resp.StatusCode == http.StatusMisdirectedRequest {
+		switch resp.StatusCode {
+		case http.StatusMisdirectedRequest:
 			err = errMoved
+		case http.StatusServiceUnavailable:
+			err = tunnel.ErrFull
 		}
 	}
 	if err != nil {
@@ -533,7 +537,11 @@ func (rs *replicas) handler() http.Handler {
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() == nil {
+			switch {
+			case r.Context().Err() != nil:
+			case errors.Is(err, tunnel.ErrFull):
+				hopFail(w, http.StatusServiceUnavailable, err.Error())
+			default:
 				hopFail(w, http.StatusBadGateway, err.Error())
 			}
 		},

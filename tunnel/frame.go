@@ -21,7 +21,7 @@ import (
 //	                        ◄───────────────  credit n: n bytes more
 //	end                     ───────────────►  reads what is left, then io.EOF
 //	close                   ───────────────►  and its writes fail, too
-//	                        ◄───────────────  reset: refused, or broken
+//	                        ◄───────────────  reset: refused, there are too many
 //
 //	either side             other side
 //	ping  ────────────────► pong, with the same 8 bytes

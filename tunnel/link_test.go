@@ -219,6 +219,41 @@ func TestPool_tries_another_carrier(t *testing.T) {
 	}
 }
 
+// A carrier that takes no more streams is passed over, also for a request that
+// must not be repeated, since nobody has seen it.
+func TestPool_passes_over_a_full_carrier(t *testing.T) {
+	var pool tunnel.Pool
+	held, let := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(let) })
+	for _, streams := range []int{1, 2} {
+		agent, hub := sessions(t, tunnel.Config{Streams: streams})
+		serve(t, agent, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			held <- struct{}{}
+			<-let
+		}))
+		pool.Add(hub, "a")
+		t.Cleanup(func() { pool.Remove(hub) })
+	}
+	ask := func() error {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://x/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := pool.RoundTrip(req)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err
+	}
+	for range 3 {
+		go ask()
+		<-held
+	}
+	if err := ask(); !errors.Is(err, tunnel.ErrFull) {
+		t.Errorf("the fourth: %v", err)
+	}
+}
+
 // While a session is drained, its requests end in peace, and new ones go by
 // another.
 func TestPool_fails_at_once_when_the_carrier_of_a_stalled_upload_dies(t *testing.T) {

@@ -25,7 +25,7 @@ var ErrNoCarrier = errors.New("tunnel: no carrier is up")
 // A request whose session ends before the answer has begun is sent by
 // another, if nothing of it can have been done (RFC 9110, section 9.2.2): its
 // method is idempotent, it asks for no Upgrade and its body wasn't read yet;
-// or it never left. Others fail with a [LostError] at once, also while their
+// or it never left, or was refused with [ErrFull]. Others fail with a [LostError] at once, also while their
 // body waits for its reader's source, and the caller decides.
 type Pool struct {
 	mu      sync.Mutex
@@ -117,7 +117,8 @@ func (m *member) before(other *member) bool {
 }
 
 // RoundTrip implements http.RoundTripper. It fails with [ErrNoCarrier] when
-// there is no session, and else with why the last one failed.
+// there is no session, with [ErrFull] when none has room, and else with why the
+// last one failed.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = upgrade.Once(r)
 	var body *heldBody
@@ -154,12 +155,12 @@ func (m *member) again(r *http.Request, body *heldBody, err error) bool {
 		return false
 	}
 	var unsent *openError
-	if errors.As(err, &unsent) {
+	if errors.As(err, &unsent) || errors.Is(err, ErrFull) {
 		return true
 	}
 	var lost *LostError
 	if !errors.As(err, &lost) {
-		return false // it is the answer that was wrong, or the stream refused
+		return false // it is the answer that was wrong
 	}
 	switch r.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:

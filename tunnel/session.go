@@ -176,7 +176,7 @@ func start(conn net.Conn, cfg Config, agent bool) (*Session, error) {
 
 // Open opens a stream. It costs no round trip. It fails with the session's
 // Err once that is closed, and with [ErrDraining] when it takes no new
-// streams. One too many for the other side fails when it is used.
+// streams. One too many for the other side fails with [ErrFull] when it is used.
 func (s *Session) Open(ctx context.Context) (net.Conn, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -445,7 +445,7 @@ func (s *Session) told(h head, n int) error {
 	case frameClose:
 		st.finish(io.EOF, errGone)
 	case frameReset:
-		st.finish(errReset, errReset)
+		st.finish(ErrFull, ErrFull)
 	}
 	return nil
 }

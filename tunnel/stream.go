@@ -11,9 +11,19 @@ import (
 	"time"
 )
 
+// ErrFull says that the other side has as many streams open as it takes. What was
+// to go by this one has come to nobody.
+var ErrFull error = fullError{}
+
+type fullError struct{}
+
+func (fullError) Error() string { return "tunnel: the other side has as many streams open as it takes" }
+
+// Busy says so to whom knows nothing of tunnels.
+func (fullError) Busy() bool { return true }
+
 var (
 	errGone      = errors.New("tunnel: the other side has closed the stream")
-	errReset     = errors.New("tunnel: the other side has refused or broken the stream")
 	errWriteEnd  = errors.New("tunnel: the stream's writing end is closed")
 	errOverdrawn = errors.New("more data than was granted")
 )
