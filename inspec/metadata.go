@@ -31,7 +31,7 @@ func parseMetadata(name string, data []byte) (Metadata, error) {
 	root := doc.Content[0]
 	var out Metadata
 	for key, node := range pairs(root) {
-		switch key.Value {
+		switch strings.TrimPrefix(key.Value, ":") { // Ruby's symbols are keys as well
 		case "name":
 			out.Name = m.text(key, node)
 		case "version":
@@ -143,7 +143,7 @@ func (m *metaReader) depends(n *yaml.Node) []Dependency {
 	for _, e := range n.Content {
 		d := Dependency{line: e.Line}
 		for key, v := range pairs(e) {
-			switch key.Value {
+			switch strings.TrimPrefix(key.Value, ":") {
 			case "name":
 				d.Name = m.text(key, v)
 			case "path":
@@ -184,7 +184,7 @@ func (m *metaReader) inputs(n *yaml.Node) []Input {
 	for _, e := range n.Content {
 		in := Input{Line: e.Line}
 		for key, v := range pairs(e) {
-			switch key.Value {
+			switch strings.TrimPrefix(key.Value, ":") {
 			case "name":
 				in.Name = m.text(key, v)
 			case "title":

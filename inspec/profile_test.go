@@ -83,6 +83,18 @@ func TestLoad_digestDependsOnContent(t *testing.T) {
 	}
 }
 
+// TestLoad_symbolKeys loads an inspec.yml whose keys are Ruby's symbols.
+func TestLoad_symbolKeys(t *testing.T) {
+	p, err := inspec.LoadFS(fstest.MapFS{"inspec.yml": {Data: []byte(":name: demo\n:version: 1.2.0\ninputs:\n- :name: port\n  :value: 80\n")}, "controls/a.rb": {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := p.Metadata()
+	if m.Name != "demo" || m.Version != "1.2.0" || len(m.Inputs) != 1 || m.Inputs[0].Name != "port" {
+		t.Errorf("metadata %+v, want the name demo, version 1.2.0 and an input port", m)
+	}
+}
+
 func TestLoadFS(t *testing.T) {
 	fsys := fstest.MapFS{}
 	for name, text := range small() {

@@ -59,6 +59,7 @@ const inspecVersion = "5.24.24"
 func Install(in *ruby.Interp, res Resources) *Language {
 	module := in.DefineModule(nil, "Inspec")
 	module.SetConst("VERSION", ruby.NewString(inspecVersion))
+	in.DefineClass(module, "Error", in.Class("StandardError"))
 	log := in.DefineModule(module, "Log")
 	for _, name := range []string{"trace", "debug", "info", "warn", "error", "fatal"} {
 		log.DefSingleton(name, func(*ruby.Call) (ruby.Value, error) { return nil, nil })
