@@ -27,6 +27,18 @@
 // A statement (insight/vex) clears a problem where it covers the component and
 // the SBOM; the latest that does holds.
 //
+// # What there is
+//
+// An agent's View names the namespaces of its cluster, each with a digest of its
+// contents, and has the contents of those that are new. The hub keeps the digests
+// with the contents, and answers of which namespaces it has others: these come
+// next. So a report is as large as what has changed, a cluster's size has no limit,
+// and whoever has lost something, or was told something by another version
+// meanwhile, gets it again. Only a view of which nothing is missing ends anything,
+// and what it is without is forgotten only once it has been for a while (see
+// Store.PutView): it may have crashed. An Inventory is what older versions of
+// agents and hubs have instead: all workloads, whole each time.
+//
 // # Failure
 //
 // What can't be understood (InvalidError) never will be: it is kept with the

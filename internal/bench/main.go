@@ -22,6 +22,8 @@ type options struct {
 	scans  int           // of queue
 	links  int           // carriers of each
 	sboms  int           // of insights
+	// pods are those of a cluster whose inventory is reported.
+	pods int
 	// workloads are what policies are evaluated on.
 	workloads int
 }
@@ -43,6 +45,7 @@ var subjects = []struct {
 	{"insights", insights, true},
 	{"alerts", alerts, true},
 	{"policies", policies, true},
+	{"inventory", inventory, true},
 	{"github", repositories, true},
 	{"page", paging, false},
 	{"start", starting, false},
@@ -57,7 +60,8 @@ func main() {
 	flag.IntVar(&opt.scans, "scans", 10_000, "scans of -only queue, at 100 a second")
 	flag.IntVar(&opt.sboms, "sboms", 10_000, "SBOMs of -only insights, of 600 components each")
 	flag.IntVar(&opt.workloads, "workloads", 10_000, "workloads of -only policies, which are 20")
-	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan, queue, storm, history, insights, policies, github, page or start")
+	flag.IntVar(&opt.pods, "pods", 10_000, "pods of -only inventory")
+	only := flag.String("only", "", "measure this subject alone: forward, stream, scale, engine, scan, queue, storm, history, insights, policies, inventory, github, page or start")
 	hubDir := flag.String("hub", "", "be the hub of -only scale, in this folder")
 	hubPort := flag.Int("port", 0, "port of -hub")
 	farUp := flag.String("far", "", "be one stream of -only stream on a far path, from hub to agent: true or false")

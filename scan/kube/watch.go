@@ -127,27 +127,38 @@ func (w *Watcher) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// trim keeps of a pod what a Deployment is made of.
+// watchedPod is what is kept of a pod.
+type watchedPod struct {
+	metav1.ObjectMeta // the name, and what the informer looks at
+	heldPod
+}
+
+// trim keeps of a pod what it holds. What prepares one that is pending isn't
+// deployed.
 func (w *Watcher) trim(obj any) (any, error) {
 	pod, ok := obj.(*corev1.Pod)
 	if !ok {
 		return obj, nil
 	}
-	small := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-		Labels: pod.Labels, OwnerReferences: pod.OwnerReferences, DeletionTimestamp: pod.DeletionTimestamp,
-	}}
+	small := &watchedPod{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace, UID: pod.UID, ResourceVersion: pod.ResourceVersion}}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		small.containers = append(small.containers, c.Name)
+	}
+	if pod.Status.Phase == corev1.PodPending {
+		return small, nil
+	}
+	var kept map[string]string
 	for _, name := range w.keep {
 		if value, ok := pod.Annotations[name]; ok {
-			metav1.SetMetaDataAnnotation(&small.ObjectMeta, name, value)
+			if kept == nil {
+				kept = map[string]string{}
+			}
+			kept[name] = value
 		}
 	}
-	small.Status.Phase = pod.Status.Phase
-	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		small.Spec.Containers = append(small.Spec.Containers, corev1.Container{Name: c.Name, Image: c.Image})
-	}
-	for _, st := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		small.Status.ContainerStatuses = append(small.Status.ContainerStatuses, corev1.ContainerStatus{Name: st.Name, ImageID: st.ImageID, State: corev1.ContainerState{Running: st.State.Running}})
+	small.runs = deployments(pod)
+	for i := range small.runs {
+		small.runs[i].Annotations = kept
 	}
 	return small, nil
 }
@@ -157,13 +168,13 @@ const resync = 10 * time.Minute
 
 var imageDigest = regexp.MustCompile(`sha256:[0-9a-f]{64}$`)
 
-// deployments are those of a trimmed pod.
+// deployments are those of a pod.
 func deployments(pod *corev1.Pod) (all []Deployment) {
 	if pod.DeletionTimestamp != nil {
 		return nil
 	}
 	kind, workload := workloadOf(pod)
-	for _, st := range pod.Status.ContainerStatuses {
+	for _, st := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		digest := imageDigest.FindString(st.ImageID)
 		if st.State.Running == nil || digest == "" {
 			continue
@@ -172,7 +183,7 @@ func deployments(pod *corev1.Pod) (all []Deployment) {
 			Namespace: pod.Namespace, Pod: pod.Name, PodID: string(pod.UID), Container: st.Name, Kind: kind, Workload: workload,
 			Digest: digest, Labels: pod.Labels, Annotations: pod.Annotations,
 		}
-		for _, c := range pod.Spec.Containers {
+		for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 			if c.Name == st.Name {
 				d.Image = c.Image
 			}
@@ -213,20 +224,14 @@ var (
 
 // look tells what is new in a pod.
 func (w *Watcher) look(ctx context.Context, obj any) {
-	pod, ok := obj.(*corev1.Pod)
+	pod, ok := obj.(*watchedPod)
 	if !ok {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var held heldPod
-	for _, c := range pod.Spec.Containers {
-		held.containers = append(held.containers, c.Name)
-	}
-	for _, d := range deployments(pod) {
-		if pod.Status.Phase == corev1.PodPending {
-			break // what prepares a pod isn't deployed
-		}
+	held := heldPod{containers: pod.containers}
+	for _, d := range pod.runs {
 		key := d.Key()
 		if w.count[key] == 0 && !w.known[key] {
 			if err := w.tell(d); err != nil {
@@ -235,6 +240,9 @@ func (w *Watcher) look(ctx context.Context, obj any) {
 			}
 		}
 		held.runs = append(held.runs, d)
+	}
+	if len(held.runs) == len(pod.runs) {
+		held.runs = pod.runs // which is there already
 	}
 	w.hold(pod.Namespace, pod.Name, held)
 }
