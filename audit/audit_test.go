@@ -67,6 +67,15 @@ func (m *memory) AuditHead(context.Context, string) (audit.Head, error) {
 	return audit.Head{Seq: e.Seq, Hash: e.Hash, Body: e.Body}, nil
 }
 
+func (m *memory) AuditEntries(_ context.Context, _ string, after int64, limit int) (list []audit.Entry, err error) {
+	for _, e := range m.entries {
+		if e.Seq > after && len(list) < limit {
+			list = append(list, e)
+		}
+	}
+	return list, nil
+}
+
 func (m *memory) Anchors(context.Context, string) ([]audit.Anchor, error) { return m.anchors, nil }
 
 func (m *memory) AddAnchor(_ context.Context, a audit.Anchor) error {
@@ -243,6 +252,46 @@ func TestLog_end_is_cut_off(t *testing.T) {
 	var b *audit.Broken
 	if _, err := verify(m); !errors.As(err, &b) || b.Seq != 2 {
 		t.Errorf("%v, want broken at 2", err)
+	}
+}
+
+// Who has the database alone removes the anchors with what they are of, or
+// makes a chain of his own up to them.
+func TestLog_end_is_cut_off_with_its_anchors(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*memory)
+		logged string
+		broken int64
+	}{
+		"cut off": {func(m *memory) { m.entries, m.anchors = m.entries[:1], m.anchors[:1] }, "newest audit records are missing", 2},
+		"another": {func(m *memory) { m.entries[1].Hash = m.entries[0].Hash }, "were changed in the database", 2},
+		"nothing": {func(*memory) {}, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, note := &memory{}, filepath.Join(t.TempDir(), "anchor")
+			with := func(w io.Writer) *audit.Log {
+				return open(t, m, func(c *audit.Config) { c.Note, c.Logger = note, slog.New(slog.NewTextHandler(w, nil)) })
+			}
+			once(t, with(io.Discard))
+			once(t, with(io.Discard))
+			tt.change(m)
+			var out bytes.Buffer
+			once(t, with(&out))
+			if !strings.Contains(out.String(), tt.logged) || tt.logged == "" && strings.Contains(out.String(), "ERROR") {
+				t.Errorf("logged: %s", &out)
+			}
+			var b *audit.Broken
+			if _, err := verify(m); tt.broken > 0 && (!errors.As(err, &b) || b.Seq != tt.broken) || tt.broken == 0 && err != nil {
+				t.Errorf("%v, want broken at %d", err, tt.broken)
+			}
+		})
+	}
+	note := filepath.Join(t.TempDir(), "anchor")
+	if err := os.WriteFile(note, []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := audit.Open(t.Context(), audit.Config{Store: &memory{}, Chain: "r", Sign: sign, Note: note}); !errors.Is(err, audit.ErrNote) {
+		t.Errorf("a note that can't be read: %v", err)
 	}
 }
 

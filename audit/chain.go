@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -252,6 +253,21 @@ type Note struct {
 
 // ErrNote: a text isn't CHAIN:NUMBER:HASH.
 var ErrNote = errors.New("it must be CHAIN:NUMBER:HASH, as the hub's log has it")
+
+func (n Note) String() string { return fmt.Sprintf("%s:%d:%s", n.Chain, n.Seq, n.Hash) }
+
+// ParseNote reads what String writes. The error wraps ErrNote.
+func ParseNote(text string) (Note, error) {
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 {
+		return Note{}, fmt.Errorf("%q: %w", text, ErrNote)
+	}
+	seq, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil || seq < 1 {
+		return Note{}, fmt.Errorf("%q: %w", text, ErrNote)
+	}
+	return Note{parts[0], seq, parts[2]}, nil
+}
 
 // Holds reports whether e is what was noted, if it is the record at all.
 func (n Note) Holds(e Entry) error {

@@ -16,7 +16,9 @@
 // has, signed with the key of the hub's CA, which isn't in the database. So
 // whoever has only the database can change nothing before the newest anchor,
 // and can't cut the chain's end off further back than it, without being seen.
-// Each anchor is in the hub's log too, from where it can be kept elsewhere:
+// The newest is in a file of the hub's, too, since who takes records away can
+// take their anchors as well: then a hub that starts says so, and its next record
+// shows it. Each anchor is in the hub's log, from where it can be kept elsewhere:
 // `reeve audit verify --expect` holds a chain against such a note, and so
 // finds also what was done with the CA's key.
 //

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +37,11 @@ type Config struct {
 	// Keep is how long records are kept; 0 is for ever.
 	Keep time.Duration
 	// Queue is how many records may wait; 0 is DefaultQueue.
-	Queue      int
+	Queue int
+	// Note is a file beside the store in which the newest anchor is kept, so that
+	// who has the store alone can't take anchors away with what they are of;
+	// empty: none.
+	Note       string
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
 }
@@ -106,11 +113,18 @@ func Open(ctx context.Context, cfg Config) (_ *Log, clean bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("audit: %w", err)
 	}
-	if n := len(anchors); n > 0 && anchors[n-1].Seq > l.head.Seq {
+	noted, err := l.noted(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("audit: %w", err)
+	}
+	if n := len(anchors); n > 0 {
+		noted = max(noted, anchors[n-1].Seq)
+	}
+	if noted > l.head.Seq {
 		cfg.Logger.ErrorContext(ctx, "the newest audit records are missing: somebody removed them, or the database is an old copy; see `reeve audit verify`",
-			"chain", cfg.Chain, "newest", l.head.Seq, "anchored", anchors[n-1].Seq)
+			"chain", cfg.Chain, "newest", l.head.Seq, "anchored", noted)
 		// Numbers that were used stay so.
-		l.head.Seq = anchors[n-1].Seq
+		l.head.Seq = noted
 	}
 	if cfg.Registerer == nil {
 		return l, clean, nil
@@ -347,7 +361,51 @@ func (l *Log) anchor(ctx context.Context) {
 		return
 	}
 	l.anchored = l.head
-	l.cfg.Logger.InfoContext(ctx, "audit chain anchored", "anchor", fmt.Sprintf("%s:%d:%s", a.Chain, a.Seq, a.Hash))
+	note := Note{a.Chain, a.Seq, a.Hash}
+	l.cfg.Logger.InfoContext(ctx, "audit chain anchored", "anchor", note.String())
+	if l.cfg.Note == "" {
+		return
+	}
+	next := l.cfg.Note + ".new"
+	if err = os.WriteFile(next, []byte(note.String()+"\n"), 0o600); err == nil {
+		err = os.Rename(next, l.cfg.Note)
+	}
+	if err != nil {
+		l.cfg.Logger.ErrorContext(ctx, "audit chain's anchor isn't noted beside the database, will retry at the next", "error", err)
+	}
+}
+
+// noted is the number of the record that the file of Config.Note names, if it is
+// of this chain; else 0. That the store has another one in its place is only
+// logged.
+func (l *Log) noted(ctx context.Context) (seq int64, err error) {
+	if l.cfg.Note == "" {
+		return 0, nil
+	}
+	text, err := os.ReadFile(l.cfg.Note)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := ParseNote(strings.TrimSpace(string(text)))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w; remove it if nobody has to know what became of it", l.cfg.Note, err)
+	}
+	if n.Chain != l.cfg.Chain {
+		return 0, nil
+	}
+	there, err := l.cfg.Store.AuditEntries(ctx, n.Chain, n.Seq-1, 1)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range there {
+		if err := n.Holds(e); err != nil {
+			l.cfg.Logger.ErrorContext(ctx, "audit records were changed in the database", "expected", n.String(), "error", err)
+		}
+	}
+	return n.Seq, nil
 }
 
 func (l *Log) sign(chain string, h Head, kind AnchorKind) (Anchor, error) {

@@ -99,6 +99,7 @@ func (h *Hub) openAudit(ctx context.Context, cfg Config, version string, metrics
 	var clean bool
 	a.log, clean, err = audit.Open(ctx, audit.Config{
 		Store: h.store, Chain: chain, Sign: h.ca.SignAudit, Overflow: cfg.Audit.Overflow, Keep: cfg.Audit.KeepFor, Logger: log, Registerer: metrics,
+		Note: filepath.Join(cfg.DataDir, "audit-anchor"),
 	})
 	if err != nil {
 		return err

@@ -139,15 +139,11 @@ func verifiedRows(w io.Writer, list []audit.Verified) error {
 func readNotes(list []string) ([]audit.Note, error) {
 	var notes []audit.Note
 	for _, text := range list {
-		parts := strings.Split(text, ":")
-		if len(parts) != 3 {
-			return nil, fmt.Errorf("--expect %q: %w", text, audit.ErrNote)
+		n, err := audit.ParseNote(text)
+		if err != nil {
+			return nil, fmt.Errorf("--expect %w", err)
 		}
-		seq, err := strconv.ParseInt(parts[1], 10, 64)
-		if err != nil || seq < 1 {
-			return nil, fmt.Errorf("--expect %q: %w", text, audit.ErrNote)
-		}
-		notes = append(notes, audit.Note{Chain: parts[0], Seq: seq, Hash: parts[2]})
+		notes = append(notes, n)
 	}
 	return notes, nil
 }
