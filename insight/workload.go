@@ -86,11 +86,13 @@ type Backlog struct {
 	Broker string `json:"broker,omitempty"`
 }
 
-// MaxWorkloads is how many an Inventory may have, and MaxNamespaces how many
-// namespaces a View: more than a cluster is made for.
+// MaxWorkloads is how many an Inventory may have, MaxNamespaces how many
+// namespaces a View, and MaxContents what is in all of them together, as Contents
+// have their size: more than a cluster is made for.
 const (
 	MaxWorkloads  = 50_000
 	MaxNamespaces = 50_000
+	MaxContents   = 1_000_000
 )
 
 const (

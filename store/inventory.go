@@ -87,13 +87,13 @@ func (c *inventoryChange) replace(ctx context.Context, f filter, now []insight.W
 		return err
 	}
 	var fresh []any
-	runs := make(map[workloadKey]bool, 2*len(now)) // by the key, and by the place
+	written, runs := make(map[workloadKey]bool, len(now)), make(map[workloadKey]bool, len(now)) // by the key, and by the place
 	for _, w := range now {
 		key := keyOf(w)
-		if runs[key] && key.digest != "" {
+		if written[key] {
 			continue
 		}
-		runs[key], runs[key.place()] = true, true
+		written[key], runs[key.place()] = true, true
 		old, known := before[key]
 		delete(before, key)
 		if known && old.Is(w) && old.absent == 0 {
@@ -219,8 +219,8 @@ func (c *inventoryChange) renewView(ctx context.Context) error {
 	if err := c.forgetView(ctx); err != nil {
 		return err
 	}
-	_, err := c.tx.Exec(ctx, `INSERT INTO inventory_namespaces (cluster, namespace, digest, workloads)
-		SELECT DISTINCT cluster, namespace, '', CAST(0 AS BIGINT) FROM workloads WHERE cluster = ?`, c.cluster)
+	_, err := c.tx.Exec(ctx, `INSERT INTO inventory_namespaces (cluster, namespace, digest, workloads, size)
+		SELECT DISTINCT cluster, namespace, '', CAST(0 AS BIGINT), CAST(0 AS BIGINT) FROM workloads WHERE cluster = ?`, c.cluster)
 	return err
 }
 
@@ -278,6 +278,7 @@ func (s *Store) PutView(ctx context.Context, cluster fleet.AgentName, v insight.
 		}
 		if digests != reported {
 			// The last report was by an older agent, or to an older hub.
+			viewed = 0
 			if err := c.renewView(ctx); err != nil {
 				return err
 			}
@@ -307,18 +308,18 @@ func (s *Store) PutView(ctx context.Context, cluster fleet.AgentName, v insight.
 // namespaces these are others than v says, and how many workloads run.
 func (c *inventoryChange) view(ctx context.Context, v insight.View) (wanted []string, workloads int, err error) {
 	type contents struct {
-		digest    string
-		workloads int
+		digest          string
+		workloads, size int
 	}
 	known := map[string]contents{}
-	rows, err := c.tx.Query(ctx, `SELECT namespace, digest, workloads FROM inventory_namespaces WHERE cluster = ?`, c.cluster)
+	rows, err := c.tx.Query(ctx, `SELECT namespace, digest, workloads, size FROM inventory_namespaces WHERE cluster = ?`, c.cluster)
 	if err != nil {
 		return nil, 0, err
 	}
 	err = eachRow(rows, func() error {
 		var name string
 		var n contents
-		err := rows.Scan(&name, &n.digest, &n.workloads)
+		err := rows.Scan(&name, &n.digest, &n.workloads, &n.size)
 		known[name] = n
 		return err
 	})
@@ -333,18 +334,22 @@ func (c *inventoryChange) view(ctx context.Context, v insight.View) (wanted []st
 		case known[name].digest == digest:
 		case told:
 			fresh = append(fresh, name)
-			known[name] = contents{digest, len(of.Workloads)}
+			known[name] = contents{digest, len(of.Workloads), of.Size()}
 		default:
 			wanted = append(wanted, name)
 		}
 	}
 	var gone []string
+	size := 0
 	for name, n := range known {
 		if v.Namespaces[name] == "" {
 			gone = append(gone, name)
 		} else {
-			workloads += n.workloads
+			workloads, size = workloads+n.workloads, size+n.size
 		}
+	}
+	if size > insight.MaxContents {
+		return nil, 0, insight.Invalidf("contents: with what is known already there are %d workloads, containers and CronJobs, there must be at most %d", size, insight.MaxContents)
 	}
 	for part := range slices.Chunk(append(fresh, gone...), batch) {
 		if err := c.replaceContents(ctx, v, part); err != nil {
@@ -372,7 +377,7 @@ func (c *inventoryChange) replaceContents(ctx context.Context, v insight.View, n
 			}
 		}
 		if digest := v.Namespaces[name]; digest != "" {
-			told = append(told, c.cluster, name, digest, len(of.Workloads))
+			told = append(told, c.cluster, name, digest, len(of.Workloads), of.Size())
 		}
 	}
 	var f filter
@@ -387,7 +392,7 @@ func (c *inventoryChange) replaceContents(ctx context.Context, v insight.View, n
 	if _, err := c.tx.Exec(ctx, `DELETE FROM inventory_namespaces WHERE cluster = ? AND namespace IN (`+list(namespaces, &args)+`)`, args...); err != nil {
 		return err
 	}
-	return c.insert(ctx, `inventory_namespaces (cluster, namespace, digest, workloads)`, 4, told)
+	return c.insert(ctx, `inventory_namespaces (cluster, namespace, digest, workloads, size)`, 5, told)
 }
 
 // replaceContainers has the containers of namespaces be now.

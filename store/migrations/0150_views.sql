@@ -11,6 +11,7 @@ CREATE TABLE inventory_namespaces (
     namespace TEXT   NOT NULL,
     digest    TEXT   NOT NULL,
     workloads BIGINT NOT NULL, -- that run
+    size      BIGINT NOT NULL, -- of all contents
     PRIMARY KEY (cluster, namespace)
 );
 

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -114,6 +115,18 @@ func views(t *testing.T, s *store.Store) {
 	expect("a day later, without the CronJob", "shop CronJob/nightly@1*", "shop Deployment/web@2")
 	putView(t, s, at.Add(24*time.Hour), insight.View{Namespaces: map[string]string{"shop": "v3"}, CronJobs: true})
 	expect("a day after that", "shop Deployment/web@2")
+
+	// A cluster has an end.
+	pods := map[string][]string{"many": make([]string, insight.MaxContents)}
+	for i := range pods["many"] {
+		pods["many"][i] = "c"
+	}
+	var invalid *insight.InvalidError
+	_, err := s.PutView(t.Context(), "edge", insight.View{Namespaces: map[string]string{"shop": "v3", "more": "v1"}, Contents: map[string]insight.Contents{"more": {Pods: pods}}}, at)
+	if !errors.As(err, &invalid) {
+		t.Errorf("more than there may be: %v", err)
+	}
+	expect("after what wasn't taken", "shop Deployment/web@2")
 
 	// Where nobody knows of CronJobs, those of each week come back.
 	at = at.Add(24 * time.Hour)
