@@ -310,16 +310,15 @@ func (s *Store) StandingPolicies(ctx context.Context, source string) (out []stri
 
 // judgedByScan records what policies come to by the end of a scan.
 func (s *Store) judgedByScan(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, now time.Time) error {
-	t := c.Request.Target
-	pod := t.URI == ""
-	results := append(f.Results, s.unjudged(c, f)...)
-	if pod && slices.ContainsFunc(results, func(r fleet.Result) bool { return r.Unknown != "" }) {
+	pod := c.Request.Target.URI == ""
+	unjudged := s.unjudged(c, f)
+	if pod && len(unjudged) > 0 {
 		var err error
-		if results, err = withoutGone(ctx, tx, t, results, now); err != nil {
+		if unjudged, err = withoutGone(ctx, tx, c.Request.Target, unjudged, now); err != nil {
 			return err
 		}
 	}
-	_, tell, err := s.recordResults(ctx, tx, policy.Fleet, string(c.ID), pod, results, now)
+	_, tell, err := s.recordResults(ctx, tx, policy.Fleet, string(c.ID), pod, slices.Concat(f.Results, unjudged), now)
 	for _, e := range tell {
 		if err == nil {
 			err = s.enqueueOutcomes(ctx, tx, []fleet.Outcome{e.Outcome}, e.Sinks, policy.Place{Agent: e.Agent, Namespace: e.Namespace})
@@ -328,17 +327,17 @@ func (s *Store) judgedByScan(ctx context.Context, tx *Tx, c scan.Scan, f scan.Fi
 	return err
 }
 
-// withoutGone leaves out of results of a container those that aren't known where its
-// pod is gone: one that isn't a subject any more doesn't become one by being asked for.
-func withoutGone(ctx context.Context, tx *Tx, t scan.Target, results []fleet.Result, now time.Time) ([]fleet.Result, error) {
+// withoutGone leaves out, where the container's pod is gone, what isn't a subject: it
+// doesn't become one by being asked for.
+func withoutGone(ctx context.Context, tx *Tx, t scan.Target, unjudged []fleet.Result, now time.Time) ([]fleet.Result, error) {
 	gone, err := podGone(ctx, tx, t, now)
 	if err != nil || !gone {
-		return results, err
+		return unjudged, err
 	}
-	before, err := standings(ctx, tx, policy.Fleet, results)
-	return slices.DeleteFunc(results, func(r fleet.Result) bool {
+	before, err := standings(ctx, tx, policy.Fleet, unjudged)
+	return slices.DeleteFunc(unjudged, func(r fleet.Result) bool {
 		_, known := before[subjectKey{r.Outcome.Policy, r.Outcome.Subject}]
-		return r.Unknown != "" && !known
+		return !known
 	}), err
 }
 
@@ -826,6 +825,16 @@ func putPolicyAnnotations(ctx context.Context, tx *Tx, agent fleet.AgentName, te
 		}
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(before)) {
+		// Where nothing runs that may come back there may be no such namespace. What
+		// it said of that holds until it is forgotten.
+		var waits bool
+		if err := tx.QueryRow(ctx, `SELECT COUNT(*) > 0 AND COALESCE(MIN(absent), 0) > 0 FROM workloads WHERE cluster = ? AND namespace = ?`,
+			agent, namespace).Scan(&waits); err != nil {
+			return err
+		}
+		if waits {
+			continue
+		}
 		changed[namespace] = true
 		if _, err := tx.Exec(ctx, `DELETE FROM policy_annotations WHERE agent = ? AND namespace = ?`, agent, namespace); err != nil {
 			return err

@@ -18,7 +18,7 @@ import (
 )
 
 var inventoryTests = map[string]func(*testing.T, *store.Store){
-	"views": views, "a list that may be cut": cutInventory, "an older hub meanwhile": olderHub,
+	"views": views, "a namespace that is gone": goneNamespace, "a list that may be cut": cutInventory, "an older hub meanwhile": olderHub,
 	"pods that are gone": goneContainers, "pods of which nothing is known": unknownPods,
 }
 
@@ -138,6 +138,46 @@ func views(t *testing.T, s *store.Store) {
 	expect("when there is nothing at all")
 }
 
+// goneNamespace: what a namespace said of policies holds for what it ran as long as
+// that is a subject.
+func goneNamespace(t *testing.T, s *store.Store) {
+	layers := func() (out []string) {
+		t.Helper()
+		found, err := s.PolicyLayers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range found {
+			out = append(out, l.Namespace+" "+l.Text)
+		}
+		return out
+	}
+	here := insight.View{
+		Namespaces: map[string]string{"shop": "v1"}, Policies: map[string]string{"shop": "p: {optOut: true}", "empty": "p: {}"},
+		Contents: map[string]insight.Contents{"shop": contents(nil, deployed("Deployment", "web", "1"))},
+	}
+	putView(t, s, epoch, here)
+	gone := insight.View{Policies: map[string]string{}}
+	for _, after := range []time.Duration{time.Minute, 24 * time.Hour} {
+		putView(t, s, epoch.Add(after), gone)
+		if d := cmp.Diff([]string{"shop p: {optOut: true}"}, layers()); d != "" {
+			t.Errorf("after %s (-want +got):\n%s", after, d)
+		}
+	}
+	putView(t, s, epoch.Add(25*time.Hour), gone)
+	if left := layers(); left != nil {
+		t.Errorf("a day later: %q", left)
+	}
+	// Where something runs it says what it likes at once.
+	here.Namespaces["shop"] = "v2"
+	putView(t, s, epoch.Add(26*time.Hour), here)
+	here.Policies = map[string]string{}
+	putView(t, s, epoch.Add(26*time.Hour), here)
+	if left := layers(); left != nil {
+		t.Errorf("once it says nothing: %q", left)
+	}
+}
+
 // cutInventory: what a list doesn't tell of that may be cut stays, however long.
 func cutInventory(t *testing.T, s *store.Store) {
 	put := func(at time.Time, list []insight.Workload) {
@@ -209,7 +249,7 @@ func newScans(t *testing.T, s *store.Store) scans {
 }
 
 // end ends a scan of a pod's container: with a result if there is no reason why not.
-func (s scans) end(pod, reason string, at time.Time) {
+func (s scans) end(pod, reason string, at time.Time, change ...func(*fleet.Result)) {
 	s.Helper()
 	c := newScan("edge")
 	c.Request.Target.Namespace, c.Request.Target.Pod = "shop", pod
@@ -217,6 +257,9 @@ func (s scans) end(pod, reason string, at time.Time) {
 	if reason == "" {
 		f.Status, f.Verdict = scan.Completed, scan.Verdict{Outcome: scan.Failed}
 		f.Results = []fleet.Result{result("p", "shop", c.Request.Target.Subject().Repo, false, "issue")}
+	}
+	for _, change := range change {
+		change(&f.Results[0])
 	}
 	if err := s.CreateScan(s.Context(), c); err != nil {
 		s.Fatal(err)
@@ -299,9 +342,11 @@ func goneContainers(t *testing.T, store *store.Store) {
 	// What a result is of is there, whatever the last view says.
 	s.end("new", "", at.Add(14*time.Minute))
 	s.expect("a pod that is newer than the view", facts, "db-0/app unknown", "new/app failed")
+	s.end("newer", "", at.Add(14*time.Minute), func(r *fleet.Result) { r.Unknown = "a control was skipped" })
+	s.expect("another", facts, "db-0/app unknown", "new/app failed", "newer/app unknown")
 	// An agent that has been away for long says nothing of now.
 	s.end("fixed", "the agent was away", at.Add(16*time.Minute))
-	s.expect("without a view of now", facts, "db-0/app unknown", "fixed/app unknown", "new/app failed")
+	s.expect("without a view of now", facts, "db-0/app unknown", "fixed/app unknown", "new/app failed", "newer/app unknown")
 }
 
 // unknownPods: an agent that tells of no pods ends none.
