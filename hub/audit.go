@@ -164,6 +164,9 @@ func startDetails(ctx context.Context, s audit.Store, chain string, cfg Config) 
 	return details, nil
 }
 
+// mostSeen bounds what is known of processes, which name themselves.
+const mostSeen = 50_000
+
 // add records what isn't a forwarded request.
 func (a *auditing) add(r audit.Record) {
 	if a.log != nil {
@@ -189,6 +192,9 @@ func (a *auditing) registered(reg fleet.Registration, remote string) {
 	now, at := fmt.Sprint(details), process{reg.Agent, reg.Instance}
 	a.mu.Lock()
 	same := a.seen[at] == now
+	if !same && len(a.seen) >= mostSeen {
+		clear(a.seen) // what it forgets is recorded once more
+	}
 	a.seen[at] = now
 	a.mu.Unlock()
 	if !same {

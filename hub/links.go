@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/forward"
@@ -57,6 +59,7 @@ type links struct {
 	open  map[fleet.AgentName]map[*link]bool // guarded by mu; registered or not
 	here  map[fleet.AgentName]*presence      // guarded by mu
 	known map[fleet.AgentName]bool           // guarded by mu; ever joined
+	paces map[fleet.AgentName]*rate.Limiter  // guarded by mu; of registrations
 	// leaving says that the hub stops: no link begins any more. Guarded by mu.
 	leaving bool
 }
@@ -134,6 +137,7 @@ func (ls *links) load(ctx context.Context) error {
 	ls.open = map[fleet.AgentName]map[*link]bool{}
 	ls.here = map[fleet.AgentName]*presence{}
 	ls.known = map[fleet.AgentName]bool{}
+	ls.paces = map[fleet.AgentName]*rate.Limiter{}
 	ls.changed = func() {}
 	for _, a := range agents {
 		ls.known[a.Agent] = true
@@ -236,7 +240,25 @@ func (ls *links) handler(l *link) http.Handler {
 	})
 }
 
-const maxRegistration = 1 << 20
+const (
+	maxRegistration = 1 << 20
+	// registerEvery is how often an agent may register for long: each time is
+	// work, and a record where it says something new. For a while it may as often
+	// as it may have links.
+	registerEvery = 5 * time.Second
+)
+
+// inPace counts a registration of an agent, if it isn't one too many.
+func (ls *links) inPace(agent fleet.AgentName) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	p := ls.paces[agent]
+	if p == nil {
+		p = rate.NewLimiter(rate.Every(registerEvery), maxLinks)
+		ls.paces[agent] = p
+	}
+	return p.Allow()
+}
 
 func (ls *links) register(w http.ResponseWriter, r *http.Request, l *link) {
 	ctx := r.Context()
@@ -251,6 +273,11 @@ func (ls *links) register(w http.ResponseWriter, r *http.Request, l *link) {
 	}
 	if reg.Agent != l.agent {
 		http.Error(w, fmt.Sprintf("the certificate is for agent %q, the registration for %q", l.agent, reg.Agent), http.StatusForbidden)
+		return
+	}
+	if !ls.inPace(l.agent) {
+		ls.log.WarnContext(ctx, "registration refused: the agent registers all the time", "agent", l.agent, "remote", l.remote)
+		http.Error(w, fmt.Sprintf("agent %q registers all the time; once every %v is enough", l.agent, registerEvery), http.StatusTooManyRequests)
 		return
 	}
 	err := ls.store.SaveAgent(ctx, reg, time.Now())

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
@@ -49,6 +50,39 @@ func TestLinks_register_of_a_link_that_went_down(t *testing.T) {
 	}
 	if ls.connected("a") {
 		t.Error("the link is in the table although it is down")
+	}
+}
+
+// Whoever has an agent's key can't fill the hub by registering under ever new
+// names.
+func TestLinks_register_all_the_time(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "db"), quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ls := &links{store: db, log: quiet, release: func(context.Context, fleet.AgentName, fleet.InstanceID, []string) error { return nil }}
+	if err := ls.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	register := func(agent string, i int) int {
+		w := httptest.NewRecorder()
+		body := fmt.Sprintf(`{"agent":%q,"instance":"i%d"}`, agent, i)
+		l := &link{agent: fleet.AgentName(agent), over: true}
+		ls.register(w, httptest.NewRequest("POST", "/v1/register", strings.NewReader(body)), l)
+		return w.Code
+	}
+	times := 0
+	for status := 200; status == 200 && times < 10*maxLinks; times++ {
+		if status = register("a", times); status != 200 && status != 429 {
+			t.Fatalf("%d: %d", times, status)
+		}
+	}
+	if times <= maxLinks || times == 10*maxLinks {
+		t.Errorf("it could register %d times", times)
+	}
+	if status := register("b", 0); status != 200 {
+		t.Errorf("another agent: %d", status)
 	}
 }
 
