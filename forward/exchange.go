@@ -117,6 +117,7 @@ type exchange struct {
 	length         int64        // of the answer's body; -1 when that isn't known
 	upload         *countedBody // of a request by HTTP/1.1
 	received, sent atomic.Int64
+	reading        atomic.Bool // the request's body, for which the server says 100
 	broken         atomic.Bool // the request's body didn't come whole
 	err            error
 	upgraded       atomic.Pointer[countedConn] // nil before an Upgrade
@@ -163,6 +164,9 @@ func observe(w http.ResponseWriter, r *http.Request, serve func(*exchange, *http
 }
 
 func (x *exchange) WriteHeader(status int) {
+	if status == http.StatusContinue && x.reading.Load() {
+		return // the caller was told, or goes on without it
+	}
 	if status >= 200 {
 		x.head(status)
 	} else {
@@ -234,17 +238,14 @@ type countedBody struct {
 	io.ReadCloser
 	x       *exchange
 	trailer http.Header // filled in at the end, also with what wasn't announced
-	// begun says that it is being read, ended that it was read whole, and
-	// linger that its server closes it.
-	begun, ended, closed atomic.Bool
-	linger               bool
+	ended, closed atomic.Bool // read whole, or given up
 }
 
 func (b *countedBody) Read(p []byte) (int, error) {
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	b.begun.Store(true)
+	b.x.reading.Store(true)
 	n, err := b.ReadCloser.Read(p)
 	b.x.received.Add(int64(n))
 	switch {
@@ -259,9 +260,6 @@ func (b *countedBody) Read(p []byte) (int, error) {
 
 func (b *countedBody) Close() error {
 	b.closed.Store(true)
-	if b.linger {
-		return nil
-	}
 	return b.ReadCloser.Close()
 }
 

@@ -19,6 +19,9 @@ func TestForward_HTTP(t *testing.T) {
 		case "/reads":
 			body, err := io.ReadAll(r.Body)
 			fmt.Fprint(w, string(body), r.Header.Get("Expect"), err)
+		case "/late":
+			io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusContinue)
 		case "/trailers":
 			io.Copy(io.Discard, r.Body)
 			fmt.Fprint(w, r.Trailer)
@@ -51,6 +54,12 @@ func TestForward_HTTP(t *testing.T) {
 		defer resp.Body.Close()
 		if text, err := io.ReadAll(resp.Body); err != nil || !strings.HasPrefix(string(text), "body") {
 			t.Errorf("%q, %v", text, err)
+		}
+	})
+	t.Run("no 100 comes that says nothing", func(t *testing.T) {
+		resp := raw(t, b, "POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+		if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+			t.Error(resp.Status)
 		}
 	})
 	t.Run("a refusal comes in the place of 100", func(t *testing.T) {
