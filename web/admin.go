@@ -173,6 +173,13 @@ func (h *handler) recordings(r *request) (*page, error) {
 	return &page{View: "recordings", Title: "Recordings", Data: v}, err
 }
 
+// recording is one of a terminal, to be played.
+func (h *handler) recording(r *request) (*page, error) {
+	var v api.Recording
+	err := r.get("/recordings/"+url.PathEscape(r.PathValue("id")), nil, &v)
+	return &page{View: "recording", Title: "Recording", Data: v}, err
+}
+
 type peopleView struct {
 	Tokens      []api.Token
 	Revocations []api.Revocation

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"reeve.dev/reeve/api"
 )
 
 // request is a request for a view, which asks the API in the caller's name.
@@ -16,6 +18,8 @@ type request struct {
 	*http.Request
 	api http.Handler
 	tag string // the version of what was read last, if it has one
+	// caller is who asks.
+	caller *api.Caller
 }
 
 // problem is what the API answers when it doesn't do what it was asked

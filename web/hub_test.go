@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"reeve.dev/reeve/agent"
@@ -247,6 +248,35 @@ func TestBrowser_hub(t *testing.T) {
 	b.click("[data-post$=resume]")
 	b.says("Pause")
 	b.accessible("/schedules/nightly")
+
+	// It is changed in its place: what the form doesn't show stays, and who was
+	// faster isn't written over.
+	b.open("/schedules/nightly")
+	b.reveal("Change…")
+	b.accessible("a schedule that is changed")
+	b.picture("schedule")
+	put := `fetch('/api/v1/schedules/nightly', { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({
+		cron: '0 3 * * *', timeZone: 'Europe/Berlin', jitter: 60, missed: 'skip', target: { agent: 'east', uri: 'local:' },
+		scan: { profile: 'gated@1.0.0', inputs: { a: [1] } }, options: { timeout: 90, priority: 'high' } }) }).then((r) => r.status)`
+	if status := eval[int](b, put); status != http.StatusOK {
+		t.Fatalf("changed beside the page: %d", status)
+	}
+	b.fill("form[data-match]", map[string]string{"cron": "0 5 * * *"})
+	b.click("form[data-match]" + submit)
+	b.until("!document.querySelector('form[data-match] [data-problem]').hidden")
+	b.open("/schedules/nightly")
+	b.reveal("Change…")
+	b.fill("form[data-match]", map[string]string{"cron": "0 5 * * *", "jitter": "120"})
+	b.click("form[data-match]" + submit)
+	b.until("document.querySelector('#schedule')?.innerText.includes('0 5 * * *')")
+	got := eval[map[string]any](b, `fetch('/api/v1/schedules/nightly').then((r) => r.json()).then(({ $schema, next, created, createdBy, ...rest }) => rest)`)
+	want := map[string]any{
+		"name": "nightly", "cron": "0 5 * * *", "timeZone": "Europe/Berlin", "jitter": 120.0, "missed": "skip", "target": map[string]any{"agent": "east", "uri": "local:"},
+		"profile": "gated@1.0.0", "inputs": map[string]any{"a": []any{1.0}}, "timeout": 90.0, "priority": "high", "method": "auto",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the schedule (-want +got):\n%s", diff)
+	}
 
 	// Another of its name isn't put in its place.
 	b.open("/schedules")

@@ -11,8 +11,8 @@
 // JavaScript. A view's filter and place are in its URL. One small script keeps
 // what is marked data-live up to date, by asking for the same view again,
 // follows a running scan by its events, fetches what a control says when it is
-// opened, and sends forms. Nothing is asked of
-// any other host, and the Content-Security-Policy allows no inline script or
+// opened, and sends forms; another plays recordings of terminals. Nothing is asked
+// of any other host, and the Content-Security-Policy allows no inline script or
 // style; all that agents and targets say is text.
 package web
 
@@ -37,6 +37,7 @@ import (
 	"reeve.dev/reeve/api"
 	"reeve.dev/reeve/internal/compress"
 	"reeve.dev/reeve/pki"
+	"reeve.dev/reeve/policy"
 )
 
 //go:embed static
@@ -45,8 +46,8 @@ var static embed.FS
 //go:embed templates
 var templates embed.FS
 
-// policy allows what this package serves, and nothing else.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+// contentPolicy allows what this package serves, and nothing else.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // Config is what the page works with. All of it is needed.
@@ -98,6 +99,7 @@ func Handler(cfg Config) http.Handler {
 	mux.Handle("GET /services", h.view(h.services))
 	mux.Handle("GET /audit", h.view(h.audit))
 	mux.Handle("GET /audit/recordings", h.view(h.recordings))
+	mux.Handle("GET /audit/recordings/{id}", h.view(h.recording))
 	mux.Handle("GET /people", h.view(h.people))
 	mux.Handle("GET /docs", h.docs())
 	mux.Handle("/", h.view(func(*request) (*page, error) {
@@ -105,7 +107,7 @@ func Handler(cfg Config) http.Handler {
 	}))
 	return compress.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := w.Header()
-		head.Set("Content-Security-Policy", policy)
+		head.Set("Content-Security-Policy", contentPolicy)
 		head.Set("X-Content-Type-Options", "nosniff")
 		head.Set("Referrer-Policy", "same-origin")
 		head.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -182,15 +184,14 @@ func (p *page) allows(role pki.Role) bool { return p.Caller != nil && p.Caller.R
 func (h *handler) view(build func(*request) (*page, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		req := &request{Request: r, api: h.cfg.API}
-		var caller *api.Caller
-		p, err := (*page)(nil), req.get("/whoami", nil, &caller)
+		p, err := (*page)(nil), req.get("/whoami", nil, &req.caller)
 		if err == nil {
 			p, err = build(req)
 		}
 		if err != nil {
 			p = h.failed(req, err)
 		}
-		h.show(w, r, p, caller)
+		h.show(w, r, p, req.caller)
 	})
 }
 
@@ -262,9 +263,11 @@ func (h *handler) funcs() template.FuncMap {
 		"ages":     ageTitles,
 		"matrix":   func(p []api.Problem) []problemCounts { return matrix(p, time.Now()) },
 		"without":  without,
-		"day":      dayText,
-		"words":    func(s any) string { return strings.ReplaceAll(fmt.Sprint(s), "_", " ") },
-		"dict":     dict,
+		// annotated: whether a namespace's own annotation says o.
+		"annotated": func(o api.PolicyOverride) bool { return o.By == policy.ByAnnotation },
+		"day":       dayText,
+		"words":     func(s any) string { return strings.ReplaceAll(fmt.Sprint(s), "_", " ") },
+		"dict":      dict,
 		// under: whether p is beneath one of the folders, which spaces part.
 		"under": func(p, dirs string) bool {
 			return slices.ContainsFunc(strings.Fields(dirs), func(dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") })

@@ -555,7 +555,7 @@ func TestRefusals(t *testing.T) {
 	w := newWorld(t, east())
 	for _, path := range []string{
 		"/", "/scans", "/scans/x", "/insights", "/alerts", "/targets", "/policies", "/profiles", "/services", "/audit", "/people", "/nothing",
-		"/schedules", "/schedules/nightly", "/events", "/events/1", "/insights/vex", "/insights/exports", "/github", "/audit/recordings",
+		"/schedules", "/schedules/nightly", "/events", "/events/1", "/insights/vex", "/insights/exports", "/github", "/audit/recordings", "/audit/recordings/r",
 	} {
 		v := read(t, w.answer(t, "GET", path))
 		v.wants(t, 401, "Log in", "reeve demo", "REEVE_HUB=https://example.com ", "reeve login")
@@ -583,6 +583,7 @@ func TestRefusals(t *testing.T) {
 		"/audit":                                                 {403, "admin"},
 		"/people":                                                {403, "admin"},
 		"/audit/recordings":                                      {403, "admin"},
+		"/audit/recordings/r":                                    {403, "admin"},
 		"/schedules/nothing":                                     {404, "no such schedule"},
 		"/events/nothing":                                        {404, "event not found"},
 		"/events?state=lost":                                     {422, "query.state"},
@@ -695,7 +696,7 @@ func TestViews_rights(t *testing.T) {
 		"/": true, "/scans": true, "/targets": true, "/schedules": true, "/schedules/shop": true, "/schedules/bank": false, "/events": true,
 		"/policies": true, "/insights/exports": true, "/insights": false, "/insights/vex": false, "/insights/runs?of=x": false,
 		"/insights/new": false, "/alerts": true, "/alerts/runs": false, "/github": false, "/services": false, "/profiles": false,
-		"/audit": false, "/audit/recordings": false, "/people": false, "/policies?agent=east&namespace=bank": true,
+		"/audit": false, "/audit/recordings": false, "/audit/recordings/shop": false, "/people": false, "/policies?agent=east&namespace=bank": true,
 		"/targets/history?agent=east&namespace=bank&pod=secret-of-bank&container=app": false,
 	} {
 		text := w.answer(t, "GET", path, "Cookie", "__Host-reeve-session="+shop).Body.String()
@@ -780,6 +781,9 @@ func TestViews_said(t *testing.T) {
 	if _, err := w.store.PutPolicyLayer(ctx, layer, nil); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.store.PutInventory(ctx, "east", insight.Inventory{Policies: map[string]string{"bank": hostile}}, now); err != nil {
+		t.Fatal(err)
+	}
 	if err := w.store.AddSilence(ctx, alert.Silence{ID: "s", Owner: hostile, Comment: hostile, CreatedBy: hostile, Created: now, Until: now.Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
@@ -807,11 +811,12 @@ func TestViews_said(t *testing.T) {
 		"/events":                             {hostile, "types " + hostile},
 		"/insights/vex":                       {"CVE-1", "not affected", hostile, "Forget"},
 		"/alerts":                             {hostile, "End"},
-		"/policies":                           {hostile, "Change"},
+		"/policies":                           {hostile, "Change", "east/bank", "the namespace's annotation", "in its cluster"},
 		"/github":                             {hostile, "not yet", "waits, goes on", hostile + ": 17 of 5000", "40 12 unchanged, 3 waits"},
 		"/insights/exports":                   {"sent-" + hostile, "next try", "2 so far", hostile, "Send all"},
 		"/insights/exports?state=refused":     {"refused-" + hostile, hostile},
-		"/audit/recordings":                   {hostile, "Download"},
+		"/audit/recordings":                   {hostile, "Play", "Download"},
+		"/audit/recordings/r":                 {hostile, "Play", "Download"},
 		"/thresholds/new?from=strict":         {"New threshold", "compliance: min: 90", "Save"},
 		"/policies?agent=east&namespace=shop": {hostile},
 	} {

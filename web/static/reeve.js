@@ -9,10 +9,12 @@
 //   data-form    a form whose fields are the members of a call's body, a.b
 //                being b within a, or {a} within its action; data-list: commas
 //                part its elements, data-hours: so many from now on. A fieldset
-//                is a member, too, if it has data-unless and that one isn't there
-//                data-method in place of POST, data-match is the version that
-//                it changes, data-new that there must be none. data-go is where to go afterwards, {id} a member
-//                of the answer; data-shows is the member that is shown instead
+//                is a member, too, if it has data-unless and that one isn't
+//                there. data-method in place of POST, data-match is the version that
+//                it changes, data-new that there must be none; data-base are
+//                members that it has no fields for. data-go is where to go
+//                afterwards, {id} a member of the answer; data-shows is the
+//                member that is shown instead
 //   data-copy    a button that copies the text of the element with that id
 //   the rest: see below
 //
@@ -332,7 +334,7 @@ function member(field, text) {
 }
 
 async function ask(form) {
-  const body = {};
+  const body = JSON.parse(form.dataset.base ?? '{}');
   for (const [name, text] of new FormData(form)) {
     if (!text.trim()) continue;
     const path = name.split('.');
