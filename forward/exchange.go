@@ -236,8 +236,8 @@ func (x *exchange) cut() {
 // countedBody counts a request's body.
 type countedBody struct {
 	io.ReadCloser
-	x       *exchange
-	trailer http.Header // filled in at the end, also with what wasn't announced
+	x             *exchange
+	trailer       http.Header // filled in at the end, also with what wasn't announced
 	ended, closed atomic.Bool // read whole, or given up
 }
 
