@@ -531,9 +531,6 @@ func (h *Hub) sweep(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		h.sweepOld(ctx)
-		if _, err := h.store.SweepBlobs(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			h.log.WarnContext(ctx, "sweep documents, will retry", "error", err)
-		}
 		h.sweepAudit(ctx, h.recordings, h.log)
 		if err := h.store.RemoveReplicas(ctx, "", time.Now().Add(-replicaKept)); err != nil && ctx.Err() == nil {
 			h.log.WarnContext(ctx, "sweep replicas, will retry", "error", err)

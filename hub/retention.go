@@ -66,7 +66,8 @@ func (h *Hub) sweepOld(ctx context.Context) {
 	if h.retention.Insights > 0 {
 		err = errors.Join(err, h.store.RemovePastInsights(ctx, now.Add(-h.retention.Insights)))
 	}
-	if err != nil && ctx.Err() == nil {
+	_, documentsErr := h.store.SweepBlobs(ctx, now)
+	if err = errors.Join(err, documentsErr); err != nil && ctx.Err() == nil {
 		log.WarnContext(ctx, "not all that is old is forgotten, will retry", "error", err)
 	}
 	if scans+alerts > 0 {

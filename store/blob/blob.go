@@ -207,9 +207,13 @@ func (f *Folder) Has(d Digest) (bool, error) {
 // Sweep removes the documents for which keep returns false and that were put
 // before the given time, and returns how many it removed. The time must lie
 // further back than any transaction takes that names a document just put.
-// What was left half written before that time goes too.
+// What was left half written before that time goes too. A document that is put or
+// asked for meanwhile stays.
 func (f *Folder) Sweep(before time.Time, keep func(Digest) (bool, error)) (int, error) {
 	if err := removeHalfWritten(f.dir, before); err != nil {
+		return 0, err
+	}
+	if err := f.putBack(); err != nil {
 		return 0, err
 	}
 	entries, err := os.ReadDir(f.dir)
@@ -227,21 +231,76 @@ func (f *Folder) Sweep(before time.Time, keep func(Digest) (bool, error)) (int, 
 		if err != nil {
 			return removed, err
 		}
-		// The age is looked at last: a document that is put again while we
-		// ask is young by now.
-		info, err := os.Stat(f.path(d))
-		if kept || err != nil || info.ModTime().After(before) {
+		if kept {
 			continue
 		}
-		switch err := os.Remove(f.path(d)); {
-		case errors.Is(err, fs.ErrNotExist): // another process swept too
-		case err != nil:
+		gone, err := f.remove(d, before)
+		if err != nil {
 			return removed, err
-		default:
+		}
+		if gone {
 			removed++
 		}
 	}
 	return removed, nil
+}
+
+// sweptPrefix begins the name of a document that is about to be removed.
+const sweptPrefix = "swept-"
+
+// remove removes a document unless it is young. It is taken away from its name
+// first: who puts it or asks for it from then on finds none, and who did so before
+// has made it young.
+func (f *Folder) remove(d Digest, before time.Time) (bool, error) {
+	if young, err := isYoung(f.path(d), before); young || err != nil {
+		return false, err
+	}
+	swept := filepath.Join(f.dir, sweptPrefix+hexOf(d))
+	if err := os.Rename(f.path(d), swept); err != nil {
+		return false, ignore(err, fs.ErrNotExist) // another process swept too
+	}
+	young, err := isYoung(swept, before)
+	if err == nil && young {
+		err = ignore(os.Link(swept, f.path(d)), fs.ErrExist)
+	}
+	if err != nil {
+		return false, err
+	}
+	return !young, ignore(os.Remove(swept), fs.ErrNotExist)
+}
+
+// putBack puts the documents back whose sweep ended in between.
+func (f *Folder) putBack() error {
+	left, err := filepath.Glob(filepath.Join(f.dir, sweptPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		d := Digest(prefix + strings.TrimPrefix(filepath.Base(path), sweptPrefix))
+		if d.Validate() != nil {
+			continue
+		}
+		if err := ignore(os.Link(path, f.path(d)), fs.ErrExist); ignore(err, fs.ErrNotExist) != nil {
+			return err
+		}
+		if err := ignore(os.Remove(path), fs.ErrNotExist); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isYoung(path string, before time.Time) (bool, error) {
+	info, err := os.Stat(path)
+	return err == nil && info.ModTime().After(before), ignore(err, fs.ErrNotExist)
+}
+
+// ignore is err, or nil if it is that one.
+func ignore(err, that error) error {
+	if errors.Is(err, that) {
+		return nil
+	}
+	return err
 }
 
 // Close is there for [Documents]: a Folder holds nothing open.

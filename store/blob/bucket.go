@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -19,9 +20,17 @@ import (
 // [Folder]. A document is the object documents/HEX.gz. An object can't be made
 // younger in place, so Has leaves an empty one, touched/HEX, whose age counts
 // as well.
+//
+// Nor can one be removed only if it is still old. So Sweep leaves sweeping/HEX/NAME
+// before it looks at the age for the last time, and takes that away once it has
+// removed the document or hasn't; NAME is the process's, since several may sweep.
+// Who has put or touched the document looks for such objects, waits until there are
+// none, and then sees whether the document is there: either it was young for the
+// sweep, or its removal is over by then.
 type Bucket struct {
 	b         *blob.Bucket
 	scratch   string
+	name      string        // of this process among those that sweep
 	uploading chan struct{} // has room for as many as may go on at a time
 }
 
@@ -32,11 +41,16 @@ const uploads = 8
 const (
 	documentsPath = "documents/"
 	touchedPath   = "touched/"
+	sweepingPath  = "sweeping/"
 
 	// askTime bounds a question to the storage, and moveTime what moves a
 	// document.
 	askTime  = 30 * time.Second
 	moveTime = 10 * time.Minute
+	// sweepTime is longer than what Sweep does with one document, and settle how
+	// often it is asked whether that is over.
+	sweepTime   = 4 * askTime
+	settleEvery = 200 * time.Millisecond
 )
 
 // ValidateBucketURL reports what is wrong with a URL for OpenBucket.
@@ -74,7 +88,7 @@ func OpenBucket(ctx context.Context, rawURL, scratch string) (*Bucket, error) {
 	case !ok:
 		return nil, errors.Join(errors.New("there is no such bucket; make it first"), b.Close())
 	}
-	return &Bucket{b: b, scratch: scratch, uploading: make(chan struct{}, uploads)}, nil
+	return &Bucket{b: b, scratch: scratch, name: rand.Text(), uploading: make(chan struct{}, uploads)}, nil
 }
 
 // Close ends what is under way.
@@ -92,14 +106,42 @@ func (b *Bucket) Put(r io.Reader, limit int64) (Digest, int64, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	if _, err := tmp.Seek(0, io.SeekStart); err != nil {
-		return "", 0, err
-	}
 	b.uploading <- struct{}{}
 	defer func() { <-b.uploading }()
 	ctx, cancel := context.WithTimeout(context.Background(), moveTime)
 	defer cancel()
-	return d, n, b.b.Upload(ctx, documentKey(d), tmp, &blob.WriterOptions{ContentType: "application/gzip", MaxConcurrency: 2})
+	for there := false; !there; { // a sweep may take it away once, while it is old
+		if _, err := tmp.Seek(0, io.SeekStart); err != nil {
+			return "", 0, err
+		}
+		if err := b.b.Upload(ctx, documentKey(d), tmp, &blob.WriterOptions{ContentType: "application/gzip", MaxConcurrency: 2}); err != nil {
+			return "", 0, err
+		}
+		if there, err = b.settled(ctx, d); err != nil {
+			return "", 0, err
+		}
+	}
+	return d, n, nil
+}
+
+// settled reports whether a document that was just put or touched is there to
+// stay.
+func (b *Bucket) settled(ctx context.Context, d Digest) (bool, error) {
+	for began := time.Now(); ; {
+		sweeping, _, err := b.b.ListPage(ctx, blob.FirstPageToken, 1, &blob.ListOptions{Prefix: sweepingPath + hexOf(d) + "/"})
+		if err != nil {
+			return false, err
+		}
+		// Whoever left it died if it stays.
+		if len(sweeping) == 0 || time.Since(began) > sweepTime {
+			return b.b.Exists(ctx, documentKey(d))
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(settleEvery):
+		}
+	}
 }
 
 // Get is [Folder.Get].
@@ -134,13 +176,17 @@ func (b *Bucket) Has(d Digest) (bool, error) {
 	if err := d.Validate(); err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	ctx, cancel := context.WithTimeout(context.Background(), askTime+sweepTime)
 	defer cancel()
-	// Touched first: a sweep looks at that last.
-	if err := b.b.WriteAll(ctx, touchedPath+hexOf(d), nil, &blob.WriterOptions{ContentType: "text/plain"}); err != nil {
+	if err := b.leave(ctx, touchedPath+hexOf(d)); err != nil {
 		return false, err
 	}
-	return b.b.Exists(ctx, documentKey(d))
+	return b.settled(ctx, d)
+}
+
+// leave writes an empty object, or makes it young.
+func (b *Bucket) leave(ctx context.Context, key string) error {
+	return b.b.WriteAll(ctx, key, nil, &blob.WriterOptions{ContentType: "text/plain"})
 }
 
 // Sweep is [Folder.Sweep].
@@ -154,23 +200,39 @@ func (b *Bucket) Sweep(before time.Time, keep func(Digest) (bool, error)) (remov
 		if kept, err := keep(d); err != nil || kept {
 			return err
 		}
-		// The age is looked at last: a document that is put again while we
-		// ask is young by now.
-		for _, k := range []string{key, touchedPath + h} {
-			if young, err := b.young(k, before); err != nil || young {
-				return err
-			}
-		}
-		if err := b.remove(key); err != nil {
+		if young, err := b.young(touchedPath+h, before); err != nil || young {
 			return err
 		}
-		removed++
-		return nil
+		gone, err := b.removeOld(d, before)
+		if gone {
+			removed++
+		}
+		return err
 	})
 	if err != nil {
 		return removed, err
 	}
-	return removed, b.old(touchedPath, before, b.remove)
+	return removed, errors.Join(b.old(touchedPath, before, b.remove), b.old(sweepingPath, before, b.remove))
+}
+
+// removeOld removes a document unless it is young, as Bucket's comment has it.
+func (b *Bucket) removeOld(d Digest, before time.Time) (gone bool, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	sweeping := sweepingPath + hexOf(d) + "/" + b.name
+	if err := b.leave(ctx, sweeping); err != nil {
+		return false, err
+	}
+	for _, key := range []string{documentKey(d), touchedPath + hexOf(d)} {
+		if young, err := b.young(key, before); err != nil || young {
+			return false, errors.Join(err, b.remove(sweeping))
+		}
+	}
+	// Where the answer is lost the storage may still do it.
+	if err := b.remove(documentKey(d)); err != nil {
+		return false, err
+	}
+	return true, b.remove(sweeping)
 }
 
 // old calls f with each key beneath a path that was written before that time.

@@ -2,11 +2,15 @@ package blob_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -180,6 +184,150 @@ func TestDocuments_Sweep(t *testing.T) {
 			t.Errorf("left behind: %q", got)
 		}
 	})
+}
+
+// A document is put, or asked for, at every moment of its removal: who was told
+// that it is there finds it there.
+func TestBucket_Sweep_meanwhile(t *testing.T) {
+	for name, use := range map[string]func(*blob.Bucket, blob.Digest) bool{
+		"put": func(b *blob.Bucket, _ blob.Digest) bool { put(t, b, text); return true },
+		"has": func(b *blob.Bucket, d blob.Digest) bool {
+			there, err := b.Has(d)
+			if err != nil {
+				t.Error(err)
+			}
+			return there
+		},
+	} {
+		for at, removes := 0, true; removes; at++ {
+			t.Run(fmt.Sprint(name, " at request ", at), func(t *testing.T) {
+				srv := blobtest.Start(t)
+				var (
+					mu       sync.Mutex
+					sweeping bool
+					n        int
+					told     = make(chan bool, 1)
+					waits    = make(chan struct{}, 1)
+				)
+				d := blob.Digest(fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(text))))
+				other, err := blob.OpenBucket(t.Context(), srv.URL, t.TempDir())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { other.Close() })
+				srv.Before = func(r *http.Request) {
+					if strings.Contains(r.URL.Query().Get("prefix"), "sweeping/"+strings.TrimPrefix(string(d), "sha256:")) {
+						select {
+						case waits <- struct{}{}:
+						default:
+						}
+						return
+					}
+					mu.Lock()
+					mine := sweeping && n == at
+					if sweeping {
+						n++
+					}
+					if mine {
+						sweeping = false
+					}
+					mu.Unlock()
+					if !mine {
+						return
+					}
+					go func() { told <- use(other, d) }()
+					// It is done, or waits for the sweep.
+					select {
+					case there := <-told:
+						told <- there
+					case <-waits:
+					}
+				}
+				b, err := blob.OpenBucket(t.Context(), srv.URL, t.TempDir())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { b.Close() })
+				put(t, b, text)
+				srv.Clock.Advance(48 * time.Hour)
+				<-waits
+				mu.Lock()
+				sweeping = true
+				mu.Unlock()
+				if _, err := b.Sweep(srv.Clock.Now().Add(-24*time.Hour), func(blob.Digest) (bool, error) { return false, nil }); err != nil {
+					t.Fatal(err)
+				}
+				mu.Lock()
+				removes = !sweeping
+				mu.Unlock()
+				if !removes {
+					return // the sweep has fewer requests
+				}
+				there := <-told
+				r, err := b.Get(d)
+				if err == nil {
+					r.Close()
+				}
+				if there && err != nil {
+					t.Errorf("it was told to be there: %v", err)
+				}
+				if slices.ContainsFunc(srv.Keys(), func(key string) bool { return strings.Contains(key, "sweeping") }) {
+					t.Errorf("left behind: %q", srv.Keys())
+				}
+			})
+		}
+	}
+}
+
+// As above, of a folder.
+func TestFolder_Sweep_meanwhile(t *testing.T) {
+	f, dir := open(t)
+	for range 500 {
+		d := put(t, f, text)
+		past := time.Now().Add(-48 * time.Hour)
+		if err := os.Chtimes(filepath.Join(dir, files(t, dir)[0]), past, past); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := f.Sweep(time.Now().Add(-24*time.Hour), func(blob.Digest) (bool, error) { return false, nil }); err != nil {
+				t.Error(err)
+			}
+		})
+		there, err := f.Has(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Wait()
+		r, err := f.Get(d)
+		if err == nil {
+			r.Close()
+		}
+		if there && err != nil {
+			t.Fatalf("it was told to be there: %v", err)
+		}
+	}
+}
+
+// A process that died between the two steps of a removal removed nothing.
+func TestFolder_Sweep_puts_back(t *testing.T) {
+	f, dir := open(t)
+	d := put(t, f, text)
+	name := files(t, dir)[0]
+	if err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, "swept-"+strings.TrimSuffix(name, ".gz"))); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := f.Sweep(time.Now().Add(-24*time.Hour), func(blob.Digest) (bool, error) { return true, nil }); n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+	r, err := f.Get(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if left := files(t, dir); len(left) != 1 {
+		t.Errorf("left behind: %q", left)
+	}
 }
 
 func TestFolder_Sweep_removes_what_a_crash_left(t *testing.T) {

@@ -2,6 +2,7 @@
 package blobtest
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -16,6 +17,8 @@ type Server struct {
 	URL string
 	// Clock is what the objects' times are by. It stands still.
 	Clock gofakes3.TimeSourceAdvancer
+	// Before is called with each request; nil: it isn't. It is set before the first.
+	Before func(r *http.Request)
 
 	t       testing.TB
 	backend *s3mem.Backend
@@ -31,7 +34,13 @@ func Start(t testing.TB) *Server {
 	if err := s.backend.CreateBucket(name); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(gofakes3.New(s.backend, gofakes3.WithTimeSource(s.Clock), gofakes3.WithTimeSkewLimit(0)).Server())
+	storage := gofakes3.New(s.backend, gofakes3.WithTimeSource(s.Clock), gofakes3.WithTimeSkewLimit(0)).Server()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.Before != nil {
+			s.Before(r)
+		}
+		storage.ServeHTTP(w, r)
+	}))
 	t.Cleanup(srv.Close)
 	t.Setenv("AWS_ACCESS_KEY_ID", "reeve")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
