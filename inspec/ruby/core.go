@@ -1123,7 +1123,13 @@ func (in *Interp) bootModule() {
 		if class.attached != nil {
 			return nil, c.In.Raise(c.In.eType, "can't create instance of singleton class")
 		}
-		if err := c.In.charge(96); err != nil {
+		n := 64
+		if class.isExcept {
+			n = 320
+		} else if class.Inherits(c.In.cSet) {
+			n = 256
+		}
+		if err := c.In.charge(n); err != nil {
 			return nil, err
 		}
 		if class.noAlloc && c.In.structMembers(class) == nil {

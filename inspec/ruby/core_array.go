@@ -330,7 +330,7 @@ func (in *Interp) bootArray() {
 		if err != nil {
 			return nil, err
 		}
-		if err := c.In.charge(16 * len(c.Args)); err != nil {
+		if err := c.In.charge(24 * len(c.Args)); err != nil {
 			return nil, err
 		}
 		a.Elems = append(a.Elems, c.Args...)
@@ -622,7 +622,13 @@ func (in *Interp) bootArray() {
 			if err != nil {
 				return nil, err
 			}
+			if err := c.In.charge(24 * len(row.Elems)); err != nil {
+				return nil, err
+			}
 			if i == 0 {
+				if err := c.In.charge(80 * len(row.Elems)); err != nil {
+					return nil, err
+				}
 				for range row.Elems {
 					out.Elems = append(out.Elems, &Array{})
 				}

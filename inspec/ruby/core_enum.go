@@ -633,6 +633,9 @@ func (in *Interp) bootEnumerable() {
 			} else {
 				no.Elems = append(no.Elems, v)
 			}
+			if err == nil {
+				err = c.In.charge(24)
+			}
 			return err
 		})
 	})
@@ -774,6 +777,9 @@ func (in *Interp) bootEnumerable() {
 			}
 			var buf []Value
 			emit := func() error {
+				if err := c.In.charge(72 + 16*len(buf)); err != nil {
+					return err
+				}
 				_, err := c.yield(&Array{Elems: append([]Value(nil), buf...)})
 				return err
 			}

@@ -514,7 +514,11 @@ func (in *Interp) bootString() {
 		} else if s, err = c.strArg(0); err != nil {
 			return nil, err
 		}
-		if err := c.In.charge(2 * len(s)); err != nil {
+		n := 2 * len(s)
+		if m.ext == nil {
+			n += 128
+		}
+		if err := c.In.charge(n); err != nil {
 			return nil, err
 		}
 		m.Append(s)

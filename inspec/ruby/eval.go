@@ -134,6 +134,7 @@ func (*methodName) eval(fr *frame) (Value, error) {
 }
 
 func (n *strNode) eval(fr *frame) (Value, error) {
+	fr.in.owe(32)
 	return &String{s: n.s, frozen: n.frozen}, nil
 }
 
@@ -142,6 +143,7 @@ func (n *dstrNode) eval(fr *frame) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	fr.in.owe(32 + len(s)) // the builder's room, too
 	return NewString(s), nil
 }
 
@@ -413,7 +415,11 @@ func (in *Interp) ivarSet(v Value, name string, x Value) error {
 	if iv == nil || in.frozen(v) {
 		return in.frozenError(v)
 	}
-	if err := in.charge(32); err != nil {
+	n := 48
+	if *iv == nil {
+		n = 160
+	}
+	if err := in.charge(n); err != nil {
 		return err
 	}
 	iv.set(name, x)
@@ -1037,6 +1043,9 @@ func (in *Interp) invoke(fr *frame, m *method, recv Value, name string, args []V
 		v, err := m.native(c)
 		*c = Call{}
 		in.stack = in.stack[:len(in.stack)-1]
+		if in.owe(size(v)); in.memory > in.limits.Memory && err == nil {
+			return nil, &LimitError{Limit: "memory"}
+		}
 		return v, err
 	case m.def != nil:
 		return in.callDef(m, recv, args, blk)
@@ -1045,7 +1054,9 @@ func (in *Interp) invoke(fr *frame, m *method, recv Value, name string, args []V
 		p.lambda = true
 		if p.native != nil {
 			c := &Call{In: in, Self: recv, Args: args, Block: blk, Name: name, File: in.file, Line: in.line, fr: fr}
-			return p.native(c)
+			v, err := p.native(c)
+			in.owe(size(v))
+			return v, err
 		}
 		return in.callBody(&p, recv, nil, args, blk, m)
 	case m.getter != "":

@@ -27,8 +27,10 @@ type Interp struct {
 	errors []*Exception // $!, innermost rescue last
 
 	autoloaded map[string]bool // preludes that were run
-	guard      []Value         // being inspected
-	catches    []Value         // tags of the catches under way
+	pegCache   map[pegCacheKey]pegCached
+	pegCached  int64   // what those in pegCache were charged
+	guard      []Value // being inspected
+	catches    []Value // tags of the catches under way
 
 	spare    []method // for newMethod
 	globals  map[string]Value
@@ -65,6 +67,7 @@ func New(limits Limits) *Interp {
 	}
 	in.Reset()
 	in.bootstrap()
+	in.memory = 0
 	return in
 }
 
@@ -212,6 +215,7 @@ func (in *Interp) define(outer *Class, name string, super *Class, module bool) *
 }
 
 func (in *Interp) newClass(super *Class, module bool) *Class {
+	in.owe(1536)
 	k := &Class{in: in, module: module}
 	if !module {
 		if super == nil {
@@ -356,6 +360,7 @@ func (in *Interp) singletonClass(k *Class) *Class {
 		} else if k.Super != nil {
 			super = in.singletonClass(k.Super)
 		}
+		in.owe(1024)
 		k.meta = &Class{in: in, Super: super, attached: k}
 		in.epoch++
 	}
@@ -369,6 +374,7 @@ func (in *Interp) singleton(v Value) (*Class, error) {
 		return in.singletonClass(v), nil
 	case *Object:
 		if v.singleton == nil {
+			in.owe(1024)
 			v.singleton = &Class{in: in, Super: v.Class, attached: v}
 		}
 		return v.singleton, nil
@@ -419,7 +425,8 @@ func (in *Interp) Raise(class *Class, format string, args ...any) error {
 
 func (in *Interp) raise(e *Exception) error {
 	e.File, e.Line = in.file, in.line
-	if e.Backtrace == nil {
+	if in.owe(256); e.Backtrace == nil {
+		in.owe(96 * min(len(in.stack), 50))
 		file, line := in.file, in.line
 		for i := len(in.stack) - 1; i >= 0 && len(e.Backtrace) < 50; i-- {
 			s := in.stack[i]
@@ -449,6 +456,9 @@ func (in *Interp) check() error {
 	if err := in.ctx.Err(); err != nil {
 		return &LimitError{Limit: "context", Err: context.Cause(in.ctx)}
 	}
+	if in.memory > in.limits.Memory {
+		return &LimitError{Limit: "memory"}
+	}
 	if time.Now().After(in.deadline) {
 		return &LimitError{Limit: "time"}
 	}
@@ -463,6 +473,43 @@ func (in *Interp) Step() error { return in.step() }
 
 // charge counts n bytes about to be allocated.
 func (in *Interp) charge(n int) error { return in.chargeBig(int64(n)) }
+
+// owe counts n bytes that have been allocated; what charges next fails if that
+// was too much.
+func (in *Interp) owe(n int) { in.memory += int64(n) }
+
+// size is about what a value takes that a method in Go has returned, without
+// its content. It may be an old one, and is counted as if it were new.
+func size(v Value) int {
+	switch v := v.(type) {
+	case int64:
+		if v >= 0 && v < 256 {
+			return 0
+		}
+		return 8
+	case float64:
+		return 8
+	case Symbol:
+		return 16
+	case *String, *Range:
+		return 48
+	case *Array:
+		return 48
+	case *Hash:
+		return 96
+	case *big.Int:
+		return 64
+	case *big.Rat:
+		return 128
+	case *Object:
+		return 144
+	case *Proc:
+		return 144
+	case *MatchData:
+		return 64 + 8*len(v.loc)
+	}
+	return 0
+}
 
 func (in *Interp) chargeBig(n int64) error {
 	if n < 0 || n > in.limits.Memory-in.memory {

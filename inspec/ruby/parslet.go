@@ -1,6 +1,11 @@
 package ruby
 
-import "strings"
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+)
 
 // peg matches a text against atoms of Parslet's, which Ruby code has put
 // together. What rules find is kept, so that the work is linear in the text.
@@ -167,6 +172,9 @@ func (n *pegNamed) match(p *peg, pos int) (any, int, error) {
 	if next < 0 || err != nil {
 		return nil, -1, err
 	}
+	if err := p.in.charge(512); err != nil {
+		return nil, -1, err
+	}
 	return NewHash(n.name, p.value(p.flatten(v, true))), next, nil
 }
 
@@ -188,7 +196,7 @@ func (n *pegRule) match(p *peg, pos int) (any, int, error) {
 	if err != nil {
 		return nil, -1, err
 	}
-	if err := p.in.charge(64); err != nil {
+	if err := p.in.charge(128); err != nil {
 		return nil, -1, err
 	}
 	p.memo[key] = pegFound{v, next}
@@ -199,7 +207,7 @@ func (p *peg) match(n pegNode, pos int) (any, int, error) {
 	if err := p.in.step(); err != nil {
 		return nil, -1, err
 	}
-	if err := p.in.charge(32); err != nil {
+	if err := p.in.charge(64); err != nil {
 		return nil, -1, err
 	}
 	if p.depth++; p.depth > pegDepth {
@@ -400,30 +408,293 @@ func (p *peg) node(v Value) (n pegNode, err error) {
 	return n, nil
 }
 
+// pegCached is what a parser found in a text, as often as it is asked: a
+// resource that reads a file is made anew in each control.
+type pegCached struct {
+	tree          Value
+	next, deepest int64
+}
+
+type pegCacheKey struct {
+	parser  *Class
+	methods uint64 // of the parser's class, which its rules are
+	text    string
+}
+
+// cacheKey tells whether what atom finds is the same each time: it is a parser
+// that has nothing but its rules.
+func (in *Interp) cacheKey(atom Value, text string) (pegCacheKey, bool) {
+	o, ok := atom.(*Object)
+	base := in.Class("Parslet::Parser")
+	if !ok || base == nil || !o.Class.Inherits(base) || o.singleton != nil {
+		return pegCacheKey{}, false
+	}
+	for _, iv := range o.ivars {
+		if iv.name != "@rules" {
+			return pegCacheKey{}, false
+		}
+	}
+	h := fnv.New64a()
+	for _, k := range o.Class.ancestors() {
+		if k == base {
+			break
+		}
+		for _, name := range k.order {
+			fmt.Fprintf(h, "%p", k.methods[name])
+		}
+	}
+	return pegCacheKey{o.Class, h.Sum64(), text}, true
+}
+
+// copyTree copies what a parser found, so that each may change its own.
+func (in *Interp) copyTree(v Value) (Value, error) {
+	if err := in.charge(320); err != nil {
+		return nil, err
+	}
+	switch v := v.(type) {
+	case *String:
+		return in.newString(v.s)
+	case *Array:
+		out := &Array{Elems: make([]Value, len(v.Elems))}
+		for i, e := range v.Elems {
+			var err error
+			if out.Elems[i], err = in.copyTree(e); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	case *Hash:
+		out := &Hash{}
+		return out, v.Each(func(k, e Value) error {
+			c, err := in.copyTree(e)
+			out.Set(k, c)
+			return err
+		})
+	case *Object: // a slice
+		out := &Object{Class: v.Class, ivars: append(make(ivars, 0, len(v.ivars)), v.ivars...)}
+		for i, iv := range out.ivars {
+			if s, ok := iv.value.(*String); ok {
+				out.ivars[i].value = NewString(s.s)
+			}
+		}
+		return out, nil
+	}
+	return v, nil
+}
+
+// pegTransform rewrites a tree by rules: patterns, and blocks that are called
+// for what matches.
+type pegTransform struct {
+	in                        *Interp
+	hashes, others            []pegTransformRule
+	given                     *Hash // bound from the start
+	simple, sequence, subtree *Class
+	context                   *Class
+}
+
+type pegTransformRule struct {
+	want  Value
+	block *Proc
+}
+
+func (t *pegTransform) walk(v Value) (Value, error) {
+	if err := t.in.step(); err != nil {
+		return nil, err
+	}
+	if err := t.in.charge(64); err != nil {
+		return nil, err
+	}
+	rules := t.others
+	var err error
+	switch tree := v.(type) {
+	case *Hash:
+		out := &Hash{}
+		err = t.in.deeper(func() error {
+			return tree.Each(func(k, e Value) error {
+				e, err := t.walk(e)
+				out.Set(k, e)
+				return err
+			})
+		})
+		v, rules = out, append(t.hashes[:len(t.hashes):len(t.hashes)], t.others...)
+	case *Array:
+		out := &Array{Elems: make([]Value, len(tree.Elems))}
+		err = t.in.deeper(func() error {
+			for i, e := range tree.Elems {
+				if out.Elems[i], err = t.walk(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		v = out
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rules {
+		bound := &Hash{}
+		if t.given != nil {
+			bound.copyEntries(t.given)
+		}
+		ok, err := t.match(v, r.want, bound)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		if arity, _ := t.in.Call(r.block, "arity", nil, nil); arity == Value(int64(1)) {
+			return t.in.Yield(r.block, bound)
+		}
+		ctx, err := t.in.Call(t.context, "new", []Value{bound}, nil)
+		if err != nil {
+			return nil, err
+		}
+		return t.in.InstanceExec(ctx, r.block, ctx)
+	}
+	return v, nil
+}
+
+func (t *pegTransform) match(tree, want Value, bound *Hash) (bool, error) {
+	switch want := want.(type) {
+	case *Object:
+		list, isList := tree.(*Array)
+		_, isHash := tree.(*Hash)
+		nested := func(v Value) bool {
+			switch v.(type) {
+			case *Array, *Hash:
+				return true
+			}
+			return false
+		}
+		switch {
+		case want.Class == t.simple && (isList || isHash), want.Class == t.sequence && (!isList || slices.ContainsFunc(list.Elems, nested)):
+			return false, nil
+		case want.Class == t.simple, want.Class == t.sequence, want.Class == t.subtree:
+			name := want.IVar("@symbol")
+			if v, ok := bound.Get(name); ok {
+				return t.in.equal(nil, v, tree)
+			}
+			bound.Set(name, tree)
+			return true, nil
+		}
+	case *Hash:
+		h, ok := tree.(*Hash)
+		if !ok || h.Len() != want.Len() {
+			return false, nil
+		}
+		all := true
+		err := want.Each(func(k, w Value) error {
+			v, ok := h.Get(k)
+			if ok && all {
+				var err error
+				ok, err = t.match(v, w, bound)
+				all = ok
+				return err
+			}
+			all = false
+			return nil
+		})
+		return all, err
+	case *Array:
+		list, ok := tree.(*Array)
+		if !ok || len(list.Elems) != len(want.Elems) {
+			return false, nil
+		}
+		for i, w := range want.Elems {
+			if ok, err := t.match(list.Elems[i], w, bound); !ok || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	}
+	return t.in.CaseEq(want, tree)
+}
+
+func (in *Interp) parsletTransform(c *Call) (Value, error) {
+	t := &pegTransform{
+		in: in, simple: in.Class("Parslet::Pattern::Simple"), sequence: in.Class("Parslet::Pattern::Sequence"),
+		subtree: in.Class("Parslet::Pattern::Subtree"), context: in.Class("Parslet::Transform::Context"),
+	}
+	t.given, _ = c.Arg(2).(*Hash)
+	rules, err := in.arr(c.Arg(1))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range rules.Elems {
+		pair, ok := e.(*Array)
+		if !ok || len(pair.Elems) != 2 {
+			return nil, in.Raise(in.eType, "%s is no rule", in.Inspect(e))
+		}
+		block, ok := pair.Elems[1].(*Proc)
+		if !ok {
+			return nil, in.Raise(in.eArgument, "a rule of a transform needs a block")
+		}
+		if r := (pegTransformRule{pair.Elems[0], block}); in.ClassOf(r.want) == in.cHash {
+			t.hashes = append(t.hashes, r)
+		} else {
+			t.others = append(t.others, r)
+		}
+	}
+	return t.walk(c.Arg(0))
+}
+
 // bootParslet defines Parslet.run(atom, text): the tree or nil, the place
-// behind it or nil, and the furthest place at which something was amiss.
+// behind it or nil, and the furthest place at which something was amiss; and
+// Parslet.transform(tree, rules, bound).
 func (in *Interp) bootParslet(m *Class) {
+	m.DefSingleton("transform", func(c *Call) (Value, error) { return c.In.parsletTransform(c) })
 	m.DefSingleton("run", func(c *Call) (Value, error) {
 		in := c.In
 		text := in.ToS(c.Arg(1))
 		if err := in.charge(8 * len(text)); err != nil {
 			return nil, err
 		}
-		p := &peg{in: in, text: []rune(text), nodes: map[*Object]pegNode{}, memo: map[pegKey]pegFound{}}
-		if p.slice = in.Class("Parslet::Slice"); p.slice == nil {
-			return nil, in.Raise(in.eName, "uninitialized constant Parslet::Slice")
+		key, cacheable := in.cacheKey(c.Arg(0), text)
+		found, known := in.pegCache[key]
+		if !known || !cacheable {
+			var err error
+			before := in.memory
+			if found, err = in.parsletRun(c.Arg(0), text); err != nil {
+				return nil, err
+			}
+			if cost := in.memory - before; cacheable && in.pegCached+cost <= in.limits.Memory/16 {
+				if in.pegCache == nil {
+					in.pegCache = map[pegCacheKey]pegCached{}
+				}
+				in.pegCache[key] = found
+				in.pegCached += cost
+			} else {
+				cacheable = false
+			}
 		}
-		n, err := p.node(c.Arg(0))
-		if err != nil {
-			return nil, err
+		if found.next < 0 {
+			return NewArray(nil, nil, found.deepest), nil
 		}
-		v, next, err := p.match(n, 0)
-		if err != nil {
-			return nil, err
+		if cacheable {
+			var err error
+			if found.tree, err = in.copyTree(found.tree); err != nil {
+				return nil, err
+			}
 		}
-		if next < 0 {
-			return NewArray(nil, nil, int64(p.deepest)), nil
-		}
-		return NewArray(p.value(p.flatten(v, false)), int64(next), int64(p.deepest)), nil
+		return NewArray(found.tree, found.next, found.deepest), nil
 	})
+}
+
+// parsletRun matches text against an atom.
+func (in *Interp) parsletRun(atom Value, text string) (pegCached, error) {
+	p := &peg{in: in, text: []rune(text), nodes: map[*Object]pegNode{}, memo: map[pegKey]pegFound{}}
+	if p.slice = in.Class("Parslet::Slice"); p.slice == nil {
+		return pegCached{}, in.Raise(in.eName, "uninitialized constant Parslet::Slice")
+	}
+	n, err := p.node(atom)
+	if err != nil {
+		return pegCached{}, err
+	}
+	v, next, err := p.match(n, 0)
+	if err != nil || next < 0 {
+		return pegCached{next: -1, deepest: int64(p.deepest)}, err
+	}
+	return pegCached{p.value(p.flatten(v, false)), int64(next), int64(p.deepest)}, nil
 }

@@ -74,7 +74,7 @@ func (in *Interp) regexp(src string, opts regexpOptions) (*Regexp, error) {
 	if len(src) > maxPattern {
 		return nil, in.Raise(in.eRegexp, "too big regular expression")
 	}
-	if err := in.charge(200 + 20*len(src)); err != nil {
+	if err := in.charge(2048 + 100*len(src)); err != nil {
 		return nil, err
 	}
 	if !utf8.ValidString(src) {

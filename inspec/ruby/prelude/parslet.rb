@@ -190,42 +190,21 @@ module Parslet
       def initialize(symbol) = @symbol = symbol
     end
 
-    class Simple < Bind
-      def binds?(tree) = !tree.is_a?(Hash) && !tree.is_a?(Array)
-    end
-
-    class Sequence < Bind
-      def binds?(tree) = tree.is_a?(Array) && tree.none? { |e| e.is_a?(Hash) || e.is_a?(Array) }
-    end
-
-    class Subtree < Bind
-      def binds?(_tree) = true
-    end
-
-    def self.match(tree, want, bound)
-      case want
-      when Bind
-        return false unless want.binds?(tree)
-        return bound[want.symbol] == tree if bound.key?(want.symbol)
-
-        bound[want.symbol] = tree
-        true
-      when Hash
-        tree.is_a?(Hash) && tree.size == want.size && want.all? { |k, w| tree.key?(k) && match(tree[k], w, bound) }
-      when Array
-        tree.is_a?(Array) && tree.size == want.size && want.zip(tree).all? { |w, t| match(t, w, bound) }
-      else
-        want === tree
-      end
-    end
+    class Simple < Bind; end
+    class Sequence < Bind; end
+    class Subtree < Bind; end
   end
 
   class Transform
-    # What a rule's block sees: the bound values, by their names.
+    # What a rule's block sees: the bound values, by their names. Only names that
+    # every object has are defined: each definition costs all lookups.
     class Context
       def initialize(bound)
-        bound.each { |name, value| define_singleton_method(name) { value } }
+        @bound = bound
+        bound.each { |name, value| define_singleton_method(name) { value } if respond_to?(name, true) }
       end
+
+      def method_missing(name, *args) = args.empty? && @bound.key?(name) ? @bound[name] : super
     end
 
     extend Atomic
@@ -246,32 +225,7 @@ module Parslet
       @rules << [pattern, block]
     end
 
-    def apply(tree, context = nil)
-      rules = self.class.rules + @rules
-      hashes, @others = rules.partition { |pattern, _| pattern.instance_of?(Hash) }
-      @by_keys = hashes.group_by { |pattern, _| pattern.keys.sort_by(&:to_s) }
-      walk(tree, context)
-    end
-
-    private
-
-    # A hash can only be matched by a rule of its keys.
-    def walk(tree, context)
-      rules = @others
-      if tree.is_a?(Hash)
-        tree = tree.transform_values { |v| walk(v, context) }
-        rules = @by_keys[tree.keys.sort_by(&:to_s)] || []
-        rules += @others unless @others.empty?
-      elsif tree.is_a?(Array)
-        tree = tree.map { |e| walk(e, context) }
-      end
-      rules.each do |pattern, block|
-        bound = context ? context.dup : {}
-        next unless Pattern.match(tree, pattern, bound)
-
-        return block.arity == 1 ? block.call(bound) : Context.new(bound).instance_eval(&block)
-      end
-      tree
-    end
+    # The engine walks the tree: see Parslet.transform.
+    def apply(tree, context = nil) = Parslet.transform(tree, self.class.rules + @rules, context)
   end
 end
