@@ -310,9 +310,31 @@ func TestLog_refusals_are_counted_together(t *testing.T) {
 		counts[r.Status] = append(counts[r.Status], r.Count)
 	}
 	slices.Sort(counts[403])
-	want := map[int][]int{401: {50, 50}, 429: {100}, 403: append(make([]int, 100), 100), 0: {0}}
+	slices.Sort(counts[401])
+	want := map[int][]int{401: {0, 0, 49, 49}, 429: {0, 99}, 403: append(make([]int, 101), 99), 0: {0}}
 	if d := cmp.Diff(want, counts); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+// However many addresses refusals come from, they are few records.
+func TestLog_refusals_from_everywhere(t *testing.T) {
+	m := &memory{}
+	l := open(t, m, nil)
+	for i := range 20_000 {
+		l.Add(audit.Record{Kind: audit.Request, Status: 401, Remote: fmt.Sprintf("[2001:db8::%x]:443", i), Path: strings.Repeat("x", 100_000)})
+	}
+	once(t, l)
+	var refusals, size int
+	list := m.records(t)
+	for _, r := range list {
+		if r.Status == 401 {
+			refusals += max(r.Count, 1)
+			size += len(r.Path)
+		}
+	}
+	if refusals != 20_000 || len(list) > 1100 || size > 1100*4<<10 {
+		t.Errorf("%d refusals in %d records, with %d bytes of paths", refusals, len(list), size)
 	}
 }
 
@@ -346,9 +368,12 @@ func TestLog_full(t *testing.T) {
 			run.Wait()
 			var paths []string
 			for _, r := range m.records(t) {
+				if r.Count == 99 {
+					r.Path = "counted"
+				}
 				paths = append(paths, r.Path)
 			}
-			if d := cmp.Diff([]string{"0", "1", "2", "3", "4", "refused", "refused", ""}, paths); d != "" {
+			if d := cmp.Diff([]string{"0", "1", "2", "3", "4", "refused", "refused", "counted", "counted", ""}, paths); d != "" {
 				t.Errorf("records (-want +got):\n%s", d)
 			}
 		})

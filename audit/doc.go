@@ -40,8 +40,8 @@
 //
 // Refusals cost the caller nothing, so they mustn't cost the hub much: those
 // of the same caller for the same reason (401, 429, and 403 of whoever has no
-// credential) that come before the first of them is written are one record, with
-// a count. So are all others while the log is full.
+// credential) are two records a minute at most: the first, and how many came
+// since. So are all others while the log is full.
 //
 // # Recordings
 //

@@ -60,6 +60,11 @@ const (
 	maxRetry = 5 * time.Second
 	lastTry  = 5 * time.Second // at the end
 
+	// tallyEvery is for how long refusals are counted, of at most mostAlike kinds
+	// beside those of callers who are known.
+	tallyEvery = time.Minute
+	mostAlike  = 1024
+
 	anchorEvery   = 5 * time.Minute
 	anchorRecords = 10_000
 	trimEvery     = time.Hour
@@ -71,12 +76,14 @@ const (
 type Log struct {
 	cfg Config
 
-	mu      sync.Mutex
-	queue   []Record       // guarded by mu
-	merged  map[string]int // guarded by mu; where in the queue a refusal is
-	spilled int            // guarded by mu; since the last Gap
-	room    chan struct{}  // guarded by mu; closed when there is room again
-	wake    chan struct{}  // has room for one
+	mu    sync.Mutex
+	queue []Record // guarded by mu
+	// alike is the refusals of which one was recorded lately, by what they have in
+	// common, with how many came since in Count. Guarded by mu.
+	alike   map[string]Record
+	spilled int           // guarded by mu; since the last Gap
+	room    chan struct{} // guarded by mu; closed when there is room again
+	wake    chan struct{} // has room for one
 
 	// Of Run alone.
 	head     Head
@@ -97,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (_ *Log, clean bool, err error) {
 		cfg.Queue = DefaultQueue
 	}
 	l := &Log{
-		cfg: cfg, merged: map[string]int{}, wake: make(chan struct{}, 1), at: time.Now(),
+		cfg: cfg, alike: map[string]Record{}, wake: make(chan struct{}, 1), at: time.Now(),
 		written:  prometheus.NewCounter(prometheus.CounterOpts{Name: "reeve_audit_records_total", Help: "Audit records that were stored."}),
 		unstored: prometheus.NewCounter(prometheus.CounterOpts{Name: "reeve_audit_unstored_total", Help: "Audit records that are in the hub's log instead of the store."}),
 	}
@@ -178,21 +185,23 @@ func (l *Log) Add(r Record) {
 	if r.At.IsZero() {
 		r.At = time.Now()
 	}
+	r = r.clean() // what waits takes no more than it will
 	l.mu.Lock()
-	key := l.refusal(r)
-	if i, ok := l.merged[key]; ok {
-		l.queue[i].Count = max(l.queue[i].Count, 1) + 1
-		l.mu.Unlock()
-		return
+	if key := l.refusal(r); key != "" {
+		before, ok := l.alike[key]
+		if ok {
+			r.Count = before.Count + 1
+			l.alike[key] = r
+			l.mu.Unlock()
+			return
+		}
+		l.alike[key] = Record{}
 	}
 	if l.cfg.Overflow == Spill && len(l.queue) >= l.cfg.Queue {
 		l.spilled++
 		l.mu.Unlock()
 		l.spill(r)
 		return
-	}
-	if key != "" {
-		l.merged[key] = len(l.queue)
 	}
 	l.queue = append(l.queue, r)
 	first := len(l.queue) == 1
@@ -217,11 +226,25 @@ func (l *Log) refusal(r Record) string {
 	who := r.Credential + "\n" + r.Actor
 	if nobody {
 		// Nobody vouches for what such a caller says; where it is, is all.
-		if who, _, _ = net.SplitHostPort(r.Remote); full {
+		if who, _, _ = net.SplitHostPort(r.Remote); full || len(l.alike) >= mostAlike {
 			who = "everybody" // else many addresses could fill the memory
 		}
 	}
 	return strconv.Itoa(r.Status) + "\n" + who + "\n" + r.Agent + "\n" + r.Service
+}
+
+// tally has what was counted recorded, and forgets what didn't come again.
+func (l *Log) tally() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, r := range l.alike {
+		if r.Count == 0 {
+			delete(l.alike, key)
+			continue
+		}
+		l.queue = append(l.queue, r)
+		l.alike[key] = Record{}
+	}
 }
 
 // spill writes a record to the hub's log, whole.
@@ -240,7 +263,6 @@ func (l *Log) take() (list []Record, spilled int) {
 	if len(l.queue) == 0 {
 		l.queue = nil
 	}
-	clear(l.merged) // who comes now is for another record
 	if l.room != nil && len(l.queue) < l.cfg.Queue {
 		close(l.room)
 		l.room = nil
@@ -256,6 +278,8 @@ func (l *Log) Run(ctx context.Context) {
 	defer anchor.Stop()
 	trim := time.NewTicker(trimEvery)
 	defer trim.Stop()
+	tally := time.NewTicker(tallyEvery)
+	defer tally.Stop()
 	l.trimAll(ctx)
 	for ctx.Err() == nil {
 		select {
@@ -266,6 +290,9 @@ func (l *Log) Run(ctx context.Context) {
 			case <-time.After(linger):
 			}
 			l.drain(ctx)
+		case <-tally.C:
+			l.tally()
+			l.drain(ctx)
 		case <-anchor.C:
 			l.anchor(ctx)
 		case <-trim.C:
@@ -274,6 +301,7 @@ func (l *Log) Run(ctx context.Context) {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTry)
 	defer cancel()
+	l.tally()
 	l.Add(Record{Kind: Hub, Action: stopped})
 	l.drain(last)
 	l.anchor(last)
@@ -300,7 +328,6 @@ func (l *Log) drain(ctx context.Context) {
 		if !last {
 			l.mu.Lock()
 			l.queue = append(list, l.queue...)
-			clear(l.merged)
 			l.mu.Unlock()
 			return
 		}

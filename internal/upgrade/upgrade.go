@@ -14,9 +14,10 @@ import (
 // Once answers r as it is, or, if it asks for an Upgrade, such that an
 // http.Transport sends it by a new connection: one that was used before is
 // closed before anything is written to it, whereupon the transport takes the
-// next. A request with a body is never repeated, and so left alone.
+// next. What net/http doesn't repeat is left alone, since that may cost many
+// connections: another method, or a body.
 func Once(r *http.Request) *http.Request {
-	if r.Header.Get("Upgrade") == "" || r.Body != nil && r.Body != http.NoBody {
+	if r.Header.Get("Upgrade") == "" || r.Body != nil && r.Body != http.NoBody || !repeatable(r) {
 		return r
 	}
 	return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
@@ -26,4 +27,13 @@ func Once(r *http.Request) *http.Request {
 			}
 		},
 	}))
+}
+
+// repeatable is what net/http takes for a request that may be repeated.
+func repeatable(r *http.Request) bool {
+	switch r.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return len(r.Header["Idempotency-Key"])+len(r.Header["X-Idempotency-Key"]) > 0
 }
