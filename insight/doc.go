@@ -34,7 +34,8 @@
 // with the contents, and answers of which namespaces it has others: these come
 // next. So a report is as large as what has changed, a cluster's size has no limit,
 // and whoever has lost something, or was told something by another version
-// meanwhile, gets it again. Only a view of which nothing is missing ends anything,
+// meanwhile, gets it again; a hub that is to keep more of contents than before has
+// to forget the digests. Only a view of which nothing is missing ends anything,
 // and what it is without is forgotten only once it has been for a while (see
 // Store.PutView): it may have crashed. An Inventory is what older versions of
 // agents and hubs have instead: all workloads, whole each time.

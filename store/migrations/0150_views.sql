@@ -36,8 +36,10 @@ ALTER TABLE policy_subjects ADD COLUMN unchosen BIGINT NOT NULL DEFAULT 0;
 UPDATE policy_subjects SET pod = 1 WHERE source = 'policies'
     AND EXISTS (SELECT 1 FROM scans s WHERE s.id = policy_subjects.run AND s.selector = '' AND s.pod <> '' AND s.uri = '');
 CREATE INDEX policy_subjects_pods ON policy_subjects (agent, namespace, repo) WHERE pod = 1;
+CREATE INDEX policy_subjects_absent ON policy_subjects (agent, absent) WHERE absent > 0;
 
 -- +goose Down
+DROP INDEX policy_subjects_absent;
 DROP INDEX policy_subjects_pods;
 ALTER TABLE policy_subjects DROP COLUMN unchosen;
 ALTER TABLE policy_subjects DROP COLUMN absent;
