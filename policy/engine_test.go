@@ -22,6 +22,7 @@ import (
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/policy"
+	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store"
 	"reeve.dev/reeve/store/postgres"
 	"reeve.dev/reeve/store/postgres/postgrestest"
@@ -268,6 +269,79 @@ func TestEngine_once(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		w.expect("runs", []string{"php configuration complete: 1+0+0 of 1", " insight complete: 2+0+0 of 2"}, w.lastRuns())
+	})
+}
+
+// A pod that was scanned is a subject until it is gone for a day, whoever asked for
+// the scan, and not again by a schedule that goes on with it.
+func TestEngine_scannedPods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		baseline := policy.Policy{Name: "baseline", Check: policy.Check{Scan: &policy.ScanCheck{Profile: "linux"}}, Actions: toRPC}
+		e, _ := w.start(policy.Config{Policies: []policy.Policy{baseline}, Sinks: sinks, Holder: "a"})
+		ended := func(c scan.Scan, failure string) []fleet.Result {
+			target := c.Request.Target
+			return e.OfScan(t.Context(), policy.EndedScan{
+				Scan:  policy.Scan{ID: string(c.ID), Subject: target.Subject(), At: time.Now()},
+				Place: policy.Place{Agent: target.Agent, Namespace: target.Namespace}, Profile: "linux", Failure: failure,
+			})
+		}
+		w.JudgeErrors(func(c scan.Scan) []fleet.Result { return ended(c, c.Reason) })
+		at := time.Now()
+		scanned := func(pod, failure string) {
+			t.Helper()
+			c := scan.Scan{ID: scan.NewID(), Status: scan.Queued, Created: at, Expires: at.Add(time.Hour), Request: scan.Request{
+				Profile: "linux", Target: scan.Target{Agent: "edge", Namespace: "shop", Pod: pod, Container: "c"},
+			}}
+			f := scan.Finish{ID: c.ID, Status: scan.Error, Reason: failure}
+			if failure == "" {
+				f = scan.Finish{ID: c.ID, Status: scan.Completed, Verdict: scan.Verdict{Outcome: scan.Failed}, Results: ended(c, "")}
+			}
+			if err := w.CreateScan(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.FinishScan(t.Context(), f, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		view := func(after time.Duration, pods ...string) {
+			t.Helper()
+			at = at.Add(after)
+			c := insight.Contents{Pods: map[string][]string{}}
+			for _, p := range pods {
+				c.Pods[p] = []string{"c"}
+			}
+			v := insight.View{Namespaces: map[string]string{"shop": fmt.Sprint(at)}, Contents: map[string]insight.Contents{"shop": c}}
+			if wanted, err := w.PutView(t.Context(), "edge", v, at); err != nil || len(wanted) > 0 {
+				t.Fatalf("wanted %v, %v", wanted, err)
+			}
+		}
+		stand := func() (out []string) {
+			t.Helper()
+			found, err := w.PolicySubjects(t.Context(), policy.Query{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range found {
+				out = append(out, r.Subject.Repo+" "+string(r.Verdict))
+			}
+			return out
+		}
+		view(0, "web-1", "fixed")
+		scanned("web-1", "")
+		scanned("fixed", "")
+		view(time.Hour, "web-2") // by a rollout
+		for range 3 {
+			view(8*time.Hour-time.Minute, "web-2")
+			scanned("fixed", "there is no such pod")
+		}
+		w.expect("less than a day after they were gone", []string{"fixed/c unknown", "web-1/c failed"}, stand())
+		view(time.Hour, "web-2")
+		scanned("fixed", "there is no such pod")
+		w.expect("a day after that", nil, stand())
+		view(time.Hour, "web-2", "fixed")
+		scanned("fixed", "it has no shell")
+		w.expect("once it is there again", []string{"fixed/c unknown"}, stand())
 	})
 }
 
@@ -636,7 +710,7 @@ func TestEngine_OfScan(t *testing.T) {
 		},
 		Sinks: sinks, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	})
-	scan := policy.EndedScan{
+	ended := policy.EndedScan{
 		Scan: policy.Scan{
 			ID: "s1", Subject: fleet.Subject{Owner: "edge/shop", Repo: "web-1/c"}, Passed: true, At: time.Unix(1e9, 0),
 			Bad: []policy.Control{{ID: "ssh-1", Title: "No root", Status: hdf.Failed}},
@@ -686,7 +760,7 @@ func TestEngine_OfScan(t *testing.T) {
 			"one could not be judged on edge/shop web-1/c: scan s1 by linux came to no result: the pod is gone.",
 		}},
 	} {
-		got := told(func() policy.EndedScan { s := scan; tc.change(&s); return s }())
+		got := told(func() policy.EndedScan { s := ended; tc.change(&s); return s }())
 		for i := range got { // sinks of what isn't told are nobody's concern
 			if strings.Contains(got[i], "could not") {
 				got[i] = strings.TrimPrefix(strings.TrimPrefix(got[i], "x "), "remedy:mark ")
