@@ -84,6 +84,7 @@ type API struct {
 	csrf *http.CrossOriginProtection
 
 	converting chan struct{} // has room for as many as may convert results
+	postures   postures
 }
 
 // New makes the API.

@@ -80,7 +80,7 @@ func TestBatches_badInput(t *testing.T) {
 		"namespace":            {`{"selector":{"namespace":"Shop"},"scan":{"profile":"p"}}`, "body.selector.namespace"},
 		"labels":               {`{"selector":{"labels":"a;b"},"scan":{"profile":"p"}}`, "body.selector.labels"},
 		"container":            {`{"selector":{"container":"A"},"scan":{"profile":"p"}}`, "body.selector.container"},
-		"kind":                 {`{"selector":{"namespace":"n","workload":{"kind":"Pod","name":"x"}},"scan":{"profile":"p"}}`, "body.selector.workload.kind"},
+		"kind":                 {`{"selector":{"namespace":"n","workload":{"kind":"Node","name":"x"}},"scan":{"profile":"p"}}`, "body.selector.workload.kind"},
 		"workload's name":      {`{"selector":{"namespace":"n","workload":{"kind":"Job","name":"X_"}},"scan":{"profile":"p"}}`, "body.selector.workload.name"},
 		"workload of anywhere": {`{"selector":{"workload":{"kind":"Job","name":"x"}},"scan":{"profile":"p"}}`, "body.selector.namespace"},
 		"profile":              {`{"selector":{},"scan":{"profile":"q"}}`, "body.scan.profile"},

@@ -156,15 +156,16 @@ func (a *API) history() {
 		Namespace string `query:"namespace"`
 		Days      int    `query:"days" minimum:"1" maximum:"366" default:"14" doc:"Until today; at most 31 by agents"`
 		By        string `query:"by" enum:"agent" doc:"agent: those of each agent for themselves"`
+		MaxAge
 	}
 	huma.Register(a.huma, within(operation(pki.Viewer, http.MethodGet, "/posture", "get-posture", "How many targets passed and failed when they were last scanned, at the end of each day")),
 		func(ctx context.Context, in *postureInput) (*page[Posture], error) {
 			if in.By != "" && in.Days > 31 {
 				return nil, huma.Error422UnprocessableEntity("days: by agents at most 31", &huma.ErrorDetail{Location: "query.days", Message: "is more than 31"})
 			}
-			found, err := a.cfg.Scans.Posture(ctx, scan.PostureFilter{
+			found, err := a.postures.of(ctx, scan.PostureFilter{
 				Agent: fleet.AgentName(in.Agent), Namespace: in.Namespace, Within: visible(ctx), Until: time.Now(), Days: in.Days, ByAgent: in.By != "",
-			})
+			}, in.duration(), a.cfg.Scans.Posture)
 			if err != nil {
 				return nil, a.problem(ctx, "tell the posture", err)
 			}

@@ -63,6 +63,7 @@ func (r *request) readAt(path string, query url.Values, decode func(io.Reader) e
 	for _, name := range []string{"Authorization", "Cookie"} {
 		req.Header[name] = r.Header[name]
 	}
+	req.Header.Set("Cache-Control", "max-age=5") // sums that other pages have just asked for will do
 	var a answer
 	if err := a.of(r.api, req); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
