@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/clipperhouse/uax29/v2/graphemes"
 )
 
 func isASCII(s string) bool {
@@ -1254,7 +1256,17 @@ func (in *Interp) bootString() {
 		}
 		return c.In.newString(s[from:min(from+min(n, int64(len(s))), int64(len(s)))])
 	})
-	k.alias("chars", "grapheme_clusters")
+	k.DefN("grapheme_clusters", 0, 0, func(c *Call) (Value, error) {
+		s := self(c)
+		if err := c.In.charge(72 * len(s)); err != nil {
+			return nil, err
+		}
+		a := &Array{}
+		for it := graphemes.FromString(s); it.Next(); {
+			a.Elems = append(a.Elems, NewString(it.Value()))
+		}
+		return c.eachOr(a)
+	})
 	k.alias("each_char", "each_grapheme_cluster")
 	k.DefN("unpack", 1, 1, unpack)
 	k.DefN("unpack1", 1, 1, func(c *Call) (Value, error) {

@@ -85,12 +85,20 @@ func (in *Interp) regexp(src string, opts regexpOptions) (*Regexp, error) {
 		return in.keep(key, re), nil
 	}
 	re := &Regexp{src: src, opts: opts, in: in}
-	t := translator{src: src, opts: opts}
-	t.named = hasNamedGroup(src)
-	if msg := t.run(); msg != "" {
-		return nil, in.Raise(in.eRegexp, "%s", msg+": /"+src+"/")
+	var t translator
+	for _, depth := range recursionDepths {
+		t = translator{src: src, opts: opts, named: hasNamedGroup(src), recursion: depth}
+		if t.run() != tooLong {
+			break
+		}
+	}
+	if t.msg != "" {
+		return nil, in.Raise(in.eRegexp, "%s", t.msg+": /"+src+"/")
 	}
 	re.names, re.btSrc, re.kept = t.names, t.bt.String(), t.kept
+	if err := in.charge(32 * max(len(re.btSrc)-len(src), 0)); err != nil {
+		return nil, err
+	}
 	if !t.backtrack {
 		if parsed, err := syntax.Parse(t.re2.String(), syntax.Perl); err == nil {
 			re.nullish = minLen(parsed) == 0
@@ -499,9 +507,10 @@ type translator struct {
 	depth     int
 	msg       string
 
-	starts   []groupStart
-	open     map[int]bool // groups that are being translated, by their place
-	numbered bool         // groups have numbers of their own: there was a \g
+	starts    []groupStart
+	open      map[int]int // how often groups are being translated, by their place
+	recursion int
+	numbered  bool // groups have numbers of their own: there was a \g
 }
 
 func (t *translator) run() string {
@@ -718,10 +727,10 @@ func (t *translator) group(opts regexpOptions) {
 	at := t.i
 	n := t.number(at)
 	if t.open == nil {
-		t.open = map[int]bool{}
+		t.open = map[int]int{}
 	}
-	t.open[at] = true
-	defer func() { t.open[at] = false }()
+	t.open[at]++
+	defer func() { t.open[at]-- }()
 	switch {
 	case t.peek("?#"):
 		for t.i < len(t.src) && t.src[t.i] != ')' {
@@ -872,8 +881,14 @@ func (t *translator) charEscape() (rune, bool) {
 	return r, true
 }
 
+// recursionDepths are how deep groups that call themselves are written out: as
+// deep as there is room for. What is nested deeper doesn't match.
+var recursionDepths = []int{50, 12, 8, 5, 3}
+
+const tooLong = "too long when its groups are written out"
+
 // call translates \g<name>, or \g<1>: the group's pattern once more, which sets
-// the group, too. A group that calls itself can't be written out.
+// the group, too; \g<0> is all of the pattern.
 func (t *translator) call(opts regexpOptions) {
 	end := strings.IndexAny(t.src[t.i:], ">'")
 	if t.i+1 >= len(t.src) || t.src[t.i+1] != '<' && t.src[t.i+1] != '\'' || end < 3 {
@@ -883,6 +898,12 @@ func (t *translator) call(opts regexpOptions) {
 	name := t.src[t.i+2 : t.i+end]
 	back := t.i + end + 1
 	at := -1
+	if name == "0" {
+		at = 0
+		if t.open == nil {
+			t.open = map[int]int{}
+		}
+	}
 	for _, g := range t.groupStarts() {
 		if g.name == name || g.name == "" && strconv.Itoa(g.n) == name {
 			at = g.at
@@ -892,11 +913,12 @@ func (t *translator) call(opts regexpOptions) {
 	case at < 0:
 		t.msg = "undefined name <" + name + "> call"
 		return
-	case t.open[at]:
-		t.msg = `a group that calls itself by \g<` + name + "> is not supported"
+	case t.open[at] > t.recursion || t.open[at] > 0 && t.depth > 150:
+		t.i = back
+		t.only("(?!)")
 		return
 	case t.bt.Len() > 1<<16:
-		t.msg = "too long when its groups are written out"
+		t.msg = tooLong
 		return
 	}
 	if !t.numbered {
@@ -910,7 +932,15 @@ func (t *translator) call(opts regexpOptions) {
 	}
 	t.i = at
 	t.backtrack = true
-	t.group(opts)
+	if name == "0" {
+		t.open[0]++
+		t.only("(?:")
+		t.alternatives(t.opts)
+		t.only(")")
+		t.open[0]--
+	} else {
+		t.group(opts)
+	}
 	t.i = back
 }
 
@@ -1008,7 +1038,8 @@ func (t *translator) escape(opts regexpOptions) {
 		t.bt.WriteString("(?<" + keepGroup + ">)")
 		return
 	case 'X':
-		t.msg = `\X is not supported`
+		t.i++
+		t.only(grapheme)
 		return
 	case 'g':
 		t.call(opts)
@@ -1061,6 +1092,20 @@ var posix = map[string]string{
 	"space": `\t\n\v\f\r \x85\p{Z}`, "punct": `\p{P}$+<=>\^` + "`" + `|~`, "word": `\p{L}\p{M}\p{Nd}_`, "cntrl": `\x00-\x1f\x7f`,
 	"xdigit": `0-9a-fA-F`, "blank": ` \t`, "graph": `!-~\p{L}\p{M}\p{N}\p{P}\p{S}`, "print": ` -~\p{L}\p{M}\p{N}\p{P}\p{S}\p{Zs}`, "ascii": `\x00-\x7f`,
 }
+
+// grapheme is \X, by the rules of UAX #29 for what people write: a line's end,
+// flags, syllables of Hangul, pictures joined or with their modifiers, and any
+// character with its marks.
+var grapheme = `(?>\r\n|` +
+	"[\U0001F1E6-\U0001F1FF]{2}" + extend + `*|` +
+	"[\u1100-\u115F]*(?:[\uAC00-\uD7A3]|[\u1160-\u11A7])[\u1160-\u11FF]*" + extend + `*|` +
+	picture + `(?:` + extend + `*?` + "\u200D" + picture + `)*` + extend + `*|` +
+	`(?s:.)` + extend + `*)`
+
+const (
+	extend  = `[\p{M}` + "\u200C\u200D\uFE00-\uFE0F\U0001F3FB-\U0001F3FF" + `]`
+	picture = "[\u00A9\u00AE\u203C-\u3299\U0001F000-\U0001F1E5\U0001F200-\U0001F3FA\U0001F400-\U0001FAFF]"
+)
 
 // property reads p{Name} or P{Name} as a bracket expression.
 func (t *translator) property() string {
