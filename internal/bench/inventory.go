@@ -219,7 +219,7 @@ func benchPod(i int, yes *bool) *corev1.Pod {
 			Labels:          map[string]string{"app.kubernetes.io/name": "web", "app.kubernetes.io/part-of": "shop", "pod-template-hash": hash},
 			Annotations:     map[string]string{"checksum/config": strings.Repeat("c", 64), "prometheus.io/scrape": "true"},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: fmt.Sprintf("web-%d-%s", w, hash), UID: "uid", Controller: yes}},
-			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":"` + strings.Repeat("f", 3000) + `"}`)}}},
+			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: metav1.NewFieldsV1(`{"f:status":"` + strings.Repeat("f", 3000) + `"}`)}},
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning},
 	}
