@@ -143,7 +143,8 @@ type Outbox interface {
 	// go on.
 	SkipAlert(ctx context.Context, id ID) error
 	// AlertSinks tells how the outbox of each sink stands that ever had an
-	// alert.
+	// alert. Where counting takes long its counts may be some seconds old, never
+	// its pause.
 	AlertSinks(ctx context.Context) ([]SinkStatus, error)
 	// HoldSink pauses a sink until ResumeSink, which ends any pause. Its
 	// alerts wait.

@@ -1,14 +1,18 @@
 package insight
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +30,12 @@ type Store interface {
 	// is durable. r's error comes back as it is.
 	PutDocument(r io.Reader, limit int64) (string, int64, error)
 	Document(digest string) (io.ReadCloser, error)
+	// HasDocument reports whether it is kept, which it is from then on for as long
+	// as it takes to name it.
+	HasDocument(digest string) (bool, error)
+	// SameSBOM finds an SBOM of the same Content that an agent of the cluster made
+	// itself; ErrNotFound where there is none.
+	SameSBOM(ctx context.Context, cluster fleet.AgentName, content string) (digest Digest, size int64, err error)
 	// ApplyInsight stores what an item says. parsed is nil unless the item's
 	// content is a Document. It answers an *InvalidError for what the database
 	// can't hold.
@@ -46,8 +56,11 @@ type Store interface {
 type Parsed struct {
 	Digest Digest
 	Size   int64
-	SBOM   *SBOM
-	Image  *ImageInspect
+	// Content tells SBOMs that agents made themselves apart by what they say alone;
+	// empty of others.
+	Content string
+	SBOM    *SBOM
+	Image   *ImageInspect
 	// Statements are those that an SBOM makes on its own components.
 	Statements []Statement
 	// Export is where an SBOM goes besides; nil: nowhere.
@@ -128,7 +141,7 @@ func (s *Service) Accept(ctx context.Context, it Item) error {
 	it.Content = storableContent(it.Content)
 	var parsed *Parsed
 	if doc, ok := it.Content.(Document); ok {
-		if parsed, err = s.keep(doc); err != nil {
+		if parsed, err = s.keep(ctx, it, doc); err != nil {
 			return err
 		}
 		if s.exportTo != nil && doc.Kind == KindSBOM {
@@ -212,15 +225,21 @@ func (s *Service) Discard(ctx context.Context, cluster fleet.AgentName, id ItemI
 }
 
 // keep stores the document as it is inflated and reads it again from there,
-// so that it is never in memory as a whole.
-func (s *Service) keep(doc Document) (*Parsed, error) {
-	plain, err := inflate(doc.Data)
+// so that it is never in memory as a whole. One that an agent made anew and that
+// says the same is that which is there.
+func (s *Service) keep(ctx context.Context, it Item, doc Document) (*Parsed, error) {
+	content, digest, size, err := s.same(ctx, it, doc)
 	if err != nil {
 		return nil, err
 	}
-	digest, size, err := s.store.PutDocument(&bounded{r: plain, left: s.limits.Document, limit: s.limits.Document}, s.limits.Document)
-	if err != nil {
-		return nil, err
+	if digest == "" {
+		plain, err := s.plain(doc)
+		if err != nil {
+			return nil, err
+		}
+		if digest, size, err = s.store.PutDocument(plain, s.limits.Document); err != nil {
+			return nil, err
+		}
 	}
 	r, err := s.store.Document(digest)
 	if err != nil {
@@ -235,11 +254,67 @@ func (s *Service) keep(doc Document) (*Parsed, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Digest, p.Size = Digest(digest), size
+	p.Digest, p.Size, p.Content = Digest(digest), size, content
 	if p.SBOM != nil && p.SBOM.Analysed && s.vex != nil {
 		p.Statements, err = s.statements(p.Digest, p.SBOM.SerialNumber)
 	}
 	return p, err
+}
+
+// plain is the document inflated, within its limit.
+func (s *Service) plain(doc Document) (io.Reader, error) {
+	plain, err := inflate(doc.Data)
+	if err != nil {
+		return nil, err
+	}
+	return &bounded{r: plain, left: s.limits.Document, limit: s.limits.Document}, nil
+}
+
+// same finds the document that says what this one does; digest is empty where
+// there is none, content where none is looked for.
+func (s *Service) same(ctx context.Context, it Item, doc Document) (content, digest string, size int64, err error) {
+	if !it.Scanned || doc.Kind != KindSBOM {
+		return "", "", 0, nil
+	}
+	plain, err := s.plain(doc)
+	if err != nil {
+		return "", "", 0, err
+	}
+	if content, err = contentOf(plain); err != nil {
+		return "", "", 0, err
+	}
+	found, size, err := s.store.SameSBOM(ctx, it.Cluster, content)
+	if errors.Is(err, ErrNotFound) {
+		return content, "", 0, nil
+	}
+	if err != nil {
+		return "", "", 0, err
+	}
+	if there, err := s.store.HasDocument(string(found)); err != nil || !there {
+		return content, "", 0, err
+	}
+	return content, string(found), size, nil
+}
+
+// varies is what differs between two SBOMs that are made of the same.
+var varies = regexp.MustCompile(`"(serialNumber|timestamp)"\s*:\s*"[^"]*"`)
+
+// contentOf is the digest of an SBOM without what varies, which the agent writes at
+// its beginning.
+func contentOf(r io.Reader) (string, error) {
+	const beginning = 4 << 10
+	b := bufio.NewReaderSize(r, beginning)
+	head, err := b.Peek(beginning)
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	sum := sha256.New()
+	sum.Write(varies.ReplaceAll(head, []byte(`"$1":""`)))
+	b.Discard(len(head))
+	if _, err := io.Copy(sum, b); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // statements reads those of an SBOM. One whose statements can't be read is an

@@ -4,16 +4,19 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/insight"
 	"reeve.dev/reeve/insight/lagoon"
 	"reeve.dev/reeve/store"
@@ -268,6 +271,61 @@ func TestService_Requeue(t *testing.T) {
 	}
 	if err := svc.Requeue(t.Context(), "edge", "1", known); !errors.Is(err, insight.ErrNotFound) {
 		t.Errorf("again: %v, want ErrNotFound", err)
+	}
+}
+
+// What an agent makes anew of the same image is kept once: it differs in its number
+// and its time alone. What others hand in is kept as it is, and no cluster is given
+// another's.
+func TestService_Accept_sameSBOM(t *testing.T) {
+	svc, db := open(t, t.TempDir(), insight.Limits{})
+	made := func(serial, at, version string) string {
+		return `{"bomFormat":"CycloneDX","specVersion":"1.6","serialNumber":"urn:uuid:` + serial + `","version":1,"metadata":{"timestamp":"` + at + `"},` +
+			`"components":[{"type":"library","name":"openssl","version":"` + version + `","purl":"pkg:deb/debian/openssl@` + version + `"}]}`
+	}
+	n := 0
+	accept := func(cluster fleet.AgentName, scanned bool, text string) {
+		t.Helper()
+		n++
+		it := sbom(t, fmt.Sprint("sbom/", n), "b", text)
+		it.Cluster, it.Scanned = cluster, scanned
+		if err := svc.Accept(t.Context(), it); err != nil {
+			t.Fatal(err)
+		}
+	}
+	digests := func(cluster fleet.AgentName) (out []insight.Digest) {
+		t.Helper()
+		docs, err := db.InsightDocuments(t.Context(), insight.Query{Cluster: cluster, History: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range docs {
+			out = append(out, d.Digest)
+		}
+		slices.Sort(out)
+		return slices.Compact(out)
+	}
+	accept("edge", true, made("1", "2026-01-01T00:00:00Z", "3.0.1"))
+	accept("edge", true, made("2", "2026-01-02T00:00:00Z", "3.0.1"))
+	if got := digests("edge"); len(got) != 1 {
+		t.Errorf("one SBOM is kept as %v", got)
+	}
+	if docs, err := db.InsightDocuments(t.Context(), insight.Query{Cluster: "edge"}); err != nil || len(docs) != 1 || docs[0].Item != "sbom/2" || docs[0].Components != 1 {
+		t.Errorf("current is %+v, %v", docs, err)
+	}
+	accept("edge", true, made("3", "2026-01-03T00:00:00Z", "3.0.2"))
+	if got := digests("edge"); len(got) != 2 {
+		t.Errorf("another is taken for the same: %v", got)
+	}
+	accept("edge", false, made("4", "2026-01-04T00:00:00Z", "3.0.1"))
+	if got := digests("edge"); len(got) != 3 {
+		t.Errorf("what was handed in isn't kept: %v", got)
+	}
+	accept("far", true, made("5", "2026-01-05T00:00:00Z", "3.0.1"))
+	for _, d := range digests("far") {
+		if slices.Contains(digests("edge"), d) {
+			t.Errorf("far is given edge's %s", d)
+		}
 	}
 }
 

@@ -674,38 +674,97 @@ func (s *Store) SkipAlert(ctx context.Context, id alert.ID) error {
 
 // AlertSinks implements alert.Outbox.
 func (s *Store) AlertSinks(ctx context.Context) ([]alert.SinkStatus, error) {
-	var out []alert.SinkStatus
-	err := s.view(ctx, func(tx *Tx) error {
-		rows, err := tx.Query(ctx, `
-			SELECT sink, CAST(SUM(pending) AS BIGINT), CAST(SUM(delivered) AS BIGINT), CAST(SUM(dead) AS BIGINT), CAST(SUM(skipped) AS BIGINT),
-				MIN(CASE WHEN oldest > 0 THEN oldest END), 0, '', '' FROM alert_key GROUP BY sink
-			UNION ALL SELECT name, 0, 0, 0, 0, NULL, paused_until, reason, held_by FROM alert_sink ORDER BY 1`)
+	counts, err := s.sinks.get(ctx, s.countSinks)
+	if err != nil {
+		return nil, fmt.Errorf("list sinks: %w", err)
+	}
+	out := slices.Clone(counts)
+	err = s.view(ctx, func(tx *Tx) error {
+		rows, err := tx.Query(ctx, `SELECT name, paused_until, reason, held_by FROM alert_sink`)
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var (
-				st     alert.SinkStatus
-				oldest sql.NullInt64
-				paused int64
-			)
-			if err := rows.Scan(&st.Sink, &st.Pending, &st.Delivered, &st.Dead, &st.Skipped, &oldest, &paused, &st.Reason, &st.HeldBy); err != nil {
-				return err
-			}
-			st.OldestPending, st.PausedUntil = fromMicros(oldest.Int64), fromMicros(paused)
-			if n := len(out); n > 0 && out[n-1].Sink == st.Sink { // its alerts and its pause
-				out[n-1] = joined(out[n-1], st)
-				continue
-			}
+		return eachRow(rows, func() error {
+			var st alert.SinkStatus
+			var paused int64
+			err := rows.Scan(&st.Sink, &paused, &st.Reason, &st.HeldBy)
+			st.PausedUntil = fromMicros(paused)
 			out = append(out, st)
-		}
-		return rows.Err()
+			return err
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list sinks: %w", err)
 	}
-	return out, nil
+	slices.SortStableFunc(out, func(a, b alert.SinkStatus) int { return strings.Compare(a.Sink, b.Sink) })
+	list := out[:0]
+	for _, st := range out {
+		if n := len(list); n > 0 && list[n-1].Sink == st.Sink { // its alerts and its pause
+			list[n-1] = joined(list[n-1], st)
+			continue
+		}
+		list = append(list, st)
+	}
+	return slices.Clip(list), nil
+}
+
+// countSinks sums up the keys of each sink.
+func (s *Store) countSinks(ctx context.Context) (out []alert.SinkStatus, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		out = nil
+		rows, err := tx.Query(ctx, `
+			SELECT sink, CAST(SUM(pending) AS BIGINT), CAST(SUM(delivered) AS BIGINT), CAST(SUM(dead) AS BIGINT), CAST(SUM(skipped) AS BIGINT),
+				MIN(CASE WHEN oldest > 0 THEN oldest END) FROM alert_key GROUP BY sink`)
+		if err != nil {
+			return err
+		}
+		return eachRow(rows, func() error {
+			var st alert.SinkStatus
+			var oldest sql.NullInt64
+			err := rows.Scan(&st.Sink, &st.Pending, &st.Delivered, &st.Dead, &st.Skipped, &oldest)
+			st.OldestPending = fromMicros(oldest.Int64)
+			out = append(out, st)
+			return err
+		})
+	})
+	return out, err
+}
+
+// lasting is an answer that is asked for often and may be dear: one that took long
+// holds for longer, and those who ask at the same time are given one.
+type lasting[T any] struct {
+	asking chan struct{} // holds a token while somebody asks
+	answer T             // guarded by asking, and so is until
+	until  time.Time
+}
+
+const (
+	// cheap answers don't last, dear ones dearFor times as long as they took.
+	cheap   = 50 * time.Millisecond
+	dearFor = 20
+)
+
+func newLasting[T any]() lasting[T] { return lasting[T]{asking: make(chan struct{}, 1)} }
+
+func (l *lasting[T]) get(ctx context.Context, ask func(context.Context) (T, error)) (answer T, err error) {
+	select {
+	case l.asking <- struct{}{}:
+	case <-ctx.Done():
+		return answer, context.Cause(ctx)
+	}
+	defer func() { <-l.asking }()
+	began := time.Now()
+	if began.Before(l.until) {
+		return l.answer, nil
+	}
+	if answer, err = ask(ctx); err != nil {
+		return answer, err
+	}
+	l.answer, l.until = answer, time.Time{}
+	if took := time.Since(began); took > cheap {
+		l.until = began.Add(took * (dearFor + 1))
+	}
+	return answer, nil
 }
 
 // joined is what two rows say of one sink.

@@ -75,6 +75,23 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 	return fresh, nil
 }
 
+// SameSBOM implements insight.Store.
+func (s *Store) SameSBOM(ctx context.Context, cluster fleet.AgentName, content string) (digest insight.Digest, size int64, err error) {
+	err = s.view(ctx, func(tx *Tx) error {
+		return tx.QueryRow(ctx, `
+			SELECT d.digest, d.size FROM insight_documents d WHERE d.content = ? AND d.content <> ''
+			AND EXISTS (SELECT 1 FROM insight_inventory v WHERE v.document_id = d.id AND v.cluster = ? AND v.scanned = 1)
+			ORDER BY d.id LIMIT 1`, content, cluster).Scan(&digest, &size)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", 0, insight.ErrNotFound
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("SBOM of %s: %w", cluster, err)
+	}
+	return digest, size, nil
+}
+
 // QuarantineInsight implements insight.Store.
 func (s *Store) QuarantineInsight(ctx context.Context, q insight.QuarantineRecord) (fresh bool, err error) {
 	err = s.update(ctx, func(tx *Tx) error {
@@ -241,8 +258,8 @@ func (s *Store) documentID(ctx context.Context, tx *Tx, kind insight.Kind, p *in
 		return 0, nil, err
 	}
 	if _, err := tx.Exec(ctx, `
-		INSERT INTO insight_documents (id, digest, kind, size, components, summary, image)
-		VALUES (?, ?, ?, ?, ?, ?, ?)`, id, p.Digest, kind, p.Size, len(components), string(text), p.ImageDigest()); err != nil {
+		INSERT INTO insight_documents (id, digest, kind, size, components, summary, image, content)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, id, p.Digest, kind, p.Size, len(components), string(text), p.ImageDigest(), p.Content); err != nil {
 		return 0, nil, err
 	}
 	// A document without components has members, too: those of a segment are

@@ -20,6 +20,7 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
+	"reeve.dev/reeve/alert"
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store/blob"
@@ -90,6 +91,7 @@ type Store struct {
 	blobs   blob.Documents
 	log     *slog.Logger
 	known   known
+	sinks   lasting[[]alert.SinkStatus]
 
 	allEnds     []string                       // see TellAllEnds
 	judgeErrors func(scan.Scan) []fleet.Result // see JudgeErrors
@@ -113,6 +115,7 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 		read:    cfg.Read,
 		blobs:   cfg.Blobs,
 		log:     cfg.Logger,
+		sinks:   newLasting[[]alert.SinkStatus](),
 		waiting: map[string]chan struct{}{},
 
 		sbomsFrom: []fleet.Scope{},
