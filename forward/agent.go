@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -163,7 +164,7 @@ func (e environment) route(base *url.URL, transport http.RoundTripper) *route {
 		Rewrite:        r.rewrite,
 		Transport:      transport,
 		BufferPool:     e.pool,
-		ModifyResponse: answered,
+		ModifyResponse: r.answered,
 		ErrorHandler:   e.up.failed,
 		ErrorLog:       slog.NewLogLogger(e.up.log.Handler(), slog.LevelDebug),
 	}
@@ -173,13 +174,42 @@ func (e environment) route(base *url.URL, transport http.RoundTripper) *route {
 // answered takes off a service's answer what isn't for the caller: a service
 // that echoes its request would hand out the agent's credential, and one that
 // claims to be Reeve would be believed.
-func answered(resp *http.Response) error {
+func (rt *route) answered(resp *http.Response) error {
 	private(resp.Header)
 	private(resp.Trailer)
+	for _, name := range []string{"Location", "Content-Location"} {
+		if v := resp.Header.Get(name); v != "" {
+			resp.Header.Set(name, rt.fromOutside(v))
+		}
+	}
 	if resp.StatusCode != http.StatusSwitchingProtocols && (resp.ContentLength < 0 || resp.ProtoMajor == 2) {
 		resp.Body = &trailedBody{resp.Body, resp}
 	}
 	return nil
+}
+
+// fromOutside is an address of the service's own as its callers reach it, by the
+// path alone: where the service is, is nothing to them, and leads nowhere. Any
+// other address stays.
+func (rt *route) fromOutside(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Opaque != "" || u.User != nil || u.Host == "" && !strings.HasPrefix(u.Path, "/") ||
+		u.Host != "" && !strings.EqualFold(u.Host, rt.base.Host) || u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" {
+		return address
+	}
+	path, below := strings.CutPrefix(u.EscapedPath(), rt.base.EscapedPath())
+	if !below || path != "" && path[0] != '/' || strings.HasPrefix(path, "//") {
+		return address
+	}
+	_, rest, _ := strings.Cut(address, "//")
+	if u.Host == "" {
+		rest = address
+	}
+	after := ""
+	if i := strings.IndexAny(rest, "?#"); i >= 0 {
+		after = rest[i:]
+	}
+	return cmp.Or(path, "/") + after
 }
 
 func private(h http.Header) {

@@ -253,6 +253,39 @@ func TestForward_path_stays_below_the_configured_one(t *testing.T) {
 	}
 }
 
+// Where a service sends its callers on to itself is where they reach it, and no
+// address of the inside.
+func TestForward_redirects_lead_back_by_the_hub(t *testing.T) {
+	for _, base := range []string{"", "/team/a"} {
+		var host, location string
+		b := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			host = r.Host
+			w.Header().Set("Location", strings.NewReplacer("HOST", r.Host, "BASE", base).Replace(location))
+			w.WriteHeader(http.StatusFound)
+		}), func(o *forwardtest.Options) { o.Upstreams[0].URL += base })
+		for sent, want := range map[string]string{
+			"https://HOSTBASE/login?a=1&b=%2f#c": "/login?a=1&b=%2f#c",
+			"http://HOSTBASE/":                   "/",
+			"//HOSTBASE/x%2Fy":                   "/x%2Fy",
+			"https://HOSTBASE?a":                 "/?a",
+			"BASE/x":                             "/x",
+			"next?a=//b":                         "next?a=//b",
+			"?page=2":                            "?page=2",
+			"https://elsewhere.example/x":        "https://elsewhere.example/x",
+			"https://HOSTBASE//evil.example/":    "https://HOSTBASE//evil.example/",
+			"ftp://HOST/x":                       "ftp://HOST/x",
+		} {
+			location = sent
+			resp := raw(t, b, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+			resp.Body.Close()
+			want = strings.NewReplacer("HOST", host, "BASE", base).Replace(want)
+			if got := resp.Header.Get("Location"); got != want {
+				t.Errorf("below %q, %s: %s, want %s", base, sent, got, want)
+			}
+		}
+	}
+}
+
 func TestForward_puts_the_service_credentials_in(t *testing.T) {
 	var got string
 	service := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get("Authorization") })
