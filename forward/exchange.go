@@ -53,12 +53,16 @@ type Exchange struct {
 	Groups []string
 	// Recording is the id of what the Recorder made of it.
 	Recording string
+	// Begins says that it has become a connection of its own, such as a command's
+	// in a container, and goes on: another one tells its end, which may be days
+	// away, or never told by a hub that is killed.
+	Begins bool
 	// Err says what refused the exchange or cut it short, if anything did.
 	Err error
 }
 
-// Auditor gets each exchange when it has ended. It must not block for long,
-// since the caller waits for it.
+// Auditor gets each exchange when it has ended, and an Upgrade also when it
+// begins. It must not block for long, since the caller waits for it.
 type Auditor interface {
 	Forwarded(context.Context, Exchange)
 	// Ready fails while an exchange couldn't be recorded; then it doesn't take
@@ -86,6 +90,9 @@ func AuditLog(log *slog.Logger) Auditor {
 		}
 		if e.Rule != "" {
 			attrs = append(attrs, slog.String("rule", e.Rule))
+		}
+		if e.Begins {
+			attrs = append(attrs, slog.Bool("begins", true))
 		}
 		for _, a := range []struct{ key, value string }{
 			{"verb", e.Verb}, {"namespace", e.Namespace}, {"resource", e.Resource}, {"name", e.Name}, {"user", e.User}, {"recording", e.Recording},
@@ -126,6 +133,8 @@ type exchange struct {
 	upstream time.Duration
 	tells    bool
 	tap      *tap // of a session that is recorded, else nil
+	// begins is called at an Upgrade; nil: nothing.
+	begins func()
 }
 
 var errCutShort = errors.New("the answer broke off")
@@ -216,6 +225,9 @@ func (x *exchange) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	x.head(http.StatusSwitchingProtocols)
+	if x.begins != nil {
+		x.begins()
+	}
 	c := &countedConn{conn, x}
 	x.upgraded.Store(c)
 	return c, brw, nil

@@ -172,22 +172,28 @@ func (h *Hub) observe(w http.ResponseWriter, r *http.Request, c Caller, d decisi
 	counts.running.Inc()
 	path := r.URL.EscapedPath()
 	r, span := h.tracer.forward(r, c)
-	observe(w, r, serve, func(x *exchange) {
-		counts.end(x)
-		span.end(x)
+	tell := func(x *exchange, begins bool) {
 		if h.cfg.Audit == nil {
 			return
 		}
 		e := Exchange{
 			At: x.began, Caller: c, RemoteAddr: r.RemoteAddr, Method: r.Method, Path: path, Rule: d.ruleName(),
 			Status: x.status, Received: x.received.Load(), Sent: x.sent.Load(),
-			Duration: time.Since(x.began), Upstream: min(x.upstream, x.first), Err: x.err,
+			Duration: time.Since(x.began), Upstream: min(x.upstream, x.first), Err: x.err, Begins: begins,
 		}
 		e.describe(r, d)
 		if x.tap != nil {
 			e.Recording = x.tap.tape.ID()
 		}
 		h.cfg.Audit.Forwarded(r.Context(), e)
+	}
+	observe(w, r, func(x *exchange, r *http.Request) {
+		x.begins = func() { tell(x, true) }
+		serve(x, r)
+	}, func(x *exchange) {
+		counts.end(x)
+		span.end(x)
+		tell(x, false)
 	})
 }
 

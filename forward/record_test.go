@@ -198,7 +198,11 @@ func TestHub_records_sessions(t *testing.T) {
 				t.Errorf("session (-want +got):\n%s", d)
 			}
 			x := <-ended
-			if x.Recording != "rec-1" || x.Verb != "create" || x.Resource != "pods/exec" || x.Namespace != "shop" || x.Name != "web-0" || x.Status != 101 || cmp.Diff([]string{"sh", "-i"}, x.Command) != "" {
+			if !x.Begins || x.Recording != "rec-1" || x.Status != 101 || cmp.Diff([]string{"sh", "-i"}, x.Command) != "" {
+				t.Errorf("audit of its beginning: %+v", x)
+			}
+			x = <-ended
+			if x.Begins || x.Recording != "rec-1" || x.Verb != "create" || x.Resource != "pods/exec" || x.Namespace != "shop" || x.Name != "web-0" || x.Status != 101 || cmp.Diff([]string{"sh", "-i"}, x.Command) != "" {
 				t.Errorf("audit: %+v", x)
 			}
 		})

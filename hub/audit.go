@@ -239,6 +239,9 @@ func (s auditStore) Forwarded(_ context.Context, e forward.Exchange) {
 	if e.Err != nil {
 		r.Error = e.Err.Error()
 	}
+	if e.Begins {
+		r.Details = map[string]string{"stage": "begins"}
+	}
 	s.log.Add(r)
 }
 

@@ -73,8 +73,12 @@ func auditRows(w io.Writer, list []api.AuditRecord) error {
 		if r.Count > 1 {
 			status += fmt.Sprintf(" ×%d", r.Count)
 		}
+		why := r.Error
+		if r.Details["stage"] == "begins" {
+			why = "it begins"
+		}
 		took := time.Duration(r.Seconds * float64(time.Second)).Round(time.Millisecond)
-		row(w, r.At.Format(time.RFC3339), orDash(who), r.Action, orDash(where), orDash(what), status, r.Sent, took, orDash(r.Error))
+		row(w, r.At.Format(time.RFC3339), orDash(who), r.Action, orDash(where), orDash(what), status, r.Sent, took, orDash(why))
 	}
 	return nil
 }
