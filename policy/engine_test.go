@@ -61,6 +61,17 @@ func (w *world) runs(list ...insight.Workload) {
 	}
 }
 
+// stays has the agent report the same for a while, each hour.
+func (w *world) stays(v insight.View, from time.Time, wait time.Duration) {
+	w.Helper()
+	v.Contents = nil
+	for n := time.Hour; n < wait; n += time.Hour {
+		if wanted, err := w.PutView(w.Context(), "edge", v, from.Add(n)); err != nil || len(wanted) > 0 {
+			w.Fatalf("wanted %v, %v", wanted, err)
+		}
+	}
+}
+
 func (w *world) sbom(namespace, image string) {
 	w.Helper()
 	w.items++
@@ -204,11 +215,13 @@ func TestEngine_comesAndGoes(t *testing.T) {
 		web, db := workload("shop", "web"), workload("shop", "db")
 		version, at := 0, time.Now()
 		// view is what the agent sees after a while, which passes only in its report.
+		var v insight.View
 		view := func(after time.Duration, list ...insight.Workload) {
 			t.Helper()
+			w.stays(v, at, after)
 			version++
 			at = at.Add(after)
-			v := insight.View{
+			v = insight.View{
 				Namespaces: map[string]string{"shop": fmt.Sprint(version)}, CronJobs: true,
 				Contents: map[string]insight.Contents{"shop": {Workloads: list, CronJobs: []string{"nightly"}}},
 			}
@@ -304,14 +317,16 @@ func TestEngine_scannedPods(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		var v insight.View
 		view := func(after time.Duration, pods ...string) {
 			t.Helper()
+			w.stays(v, at, after)
 			at = at.Add(after)
 			c := insight.Contents{Pods: map[string][]string{}}
 			for _, p := range pods {
 				c.Pods[p] = []string{"c"}
 			}
-			v := insight.View{Namespaces: map[string]string{"shop": fmt.Sprint(at)}, Contents: map[string]insight.Contents{"shop": c}}
+			v = insight.View{Namespaces: map[string]string{"shop": fmt.Sprint(at)}, Contents: map[string]insight.Contents{"shop": c}}
 			if wanted, err := w.PutView(t.Context(), "edge", v, at); err != nil || len(wanted) > 0 {
 				t.Fatalf("wanted %v, %v", wanted, err)
 			}

@@ -30,6 +30,9 @@ const (
 	// settledCronJob is that of a CronJob where nobody knows whether there still is
 	// one: those of each week come back.
 	settledCronJob = 8 * 24 * time.Hour
+	// away is after how long without a report these times stand still: nobody knows
+	// what there was.
+	away = time.Hour
 	// viewFresh is for how long a view tells what there is. Its agent reports each
 	// change at once, and otherwise three times as often.
 	viewFresh = 15 * time.Minute
@@ -53,6 +56,8 @@ type inventoryChange struct {
 	tx      *Tx
 	cluster fleet.AgentName
 	at      time.Time
+	// reported, digests and viewed are those of the report before.
+	reported, digests, viewed int64
 	// cronJobs says that contents tell which of those there are.
 	cronJobs bool
 	// cut says that there may be more than is told.
@@ -224,11 +229,31 @@ func (c *inventoryChange) renewView(ctx context.Context) error {
 	return err
 }
 
+// standStill has the time not count in which the agent was away.
+func (c *inventoryChange) standStill(ctx context.Context) error {
+	gap := micros(c.at) - c.reported
+	if c.reported == 0 || gap <= away.Microseconds() {
+		return nil
+	}
+	if _, err := c.tx.Exec(ctx, `UPDATE workloads SET ends = ends + ? WHERE cluster = ? AND ends > 0`, gap, c.cluster); err != nil {
+		return err
+	}
+	_, err := c.tx.Exec(ctx, `UPDATE policy_subjects SET absent = absent + ? WHERE agent = ? AND absent > 0`, gap, c.cluster)
+	return err
+}
+
 func (s *Store) changeInventory(ctx context.Context, c inventoryChange, f func(*inventoryChange) error) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		c := c
 		c.tx, c.changed = tx, map[string]bool{}
 		if err := tx.Lock(ctx, "inventory of "+string(c.cluster)); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, `SELECT reported, digests, viewed FROM workload_reports WHERE cluster = ?`, c.cluster).Scan(&c.reported, &c.digests, &c.viewed)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if err := c.standStill(ctx); err != nil {
 			return err
 		}
 		if err := f(&c); err != nil {
@@ -271,12 +296,8 @@ func (s *Store) PutView(ctx context.Context, cluster fleet.AgentName, v insight.
 	c := inventoryChange{cluster: cluster, at: at, cronJobs: v.CronJobs}
 	err = s.changeInventory(ctx, c, func(c *inventoryChange) error {
 		wanted = nil
-		var reported, digests, viewed int64
-		err := c.tx.QueryRow(ctx, `SELECT reported, digests, viewed FROM workload_reports WHERE cluster = ?`, cluster).Scan(&reported, &digests, &viewed)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		if digests != reported {
+		viewed := c.viewed
+		if c.digests != c.reported {
 			// The last report was by an older agent, or to an older hub.
 			viewed = 0
 			if err := c.renewView(ctx); err != nil {
@@ -284,6 +305,7 @@ func (s *Store) PutView(ctx context.Context, cluster fleet.AgentName, v insight.
 			}
 		}
 		var workloads int
+		var err error
 		if wanted, workloads, err = c.view(ctx, v); err != nil {
 			return err
 		}

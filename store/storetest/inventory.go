@@ -40,6 +40,15 @@ func putView(t testing.TB, s *store.Store, at time.Time, v insight.View, wanted 
 	}
 }
 
+// stays has the agent report the same until a time, each hour.
+func stays(t testing.TB, s *store.Store, v insight.View, from, to time.Time) {
+	t.Helper()
+	v.Contents = nil
+	for at := from.Add(time.Hour); at.Before(to); at = at.Add(time.Hour) {
+		putView(t, s, at, v)
+	}
+}
+
 // running is what runs and, with a star, what doesn't but is a policy's subject.
 func running(t testing.TB, s *store.Store) (out []string) {
 	t.Helper()
@@ -106,15 +115,24 @@ func views(t *testing.T, s *store.Store) {
 	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v2"}, CronJobs: true})
 	expect("an hour later", "blog StatefulSet/db@1*", "shop CronJob/nightly@1*", "shop Deployment/web@2")
 	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v2", "blog": "v3"}, CronJobs: true, Contents: map[string]insight.Contents{"blog": contents(nil, blog)}})
-	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v2"}, CronJobs: true})
+	v2 := insight.View{Namespaces: map[string]string{"shop": "v2"}, CronJobs: true}
+	putView(t, s, at, v2)
+	back := at
 	at = at.Add(23*time.Hour + 59*time.Minute)
-	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v2"}, CronJobs: true})
+	stays(t, s, v2, back, at)
+	putView(t, s, at, v2)
 	expect("a day after it was away, less than one after it came back", "blog StatefulSet/db@1*", "shop CronJob/nightly@1*", "shop Deployment/web@2")
 	at = at.Add(time.Minute)
 	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v3"}, CronJobs: true, Contents: map[string]insight.Contents{"shop": contents(nil, web)}})
 	expect("a day later, without the CronJob", "shop CronJob/nightly@1*", "shop Deployment/web@2")
-	putView(t, s, at.Add(24*time.Hour), insight.View{Namespaces: map[string]string{"shop": "v3"}, CronJobs: true})
-	expect("a day after that", "shop Deployment/web@2")
+	v3 := insight.View{Namespaces: map[string]string{"shop": "v3"}, CronJobs: true}
+	stays(t, s, v3, at, at.Add(23*time.Hour))
+	// The agent is away for a week, in which nobody knows what there is.
+	at = at.Add(8 * 24 * time.Hour)
+	putView(t, s, at, v3)
+	expect("after 22 hours and a week", "shop CronJob/nightly@1*", "shop Deployment/web@2")
+	stays(t, s, v3, at, at.Add(3*time.Hour))
+	expect("two hours later", "shop Deployment/web@2")
 
 	// A cluster has an end.
 	pods := map[string][]string{"many": make([]string, insight.MaxContents)}
@@ -129,11 +147,12 @@ func views(t *testing.T, s *store.Store) {
 	expect("after what wasn't taken", "shop Deployment/web@2")
 
 	// Where nobody knows of CronJobs, those of each week come back.
-	at = at.Add(24 * time.Hour)
+	at = at.Add(3 * time.Hour)
+	v5 := insight.View{Namespaces: map[string]string{"shop": "v5"}, Contents: map[string]insight.Contents{"shop": {}}}
 	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v4"}, Contents: map[string]insight.Contents{"shop": contents(nil, cron)}})
-	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v5"}, Contents: map[string]insight.Contents{"shop": contents(nil)}})
-	putView(t, s, at.Add(7*24*time.Hour), insight.View{Namespaces: map[string]string{"shop": "v5"}})
-	expect("a week later", "shop CronJob/nightly@1*")
+	putView(t, s, at, v5)
+	stays(t, s, v5, at, at.Add(8*24*time.Hour))
+	expect("more than a week later", "shop CronJob/nightly@1*")
 	putView(t, s, at.Add(8*24*time.Hour), insight.View{})
 	expect("when there is nothing at all")
 }
@@ -159,6 +178,7 @@ func goneNamespace(t *testing.T, s *store.Store) {
 	putView(t, s, epoch, here)
 	gone := insight.View{Policies: map[string]string{}}
 	for _, after := range []time.Duration{time.Minute, 24 * time.Hour} {
+		stays(t, s, gone, epoch, epoch.Add(after))
 		putView(t, s, epoch.Add(after), gone)
 		if d := cmp.Diff([]string{"shop p: {optOut: true}"}, layers()); d != "" {
 			t.Errorf("after %s (-want +got):\n%s", after, d)
@@ -289,15 +309,19 @@ func (s scans) expect(what string, want ...string) {
 // being asked for.
 func goneContainers(t *testing.T, store *store.Store) {
 	s := newScans(t, store)
-	version := 0
+	var last insight.View
+	seen, version := epoch, 0
 	view := func(at time.Time, pods ...string) {
 		t.Helper()
+		stays(t, store, last, seen, at)
 		version++
 		c := insight.Contents{Pods: map[string][]string{}}
 		for _, p := range pods {
 			c.Pods[p] = []string{"init", "app"} // the container of a scan
 		}
-		putView(t, store, at, insight.View{Namespaces: map[string]string{"shop": fmt.Sprint(version)}, Contents: map[string]insight.Contents{"shop": c}})
+		last = insight.View{Namespaces: map[string]string{"shop": fmt.Sprint(version)}, Contents: map[string]insight.Contents{"shop": c}}
+		seen = at
+		putView(t, store, at, last)
 	}
 	at := epoch
 	view(at, "db-0", "web-1", "fixed")
