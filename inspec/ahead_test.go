@@ -108,3 +108,35 @@ control('broken') { describe(command("false; echo broken >>#{DIR}/log").stdout.f
 		t.Errorf("times don't add up: %+v", many)
 	}
 }
+
+// TestRun_aheadEnds has a profile ask something else each time that it is
+// evaluated, in a control and outside of any.
+func TestRun_aheadEnds(t *testing.T) {
+	for name, source := range map[string]string{
+		"control": `control('c') { $n = $n.to_i + 1; describe(command("ls /#{$n}").stdout + command("ls /#{$n}").stderr) { it { should_not eq '' } } }`,
+		"file":    `$n = $n.to_i + 1; text = command("ls /#{$n}").stderr; control('c') { describe(text) { it { should match(/1/) } } }`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			tgt, err := target.Open(t.Context(), "shell:/bin/sh")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tgt.Close()
+			p, err := inspec.Load(write(t, map[string]string{"inspec.yml": "name: test\n", "controls/a.rb": source}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stats inspec.Stats
+			doc, err := inspec.Run(t.Context(), p, tgt, inspec.Options{Stats: &stats})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := judged(doc); len(got) != 1 || got["c"] != hdf.Passed {
+				t.Errorf("got %v", got)
+			}
+			if stats.Commands > 17 {
+				t.Errorf("%d commands were run where the profile asks for one", stats.Commands)
+			}
+		})
+	}
+}

@@ -146,6 +146,7 @@ type run struct {
 	waivers map[string]dsl.Waiver
 	ungated bool
 	around  func(id string) func()
+	skips   func(file string) bool // control files that aren't evaluated
 	suites  map[*Profile]*dsl.Suite
 	broken  brokenLibraries
 	in      *ruby.Interp

@@ -38,6 +38,9 @@ func (r *run) suite(p *Profile) *dsl.Suite {
 			cfg.Files = append(cfg.Files, prog)
 		}
 	}
+	if len(p.deps) == 0 { // or what a file includes would be left out
+		cfg.Skips = r.skips
+	}
 	s := dsl.New(r.lang, cfg)
 	r.suites[p] = s
 	return s

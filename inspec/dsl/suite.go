@@ -61,8 +61,10 @@ type Config struct {
 	Around func(id string) func()
 	// Waivers are by control.
 	Waivers map[string]Waiver
-	// Files are the control files, in order.
+	// Files are the control files, in order. Those that Skips names aren't
+	// evaluated; it may be nil.
 	Files []*ruby.Program
+	Skips func(file string) bool
 	// Broken are controls that could not be read.
 	Broken []Broken
 	// Spoiled is set when something went wrong that may concern any control,
@@ -113,6 +115,7 @@ type Suite struct {
 	skipFile bool
 	skipMsg  string
 	begun    int             // controls of the file
+	unnamed  int             // of these, the ones whose id is generated
 	named    map[string]bool // by the include block
 }
 
@@ -128,6 +131,12 @@ func New(k *Language, cfg Config) *Suite {
 	return s
 }
 
+// Forget drops the controls, so that Load evaluates the files again.
+func (s *Suite) Forget() {
+	s.order, s.included, s.loaded = nil, nil, false
+	clear(s.byID)
+}
+
 // Load evaluates the control files. The second time it does nothing.
 func (s *Suite) Load(ctx context.Context) error {
 	if s.loaded {
@@ -135,6 +144,9 @@ func (s *Suite) Load(ctx context.Context) error {
 	}
 	s.loaded = true
 	for _, f := range s.cfg.Files {
+		if s.cfg.Skips != nil && s.cfg.Skips(f.File) {
+			continue
+		}
 		if err := s.load(ctx, f); err != nil {
 			return err
 		}
@@ -146,7 +158,7 @@ func (s *Suite) Load(ctx context.Context) error {
 }
 
 func (s *Suite) load(ctx context.Context, f *ruby.Program) error {
-	s.file, s.title, s.skipFile, s.begun = f.File, "", false, 0
+	s.file, s.title, s.skipFile, s.begun, s.unnamed = f.File, "", false, 0, 0
 	s.in.Reset()
 	s.lang.current = s
 	err := func() (err error) {
@@ -244,9 +256,10 @@ func guard(err *error) {
 }
 
 // generatedID names a describe that stands outside any control. InSpec takes
-// a random number; this one is the same in each run.
+// a random number; this one is the same in each run, whatever else is run.
 func (s *Suite) generatedID(file string, line int) string {
-	sum := sha256.Sum256([]byte(fmt.Sprintf("%s:%d:%d", file, line, len(s.order))))
+	s.unnamed++
+	sum := sha256.Sum256([]byte(fmt.Sprintf("%s:%d:%d", file, line, s.unnamed)))
 	return fmt.Sprintf("(generated from %s:%d %s)", path.Base(file), line, hex.EncodeToString(sum[:16]))
 }
 

@@ -16,24 +16,37 @@ type auditdRes struct {
 
 // rows are the rules as values of the profile, which may change them: they are
 // made for each resource anew. Most controls ask for the few rules of one
-// system call, so that others are left out where field says so, unless that
-// leaves none.
+// system call, so that others are left out where field says so. If that leaves
+// none, one stays of each kind, since what may be asked next is told by them.
 func (d *auditdRes) rows(field, value string) []*ruby.Hash {
 	if d.made == nil {
 		d.made = make([]*ruby.Hash, len(d.rules))
 	}
+	row := func(i int) *ruby.Hash {
+		if d.made[i] == nil {
+			d.made[i] = auditHash(d.rules[i])
+		}
+		return d.made[i]
+	}
 	var out []*ruby.Hash
 	for i, fields := range d.rules {
-		if field != "" && !slices.ContainsFunc(fields, func(f auditField) bool { return f.name == field && f.value == value }) {
-			continue
+		if field == "" || slices.ContainsFunc(fields, func(f auditField) bool { return f.name == field && f.value == value }) {
+			out = append(out, row(i))
 		}
-		if d.made[i] == nil {
-			d.made[i] = auditHash(fields)
-		}
-		out = append(out, d.made[i])
 	}
-	if len(out) == 0 && field != "" {
-		return d.rows("", "")
+	if len(out) > 0 {
+		return out
+	}
+	kinds := map[string]bool{}
+	for i, fields := range d.rules {
+		var names strings.Builder
+		for _, f := range fields {
+			names.WriteString(f.name + " ")
+		}
+		if kind := names.String(); !kinds[kind] {
+			kinds[kind] = true
+			out = append(out, row(i))
+		}
 	}
 	return out
 }

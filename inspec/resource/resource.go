@@ -128,10 +128,11 @@ func (s *Set) New(c *ruby.Call, name string, args []ruby.Value) (ruby.Value, err
 		return nil, s.in.Raise(s.in.Class("ArgumentError"), "Unsupported resource/backend combination: %s / %s. Exiting.", name, s.platform.Name)
 	}
 	_, err := s.in.Call(o, "initialize", args, nil)
+	if err == nil {
+		return o, nil
+	}
 	var raised *ruby.Exception
 	switch {
-	case err == nil:
-		return o, nil
 	case !errors.As(err, &raised):
 		return nil, err
 	case raised.Class.Inherits(s.skipped), raised.Class.Inherits(s.in.Class("NoMethodError")) && !ruby.Truthy(o.IVar("@resource_failed")):

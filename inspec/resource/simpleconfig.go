@@ -21,7 +21,7 @@ type simpleConfig struct {
 	split         ruby.Value // what separates the values of one line
 }
 
-// pattern returns the groups of a match, the whole first, or nil.
+// pattern returns the groups of a match from the second place on, or nil.
 type pattern func(line string) ([]ruby.Value, error)
 
 // goPattern is for an expression that no empty line matches.
@@ -36,8 +36,8 @@ func goPattern(expr string) pattern {
 			return nil, nil
 		}
 		groups := make([]ruby.Value, len(m))
-		for i, g := range m {
-			groups[i] = str(g)
+		for i := 1; i < len(m); i++ {
+			groups[i] = str(m[i])
 		}
 		return groups, nil
 	}
@@ -62,11 +62,20 @@ func (s *Set) rubyPattern(re ruby.Value) pattern {
 }
 
 var (
-	defaultAssign = goPattern(`^\s*([^=]*?)\s*=\s*(.*?)\s*$`)
-	defaultGroup  = goPattern(`\[([^\]]+)\]\s*$`)
-	spaceAssign   = goPattern(`^\s*(\S+?)\s+(.*?)\s*$`)
-	quotedAssign  = goPattern(`^\s*([^=]*?)\s*=\s*[']?\s*(.*?)\s*[']?\s*$`)
+	defaultGroup = goPattern(`\[([^\]]+)\]\s*$`)
+	spaceAssign  = goPattern(`^\s*(\S+?)\s+(.*?)\s*$`)
+	quotedAssign = goPattern(`^\s*([^=]*?)\s*=\s*[']?\s*(.*?)\s*[']?\s*$`)
 )
+
+// defaultAssign is /^\s*([^=]*?)\s*=\s*(.*?)\s*$/.
+func defaultAssign(line string) ([]ruby.Value, error) {
+	const space = " \t\n\f\r"
+	name, value, ok := strings.Cut(line, "=")
+	if !ok {
+		return nil, nil
+	}
+	return []ruby.Value{nil, str(strings.Trim(name, space)), str(strings.Trim(value, space))}, nil
+}
 
 func (cfg simpleConfig) parse(s *Set, content string) (*ruby.Hash, error) {
 	assign, group, comment := cfg.assign, cfg.group, cfg.comment

@@ -216,6 +216,9 @@ func (c *Class) Beyond(base *Class) (names []string, open bool) {
 // find returns the method that an instance of c runs for name, nil when there
 // is none.
 func (c *Class) find(name string) *method {
+	for c.Super != nil && len(c.methods) == 0 && len(c.includes) == 0 && len(c.prepends) == 0 {
+		c = c.Super // as for most describe blocks
+	}
 	if c.cacheAt != c.in.epoch || c.cache == nil {
 		c.cache, c.cacheAt = map[string]*method{}, c.in.epoch
 	} else if m, ok := c.cache[name]; ok {

@@ -1699,11 +1699,41 @@ func (n *caseNode) eval(fr *frame) (Value, error) {
 
 func (n *seqNode) eval(fr *frame) (v Value, err error) {
 	for _, s := range n.stmts {
+		if fr.in.skipped != nil && fr.in.skips(s) {
+			continue
+		}
 		if v, err = s.eval(fr); err != nil {
 			return nil, err
 		}
 	}
 	return v, nil
+}
+
+// Skip has statements not evaluated that call one of these without a receiver,
+// with nothing but texts and other values that are written out.
+func (in *Interp) Skip(words ...string) {
+	in.skipped = map[string]bool{}
+	for _, w := range words {
+		in.skipped[w] = true
+	}
+}
+
+func (in *Interp) skips(s node) bool {
+	n, ok := s.(*callNode)
+	return ok && n.recv == nil && n.block == nil && n.blockArg == nil && in.skipped[n.name] && !slices.ContainsFunc(n.args, computed)
+}
+
+// computed reports whether n is more than a value that is written out.
+func computed(n node) bool {
+	switch n := n.(type) {
+	case literal, *strNode:
+		return false
+	case *arrayNode:
+		return slices.ContainsFunc(n.elems, computed)
+	case *hashNode:
+		return slices.ContainsFunc(n.pairs, func(p pairNode) bool { return p.key == nil || computed(p.key) || computed(p.value) })
+	}
+	return true
 }
 
 func (n *beginNode) eval(fr *frame) (Value, error) {

@@ -17,14 +17,15 @@ type Interp struct {
 	memory   int64
 	deadline time.Time
 
-	epoch  uint64 // of method tables; caches of an older one are stale
-	addrs  uint64
-	stack  []stackEntry
-	frames []*frame // that were left
-	calls  []*Call  // one for each depth of stack, of methods in Go
-	file   string   // of the call being made
-	line   int
-	errors []*Exception // $!, innermost rescue last
+	epoch   uint64          // of method tables; caches of an older one are stale
+	skipped map[string]bool // words, by Skip
+	addrs   uint64
+	stack   []stackEntry
+	frames  []*frame // that were left
+	calls   []*Call  // one for each depth of stack, of methods in Go
+	file    string   // of the call being made
+	line    int
+	errors  []*Exception // $!, innermost rescue last
 
 	autoloaded map[string]bool // preludes that were run
 	pegCache   map[pegCacheKey]pegCached

@@ -17,9 +17,10 @@ var ErrPending = errors.New("the target has not answered yet")
 const (
 	// maxCached bounds one answer that is kept for good.
 	maxCached = 1 << 20
-	// firstBatch is how many questions are collected before the target is
-	// given something to do for the first time.
-	firstBatch = 24
+	// enough is how many questions are collected before the target, which has
+	// nothing to do, is given them though more will come, and how many answers
+	// before an evaluation ahead goes on by them though more will come.
+	enough = 24
 )
 
 // Stats say what a session asked of its target.
@@ -62,16 +63,17 @@ type Session struct {
 	many asker // nil when t answers at once
 	ctx  context.Context
 
+	begun chan struct{} // closed when the first question is sent
+
 	mu          sync.Mutex // guards what follows
 	answers     map[question]*answer
 	held        bool    // questions are collected
-	first       bool    // no batch was sent yet
 	queue       []*call // collected
 	outstanding int     // questions on their way
-	settled     chan struct{}
-	lights      int      // of those, the ones that don't take long
-	came        int      // answers to what was sent
-	cameLight   int      // of those, to what doesn't take long
+	lights      int     // of those, the ones that don't take long
+	fresh       int     // answers since Next returned
+	next        bool    // someone is in Next
+	news        chan struct{}
 	stretch     *Stretch // of Ahead's target; nil outside
 	stats       Stats
 	alone       int       // questions on their way that don't go with others
@@ -85,13 +87,14 @@ type answer struct {
 	done  chan struct{}
 	value any
 	err   error
+	quick bool // doesn't take long
 	once  bool // is forgotten when it was asked for
 }
 
 // NewSession makes a session of t in which up to jobs commands run side by
 // side. ctx ends what was asked ahead.
 func NewSession(ctx context.Context, t Target, jobs int) *Session {
-	s := &Session{t: t, ctx: ctx, answers: map[question]*answer{}, first: true, settled: make(chan struct{}, 1)}
+	s := &Session{t: t, ctx: ctx, answers: map[question]*answer{}, begun: make(chan struct{}), news: make(chan struct{}, 1)}
 	if many, ok := t.(asker); ok {
 		s.many = many
 		many.setJobs(jobs)
@@ -108,7 +111,11 @@ func (s *Session) Ahead() (Target, bool) {
 	return &cache{Target: s.t, s: s, ahead: true}, s.many != nil
 }
 
-// Hold begins to collect questions, of Target, too.
+// Begun is closed when the first question is sent.
+func (s *Session) Begun() <-chan struct{} { return s.begun }
+
+// Hold begins to collect questions, of Target, too. They are sent when the
+// target has nothing to do and there are enough of them.
 func (s *Session) Hold() {
 	s.mu.Lock()
 	s.held = true
@@ -126,23 +133,40 @@ func (s *Session) Release() bool {
 	return s.outstanding > 0
 }
 
-// Wait returns when the answers that are to come now are there. What takes
-// long isn't waited for if there is anything else: it comes meanwhile.
-func (s *Session) Wait(ctx context.Context) {
+// Next is Release and Hold, with a wait between them for answers to go on by:
+// for enough of them, or those that there are when the target has nothing more
+// to do, but for what takes long.
+func (s *Session) Next(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	came, enough := &s.cameLight, s.cameLight+s.lights
-	if s.lights == 0 {
-		came, enough = &s.came, s.came+min(1, s.outstanding)
+	if s.next = true; !s.goOn() {
+		s.held = false
+		if s.lights == 0 {
+			s.send()
+		}
 	}
-	for *came < enough && ctx.Err() == nil {
+	for s.next && ctx.Err() == nil {
 		s.mu.Unlock()
 		select {
-		case <-s.settled:
+		case <-s.news:
 		case <-ctx.Done():
 		}
 		s.mu.Lock()
 	}
+}
+
+// goOn ends Next, if there is one, when there are answers to go on by, so that
+// what follows from them is asked together. mu is held.
+func (s *Session) goOn() bool {
+	if !s.next || s.fresh == 0 || s.fresh < enough && s.lights > 0 {
+		return false
+	}
+	s.next, s.held, s.fresh = false, true, 0
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+	return true
 }
 
 // A Guess is how an evaluation on Ahead's target goes on where the answer isn't
@@ -196,11 +220,13 @@ func (t *Stretch) mayAsk(q question) bool {
 	return onlyLooks(q) || t.how == GuessLooks && onlyFinds.MatchString(q.what)
 }
 
-// News reports whether anything that was missing is known by now.
+// News reports whether anything that was missing is known by now, and nothing
+// is missing any more but what takes long.
 func (t *Stretch) News() bool {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	return slices.ContainsFunc(t.missing, (*answer).known)
+	soon := func(a *answer) bool { return a.quick && !a.known() }
+	return slices.ContainsFunc(t.missing, (*answer).known) && !slices.ContainsFunc(t.missing, soon)
 }
 
 // looks are commands that change nothing and don't take long, whoever may want
@@ -267,8 +293,20 @@ func (s *Session) send() {
 		}
 	}
 	s.many.add(s.queue...)
-	s.queue, s.first = nil, false
+	s.queue = nil
+	if !s.sent() {
+		close(s.begun)
+	}
 	s.clock()
+}
+
+func (s *Session) sent() bool {
+	select {
+	case <-s.begun:
+		return true
+	default:
+		return false
+	}
 }
 
 // put asks q, which nobody has asked before. mu is held.
@@ -287,26 +325,31 @@ func (s *Session) put(ctx context.Context, q question) *answer {
 		s.settle(q, a, nil, err)
 		return a
 	}
+	a.quick = quick(q)
 	s.queue = append(s.queue, &call{question: q, ctx: ctx, answered: func(c *call) {
 		v, err := s.many.answer(c)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.outstanding--
-		s.clock()
-		s.came++
-		if quick(q) {
+		if a.quick {
 			s.lights--
-			s.cameLight++
 		}
 		s.settle(q, a, v, err)
-		if !s.held && s.lights == 0 {
-			s.send()
-		}
+		s.fresh++
+		s.goOn()
+		s.sendIdle()
+		s.clock()
 	}})
-	if !s.held && s.lights == 0 || s.first && len(s.queue) >= firstBatch {
+	s.sendIdle()
+	return a
+}
+
+// sendIdle sends what was collected when the target has nothing to do, but for
+// what takes long. mu is held.
+func (s *Session) sendIdle() {
+	if s.lights == 0 && (!s.held || len(s.queue) >= enough) {
 		s.send()
 	}
-	return a
 }
 
 // settle makes the answer known. mu is held.
@@ -320,10 +363,6 @@ func (s *Session) settle(q question, a *answer, v any, err error) {
 		a.once = true
 	}
 	close(a.done)
-	select {
-	case s.settled <- struct{}{}:
-	default:
-	}
 }
 
 func size(v any) int {
@@ -338,19 +377,21 @@ func size(v any) int {
 	return 0
 }
 
-// ask answers q; direct is how it is done without a pool.
-func (s *Session) ask(ctx context.Context, q question, direct func() (any, error)) (any, error) {
+// ask answers q.
+func (s *Session) ask(ctx context.Context, q question) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		a, known := s.answers[q]
 		if !known {
-			a = s.put(ctx, q)
+			if a = s.put(ctx, q); !s.sent() {
+				s.send() // or the target would have nothing to do
+			}
 			if s.many == nil || !s.many.takes(q) {
 				s.alone++
 				s.wait()
 				s.mu.Unlock()
-				v, err := direct()
+				v, err := direct(ctx, s.t, q)
 				s.mu.Lock()
 				s.alone--
 				s.waited()
@@ -412,9 +453,9 @@ func (s *Session) clock() {
 
 // askAhead answers what is known. A command with a time limit of its own is
 // left to the one who means it.
-func (s *Session) askAhead(ctx context.Context, q question, direct func() (any, error)) (any, error) {
+func (s *Session) askAhead(ctx context.Context, q question) (any, error) {
 	if s.many == nil || !s.many.takes(q) {
-		return s.ask(ctx, q, direct)
+		return s.ask(ctx, q)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -451,18 +492,33 @@ type cache struct {
 	ahead bool
 }
 
-func answered[T any](c *cache, ctx context.Context, q question, direct func() (T, error)) (T, error) {
+func answered[T any](c *cache, ctx context.Context, q question) (T, error) {
 	ask := c.s.ask
 	if c.ahead {
 		ask = c.s.askAhead
 	}
-	v, err := ask(ctx, q, func() (any, error) { return direct() })
+	v, err := ask(ctx, q)
 	value, _ := v.(T)
 	return value, err
 }
 
+// direct asks t itself.
+func direct(ctx context.Context, t Target, q question) (any, error) {
+	switch q.op {
+	case opRun:
+		return t.Run(ctx, q.what)
+	case opStat, opLstat:
+		return t.Stat(ctx, q.what, q.op == opStat)
+	case opRead:
+		return t.ReadFile(ctx, q.what, q.limit)
+	case opList:
+		return t.ReadDir(ctx, q.what)
+	}
+	return t.Readlink(ctx, q.what)
+}
+
 func (c *cache) Run(ctx context.Context, cmd string) (CommandResult, error) {
-	return answered(c, ctx, question{op: opRun, what: cmd}, func() (CommandResult, error) { return c.Target.Run(ctx, cmd) })
+	return answered[CommandResult](c, ctx, question{op: opRun, what: cmd})
 }
 
 func (c *cache) Stat(ctx context.Context, path string, follow bool) (FileInfo, error) {
@@ -470,17 +526,17 @@ func (c *cache) Stat(ctx context.Context, path string, follow bool) (FileInfo, e
 	if follow {
 		q.op = opStat
 	}
-	return answered(c, ctx, q, func() (FileInfo, error) { return c.Target.Stat(ctx, path, follow) })
+	return answered[FileInfo](c, ctx, q)
 }
 
 func (c *cache) ReadFile(ctx context.Context, path string, limit int64) ([]byte, error) {
-	return answered(c, ctx, question{op: opRead, what: path, limit: limit}, func() ([]byte, error) { return c.Target.ReadFile(ctx, path, limit) })
+	return answered[[]byte](c, ctx, question{op: opRead, what: path, limit: limit})
 }
 
 func (c *cache) ReadDir(ctx context.Context, path string) ([]string, error) {
-	return answered(c, ctx, question{op: opList, what: path}, func() ([]string, error) { return c.Target.ReadDir(ctx, path) })
+	return answered[[]string](c, ctx, question{op: opList, what: path})
 }
 
 func (c *cache) Readlink(ctx context.Context, path string) (string, error) {
-	return answered(c, ctx, question{op: opReadlink, what: path}, func() (string, error) { return c.Target.Readlink(ctx, path) })
+	return answered[string](c, ctx, question{op: opReadlink, what: path})
 }

@@ -145,8 +145,11 @@ func TestSession_Guess(t *testing.T) {
 	if _, err := s.Target().Stat(t.Context(), dir, true); err != nil {
 		t.Error(err)
 	}
+	if _, err := s.Target().Run(t.Context(), read); err != nil {
+		t.Error(err)
+	}
 	if !stretch.News() {
-		t.Error("an answer is no news")
+		t.Error("answers are no news")
 	}
 	if out, err := s.Target().Run(t.Context(), "ls "+dir); err != nil || len(out.Stdout) > 0 {
 		t.Errorf("a guess led to a command that writes: %s, %v", out.Stdout, err)
@@ -154,6 +157,63 @@ func TestSession_Guess(t *testing.T) {
 	if got := s.Stats().Commands; got != 3 { // the one that looks, echo, ls
 		t.Errorf("%d commands, want 3", got)
 	}
+}
+
+// TestSession_Next goes on by what is answered while what takes long is under
+// way, and sends together what follows from it.
+func TestSession_Next(t *testing.T) {
+	dir := t.TempDir()
+	s := target.NewSession(t.Context(), open(t, "shell:/bin/sh"), 3)
+	ahead, _ := s.Ahead()
+	ask := func(cmd string) bool {
+		_, err := ahead.Run(t.Context(), cmd)
+		if err != nil && !errors.Is(err, target.ErrPending) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	s.Hold()
+	slow := "for i in 1; do while ! test -e " + dir + "/go; do sleep 0.01; done; done"
+	ask(slow)
+	for i := range 5 {
+		ask(fmt.Sprintf("echo %d", i))
+	}
+	select {
+	case <-s.Begun():
+		t.Error("something was sent that should have been collected")
+	default:
+	}
+	s.Next(t.Context())
+	<-s.Begun()
+	for i := range 5 {
+		if !ask(fmt.Sprintf("echo %d", i)) {
+			t.Errorf("echo %d has no answer", i)
+		}
+	}
+	if ask(slow) {
+		t.Error("the slow command has an answer")
+	}
+	before := s.Stats().RoundTrips
+	for i := range 5 {
+		ask(fmt.Sprintf("echo again %d", i))
+	}
+	if got := s.Stats().RoundTrips; got != before {
+		t.Errorf("%d round trips where %d were made: a question wasn't collected", got, before)
+	}
+	s.Next(t.Context())
+	if !ask("echo again 4") {
+		t.Error("echo again has no answer")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.Next(t.Context())
+	if !ask(slow) {
+		t.Error("the slow command has no answer")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.Next(ctx) // nothing is to come
 }
 
 func TestSession_GivenUp(t *testing.T) {
