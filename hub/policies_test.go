@@ -49,10 +49,11 @@ func TestHub_ownPolicies(t *testing.T) {
 		marked <- e
 	}))
 	a.register(t, "east", "i1", nil)
-	inventory := insight.Inventory{Workloads: []insight.Workload{{Namespace: "web", Kind: "Deployment", Name: "shop", Container: "app", Image: "reg/shop:1", Digest: "sha256:1"}}}
+	shop := insight.Workload{Namespace: "web", Kind: "Deployment", Name: "shop", Container: "app", Image: "reg/shop:1", Digest: "sha256:1"}
+	view := insight.View{Namespaces: map[string]string{"web": "1"}, Contents: map[string]insight.Contents{"web": {Workloads: []insight.Workload{shop}}}}
 	reporter := &insightlink.Client{Base: "http://hub", HTTP: a.http, Logger: slog.New(slog.DiscardHandler)}
-	if err := reporter.SendInventory(t.Context(), inventory); err != nil {
-		t.Fatal(err)
+	if wanted, err := reporter.SendView(t.Context(), view); err != nil || len(wanted) > 0 {
+		t.Fatalf("wanted %v, %v", wanted, err)
 	}
 	next := func(policy string) rpc.Received {
 		t.Helper()
