@@ -64,15 +64,20 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 func runAs(ctx context.Context, name string, args []string, in io.Reader, out, errs io.Writer) int {
 	root := newRoot()
 	if name != root.Name() {
-		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: name}
+		root.Annotations[cobra.CommandDisplayNameAnnotation] = name
 	}
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
+	if width := screenWidth(out); width > 0 { // what flags are for is wrapped in its column
+		root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", width)))
+	}
 	cmd, err := root.ExecuteContextC(ctx)
-	if err != nil && strings.HasPrefix(err.Error(), "required flag(s)") {
-		err = fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())
+	if err != nil {
+		if names, ok := strings.CutPrefix(err.Error(), "required flag(s) "); ok {
+			err = fmt.Errorf("%s; see: %s --help", missing(names), cmd.CommandPath())
+		}
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = errors.New("interrupted")
@@ -90,6 +95,19 @@ func runAs(ctx context.Context, name string, args []string, in io.Reader, out, e
 		tell(errs, "reeve: %v", err)
 		return exitBroken
 	}
+}
+
+// missing says which flags are missing, by their names as cobra lists them: "a",
+// "b" not set.
+func missing(names string) string {
+	var flags []string
+	for name := range strings.SplitSeq(strings.TrimSuffix(names, " not set"), ", ") {
+		flags = append(flags, "--"+strings.Trim(name, `"`))
+	}
+	if len(flags) == 1 {
+		return flags[0] + " is missing"
+	}
+	return strings.Join(flags[:len(flags)-1], ", ") + " and " + flags[len(flags)-1] + " are missing"
 }
 
 func newRoot() *cobra.Command {
@@ -132,6 +150,7 @@ Each command's own help has examples: reeve scan --help.`,
 		}
 	}
 	root.AddCommand(newTopics()...)
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if and .Runnable (not .Annotations."+onlyHelps+")}}", 1))
 	root.SetHelpCommandGroupID("self")
 	root.SetCompletionCommandGroupID("self")
 	root.PersistentFlags().Var(&colours, "color", "`when` to colour: auto (on a terminal, unless NO_COLOR is set), always or never")
@@ -139,9 +158,16 @@ Each command's own help has examples: reeve scan --help.`,
 		panic(err) // as in complete
 	}
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) { colours.apply(cmd.Root()) }
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Example = "  reeve help scan\n  reeve help exit-codes"
+	}
 	explainArgs(root)
 	return root
 }
+
+// onlyHelps is the annotation of commands that do nothing but to show their help.
+const onlyHelps = "onlyHelps"
 
 // explainArgs makes cmd, and all below it, say what to do about arguments that
 // they don't take. A command that only has others below it shows its help.
@@ -162,6 +188,23 @@ func explainArgs(cmd *cobra.Command) {
 			return fmt.Errorf("%s has no command %q; %ssee: %s --help", cmd.CommandPath(), args[0], near, cmd.CommandPath())
 		}
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		if cmd.Annotations == nil {
+			cmd.Annotations = map[string]string{}
+		}
+		cmd.Annotations[onlyHelps] = "true"
+		return
+	}
+	if cmd.Name() == "help" {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 && !of.HasSubCommands() {
+				return nil // an argument of the command
+			}
+			if err == nil && len(rest) > 0 {
+				return of.Args(of, rest)
+			}
+			return err
+		}
 		return
 	}
 	takes := cmd.Args

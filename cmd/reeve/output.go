@@ -269,37 +269,58 @@ func across(widths []int, between int) int {
 	return sum
 }
 
-// spare leaves out columns until the others, not cut too short, fit into width.
+// spare leaves out columns until the others, not cut too short, fit into width:
+// first those that say nothing.
 func spare(rows [][]string, widths []int, width int) ([][]string, []int) {
-	without := func(column int) {
-		for i, cells := range rows {
-			if column < len(cells) {
-				rows[i] = slices.Delete(cells, column, column+1)
+	out := make([]bool, len(widths))
+	fits := func() bool {
+		sum := -tight
+		for i, w := range widths {
+			switch {
+			case i == 0:
+				sum += w + tight
+			case !out[i]:
+				sum += min(w, enough) + tight
 			}
 		}
-		widths = slices.Delete(widths, column, column+1)
+		return sum <= width
 	}
-	for i := len(widths) - 1; i > 0 && across(widths, tight) > width; i-- {
-		if len(rows) > 1 && !slices.ContainsFunc(rows[1:], func(cells []string) bool { return i < len(cells) && strings.Trim(cells[i], "-") != "" }) {
-			without(i)
-		}
+	for i := len(widths) - 1; i > 0; i-- {
+		out[i] = len(rows) > 1 && !slices.ContainsFunc(rows[1:], func(cells []string) bool { return i < len(cells) && strings.Trim(cells[i], "-") != "" })
 	}
+	var left []int
 	for _, heading := range spared {
-		least := slices.Clone(widths)
-		for i := 1; i < len(least); i++ {
-			least[i] = min(least[i], enough)
-		}
-		if across(least, tight) <= width {
-			break
-		}
-		if heading == "STATUS" && !slices.Contains(rows[0], "OUTCOME") { // which says as much
+		i := slices.Index(rows[0], heading)
+		if i < 1 || out[i] || heading == "STATUS" && !slices.Contains(rows[0], "OUTCOME") { // which says as much
 			continue
 		}
-		if i := slices.Index(rows[0], heading); i > 0 {
-			without(i)
+		if fits() {
+			break
+		}
+		out[i] = true
+		left = append(left, i)
+	}
+	// A wide one that went last may have made room for others.
+	for _, i := range slices.Backward(left) {
+		if out[i] = false; !fits() {
+			out[i] = true
 		}
 	}
-	return rows, widths
+	kept := func(i int) bool { return i >= len(out) || !out[i] }
+	for i, cells := range rows {
+		rows[i] = only(cells, kept)
+	}
+	return rows, only(widths, kept)
+}
+
+// only are those of list whose indices are wanted.
+func only[T any](list []T, wanted func(int) bool) (out []T) {
+	for i, v := range list {
+		if wanted(i) {
+			out = append(out, v)
+		}
+	}
+	return out
 }
 
 // narrow takes from the widest columns until all fit into width, if need be more

@@ -41,7 +41,7 @@ func (p *problem) Error() string {
 		members = append(members, where+": "+e.Message)
 	}
 	switch {
-	case len(members) == 0:
+	case len(members) == 0 || p.Status == http.StatusNotFound: // the detail says what isn't there
 	case text == "validation failed" || strings.HasSuffix(text, p.Errors[0].Message):
 		text = strings.Join(members, "\n  ") // the detail says no more
 	default:

@@ -27,6 +27,7 @@ var without = map[string]string{
 	"reeve ca init":               "it makes files",
 	"reeve ca issue":              "it makes files",
 	"reeve man":                   "it makes files",
+	"reeve help":                  "it shows help",
 	"reeve profile archive":       "an archive",
 	"reeve convert":               "a document, in the format of --to",
 	"reeve sbom":                  "a document, in formats of its own",
