@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -52,6 +53,23 @@ func post(t *testing.T, path string, body []byte) []byte {
 	}
 	t.Fatalf("%d %s, with %d bytes spooled", w.Code, w.Body, len(s.message))
 	return nil
+}
+
+// A body of a great many values that are no facts isn't given room for them all.
+func TestHandler_tooMany(t *testing.T) {
+	values := strings.Repeat("{},", 3<<20) + "{}"
+	for _, body := range []string{"[" + values + "]", `{"facts":[` + values + `]}`} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		taken := post(t, "/facts", []byte(body))
+		runtime.ReadMemStats(&after)
+		if taken != nil {
+			t.Errorf("%.40s… was taken", body)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 12*uint64(len(body)) {
+			t.Errorf("%.40s…: %d bytes were allocated for %d", body, n, len(body))
+		}
+	}
 }
 
 // FuzzDirect has the hub take whatever facts and problems the agent took.

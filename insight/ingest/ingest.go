@@ -248,7 +248,7 @@ func deletion(typ string) func(*http.Request, lagoon.Namespace) (any, error) {
 
 // list reads a body that is a list, or an object with the list as its member
 // name.
-func list(r *http.Request, name string) ([]json.RawMessage, error) {
+func list(r *http.Request, name string) (lagoon.List, error) {
 	body, err := io.ReadAll(caller{r.Body})
 	if err != nil {
 		return nil, err
@@ -256,21 +256,32 @@ func list(r *http.Request, name string) ([]json.RawMessage, error) {
 	if name != "" && bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
 		return member(body, name)
 	}
-	var list []json.RawMessage
+	var list lagoon.List
 	if err := json.Unmarshal(body, &list); err != nil {
 		return nil, unparsable(lagoon.Invalid("", err))
 	}
 	return list, nil
 }
 
-func member(body []byte, name string) ([]json.RawMessage, error) {
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(body, &object); err != nil {
+// member reads one member of an object, and passes over the others.
+func member(body []byte, name string) (list lagoon.List, err error) {
+	if !json.Valid(body) { // so that nothing behind the object is
+		var any json.RawMessage
+		return nil, unparsable(lagoon.Invalid("", json.Unmarshal(body, &any)))
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if _, err := dec.Token(); err != nil {
 		return nil, unparsable(lagoon.Invalid("", err))
 	}
-	var list []json.RawMessage
-	if raw, ok := object[name]; ok {
-		if err := json.Unmarshal(raw, &list); err != nil {
+	for dec.More() {
+		key, err := dec.Token()
+		if err == nil && key == name {
+			err = dec.Decode(&list)
+		} else if err == nil {
+			var other json.RawMessage
+			err = dec.Decode(&other)
+		}
+		if err != nil {
 			return nil, unparsable(lagoon.Invalid(name, err))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -242,6 +243,24 @@ func TestDecode_invalid(t *testing.T) {
 }
 
 // Messages that Lagoon's own tests use.
+// A message of a great many facts that are none isn't given room for them all.
+func TestDecode_tooMany(t *testing.T) {
+	for _, kind := range []string{"facts", "problems"} {
+		text := `{"type":"direct.` + kind + `","environment":1,"` + kind + `":[` + strings.Repeat("{},", 8<<20) + `{}]}`
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := lagoon.Decode([]byte(text))
+		runtime.ReadMemStats(&after)
+		var invalid *insight.InvalidError
+		if !errors.As(err, &invalid) || !strings.Contains(err.Error(), "more than 100000") {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 4*uint64(len(text)) {
+			t.Errorf("%s: %d bytes were allocated for %d", kind, n, len(text))
+		}
+	}
+}
+
 func TestDecode_ofLagoon(t *testing.T) {
 	for file, want := range map[string]any{
 		"compressed.json":            insight.Document{},

@@ -238,11 +238,11 @@ func (n *number) UnmarshalJSON(b []byte) error {
 
 func decodeFacts(message []byte) (insight.Item, error) {
 	var m struct {
-		Environment     number            `json:"environment"`
-		ProjectName     string            `json:"projectName"`
-		EnvironmentName string            `json:"environmentName"`
-		Facts           []json.RawMessage `json:"facts"`
-		Source          string            `json:"source"`
+		Environment     number `json:"environment"`
+		ProjectName     string `json:"projectName"`
+		EnvironmentName string `json:"environmentName"`
+		Facts           List   `json:"facts"`
+		Source          string `json:"source"`
 	}
 	if err := unmarshal(message, &m); err != nil {
 		return insight.Item{}, err
@@ -264,11 +264,11 @@ func decodeFacts(message []byte) (insight.Item, error) {
 
 func decodeProblems(message []byte) (insight.Item, error) {
 	var m struct {
-		Environment     number            `json:"environment"`
-		ProjectName     string            `json:"projectName"`
-		EnvironmentName string            `json:"environmentName"`
-		Problems        []json.RawMessage `json:"problems"`
-		Source          string            `json:"source"`
+		Environment     number `json:"environment"`
+		ProjectName     string `json:"projectName"`
+		EnvironmentName string `json:"environmentName"`
+		Problems        List   `json:"problems"`
+		Source          string `json:"source"`
 	}
 	if err := unmarshal(message, &m); err != nil {
 		return insight.Item{}, err
@@ -357,10 +357,42 @@ func (m ConfigMap) document() ([]byte, error) {
 	return found[0], nil
 }
 
+// MaxList is how many facts, or problems, one message may have. Each takes a hundred
+// times the memory of the least bytes that it may be written in.
+const MaxList = 100_000
+
+// List is a list of values, of which none is looked at yet.
+type List []json.RawMessage
+
+// UnmarshalJSON implements json.Unmarshaler. More values than MaxList are an
+// *insight.InvalidError.
+func (l *List) UnmarshalJSON(text []byte) error {
+	*l = nil
+	if string(text) == "null" {
+		return nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if start, err := dec.Token(); err != nil || start != json.Delim('[') {
+		return json.Unmarshal(text, (*[]json.RawMessage)(l)) // which has the words
+	}
+	*l = List{}
+	for dec.More() {
+		if len(*l) == MaxList {
+			return insight.Invalidf("there are more than %d values in one list: send them in several messages, of a source each", MaxList)
+		}
+		var one json.RawMessage
+		if err := dec.Decode(&one); err != nil {
+			return err
+		}
+		*l = append(*l, one)
+	}
+	return nil
+}
+
 // ReadFacts decodes facts one by one, so that an *insight.InvalidError names
 // the one that is wrong and its field. Members that a sender has no say in
 // (environment, projectName, environmentName) are left empty.
-func ReadFacts(raw []json.RawMessage) ([]Fact, error) {
+func ReadFacts(raw List) ([]Fact, error) {
 	return readList(raw, "facts", func(r json.RawMessage) (Fact, error) {
 		var f struct { // Fact with other tags
 			Environment     string `json:"-"`
@@ -385,7 +417,7 @@ func ReadFacts(raw []json.RawMessage) ([]Fact, error) {
 }
 
 // ReadProblems is ReadFacts for problems.
-func ReadProblems(raw []json.RawMessage) ([]Problem, error) {
+func ReadProblems(raw List) ([]Problem, error) {
 	return readList(raw, "problems", func(r json.RawMessage) (Problem, error) {
 		var p struct { // Problem with other tags
 			Environment       int     `json:"-"`
@@ -411,7 +443,7 @@ func ReadProblems(raw []json.RawMessage) ([]Problem, error) {
 	})
 }
 
-func readList[T any](raw []json.RawMessage, name string, read func(json.RawMessage) (T, error)) ([]T, error) {
+func readList[T any](raw List, name string, read func(json.RawMessage) (T, error)) ([]T, error) {
 	if raw == nil {
 		return nil, nil
 	}

@@ -107,8 +107,12 @@ func (d *database) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// maxSummary is the most bytes of a summary that are kept.
-const maxSummary = 500
+const (
+	// maxSummary is the most bytes of a summary that are kept.
+	maxSummary = 500
+	// maxAliases is the most other names of an entry; real ones have a few dozen.
+	maxAliases = 1000
+)
 
 // Parse reads an entry in JSON. Its error is for the person who made it.
 func Parse(text []byte) (Entry, error) {
@@ -121,6 +125,8 @@ func Parse(text []byte) (Entry, error) {
 		return Entry{}, fmt.Errorf("id: must have 1 to 200 bytes")
 	case d.Modified.IsZero():
 		return Entry{}, fmt.Errorf("modified: is missing")
+	case len(d.Aliases)+len(d.Upstream) > maxAliases:
+		return Entry{}, fmt.Errorf("aliases and upstream: must be at most %d", maxAliases)
 	}
 	e := Entry{
 		ID: d.ID, Modified: d.Modified, Withdrawn: !d.Withdrawn.IsZero(),
@@ -245,15 +251,68 @@ func (a Affected) Match(p insight.Package) (fixed string, affected bool) {
 		return "", slices.Contains(a.Listed, p.Version)
 	}
 	for _, r := range a.Ranges {
-		if fixed, affected := r.match(v); affected {
+		if fixed, affected := r.sorted(p.Ecosystem).match(v); affected {
 			return fixed, true
 		}
 	}
 	return "", slices.Contains(a.Listed, p.Version)
 }
 
-// match follows the events up to the version. The schema sorts them; those that
-// aren't are of no use to anybody.
+// version is the one that the event is about.
+func (e Event) version() string { return cmp.Or(e.Introduced, e.Fixed, e.LastAffected, e.Limit) }
+
+// sorted are the events by their versions: an entry may have them in any order.
+// Where one can't be compared they stay as they are.
+func (r Range) sorted(ecosystem string) Range {
+	if len(r) < 2 || len(r) == 2 && r[0].Introduced != "" && r[1].Introduced == "" {
+		return r // as nearly all are
+	}
+	at := make([]semantic.Version, len(r))
+	order := make([]int, len(r))
+	for i, e := range r {
+		order[i] = i
+		if first(e) {
+			continue
+		}
+		version := e.version()
+		if len(version) > maxVersion {
+			return r
+		}
+		var err error
+		if at[i], err = semantic.Parse(version, ecosystem); err != nil {
+			return r
+		}
+	}
+	var failed error
+	slices.SortStableFunc(order, func(a, b int) int {
+		if first(r[a]) || first(r[b]) {
+			return cmp.Compare(bit(first(r[b])), bit(first(r[a])))
+		}
+		n, err := at[a].CompareStr(r[b].version())
+		failed = cmp.Or(failed, err)
+		return n
+	})
+	if failed != nil {
+		return r
+	}
+	out := make(Range, len(r))
+	for i, from := range order {
+		out[i] = r[from]
+	}
+	return out
+}
+
+// first reports whether an event is before any version.
+func first(e Event) bool { return e.Introduced == "0" }
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// match follows the events, sorted, up to the version.
 func (r Range) match(v semantic.Version) (fixed string, affected bool) {
 	for _, e := range r {
 		switch {
@@ -268,7 +327,7 @@ func (r Range) match(v semantic.Version) (fixed string, affected bool) {
 				fixed = e.Fixed
 			}
 		case e.LastAffected != "":
-			if n, err := v.CompareStr(e.LastAffected); err == nil && n > 0 {
+			if n, err := compare(v, e.LastAffected); err == nil && n > 0 {
 				affected = false
 			}
 		case e.Limit != "" && e.Limit != "*":
@@ -281,11 +340,15 @@ func (r Range) match(v semantic.Version) (fixed string, affected bool) {
 }
 
 func atLeast(v semantic.Version, other string) bool {
-	if len(other) > maxVersion {
-		return false
-	}
-	n, err := v.CompareStr(other)
+	n, err := compare(v, other)
 	return err == nil && n >= 0
+}
+
+func compare(v semantic.Version, other string) (int, error) {
+	if len(other) > maxVersion {
+		return 0, errTooLong
+	}
+	return v.CompareStr(other)
 }
 
 // Between reports whether a component's version is from or later, and before
@@ -312,6 +375,6 @@ func Between(c insight.Component, from, below string) bool {
 	if below == "" {
 		return true
 	}
-	n, err := v.CompareStr(below)
+	n, err := compare(v, below)
 	return err == nil && n < 0
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/internal/zipdir"
 )
 
 // Store keeps entries and findings. Each method is one transaction.
@@ -71,7 +72,12 @@ const (
 	maxEntries  = 5_000_000
 	maxInflated = 64 << 30
 	maxReasons  = 20
-	putAtOnce   = 1000
+	// maxDirectory is for the names of the entries, which take some five times as
+	// much memory; those of all of osv.dev have some 60 MB.
+	maxDirectory = 160 << 20
+	// putAtOnce are written together, unless they have more than putBytes.
+	putAtOnce = 1000
+	putBytes  = 32 << 20
 )
 
 // Imported says what an import did.
@@ -91,7 +97,7 @@ var ErrNotZip = errors.New("isn't a zip file of OSV entries, such as https://osv
 // left out. What was imported before an error stays, and the next import does
 // the rest.
 func Import(ctx context.Context, store Store, file io.ReaderAt, size int64) (Imported, error) {
-	z, err := zip.NewReader(file, size)
+	z, err := zipdir.Open(file, size, maxDirectory)
 	if err != nil {
 		return Imported{}, fmt.Errorf("%w: %w", ErrNotZip, err)
 	}
@@ -126,11 +132,11 @@ func Import(ctx context.Context, store Store, file io.ReaderAt, size int64) (Imp
 
 func readAll(ctx context.Context, z *zip.Reader, out *Imported, batches chan<- []Entry) error {
 	var entries []Entry
-	inflated := int64(0)
+	inflated, held := int64(0), 0
 	send := func() error {
 		select {
 		case batches <- entries:
-			entries = nil
+			entries, held = nil, 0
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -155,7 +161,8 @@ func readAll(ctx context.Context, z *zip.Reader, out *Imported, batches chan<- [
 			continue
 		}
 		out.Entries++
-		if entries = append(entries, e); len(entries) == putAtOnce {
+		held += len(text)
+		if entries = append(entries, e); len(entries) == putAtOnce || held > putBytes {
 			if err := send(); err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package osv_test
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,6 +75,8 @@ func TestFind(t *testing.T) {
 	log4j := candidate("Maven", "org.apache.logging.log4j:log4j-core", between("2.13.0", "2.15.0"))
 	openssl := candidate("Debian:12", "openssl", between("0", "3.0.11-1~deb12u2"))
 	two := candidate("npm", "a", osv.Versions{Ranges: []osv.Range{{{Introduced: "0"}, {Fixed: "1.5.0"}, {Introduced: "2.0.0"}, {Fixed: "2.3.0"}}}})
+	mixed := candidate("npm", "a", osv.Versions{Ranges: []osv.Range{{{Introduced: "2.0.0"}, {Fixed: "2.3.0"}, {Fixed: "1.5.0"}, {Introduced: "0"}}}})
+	turned := candidate("npm", "a", osv.Versions{Ranges: []osv.Range{{{Fixed: "1.5.0"}, {Introduced: "1.0.0"}}}})
 	last := candidate("PyPI", "Zope.Interface", osv.Versions{Ranges: []osv.Range{{{Introduced: "0"}, {LastAffected: "5.0"}}}})
 	listed := candidate("Go", "example.org/m", osv.Versions{Listed: []string{"1.0.0"}})
 	for name, tc := range map[string]struct {
@@ -94,6 +97,12 @@ func TestFind(t *testing.T) {
 		"the second branch":                 {"pkg:npm/a@2.1.0", two, []osv.Finding{{"E", "2.3.0"}}},
 		"the first branch":                  {"pkg:npm/a@1.4.9", two, []osv.Finding{{"E", "1.5.0"}}},
 		"between the branches":              {"pkg:npm/a@1.9.0", two, nil},
+		"the second branch, unsorted":       {"pkg:npm/a@2.1.0", mixed, []osv.Finding{{"E", "2.3.0"}}},
+		"the first branch, unsorted":        {"pkg:npm/a@1.4.9", mixed, []osv.Finding{{"E", "1.5.0"}}},
+		"between the branches, unsorted":    {"pkg:npm/a@1.9.0", mixed, nil},
+		"after the branches, unsorted":      {"pkg:npm/a@10.0.0", mixed, nil},
+		"fixed, told first":                 {"pkg:npm/a@1.6.0", turned, nil},
+		"affected, its end told first":      {"pkg:npm/a@1.4.0", turned, []osv.Finding{{"E", "1.5.0"}}},
 		"the last one affected":             {"pkg:pypi/zope-interface@5.0", last, []osv.Finding{{"E", ""}}},
 		"after the last one":                {"pkg:pypi/zope-interface@5.0.post1", last, nil},
 		"listed":                            {"pkg:golang/example.org/m@v1.0.0", listed, []osv.Finding{{"E", ""}}},
@@ -330,7 +339,37 @@ func TestImport_refuses(t *testing.T) {
 	if err != nil || got.Entries != 1 || got.Invalid != 1 || !strings.Contains(got.Reasons[0], "more than 33554432 bytes") {
 		t.Errorf("a bomb among entries: %+v, %v", got, err)
 	}
+	names := `"a"` + strings.Repeat(`,"b"`, 1000)
+	many := archive(t, map[string]string{"many.json": `{"id":"a","modified":"2024-01-01T00:00:00Z","aliases":[` + names + `]}`, "e.json": log4shell})
+	got, err = osv.Import(t.Context(), w, many, many.Size())
+	if err != nil || got.Entries != 1 || got.Invalid != 1 || !strings.Contains(got.Reasons[0], "at most 1000") {
+		t.Errorf("a great many aliases: %+v, %v", got, err)
+	}
 }
+
+// Large entries aren't gathered until there are many: what is in memory is bounded.
+func TestImport_inParts(t *testing.T) {
+	files := map[string]string{}
+	for n := range 12 {
+		files[fmt.Sprint(n, ".json")] = fmt.Sprintf(`{"id":"%d","modified":"2024-01-01T00:00:00Z","details":"%s"}`, n, strings.Repeat("x", 8<<20))
+	}
+	large := archive(t, files)
+	var most int
+	got, err := osv.Import(t.Context(), putter(func(entries []osv.Entry) { most = max(most, len(entries)) }), large, large.Size())
+	if err != nil || got.Entries != len(files) || most > 5 {
+		t.Errorf("%+v, %v; %d at once", got, err, most)
+	}
+}
+
+type putter func([]osv.Entry)
+
+func (p putter) PutOSV(_ context.Context, entries []osv.Entry, _ time.Time) (int, error) {
+	p(entries)
+	return len(entries), nil
+}
+
+func (putter) MatchOSV(context.Context, int, osv.Judge, time.Time) (int, error) { return 0, nil }
+func (putter) OSVNoted() <-chan struct{}                                        { return nil }
 
 func FuzzParse(f *testing.F) {
 	f.Add(log4shell, "2.14.1")

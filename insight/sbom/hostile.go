@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"path"
 	"strings"
 
@@ -18,6 +17,8 @@ import (
 	"github.com/google/osv-scalibr/extractor/filesystem/language/python/wheelegg"
 	"github.com/google/osv-scalibr/extractor/filesystem/language/rust/cargoauditable"
 	"github.com/google/osv-scalibr/extractor/filesystem/os/rpm"
+
+	"reeve.dev/reeve/internal/zipdir"
 )
 
 // Extractors bound what they are handed, not what it inflates to, and pass over
@@ -66,8 +67,8 @@ func weigh(e filesystem.Extractor, f io.ReaderAt, at string, size int64) (idle, 
 		return false, strings.HasSuffix(at, ".egg") || strings.HasSuffix(at, ".whl"), nil
 	case javaarchive.Name:
 		// Those without others in them only have their directory read.
-		z, err := openZip(f, size, lightDirectory)
-		if errors.Is(err, errDirectory) {
+		z, err := zipdir.Open(f, size, lightDirectory)
+		if errors.Is(err, zipdir.ErrLarge) {
 			return false, true, nil
 		}
 		if err == nil {
@@ -83,43 +84,13 @@ func weigh(e filesystem.Extractor, f io.ReaderAt, at string, size int64) (idle, 
 	return false, false, nil
 }
 
-var errDirectory = fmt.Errorf("its directory has more than %d bytes", int64(maxDirectory))
-
-// openZip opens an archive; errDirectory where more than limit bytes would be
-// read of its directory, whatever that says of itself.
-func openZip(r io.ReaderAt, size, limit int64) (*zip.Reader, error) {
-	b := &boundedAt{r: r, left: limit + zipEnd}
-	z, err := zip.NewReader(b, size)
-	if err != nil && b.left < 0 {
-		return nil, errDirectory
-	}
-	b.left = math.MaxInt64 // what is in it has limits of its own
-	return z, err
-}
-
-// zipEnd is what is read to find the directory.
-const zipEnd = 80 << 10
-
-// boundedAt gives that many bytes more.
-type boundedAt struct {
-	r    io.ReaderAt
-	left int64
-}
-
-func (b *boundedAt) ReadAt(p []byte, at int64) (int, error) {
-	if b.left -= int64(len(p)); b.left < 0 {
-		return 0, errDirectory
-	}
-	return b.r.ReadAt(p, at)
-}
-
 // inflation counts what an archive and those in it come to.
 type inflation struct{ archives, metadata uint64 }
 
 // of is for an archive at a depth. One that isn't any is the extractor's to tell.
 func (i *inflation) of(r io.ReaderAt, size int64, depth int) error {
-	z, err := openZip(r, size, maxDirectory)
-	if errors.Is(err, errDirectory) {
+	z, err := zipdir.Open(r, size, maxDirectory)
+	if errors.Is(err, zipdir.ErrLarge) {
 		return err
 	}
 	if err != nil {
