@@ -280,7 +280,7 @@ func (s *Service) same(ctx context.Context, it Item, doc Document) (content, dig
 	if err != nil {
 		return "", "", 0, err
 	}
-	if content, err = contentOf(plain); err != nil {
+	if content, err = ContentOf(plain); err != nil {
 		return "", "", 0, err
 	}
 	found, size, err := s.store.SameSBOM(ctx, it.Cluster, content)
@@ -299,9 +299,9 @@ func (s *Service) same(ctx context.Context, it Item, doc Document) (content, dig
 // varies is what differs between two SBOMs that are made of the same.
 var varies = regexp.MustCompile(`"(serialNumber|timestamp)"\s*:\s*"[^"]*"`)
 
-// contentOf is the digest of an SBOM without what varies, which the agent writes at
-// its beginning.
-func contentOf(r io.Reader) (string, error) {
+// ContentOf is the digest of an SBOM without what varies: its number and its time,
+// which an agent writes at its beginning.
+func ContentOf(r io.Reader) (string, error) {
 	const beginning = 4 << 10
 	b := bufio.NewReaderSize(r, beginning)
 	head, err := b.Peek(beginning)

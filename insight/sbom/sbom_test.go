@@ -519,6 +519,32 @@ func document(inv *sbom.Inventory) sbom.Document {
 	}
 }
 
+// What is written again of the same target, another time, has the same content by
+// which the hub keeps it once; and of another target it hasn't.
+func TestDocument_Write_again(t *testing.T) {
+	root := makeDebian(t)
+	contents := map[string]bool{}
+	for n := range 4 {
+		if n == 3 {
+			write(t, root, "usr/lib/node_modules/more/package.json", []byte(`{"name": "more", "version": "1.0.0"}`), 0o644)
+		}
+		d := document(read(t, open(t, "dir:"+root)))
+		d.Made = d.Made.Add(time.Duration(n) * time.Hour)
+		var b bytes.Buffer
+		if err := d.Write(&b, "cyclonedx-json"); err != nil {
+			t.Fatal(err)
+		}
+		content, err := insight.ContentOf(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents[content] = true
+		if want := 1 + n/3; len(contents) != want {
+			t.Errorf("write %d: %d contents, want %d", n, len(contents), want)
+		}
+	}
+}
+
 // TestDocument_Write holds the documents against their formats' definitions, and
 // against what the hub reads in them.
 func TestDocument_Write(t *testing.T) {

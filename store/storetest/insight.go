@@ -355,6 +355,40 @@ func testInsights(t *testing.T, open func(t *testing.T) *store.Store) {
 			t.Errorf("%+v, %v", docs, err)
 		}
 	})
+	t.Run("an SBOM is found by its content, among those that the cluster's agent made", func(t *testing.T) {
+		s := open(t)
+		receive := func(cluster fleet.AgentName, digest, content string, scanned bool) {
+			t.Helper()
+			it := insight.Item{
+				ID: insight.ItemID(digest), Cluster: cluster, Environment: insight.Environment{Namespace: "shop"}, Scanned: scanned,
+				Content: insight.Document{Kind: insight.KindSBOM, Service: "web"},
+			}
+			p := &insight.Parsed{Digest: insight.Digest(digest), Size: 7, Content: content, SBOM: &insight.SBOM{}}
+			if _, err := s.ApplyInsight(t.Context(), it, p, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		receive("edge", "sha256:1", "one", true)
+		receive("edge", "sha256:2", "one", true)
+		receive("edge", "sha256:3", "two", false)
+		receive("edge", "sha256:4", "", true)
+		for name, tc := range map[string]struct {
+			cluster fleet.AgentName
+			content string
+			want    insight.Digest
+		}{
+			"the first":                   {"edge", "one", "sha256:1"},
+			"another cluster's":           {"far", "one", ""},
+			"what somebody handed in":     {"edge", "two", ""},
+			"what has none":               {"edge", "", ""},
+			"what nobody has said so far": {"edge", "three", ""},
+		} {
+			digest, size, err := s.SameSBOM(t.Context(), tc.cluster, tc.content)
+			if digest != tc.want || (err == nil) != (tc.want != "") || err == nil && size != 7 || err != nil && !errors.Is(err, insight.ErrNotFound) {
+				t.Errorf("%s: %q, %d, %v", name, digest, size, err)
+			}
+		}
+	})
 	t.Run("facts are derived from a service's current document", func(t *testing.T) {
 		s := open(t)
 		env := insight.Environment{Namespace: "shop-main", Project: "shop", Name: "main"}
