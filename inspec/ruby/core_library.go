@@ -169,8 +169,11 @@ func (in *Interp) bootFile() {
 		if err != nil {
 			return nil, err
 		}
-		ok, err := path.Match(s, name)
-		return ok && err == nil, nil
+		flags, err := c.intArg(2, 0)
+		if err != nil {
+			return nil, err
+		}
+		return c.In.fnmatch(s, name, flags)
 	})
 	m.alias("fnmatch", "fnmatch?")
 	// The host's files don't exist to a profile: asking whether one is there
@@ -342,6 +345,22 @@ func (in *Interp) bootIPAddr() {
 	self := func(c *Call) netip.Prefix { p, _ := c.Self.(*Object).Data.(ipaddr); return p.p }
 	k.DefN("initialize", 0, 2, func(c *Call) (Value, error) {
 		s := "::"
+		if b := bigOf(c.Arg(0)); b != nil {
+			raw := make([]byte, 16)
+			switch c.Arg(1) {
+			case int64(2):
+				raw = raw[:4]
+			case int64(10):
+			default:
+				return nil, c.In.Raise(c.In.Class("IPAddr::AddressFamilyError"), "%s", "unsupported address family: "+c.In.ToS(c.Arg(1)))
+			}
+			if b.Sign() < 0 || b.BitLen() > 8*len(raw) {
+				return nil, c.In.Raise(c.In.Class("IPAddr::InvalidAddressError"), "%s", "invalid address: "+b.String())
+			}
+			a, _ := netip.AddrFromSlice(b.FillBytes(raw))
+			c.Self.(*Object).Data = ipaddr{netip.PrefixFrom(a, a.BitLen())}
+			return nil, nil
+		}
 		if len(c.Args) > 0 {
 			var err error
 			if s, err = c.strArg(0); err != nil {
@@ -375,6 +394,10 @@ func (in *Interp) bootIPAddr() {
 		return &Object{Class: k, Data: p}, err
 	})
 	whole := func(a netip.Addr) Value { return &Object{Class: k, Data: ipaddr{netip.PrefixFrom(a, a.BitLen())}} }
+	// like is an address with the mask of another.
+	like := func(p netip.Prefix, a netip.Addr) Value {
+		return &Object{Class: k, Data: ipaddr{netip.PrefixFrom(a, p.Bits())}}
+	}
 	// bits combines the addresses byte by byte.
 	bits := func(a netip.Addr, fn func(i int, b byte) byte) netip.Addr {
 		raw := a.AsSlice()
@@ -411,27 +434,27 @@ func (in *Interp) bootIPAddr() {
 			if err != nil {
 				return nil, err
 			}
-			return whole(bits(self(c).Addr(), func(i int, b byte) byte { return fn(b, o[i]) })), nil
+			return like(self(c), bits(self(c).Addr(), func(i int, b byte) byte { return fn(b, o[i]) })), nil
 		}
 	}
 	k.DefN("&", 1, 1, combine(func(a, b byte) byte { return a & b }))
 	k.DefN("|", 1, 1, combine(func(a, b byte) byte { return a | b }))
 	k.DefN("~", 0, 0, func(c *Call) (Value, error) {
-		return whole(bits(self(c).Addr(), func(_ int, b byte) byte { return ^b })), nil
+		return like(self(c), bits(self(c).Addr(), func(_ int, b byte) byte { return ^b })), nil
 	})
 	k.DefN("succ", 0, 0, func(c *Call) (Value, error) {
 		next := self(c).Addr().Next()
 		if !next.IsValid() {
 			return nil, c.In.Raise(c.In.Class("IPAddr::InvalidAddressError"), "invalid address: %s", self(c).Addr())
 		}
-		return whole(next), nil
+		return like(self(c), next), nil
 	})
 	k.DefN("to_range", 0, 0, func(c *Call) (Value, error) {
 		mask := netmask(self(c)).AsSlice()
 		last := bits(self(c).Addr(), func(i int, b byte) byte { return b | ^mask[i] })
 		return &Range{Lo: whole(self(c).Addr()), Hi: whole(last)}, nil
 	})
-	k.DefN("netmask", 0, 0, func(c *Call) (Value, error) { return NewString(netmask(self(c)).String()), nil })
+	k.DefN("netmask", 0, 0, func(c *Call) (Value, error) { return NewString(netmask(self(c)).StringExpanded()), nil })
 	k.DefN("to_string", 0, 0, func(c *Call) (Value, error) { return NewString(self(c).Addr().StringExpanded()), nil })
 	k.DefN("hton", 0, 0, func(c *Call) (Value, error) { return NewString(string(self(c).Addr().AsSlice())), nil })
 	k.DefN("family", 0, 0, func(c *Call) (Value, error) {
@@ -447,7 +470,11 @@ func (in *Interp) bootIPAddr() {
 		return c.Self, nil
 	})
 	k.DefN("ipv4_mapped", 0, 0, func(c *Call) (Value, error) {
-		return whole(netip.AddrFrom16(self(c).Addr().As16())), nil
+		a := self(c).Addr()
+		if !a.Is4() {
+			return nil, c.In.Raise(c.In.Class("IPAddr::InvalidAddressError"), "%s", "not an IPv4 address: "+a.String())
+		}
+		return &Object{Class: k, Data: ipaddr{netip.PrefixFrom(netip.AddrFrom16(a.As16()), 96+self(c).Bits())}}, nil
 	})
 	k.DefN("ipv4_mapped?", 0, 0, func(c *Call) (Value, error) { return self(c).Addr().Is4In6(), nil })
 	k.DefN("reverse", 0, 0, func(c *Call) (Value, error) {
@@ -474,7 +501,7 @@ func (in *Interp) bootIPAddr() {
 	})
 	k.DefN("==", 1, 1, func(c *Call) (Value, error) {
 		o, err := of(c.Args[0])
-		return err == nil && o.p == self(c), nil
+		return err == nil && o.p.Addr() == self(c).Addr(), nil
 	})
 	k.DefN("inspect", 0, 0, func(c *Call) (Value, error) {
 		p := self(c)
@@ -726,6 +753,26 @@ func (in *Interp) bootVersion() {
 		k.DefN("satisfied_by?", 1, 1, match)
 		k.DefN("match?", 1, 3, match)
 		k.DefN("===", 1, 1, match)
+		k.DefN("requirements", 0, 0, func(c *Call) (Value, error) {
+			out := &Array{}
+			reqs, _ := c.Self.(*Object).Data.([]Value)
+			for _, r := range reqs {
+				s, err := c.In.str(r)
+				if err != nil {
+					return nil, err
+				}
+				op := strings.TrimSpace(s[:len(s)-len(strings.TrimLeft(s, "<>=!~ "))])
+				if op == "" {
+					op = "="
+				}
+				v, err := c.In.Call(c.In.cVersion, "new", []Value{NewString(strings.TrimSpace(strings.TrimLeft(s, "<>=!~ ")))}, nil)
+				if err != nil {
+					return nil, err
+				}
+				out.Elems = append(out.Elems, NewArray(NewString(op), v))
+			}
+			return out, nil
+		})
 	}
 }
 

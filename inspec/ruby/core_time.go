@@ -13,8 +13,8 @@ import (
 // profile's business, so it is UTC; only the words are those of a local time.
 var localZone = time.FixedZone("UTC", 0)
 
-// strftime formats t as Ruby does.
-func strftime(t time.Time, f string) string {
+// strftime formats t as Ruby does; date is for a Date or DateTime.
+func strftime(t time.Time, f string, date bool) string {
 	var b strings.Builder
 	for i := 0; i < len(f); i++ {
 		if f[i] != '%' || i+1 >= len(f) {
@@ -23,8 +23,11 @@ func strftime(t time.Time, f string) string {
 		}
 		i++
 		flag := byte(0)
+		start, colons := i-1, 0
 		for i+1 < len(f) && strings.IndexByte("-0^_#:", f[i]) >= 0 {
-			flag = f[i]
+			if flag = f[i]; flag == ':' {
+				colons++
+			}
 			i++
 		}
 		width := 0
@@ -32,9 +35,13 @@ func strftime(t time.Time, f string) string {
 			width = min(width*10+int(f[i]-'0'), 100)
 			i++
 		}
+		text := false // padded with blanks
 		num := func(n, w int) string {
 			if width > 0 {
 				w = width
+			}
+			if n < 0 {
+				w++
 			}
 			switch flag {
 			case '-':
@@ -43,6 +50,15 @@ func strftime(t time.Time, f string) string {
 				return fmt.Sprintf("%*d", w, n)
 			}
 			return fmt.Sprintf("%0*d", w, n)
+		}
+		blank := func(n int) string {
+			switch flag {
+			case 0:
+				flag = '_'
+			case '0':
+				return fmt.Sprintf("%0*d", max(width, 2), n)
+			}
+			return num(n, 2)
 		}
 		s := ""
 		switch f[i] {
@@ -57,7 +73,7 @@ func strftime(t time.Time, f string) string {
 		case 'd':
 			s = num(t.Day(), 2)
 		case 'e':
-			s = fmt.Sprintf("%2d", t.Day())
+			s = blank(t.Day())
 		case 'j':
 			s = num(t.YearDay(), 3)
 		case 'H':
@@ -65,9 +81,9 @@ func strftime(t time.Time, f string) string {
 		case 'I':
 			s = num((t.Hour()+11)%12+1, 2)
 		case 'k':
-			s = fmt.Sprintf("%2d", t.Hour())
+			s = blank(t.Hour())
 		case 'l':
-			s = fmt.Sprintf("%2d", (t.Hour()+11)%12+1)
+			s = blank((t.Hour()+11)%12 + 1)
 		case 'M':
 			s = num(t.Minute(), 2)
 		case 'S':
@@ -80,20 +96,29 @@ func strftime(t time.Time, f string) string {
 				s = s[:width]
 			}
 		case 'z':
-			s = t.Format("-0700")
-			if flag == ':' {
+			s = t.Format([]string{"-0700", "-07:00", "-07:00:00"}[min(colons, 2)])
+		case 'Z':
+			text = true
+			if name, _ := t.Zone(); !date {
+				s = name
+			} else {
 				s = t.Format("-07:00")
 			}
-		case 'Z':
-			s = t.Format("MST")
+			if flag == '#' {
+				s = strings.ToLower(s)
+			}
+		case 'Q':
+			if s = f[start : i+1]; date {
+				s = fmt.Sprint(t.UnixMilli())
+			}
 		case 'A':
-			s = t.Weekday().String()
+			s, text = t.Weekday().String(), true
 		case 'a':
-			s = t.Weekday().String()[:3]
+			s, text = t.Weekday().String()[:3], true
 		case 'B':
-			s = t.Month().String()
+			s, text = t.Month().String(), true
 		case 'b', 'h':
-			s = t.Month().String()[:3]
+			s, text = t.Month().String()[:3], true
 		case 'p':
 			if s = t.Format("PM"); flag == '#' {
 				s = strings.ToLower(s)
@@ -110,6 +135,9 @@ func strftime(t time.Time, f string) string {
 		case 'G':
 			y, _ := t.ISOWeek()
 			s = num(y, 4)
+		case 'g':
+			y, _ := t.ISOWeek()
+			s = num(y%100, 2)
 		case 's':
 			s = fmt.Sprint(t.Unix())
 		case 'F':
@@ -123,7 +151,9 @@ func strftime(t time.Time, f string) string {
 		case 'v':
 			s = strings.ToUpper(t.Format("_2-Jan-2006"))
 		case '+':
-			s = t.Format("Mon Jan _2 15:04:05 MST 2006")
+			if s = f[start : i+1]; date {
+				s = t.Format("Mon Jan _2 15:04:05 -07:00 2006")
+			}
 		case 'T', 'X':
 			s = t.Format("15:04:05")
 		case 'R':
@@ -139,7 +169,14 @@ func strftime(t time.Time, f string) string {
 		case '%':
 			s = "%"
 		default:
-			s = "%" + string(f[i])
+			s = f[start : i+1]
+		}
+		if text && flag != '-' && len(s) < width {
+			pad := " "
+			if flag == '0' {
+				pad = "0"
+			}
+			s = strings.Repeat(pad, width-len(s)) + s
 		}
 		if flag == '^' {
 			s = strings.ToUpper(s)
@@ -175,42 +212,8 @@ func strptimeLayout(f string) string {
 	return b.String()
 }
 
-var timeLayouts = []string{
-	"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999 -0700", "2006-01-02 15:04:05 MST", "2006-01-02 15:04:05 Z07:00",
-	"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02",
-	"Jan _2 15:04:05 2006 MST", "Mon Jan _2 15:04:05 2006", "Mon Jan _2 15:04:05 MST 2006", "Mon Jan _2 15:04:05 -0700 2006",
-	"Mon, _2 Jan 2006 15:04:05 -0700", "Mon, _2 Jan 2006 15:04:05 MST", "Mon, 02 Jan 2006", "Mon _2 Jan 2006 03:04:05 PM MST", "Mon _2 Jan 2006 15:04:05 MST",
-	"Mon _2 Jan 2006", "Mon Jan _2 2006", "Mon, Jan _2, 2006", "Mon, Jan _2 2006", "Monday, January _2, 2006", "_2 Jan 2006 15:04:05", "_2 Jan 2006", "_2-Jan-2006", "Jan _2, 2006", "Jan _2 2006", "January _2, 2006", "January _2 2006", "_2 January 2006",
-	"2006/01/02 15:04:05", "2006/01/02", "20060102T150405Z0700", "20060102150405", "20060102", "2006-1-2", "2006/1/2", "2/1/2006", "2.1.2006",
-}
-
-// dayOrdinals are the endings of 1st, 2nd, 3rd, 4th.
-var dayOrdinals = regexp.MustCompile(`\b(\d{1,2})(?:st|nd|rd|th)\b`)
-
-// parseTime reads a date or a time in the forms that tools print; clock allows
-// a time of today.
-func parseTime(s string, loc *time.Location, clock bool) (time.Time, bool) {
-	s = strings.Join(strings.Fields(dayOrdinals.ReplaceAllString(s, "$1")), " ")
-	now := time.Now().In(loc)
-	if clock {
-		for _, l := range []string{"15:04", "15:04:05"} {
-			if t, err := time.ParseInLocation(l, s, loc); err == nil {
-				return time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), t.Second(), 0, loc), true
-			}
-		}
-	}
-	for _, l := range []string{"Jan _2", "January _2", "_2 Jan", "_2 January"} {
-		if t, err := time.ParseInLocation(l, s, loc); err == nil {
-			return t.AddDate(now.Year(), 0, 0), true
-		}
-	}
-	for _, l := range timeLayouts {
-		if t, err := time.ParseInLocation(l, s, loc); err == nil {
-			return t, true
-		}
-	}
-	return time.Time{}, false
-}
+// isoDate is how texts look that Date.iso8601 takes.
+var isoDate = regexp.MustCompile(`(?i)^\s*[-+\dw][-+\d:.,wtz\s]*$`)
 
 func (in *Interp) newTime(t time.Time) Value { return &Object{Class: in.cTime, Data: t} }
 func (in *Interp) newDate(t time.Time) Value {
@@ -425,19 +428,40 @@ func (in *Interp) bootTime() {
 		if kindOf(c) == in.cTime {
 			loc = localZone
 		}
-		t, ok := parseTime(s, loc, kindOf(c) == in.cTime)
-		if ok && c.Name == "iso8601" && kindOf(c) == in.cTime && !strings.Contains(s, "T") {
+		if len(s) > maxDateText {
+			return nil, c.In.Raise(c.In.eArgument, "string length (%d) exceeds the limit %d", len(s), maxDateText)
+		}
+		if c.Name == "iso8601" && kindOf(c) == in.cTime && !strings.Contains(s, "T") {
 			return nil, c.In.Raise(c.In.eArgument, "%s", "invalid xmlschema format: "+inspectString(s))
 		}
-		if !ok {
-			if kindOf(c) == in.cTime {
+		f := readDate(s)
+		if kindOf(c) == in.cTime {
+			if len(f.n) == 0 || len(f.n) == 1 && f.has("wday") {
 				return nil, c.In.Raise(c.In.eArgument, "%s", "no time information in "+inspectString(s))
 			}
+			t, ok := f.time(loc)
+			if !ok {
+				return nil, c.In.Raise(c.In.eArgument, "argument out of range")
+			}
+			return c.In.newTime(t), nil
+		}
+		today := time.Now().In(localZone)
+		day, ok := f.date(today)
+		if clock := f.has("hour"); !ok && kindOf(c) == in.cDateTime && clock && len(f.n) <= 4 && !f.has("mon") && !f.has("mday") && !f.has("year") {
+			day, ok = time.Date(today.Year(), today.Month(), today.Day(), 0, 0, 0, 0, time.UTC), true
+		}
+		wrong := kindOf(c) == in.cDateTime && (f.n["hour"] > 24 || f.n["min"] > 59 || f.n["sec"] > 60)
+		if !ok || wrong || c.Name == "iso8601" && !isoDate.MatchString(s) {
 			return nil, c.In.Raise(c.In.Class("Date::Error"), "invalid date")
 		}
 		if kindOf(c) == in.cDate {
-			return c.In.newDate(t), nil
+			return c.In.newDate(day), nil
 		}
+		zone := f.location()
+		if zone == nil {
+			zone = time.UTC
+		}
+		t := time.Date(day.Year(), day.Month(), day.Day(), f.n["hour"], f.n["min"], min(f.n["sec"], 59), f.n["nanos"], zone)
 		return &Object{Class: kindOf(c), Data: t}, nil
 	}
 	strptime := func(c *Call) (Value, error) {
@@ -531,7 +555,7 @@ func (in *Interp) bootTime() {
 				return c.In.Call(c.Self, "to_s", nil, nil)
 			}
 			f, err := c.strArg(0)
-			return NewString(strftime(self(c), f)), err
+			return NewString(strftime(self(c), f, k == in.cDate)), err
 		})
 		k.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
 			if t, ok := timeOf(c.Args[0]); ok && c.In.IsA(c.Args[0], k) {
@@ -557,7 +581,7 @@ func (in *Interp) bootTime() {
 		k.DefN("to_datetime", 0, 0, func(c *Call) (Value, error) { return &Object{Class: in.cDateTime, Data: self(c)}, nil })
 		k.DefN("iso8601", 0, 1, func(c *Call) (Value, error) {
 			if c.In.ClassOf(c.Self) == in.cDate {
-				return NewString(strftime(self(c), "%F")), nil
+				return NewString(strftime(self(c), "%F", true)), nil
 			}
 			places, err := c.intArg(0, 0)
 			if err != nil {

@@ -87,7 +87,11 @@ var coreStubs = sync.OnceValues(func() ([]coreStub, error) {
 				walk(class, singleton, s)
 			}
 		case *classNode:
-			walk(n.path.name, false, n.body)
+			name := n.path.name
+			if class != "" {
+				name = class + "::" + name
+			}
+			walk(name, false, n.body)
 		case *sclassNode:
 			walk(class, true, n.body)
 		case *aliasNode:

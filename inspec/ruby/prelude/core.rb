@@ -17,6 +17,8 @@ module Enumerable
   end
 
   def slice_before(pattern = (none = true))
+    raise ArgumentError, 'wrong number of arguments (given 0, expected 1)' if none && !block_given?
+
     out = []
     each do |*e|
       e = e.size > 1 ? e : e.first
@@ -27,6 +29,8 @@ module Enumerable
   end
 
   def slice_after(pattern = (none = true))
+    raise ArgumentError, 'wrong number of arguments (given 0, expected 1)' if none && !block_given?
+
     out = []
     cut = true
     each do |*e|
@@ -60,6 +64,7 @@ end
 
 class Symbol
   def next = succ
+  def intern = self
   def slice(*args) = to_s[*args]
   def encoding = to_s.encoding
   def casecmp(other) = other.is_a?(Symbol) ? to_s.casecmp(other.to_s) : nil
@@ -154,6 +159,8 @@ class Range
 end
 
 class Hash
+  def compare_by_identity? = false
+
   def rassoc(value)
     each { |k, v| return [k, v] if v == value }
     nil
@@ -188,6 +195,28 @@ class Regexp
   def named_captures = names.to_h { |n| [n, [names.index(n) + 1]] }
 end
 
+class Float
+  def next_float
+    return self if nan? || self == INFINITY
+    return 5.0e-324 if zero?
+
+    frac, exp = Math.frexp(self)
+    step = Math.ldexp(1.0, [exp - 53, -1074].max)
+    positive? || frac != -0.5 || exp <= -1021 ? self + step : self + step / 2
+  end
+
+  def prev_float = -(-self).next_float
+end
+
+class Enumerator
+  def next_values = Array(self.next)
+  def peek_values = Array(peek)
+end
+
+class Exception
+  def backtrace_locations = nil
+end
+
 class MatchData
   def match(n) = self[n]
   def match_length(n) = self[n]&.length
@@ -195,7 +224,21 @@ end
 
 class Time
   def ctime = strftime('%a %b %e %T %Y')
+  def isdst = false
+  def gmt? = utc?
+  def gmt_offset = utc_offset
+  def gmtoff = utc_offset
+  def tv_sec = to_i
+  def tv_usec = usec
+  def tv_nsec = nsec
   alias asctime ctime
+
+  class << self
+    def rfc2822(text) = parse(text)
+    def httpdate(text) = parse(text).utc
+    def xmlschema(text) = iso8601(text)
+    alias rfc822 rfc2822
+  end
 end
 
 class Date
@@ -268,15 +311,110 @@ class Set
   def clear = replace([])
   def delete?(value) = include?(value) ? delete(value) : nil
   def subtract(other) = other.each { |e| delete(e) }.then { self }
-  def classify = each_with_object({}) { |e, h| (h[yield(e)] ||= self.class.new) << e }
-  def map!(&block) = replace(map(&block))
+  def map!(&block) = block ? replace(map(&block)) : to_enum(:map!)
   def flatten! = any?(Set) ? replace(flatten) : nil
   def reset = self
-  def keep_if(&block) = replace(select(&block))
-  def select!(&block) = size == keep_if(&block).size ? nil : self
-  def divide(&block) = Set.new(classify(&block).values)
+  def keep_if(&block) = block ? replace(select(&block)) : to_enum(:keep_if)
+  def compare_by_identity? = false
+
+  def replace(other)
+    raise ArgumentError, 'value must be enumerable' unless other.respond_to?(:each)
+
+    keep = other.to_a
+    to_a.each { |e| delete(e) }
+    keep.each { |e| add(e) }
+    self
+  end
+
+  def classify
+    return to_enum(:classify) unless block_given?
+
+    each_with_object({}) { |e, h| (h[yield(e)] ||= self.class.new) << e }
+  end
+
+  def divide(&block)
+    return to_enum(:divide) unless block
+    return Set.new(classify(&block).values) unless block.arity == 2
+
+    rest = to_a
+    out = Set.new
+    until rest.empty?
+      group = [rest.shift]
+      group.each { |e| rest, near = rest.partition { |o| !(yield(e, o) && yield(o, e)) }; group.concat(near) }
+      out << Set.new(group)
+    end
+    out
+  end
+
+  def select!(&block)
+    return to_enum(:select!) unless block
+
+    before = size
+    keep_if(&block).size == before ? nil : self
+  end
+
+  def reject!(&block) = block ? select! { |e| !yield(e) } : to_enum(:reject!)
   alias collect! map!
   alias filter! select!
+end
+
+class IPAddr
+  def zone_id = nil
+  def ipv4_compat? = ipv6? && (to_i >> 32).zero? && to_i > 1
+  def ip6_arpa = reversed('ip6.arpa')
+  def ip6_int = reversed('ip6.int')
+  def <<(count) = IPAddr.new((to_i << count) & full, family)
+  def >>(count) = IPAddr.new(to_i >> count, family)
+
+  private
+
+  def full = ipv4? ? 0xffff_ffff : (1 << 128) - 1
+
+  def reversed(zone)
+    raise IPAddr::InvalidAddressError, "not an IPv6 address: #{self}" unless ipv6?
+
+    "#{to_i.to_s(16).rjust(32, '0').reverse.chars.join('.')}.#{zone}"
+  end
+end
+
+class Pathname
+  def split = [dirname, basename]
+  def fnmatch?(pattern, *flags) = File.fnmatch?(pattern, to_s, *flags)
+  alias fnmatch fnmatch?
+end
+
+module Gem
+  class Requirement
+    def self.default = new('>= 0')
+    def to_s = requirements.map { |op, v| "#{op} #{v}" }.join(', ')
+    def as_list = requirements.map { |op, v| "#{op} #{v}" }
+    def none? = requirements.size == 1 && requirements[0][0] == '>=' && requirements[0][1].to_s == '0'
+    def exact? = requirements.size == 1 && requirements[0][0] == '='
+    def prerelease? = requirements.any? { |_, v| v.prerelease? }
+    def specific? = !requirements.all? { |op, _| ['>', '>='].include?(op) } || requirements.size > 1 && !(requirements.map(&:first) - ['>', '>=']).empty?
+  end
+
+  class Version
+    def canonical_segments
+      cut = segments.index { |s| s.is_a?(String) } || segments.size
+      [segments[0...cut], segments[cut..]].flat_map { |part| part.reverse.drop_while { |s| s == 0 }.reverse }
+    end
+
+    def approximate_recommendation
+      parts = release.segments.first(2)
+      parts << 0 while parts.size < 2
+      "~> #{parts.join('.')}#{'.a' if prerelease?}"
+    end
+  end
+end
+
+module Base64
+  def self.urlsafe_encode64(text, padding: true)
+    out = strict_encode64(text).tr('+/', '-_')
+    padding ? out : out.delete('=')
+  end
+
+  def self.urlsafe_decode64(text) = strict_decode64(text.tr('-_', '+/').then { |t| t + '=' * (-t.size % 4) })
 end
 
 class Struct
