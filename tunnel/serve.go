@@ -93,6 +93,5 @@ func Transport(s *Session) *http.Transport {
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: headerBytes,
 		WriteBufferSize:        16 << 10,
-		ReadBufferSize:         16 << 10,
 	}
 }
