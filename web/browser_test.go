@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"image/png"
@@ -11,7 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,6 +33,7 @@ import (
 	"reeve.dev/reeve/fleet"
 	"reeve.dev/reeve/hdf"
 	"reeve.dev/reeve/insight"
+	"reeve.dev/reeve/internal/chromium"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/web"
@@ -44,9 +45,9 @@ var screenshots = flag.String("screenshots", "", "`folder` to put pictures of th
 // that is idle.
 const within = time.Minute
 
-// chromium is one browser for a test. All that it asks for is of the test's
+// tab is one browser for a test. All that it asks for is of the test's
 // own server.
-type chromium struct {
+type tab struct {
 	t      *testing.T
 	ctx    context.Context
 	server *httptest.Server
@@ -61,13 +62,17 @@ type chromium struct {
 type handled struct{ http.Handler }
 
 // openBrowser starts a browser and a server of w.
-func openBrowser(t *testing.T, w http.Handler) *chromium {
+func openBrowser(t *testing.T, w http.Handler) *tab {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("there is no chromium; `make deps` installs it")
+	ctx, stop, err := chromium.Open(t.Context(), t.TempDir())
+	switch {
+	case errors.Is(err, chromium.ErrNone):
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
 	}
-	b := &chromium{t: t}
+	t.Cleanup(stop) // it is gone before its folder is
+	b := &tab{t: t, ctx: ctx}
 	b.handler.Store(handled{w})
 	b.server = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if b.down.Load() {
@@ -80,18 +85,6 @@ func openBrowser(t *testing.T, w http.Handler) *chromium {
 		b.server.CloseClientConnections()
 		b.server.Close()
 	})
-	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors, chromedp.WindowSize(1120, 800),
-		chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(within),
-	)
-	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
-	t.Cleanup(stop)
-	b.ctx, stop = chromedp.NewContext(ctx)
-	t.Cleanup(stop)
-	if err := chromedp.Do(b.ctx); err != nil { // it outlives this call
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { chromedp.Cancel(b.ctx) }) // it is gone before its folder is
 	go func() {
 		for m := range chromedp.Console(b.ctx) {
 			if m.IsException() || m.Type == "error" && m.Source != "network" {
@@ -112,7 +105,7 @@ func openBrowser(t *testing.T, w http.Handler) *chromium {
 type step = chromedp.Action[chromedp.Void]
 
 // do makes steps.
-func (b *chromium) do(steps ...step) {
+func (b *tab) do(steps ...step) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, within)
 	defer cancel()
@@ -120,7 +113,7 @@ func (b *chromium) do(steps ...step) {
 }
 
 // check ends the test if a step went wrong, or the page says so in the console.
-func (b *chromium) check(err error) {
+func (b *tab) check(err error) {
 	b.t.Helper()
 	if err != nil {
 		body, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.href + ' ' + document.body.innerText"))
@@ -134,39 +127,28 @@ func (b *chromium) check(err error) {
 }
 
 // call makes a call of the browser's protocol.
-func call[P, R any](b *chromium, c cdp.Command[P, R], params P) {
+func call[P, R any](b *tab, c cdp.Command[P, R], params P) {
 	b.t.Helper()
 	_, err := chromedp.Call(b.ctx, c, params)
 	b.check(err)
 }
 
-func (b *chromium) open(path string) {
+func (b *tab) open(path string) {
 	b.t.Helper()
 	b.do(chromedp.Navigate(b.server.URL + path))
 }
 
 // until waits for a condition of the page, in JavaScript, or of the page that
 // comes after it.
-func (b *chromium) until(condition string) {
+func (b *tab) until(condition string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, within)
 	defer cancel()
-	for {
-		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`new Promise((is) => { const look = () => { if (`+condition+`) is(true); else setTimeout(look, 10); }; look(); })`, chromedp.EvalAwaitPromise))
-		switch {
-		case is:
-			b.check(nil)
-			return
-		case ctx.Err() != nil:
-			b.check(fmt.Errorf("%s: %w", condition, ctx.Err()))
-		case err != nil && !strings.Contains(err.Error(), "context") && !strings.Contains(err.Error(), "navigat"):
-			b.check(fmt.Errorf("%s: %w", condition, err))
-		}
-	}
+	b.check(chromium.Until(ctx, condition))
 }
 
 // says waits for a text in the page.
-func (b *chromium) says(texts ...string) {
+func (b *tab) says(texts ...string) {
 	b.t.Helper()
 	for _, text := range texts {
 		quoted, err := json.Marshal(text)
@@ -178,7 +160,7 @@ func (b *chromium) says(texts ...string) {
 }
 
 // eval is what an expression comes to.
-func eval[T any](b *chromium, expression string) T {
+func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, within)
 	defer cancel()
@@ -188,7 +170,7 @@ func eval[T any](b *chromium, expression string) T {
 }
 
 // login opens a login link and presses its button, as a person does.
-func (b *chromium) login(tokens pki.TokenStore, role pki.Role) {
+func (b *tab) login(tokens pki.TokenStore, role pki.Role) {
 	b.t.Helper()
 	tok, text, err := pki.NewToken(pki.Login, "auditor", role.Everywhere(), pki.LoginLife)
 	if err != nil {
@@ -204,24 +186,24 @@ func (b *chromium) login(tokens pki.TokenStore, role pki.Role) {
 	b.says("auditor")
 }
 
-func (b *chromium) typeInto(selector, text string) {
+func (b *tab) typeInto(selector, text string) {
 	b.t.Helper()
 	b.set(selector, "")
 	b.do(chromedp.SendKeys(chromedp.CSS(selector), text))
 }
 
-func (b *chromium) set(selector, value string) {
+func (b *tab) set(selector, value string) {
 	b.t.Helper()
 	eval[bool](b, fmt.Sprintf("(() => { document.querySelector(%q).value = %q; return true; })()", selector, value))
 }
 
-func (b *chromium) click(selector string) {
+func (b *tab) click(selector string) {
 	b.t.Helper()
 	b.do(chromedp.Click(chromedp.CSS(selector)))
 }
 
 // picture keeps a picture of what is on the screen, if pictures are wanted.
-func (b *chromium) picture(name string) {
+func (b *tab) picture(name string) {
 	b.t.Helper()
 	if *screenshots == "" {
 		return
@@ -475,7 +457,7 @@ var axe = sync.OnceValue(func() string {
 })
 
 // rules holds the page against rules of axe-core.
-func (b *chromium) rules(what, options string) {
+func (b *tab) rules(what, options string) {
 	b.t.Helper()
 	if axe() == "" {
 		b.t.Skip("there is no axe-core; `make deps` fetches it")
@@ -497,7 +479,7 @@ func (b *chromium) rules(what, options string) {
 // that: axe-core's rules in light and in dark, each control reached and left by
 // the keyboard and seen to have the focus, and all there in a window of 320
 // pixels without scrolling sideways.
-func (b *chromium) accessible(what string) {
+func (b *tab) accessible(what string) {
 	b.t.Helper()
 	b.rules(what, `{ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }`)
 	b.dark(func() { b.rules(what+" in dark", `{ runOnly: { type: 'rule', values: ['color-contrast'] } }`) })
@@ -512,12 +494,12 @@ func (b *chromium) accessible(what string) {
 }
 
 // drawn waits until the page is where it says that it is.
-func (b *chromium) drawn() {
+func (b *tab) drawn() {
 	b.t.Helper()
 	eval[bool](b, "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 }
 
-func (b *chromium) dark(then func()) {
+func (b *tab) dark(then func()) {
 	b.t.Helper()
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
 	then()
@@ -526,7 +508,7 @@ func (b *chromium) dark(then func()) {
 
 // walk goes through the page by the tabulator key, once around or fourscore
 // steps far.
-func (b *chromium) walk(what string) {
+func (b *tab) walk(what string) {
 	b.t.Helper()
 	eval[bool](b, `(() => {
 		document.activeElement.blur();

@@ -146,7 +146,7 @@ end
 
 // choose fills in fields by their selectors, and gives them to the page as a
 // person's typing would.
-func (b *chromium) fill(form string, fields map[string]string) {
+func (b *tab) fill(form string, fields map[string]string) {
 	b.t.Helper()
 	for name, value := range fields {
 		b.set(fmt.Sprintf("%s [name='%s']", form, name), value)
@@ -154,7 +154,7 @@ func (b *chromium) fill(form string, fields map[string]string) {
 }
 
 // reveal opens what is folded by its summary.
-func (b *chromium) reveal(summary string) {
+func (b *tab) reveal(summary string) {
 	b.t.Helper()
 	eval[bool](b, fmt.Sprintf("[...document.querySelectorAll('summary')].find((s) => s.textContent === %q).click() || true", summary))
 }

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"reeve.dev/reeve/hdf"
+	"reeve.dev/reeve/internal/chromium"
 	"reeve.dev/reeve/pki"
 	"reeve.dev/reeve/scan"
 	"reeve.dev/reeve/store/sqlite"
@@ -35,11 +35,6 @@ const (
 // types into its filter. Of each figure the least of some rounds counts, since
 // browsers do other things, too; of the keys the slowest is told.
 func paging(ctx context.Context, opt options, report *Report) error {
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the page isn't measured: there is no chromium; `make deps` installs it")
-		return nil
-	}
 	dir, err := os.MkdirTemp("", "reeve-bench-")
 	if err != nil {
 		return err
@@ -68,20 +63,23 @@ func paging(ctx context.Context, opt options, report *Report) error {
 	}
 	origin, _, _ := strings.Cut(link.URL, "/login") // the session is of its host
 
-	ctx, stop := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.IgnoreCertErrors, chromedp.UserDataDir(filepath.Join(dir, "browser")))...)
+	browser := filepath.Join(dir, "browser")
+	if err := os.Mkdir(browser, 0o700); err != nil {
+		return err
+	}
+	ctx, stop, err := chromium.Open(ctx, browser)
+	if errors.Is(err, chromium.ErrNone) {
+		fmt.Fprintf(os.Stderr, "the page isn't measured: %v\n", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	defer stop()
-	ctx, stop = chromedp.NewContext(ctx)
-	defer stop()
-	defer chromedp.Cancel(ctx)
-	const inside = `new Promise((is) => { const look = () => document.querySelector('nav[aria-label=Views]') ? is(true) : setTimeout(look, 10); look(); })`
 	if err := chromedp.Do(ctx, chromedp.Navigate(link.URL), chromedp.Click(chromedp.CSS("button"))); err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
-	if err := await(ctx, func() (bool, error) {
-		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool](inside, chromedp.EvalAwaitPromise))
-		return is, ignoreNavigation(err)
-	}); err != nil {
+	if err := chromium.Until(ctx, `document.querySelector('nav[aria-label=Views]')`); err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
 	var paints, slowest []float64
@@ -140,14 +138,6 @@ const (
 		return took;
 	})()`
 )
-
-// ignoreNavigation is err unless it only says that the page was left meanwhile.
-func ignoreNavigation(err error) error {
-	if err != nil && (strings.Contains(err.Error(), "context") || strings.Contains(err.Error(), "navigat")) && !errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
-}
 
 // largeResult puts a completed scan into a hub's database.
 func largeResult(ctx context.Context, dir string) (id scan.ID, err error) {
