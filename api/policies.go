@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -294,6 +295,9 @@ func (a *API) policyOverrides() {
 			if err == nil && !seen(ctx, l.Agent, l.Namespace) {
 				err = policy.ErrNotFound
 			}
+			if errors.Is(err, policy.ErrNotFound) {
+				err = noOverride(in.ByPlace)
+			}
 			if err != nil {
 				return nil, a.problem(ctx, "get an override of policies", err)
 			}
@@ -360,10 +364,17 @@ func (a *API) policyOverrides() {
 		if err == nil {
 			err = a.cfg.PolicyStore.DeletePolicyLayer(ctx, p, before)
 		}
+		if errors.Is(err, policy.ErrNotFound) {
+			err = noOverride(in.ByPlace)
+		}
 		if err != nil {
 			return nil, a.problem(ctx, "delete an override of policies", err)
 		}
 		a.cfg.Logger.InfoContext(ctx, "override of policies deleted", "agent", p.Agent, "namespace", p.Namespace, "by", callerOf(ctx).String())
 		return nil, nil
 	})
+}
+
+func noOverride(in ByPlace) error {
+	return fmt.Errorf("an override of policies in namespace %s/%s: %w", in.Agent, in.Namespace, policy.ErrNotFound)
 }

@@ -34,8 +34,8 @@ func newAudit() *cobra.Command {
 			{name: "service", usage: "only those of this service, as `TYPE/NAME`"},
 			{name: "action", usage: "only this `verb`, such as create, or operation, such as create-token"},
 			{name: "status", usage: "only those answered with this `code`"},
-			{name: "since", usage: "only from this `time` on (RFC 3339)"},
-			{name: "until", usage: "only before this `time` (RFC 3339)"},
+			since("only from this `time` on"),
+			{name: "until", usage: "only before this `time`, likewise", read: since("").read},
 		},
 		example: "  reeve audit list --agent prod --action create --since 2026-11-01T00:00:00Z\n  reeve audit list --status 403 -o json",
 	}), newAuditVerify())

@@ -257,8 +257,10 @@ func transformAll(cmd *cobra.Command, c *client, out *output, params url.Values,
 		params.Set("before", page.Next)
 	}
 	bar.clear()
-	if err := printValue(cmd.OutOrStdout(), out, all, all, table[api.Derived]{rows: derivedRows}); err != nil {
-		return err
+	if len(all) > 0 || out.format != "" {
+		if err := printValue(cmd.OutOrStdout(), out, all, all, table[api.Derived]{rows: derivedRows}); err != nil {
+			return err
+		}
 	}
 	does := "changed"
 	if request.DryRun {

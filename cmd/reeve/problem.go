@@ -135,7 +135,7 @@ func (c *client) apart(ctx context.Context) string {
 // listedBy are the commands that list what paths lead to.
 var listedBy = map[string]string{
 	"alert-keys": "reeve alerts keys print", "alert-runs": "reeve alerts runs", "alerts": "reeve alerts list", "events": "reeve event list",
-	"policies": "reeve get policies", "profiles": "reeve get profiles", "recordings": "reeve recordings list", "scans": "reeve get scans",
+	"policies": "reeve get policies", "policy-overrides": "reeve get policy-overrides", "profiles": "reeve get profiles", "recordings": "reeve recordings list", "scans": "reeve get scans",
 	"schedules": "reeve schedule list", "silences": "reeve alerts silences", "sinks": "reeve alerts sinks", "thresholds": "reeve get thresholds",
 	"tokens": "reeve token list", "vex": "reeve get vex",
 }
@@ -187,5 +187,9 @@ func explain(err error, base *url.URL) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		next = "the connection broke off; see whether it was done before you repeat it"
 	}
-	return fmt.Errorf("%w; %s", err, next)
+	var call *url.Error
+	if errors.As(err, &call) {
+		err = call.Err // what was called of it doesn't matter
+	}
+	return fmt.Errorf("the hub at %s: %w; %s", base.Host, err, next)
 }

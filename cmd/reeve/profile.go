@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,6 +31,9 @@ if there is.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := openProfile(cmd.Context(), args[0])
+			if errors.Is(err, errNoProfile) {
+				return err
+			}
 			if err != nil {
 				return &exitError{code: exitNo, err: err}
 			}

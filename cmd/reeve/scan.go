@@ -395,9 +395,11 @@ func (a *clusterAccess) open(ctx context.Context, uri string) (target.Target, ku
 	})
 }
 
+var errNoProfile = errors.New("it is no folder, no archive, and none of the shipped profiles")
+
 // openProfile loads the profile that a flag names: a folder or an archive, or
-// else a shipped one. What it depends on by url or git is fetched, and kept in
-// the user's cache.
+// else a shipped one; errNoProfile if it is none of them. What it depends on by
+// url or git is fetched, and kept in the user's cache.
 func openProfile(ctx context.Context, name string) (*inspec.Profile, error) {
 	if _, err := os.Stat(name); err == nil {
 		f := &fetch.Fetcher{Started: func(address string) { tell(os.Stderr, "reeve: fetching %s", address) }}
@@ -407,7 +409,7 @@ func openProfile(ctx context.Context, name string) (*inspec.Profile, error) {
 		return inspec.LoadFetching(ctx, name, f.Fetch)
 	}
 	if !slices.Contains(profiles.Names, name) {
-		return nil, fmt.Errorf("profile %q: it is no folder, no archive, and none of the shipped profiles; %s", name, near.Instead(name, profiles.Names))
+		return nil, fmt.Errorf("profile %q: %w; %s", name, errNoProfile, near.Instead(name, profiles.Names))
 	}
 	return shippedProfile(name)
 }
