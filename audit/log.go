@@ -417,8 +417,9 @@ func (l *Log) noted(ctx context.Context) (seq int64, err error) {
 		return 0, err
 	}
 	n, err := ParseNote(strings.TrimSpace(string(text)))
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w; remove it if nobody has to know what became of it", l.cfg.Note, err)
+	if err != nil { // as after a power failure: no reason not to start
+		l.cfg.Logger.ErrorContext(ctx, "the note of the newest audit anchor can't be read, and isn't held against the database", "file", l.cfg.Note, "error", err)
+		return 0, nil
 	}
 	if n.Chain != l.cfg.Chain {
 		return 0, nil
