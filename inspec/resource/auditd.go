@@ -11,6 +11,7 @@ import (
 type auditdRes struct {
 	lines []string
 	rules [][]auditField
+	kinds []int        // a rule of each set of fields
 	made  []*ruby.Hash // of the rules that were asked for
 }
 
@@ -37,18 +38,26 @@ func (d *auditdRes) rows(field, value string) []*ruby.Hash {
 	if len(out) > 0 {
 		return out
 	}
-	kinds := map[string]bool{}
-	for i, fields := range d.rules {
+	for _, i := range d.kinds {
+		out = append(out, row(i))
+	}
+	return out
+}
+
+// auditKinds finds the first rule of each set of fields.
+func auditKinds(rules [][]auditField) (first []int) {
+	known := map[string]bool{}
+	for i, fields := range rules {
 		var names strings.Builder
 		for _, f := range fields {
 			names.WriteString(f.name + " ")
 		}
-		if kind := names.String(); !kinds[kind] {
-			kinds[kind] = true
-			out = append(out, row(i))
+		if kind := names.String(); !known[kind] {
+			known[kind] = true
+			first = append(first, i)
 		}
 	}
-	return out
+	return first
 }
 
 func auditHash(fields []auditField) *ruby.Hash {
@@ -70,6 +79,7 @@ func auditHash(fields []auditField) *ruby.Hash {
 func defineAuditd(s *Set) {
 	var listed string // by auditctl -l
 	var rules [][]auditField
+	var kinds []int
 	k := s.define("auditd", "AuditDaemon", nil, func(c *ruby.Call) (any, error) {
 		if err := s.arity(c, 0, 0); err != nil {
 			return nil, err
@@ -93,8 +103,9 @@ func defineAuditd(s *Set) {
 			for _, line := range d.lines {
 				rules = append(rules, auditRows(line)...)
 			}
+			kinds = auditKinds(rules)
 		}
-		d.rules = rules
+		d.rules, d.kinds = rules, kinds
 		return d, nil
 	})
 	fixed(k, "Auditd Rules")
