@@ -135,7 +135,7 @@ var eventTypes = []string{event.ContainerDeployed, event.ImagePublished, event.S
 
 // elsewhereRequests are those of other programs' doors than the hub's API, and
 // Birger's, which its clients know.
-var elsewhereRequests = regexp.MustCompile(`^(/api/v1/(generate|get)[A-Z]|/v1/|/agent/v1/|/facts|/problems|/sboms|/images|/healthz|/readyz|/metrics|/github/webhooks/|/login|/docs|/openapi)`)
+var elsewhereRequests = regexp.MustCompile(`^(/api/v1/(generate|get)[A-Z]|/v[12]/|/agent/v1/|/facts|/problems|/sboms|/images|/healthz|/readyz|/metrics|/github/webhooks/|/login|/docs|/openapi)`)
 
 // wrong is what a span of code says that isn't so.
 func (n *names) wrong(span string) string {
