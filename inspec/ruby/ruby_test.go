@@ -607,6 +607,8 @@ func FuzzRun(f *testing.F) {
 	})
 }
 
+// seed adds a part of the expressions, of which TestExpressions runs all: each
+// seed costs the fuzzer as much as a try.
 func seed(f *testing.F) {
 	for _, name := range []string{"testdata/syntax.rb", "testdata/expressions.txt"} {
 		b, err := os.ReadFile(name)
@@ -617,8 +619,8 @@ func seed(f *testing.F) {
 			f.Add(b)
 			continue
 		}
-		for _, line := range bytes.Split(b, []byte("\n")) {
-			if !bytes.HasPrefix(line, []byte("=> ")) {
+		for i, line := range bytes.Split(b, []byte("\n")) {
+			if i%16 == 2 && !bytes.HasPrefix(line, []byte("=> ")) {
 				f.Add(line)
 			}
 		}
