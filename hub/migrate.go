@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 
 	"reeve.dev/reeve/store/move"
 )
@@ -27,7 +26,7 @@ func Migrate(ctx context.Context, cfg Config, m Migration, logger *slog.Logger) 
 	if cfg.Database.URL == "" {
 		return r, errors.New("database.url is missing in the configuration: it names the PostgreSQL database to go to")
 	}
-	if _, err := os.Stat(m.From); err != nil { // the lock would make it
+	if err := move.Check(m.From); err != nil { // where the lock would leave a file
 		return r, err
 	}
 	unlock, err := lock(m.From)

@@ -1,11 +1,9 @@
 package hub_test
 
 import (
-	"errors"
-	"io/fs"
 	"log/slog"
 	"net/http"
-	"path/filepath"
+	"os"
 	"strings"
 	"testing"
 
@@ -31,9 +29,10 @@ func TestMigrate(t *testing.T) {
 	if _, err := hub.Migrate(t.Context(), cfg, m, quiet); err == nil || !strings.Contains(err.Error(), "another hub runs on") {
 		t.Errorf("of a hub that runs: %v", err)
 	}
-	none := hub.Migration{From: filepath.Join(t.TempDir(), "none")}
-	if _, err := hub.Migrate(t.Context(), cfg, none, quiet); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("of none: %v", err)
+	none := t.TempDir()
+	_, err := hub.Migrate(t.Context(), cfg, hub.Migration{From: none}, quiet)
+	if left, _ := os.ReadDir(none); err == nil || !strings.Contains(err.Error(), "dataDir") || len(left) > 0 {
+		t.Errorf("of none: %v, and %v is left", err, left)
 	}
 	one.stop()
 	if _, err := hub.Migrate(t.Context(), cfg, m, quiet); err != nil {

@@ -57,6 +57,9 @@ func migratedRows(w io.Writer, list []move.Report) error {
 	row(w, "WHAT", "MOVED", "WAS THERE", "MISSING", "SUM")
 	for _, r := range list {
 		for _, t := range r.Tables {
+			if t.Rows == 0 {
+				continue
+			}
 			moved, there := t.Rows, 0
 			if r.Already {
 				moved, there = there, moved

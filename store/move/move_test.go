@@ -352,7 +352,7 @@ func TestMove(t *testing.T) {
 		}
 	})
 
-	for _, at := range []string{"documents", "scans", "indexes", "compare", "statistics"} {
+	for _, at := range []string{"documents", "scans", "compare", "statistics"} {
 		t.Run("killed at "+at, func(t *testing.T) {
 			to := postgres.Config{URL: server.URL(t), Documents: t.TempDir()}
 			cmd := exec.Command(os.Args[0])

@@ -25,15 +25,25 @@ type source struct {
 	documents *blob.Folder
 }
 
-func openSource(ctx context.Context, dir string) (_ *source, err error) {
-	path := filepath.Join(dir, "reeve.db")
-	for _, path := range []string{path, filepath.Join(dir, "blobs")} {
+// Check reports what keeps a folder from being the dataDir of a hub with a database
+// of its own.
+func Check(dir string) error {
+	for _, name := range []string{"reeve.db", "blobs"} {
+		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("there is no %s: name the dataDir of a hub that had a database of its own", path)
+			return fmt.Errorf("there is no %s: name the dataDir of a hub that had a database of its own", path)
 		} else if err != nil {
-			return nil, err
+			return err
 		}
 	}
+	return nil
+}
+
+func openSource(ctx context.Context, dir string) (_ *source, err error) {
+	if err := Check(dir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "reeve.db")
 	s := &source{dir: dir, documents: blob.At(filepath.Join(dir, "blobs"))}
 	if s.db, err = sqlite.OpenReadOnly(path); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
