@@ -2,12 +2,14 @@ package link_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,4 +136,45 @@ func TestView(t *testing.T) {
 	if _, err := c.SendView(t.Context(), want); !errors.Is(err, link.ErrNoViews) {
 		t.Errorf("an older hub: %v", err)
 	}
+}
+
+// FuzzInventory: whatever an agent sends, the store is given what is valid alone.
+func FuzzInventory(f *testing.F) {
+	for _, text := range []string{
+		`{"workloads": [{"namespace": "shop", "kind": "Deployment", "name": "web", "container": "php", "pods": 2}], "policies": {"shop": "p: {}"}}`,
+		`{"namespaces": {"shop": "1", "blog": "2"}, "contents": {"shop": {"pods": {"web-1": ["php"]}, "cronJobs": ["nightly"]}}, "cronJobs": true}`,
+		`{"namespaces": {"": ""}}`, `null`, `{`,
+	} {
+		f.Add([]byte(text), true)
+		f.Add([]byte(text), false)
+	}
+	f.Fuzz(func(t *testing.T, text []byte, view bool) {
+		given := false
+		h := link.InventoryHandler(inventories{
+			put: func(_ fleet.AgentName, i insight.Inventory) error { given = true; return i.Validate() },
+			view: func(_ fleet.AgentName, v insight.View) ([]string, error) {
+				given = true
+				for name, c := range v.Contents {
+					if v.Namespaces[name] == "" || slices.ContainsFunc(c.Workloads, func(w insight.Workload) bool { return w.Namespace != name }) {
+						t.Errorf("contents of %q in %v", name, v.Namespaces)
+					}
+				}
+				return nil, v.Validate()
+			},
+		}, slog.New(slog.DiscardHandler))
+		path, good := link.InventoryPath, http.StatusNoContent
+		if view {
+			path, good = link.ViewPath, http.StatusOK
+		}
+		var body bytes.Buffer
+		z := gzip.NewWriter(&body)
+		z.Write(text)
+		z.Close()
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPut, path, &body)
+		h.ServeHTTP(w, r.WithContext(fleet.WithPeer(r.Context(), fleet.Peer{Agent: "edge"})))
+		if given != (w.Code == good) || !given && w.Code != http.StatusBadRequest {
+			t.Errorf("given: %v, answered %d: %s", given, w.Code, w.Body)
+		}
+	})
 }
