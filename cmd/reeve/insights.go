@@ -257,7 +257,7 @@ func transformAll(cmd *cobra.Command, c *client, out *output, params url.Values,
 		params.Set("before", page.Next)
 	}
 	bar.clear()
-	if len(all) > 0 || out.format != "" {
+	if len(all) > 0 || out.format != "" || !terminal(cmd.OutOrStdout()) { // the sentence below says none
 		if err := printValue(cmd.OutOrStdout(), out, all, all, table[api.Derived]{rows: derivedRows}); err != nil {
 			return err
 		}
