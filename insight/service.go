@@ -175,8 +175,9 @@ func (s *Service) Quarantine(ctx context.Context, p Poison) error {
 }
 
 // Requeue takes a message out of quarantine, as decode reads it now. It holds from
-// when it came, unless something came later that replaces it. One that still can't be taken stays, and the answer
-// is the *InvalidError; ErrNotFound where there is no such item.
+// when it came, unless something came later that replaces it. One that still can't
+// be taken stays, and the answer is the *InvalidError; ErrNotFound where there is no
+// such item.
 func (s *Service) Requeue(ctx context.Context, cluster fleet.AgentName, id ItemID, decode func([]byte) (Item, error)) error {
 	q, err := s.store.QuarantinedItem(ctx, cluster, id)
 	if err != nil {

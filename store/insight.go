@@ -205,7 +205,7 @@ func (s *Store) addDocument(ctx context.Context, tx *Tx, it insight.Item, doc in
 	// before it had taken the item out of quarantine.
 	_, err = tx.Exec(ctx, `
 		INSERT INTO insight_inventory (cluster, item, document_id, kind, place, namespace,
-				project, environment, service, build, is_current, received, scanned)
+			project, environment, service, build, is_current, received, scanned)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (cluster, item) DO UPDATE SET document_id = excluded.document_id, kind = excluded.kind, place = excluded.place,
 			namespace = excluded.namespace, project = excluded.project, environment = excluded.environment, service = excluded.service,

@@ -139,6 +139,7 @@ func TestOpen_indexes(t *testing.T) {
 		`SELECT 1 FROM scans WHERE result_digest = 'd'`,
 		`SELECT 1 FROM scans WHERE profile_digest = 'd'`,
 		`SELECT 1 FROM insight_documents WHERE digest = 'd'`,
+		`SELECT 1 FROM insight_documents WHERE content = 'c' AND content <> ''`,
 		`SELECT 1 FROM insight_quarantine WHERE digest = 'd'`,
 		`SELECT 1 FROM scans WHERE agent = 'a' AND status = 'queued' AND kind IN ('dir')`,
 		`SELECT 1 FROM scans WHERE status = 'running' AND (lease_expires <= 1 OR expires <= 1) OR status = 'queued' AND expires <= 1`,
