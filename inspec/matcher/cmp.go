@@ -1,8 +1,8 @@
 package matcher
 
 import (
-	"math/big"
 	"fmt"
+	"math/big"
 	"regexp"
 	"strconv"
 	"strings"

@@ -417,7 +417,7 @@ func (in *Interp) complexClass() (*Class, error) {
 	v, ok := in.cObject.consts["Complex"]
 	if !ok {
 		var err error
-		if v, ok, err = in.autoload("Complex"); err != nil {
+		if v, _, err = in.autoload("Complex"); err != nil {
 			return nil, err
 		}
 	}
