@@ -28,6 +28,7 @@ import (
 // what runs them.
 var elsewhere = map[string]string{
 	"reeve hub --config":          "it serves; TestReplicas runs one",
+	"reeve hub migrate":           "a PostgreSQL; its own tests have one",
 	"reeve agent --config":        "it serves; testdata/hub/agent.txtar runs one",
 	"reeve insights-remote":       "it serves; testdata/alone/insightsremote.txtar runs one",
 	"reeve demo\n":                "it stays up; testdata/alone/demo.txtar ends it",
@@ -53,6 +54,8 @@ var before = map[string]string{
 	"reeve schedule list":    "reeve schedule create nightly --cron '0 3 * * *' --profile container-baseline --replace >/dev/null",
 	"reeve schedule runs":    "reeve schedule create nightly --cron '0 3 * * *' --profile container-baseline --replace >/dev/null",
 	"reeve schedule delete":  "reeve schedule create nightly --cron '0 3 * * *' --profile container-baseline --replace >/dev/null",
+	"reeve schedule pause":   "reeve schedule create nightly --cron '0 3 * * *' --profile container-baseline --replace >/dev/null",
+	"reeve schedule resume":  "reeve schedule create nightly --cron '0 3 * * *' --profile container-baseline --replace >/dev/null",
 	"reeve schedule create":  "reeve schedule delete nightly 2>/dev/null || true",
 	"reeve vex remove":       "reeve vex import shop.openvex.json >/dev/null",
 	"reeve alerts skip":      "ID=$(reeve alerts list --sink ops -o name | tail -1)",
