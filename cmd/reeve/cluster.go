@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,9 +85,9 @@ func hereRows(w io.Writer, list []here) error {
 	row(w, "TARGET", "STATUS", "OUTCOME", "PASSED", "FAILED", "SKIPPED", "ERROR", "REASON")
 	for _, s := range list {
 		if n := s.Counts; n != nil {
-			row(w, s.Target.URI, s.Status, orDash(string(s.Outcome)), n.Passed, n.Failed, n.Skipped, n.Error, orDash(s.Reason))
+			row(w, s.Target.URI, s.Status, cmp.Or(string(s.Outcome), string(s.Status)), n.Passed, n.Failed, n.Skipped, n.Error, orDash(s.Reason))
 		} else {
-			row(w, s.Target.URI, s.Status, "-", "-", "-", "-", "-", orDash(s.Reason))
+			row(w, s.Target.URI, s.Status, s.Status, "-", "-", "-", "-", orDash(s.Reason))
 		}
 	}
 	return nil

@@ -379,7 +379,7 @@ func (r *remoteScan) batch(ctx context.Context, c *client, body map[string]any, 
 		case len(scans) == 0 && len(b.Selections) == 1 && b.Selections[0].Status == scan.Completed:
 			return fmt.Errorf("%s doesn't run in namespace %s of agent %s's cluster", pod, orDefault(r.namespace), b.Selections[0].Agent)
 		case len(scans) == 0 && len(b.Selections) == 1:
-			return fmt.Errorf("agent %s: %s; give it with --container", b.Selections[0].Agent, b.Selections[0].Reason)
+			return fmt.Errorf("agent %s: %s", b.Selections[0].Agent, b.Selections[0].Reason)
 		}
 	}
 	if err := printValue(out, r.output, scans, scans, table[api.Scan]{rows: scanRows, name: scanName}); err != nil {

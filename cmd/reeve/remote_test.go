@@ -24,7 +24,7 @@ func TestRemoteScan_Pod(t *testing.T) {
 		says             string
 	}{
 		"one":         {`{"agent":"prod","status":"completed"}`, `{"id":"` + id + `","status":"completed","outcome":"passed","counts":{"passed":1}}`, 0, "c-1"},
-		"several":     {`{"agent":"prod","status":"error","reason":"pod shop/web has several containers: name one of app, proxy"}`, "", exitBroken, "agent prod: pod shop/web has several containers: name one of app, proxy; give it with --container\n"},
+		"several":     {`{"agent":"prod","status":"error","reason":"pod shop/web has several containers: name one of app, proxy"}`, "", exitBroken, "agent prod: pod shop/web has several containers: name one of app, proxy\n"},
 		"not running": {`{"agent":"prod","status":"completed"}`, "", exitBroken, "pod/web doesn't run in namespace shop of agent prod's cluster\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
