@@ -3,7 +3,6 @@ package ruby
 import (
 	"math"
 	"math/big"
-	"regexp"
 	"strings"
 )
 
@@ -212,12 +211,12 @@ func (in *Interp) ratPower(x *big.Rat, y *big.Int) (Value, error) {
 	return new(big.Rat).SetFrac(bigOf(num), bigOf(den)), nil
 }
 
-var ratText = regexp.MustCompile(`^\s*([-+]?)(\d+(?:_\d+)*(?:\.\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?:[eE]([-+]?\d{1,4})(?:\d*))?(?:/(\d+(?:_\d+)*))?`)
+var ratText = late(`^\s*([-+]?)(\d+(?:_\d+)*(?:\.\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?:[eE]([-+]?\d{1,4})(?:\d*))?(?:/(\d+(?:_\d+)*))?`)
 
 // leadingRat is the Rational that s begins with, and what of s is behind it;
 // nil when there is none.
 func leadingRat(s string) (r *big.Rat, rest string) {
-	m := ratText.FindStringSubmatch(s)
+	m := ratText().FindStringSubmatch(s)
 	if m == nil || len(m[0]) > maxDigits {
 		return nil, s
 	}
@@ -379,7 +378,7 @@ func (in *Interp) bootRational() {
 		if r, _ := leadingRat(s); r != nil {
 			return r, nil
 		}
-		if m := ratText.FindStringSubmatch(s); m != nil && m[4] != "" {
+		if m := ratText().FindStringSubmatch(s); m != nil && m[4] != "" {
 			return nil, c.In.Raise(c.In.eZeroDiv, "divided by 0")
 		}
 		return new(big.Rat), nil

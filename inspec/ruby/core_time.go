@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -213,7 +212,7 @@ func strptimeLayout(f string) string {
 }
 
 // isoDate is how texts look that Date.iso8601 takes.
-var isoDate = regexp.MustCompile(`(?i)^\s*[-+\dw][-+\d:.,wtz\s]*$`)
+var isoDate = late(`(?i)^\s*[-+\dw][-+\d:.,wtz\s]*$`)
 
 func (in *Interp) newTime(t time.Time) Value { return &Object{Class: in.cTime, Data: t} }
 func (in *Interp) newDate(t time.Time) Value {
@@ -451,7 +450,7 @@ func (in *Interp) bootTime() {
 			day, ok = time.Date(today.Year(), today.Month(), today.Day(), 0, 0, 0, 0, time.UTC), true
 		}
 		wrong := kindOf(c) == in.cDateTime && (f.n["hour"] > 24 || f.n["min"] > 59 || f.n["sec"] > 60)
-		if !ok || wrong || c.Name == "iso8601" && !isoDate.MatchString(s) {
+		if !ok || wrong || c.Name == "iso8601" && !isoDate().MatchString(s) {
 			return nil, c.In.Raise(c.In.Class("Date::Error"), "invalid date")
 		}
 		if kindOf(c) == in.cDate {

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -24,33 +25,38 @@ func (f *dateFields) set(name, digits string) {
 	}
 }
 
+// late is an expression that is compiled once it is used.
+func late(src string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(src) })
+}
+
 const (
 	monthNames = `jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec`
 	eraNames   = `(c(?:e|\.e\.)|b(?:ce|\.c\.e\.)|a(?:d|\.d\.)|b(?:c|\.c\.))`
 )
 
 var (
-	dateNoise = regexp.MustCompile(`[^-+',./:@0-9A-Za-z\[\]]+`)
-	dateDay   = regexp.MustCompile(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)[^-/\d\s]*`)
-	dateTime  = regexp.MustCompile(`(?i)((?:\d+\s*:\s*\d+(?:\s*:\s*\d+(?:[,.]\d*)?)?|\d+\s*h(?:\s*\d+m?(?:\s*\d+s?)?)?)(?:\s*[ap](?:m\b|\.m\.))?|\d+\s*[ap](?:m\b|\.m\.))` +
+	dateNoise = late(`[^-+',./:@0-9A-Za-z\[\]]+`)
+	dateDay   = late(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)[^-/\d\s]*`)
+	dateTime  = late(`(?i)((?:\d+\s*:\s*\d+(?:\s*:\s*\d+(?:[,.]\d*)?)?|\d+\s*h(?:\s*\d+m?(?:\s*\d+s?)?)?)(?:\s*[ap](?:m\b|\.m\.))?|\d+\s*[ap](?:m\b|\.m\.))` +
 		`(?:\s*((?:gmt|utc?)?[-+]\d+(?:[,.:]\d+(?::\d+)?)?|[a-z.\s]+(?:standard|daylight)\stime\b|[a-z]+(?:\sdst)?\b))?`)
-	dateClock = regexp.MustCompile(`(?i)^(\d+)\s*h?(?:\s*:?\s*(\d+)m?(?:\s*:?\s*(\d+)(?:[,.](\d*))?s?)?)?(?:\s*([ap])(?:m\b|\.m\.))?`)
-	dateEU    = regexp.MustCompile(`(?i)('?\d+)[^-\d\s]*\s*\b(` + monthNames + `)[^-\d\s']*(?:\s*` + eraNames + `?\s*('?-?\d+(?:(?:st|nd|rd|th)\b)?))?`)
-	dateUS    = regexp.MustCompile(`(?i)\b(` + monthNames + `)[^-\d\s']*\s*('?\d+)[^-\d\s']*(?:\s*,?\s*` + eraNames + `?\s*('?-?\d+))?`)
-	dateISO   = regexp.MustCompile(`('?[-+]?\d+)-(\d+)-('?-?\d+)`)
-	dateJIS   = regexp.MustCompile(`(?i)\b([mtshr])(\d+)\.(\d+)\.(\d+)`)
-	dateVMS   = regexp.MustCompile(`(?i)('?-?\d+)-(` + monthNames + `)[^-/.]*-('?-?\d+)`)
-	dateVMS2  = regexp.MustCompile(`(?i)\b(` + monthNames + `)[^-/.]*-('?\d+)(?:-('?-?\d+))?`)
-	dateSlash = regexp.MustCompile(`('?-?\d+)/\s*('?\d+)(?:\D\s*('?-?\d+))?`)
-	dateDots  = regexp.MustCompile(`('?-?\d+)\.\s*('?\d+)\.\s*('?-?\d+)`)
-	dateWeek  = regexp.MustCompile(`(?i)\b(\d{2}|\d{4})?-?w(\d{2})(?:-?(\d))?\b`)
-	dateYday  = regexp.MustCompile(`[-+]?\b(\d{2}|\d{4})-(\d{3})\b`)
-	dateYear  = regexp.MustCompile(`'(\d+)\b`)
-	dateMonth = regexp.MustCompile(`(?i)\b(` + monthNames + `)\S*`)
-	dateMday  = regexp.MustCompile(`(?i)(\d+)(?:st|nd|rd|th)\b`)
-	datePlain = regexp.MustCompile(`(?i)([-+]?)(\d{2,14})(?:\s*t?\s*(\d{2,6})?(?:[,.](\d*))?)?(z\b|[-+]\d{1,4}\b)?`)
-	dateEra   = regexp.MustCompile(`(?i)\b(?:bce?\b|b\.c\.(?:e\.)?)`)
-	dateLead  = regexp.MustCompile(`^'?[-+]?\d+$`)
+	dateClock = late(`(?i)^(\d+)\s*h?(?:\s*:?\s*(\d+)m?(?:\s*:?\s*(\d+)(?:[,.](\d*))?s?)?)?(?:\s*([ap])(?:m\b|\.m\.))?`)
+	dateEU    = late(`(?i)('?\d+)[^-\d\s]*\s*\b(` + monthNames + `)[^-\d\s']*(?:\s*` + eraNames + `?\s*('?-?\d+(?:(?:st|nd|rd|th)\b)?))?`)
+	dateUS    = late(`(?i)\b(` + monthNames + `)[^-\d\s']*\s*('?\d+)[^-\d\s']*(?:\s*,?\s*` + eraNames + `?\s*('?-?\d+))?`)
+	dateISO   = late(`('?[-+]?\d+)-(\d+)-('?-?\d+)`)
+	dateJIS   = late(`(?i)\b([mtshr])(\d+)\.(\d+)\.(\d+)`)
+	dateVMS   = late(`(?i)('?-?\d+)-(` + monthNames + `)[^-/.]*-('?-?\d+)`)
+	dateVMS2  = late(`(?i)\b(` + monthNames + `)[^-/.]*-('?\d+)(?:-('?-?\d+))?`)
+	dateSlash = late(`('?-?\d+)/\s*('?\d+)(?:\D\s*('?-?\d+))?`)
+	dateDots  = late(`('?-?\d+)\.\s*('?\d+)\.\s*('?-?\d+)`)
+	dateWeek  = late(`(?i)\b(\d{2}|\d{4})?-?w(\d{2})(?:-?(\d))?\b`)
+	dateYday  = late(`[-+]?\b(\d{2}|\d{4})-(\d{3})\b`)
+	dateYear  = late(`'(\d+)\b`)
+	dateMonth = late(`(?i)\b(` + monthNames + `)\S*`)
+	dateMday  = late(`(?i)(\d+)(?:st|nd|rd|th)\b`)
+	datePlain = late(`(?i)([-+]?)(\d{2,14})(?:\s*t?\s*(\d{2,6})?(?:[,.](\d*))?)?(z\b|[-+]\d{1,4}\b)?`)
+	dateEra   = late(`(?i)\b(?:bce?\b|b\.c\.(?:e\.)?)`)
+	dateLead  = late(`^'?[-+]?\d+$`)
 )
 
 // maxDateText bounds what is read as a date, as Ruby does.
@@ -59,10 +65,10 @@ const maxDateText = 128
 // readDate finds a date and a time in s, wherever they are, as Date._parse.
 func readDate(s string) dateFields {
 	f := dateFields{n: map[string]int{}}
-	s = dateNoise.ReplaceAllString(s, " ")
+	s = dateNoise().ReplaceAllString(s, " ")
 	// take removes a form from the text once it is found.
-	take := func(re *regexp.Regexp) []string {
-		m := re.FindStringSubmatchIndex(s)
+	take := func(re func() *regexp.Regexp) []string {
+		m := re().FindStringSubmatchIndex(s)
 		if m == nil {
 			return nil
 		}
@@ -122,13 +128,13 @@ func readDate(s string) dateFields {
 	} else if m := take(datePlain); m != nil {
 		f.plain(m)
 	}
-	f.bc = f.bc || dateEra.MatchString(s)
+	f.bc = f.bc || dateEra().MatchString(s)
 	f.complete()
 	return f
 }
 
 func (f *dateFields) clock(s string) {
-	m := dateClock.FindStringSubmatch(s)
+	m := dateClock().FindStringSubmatch(s)
 	if m == nil {
 		return
 	}
@@ -155,13 +161,13 @@ func (f *dateFields) ymd(y, m, d, era string) {
 	if y == "" && d != "" && long(d) {
 		y, d = d, ""
 	}
-	if y != "" && !dateLead.MatchString(y) {
+	if y != "" && !dateLead().MatchString(y) {
 		y, d = d, y
 	}
 	if m != "" && long(m) {
 		y, m, d = m, d, y
 	}
-	if d != "" && long(strings.TrimLeft(d, "-")) && dateLead.MatchString(d) {
+	if d != "" && long(strings.TrimLeft(d, "-")) && dateLead().MatchString(d) {
 		y, d = d, y
 	}
 	if y != "" {
@@ -254,16 +260,16 @@ var zoneOffsets = map[string]float64{
 	"msk": 3, "msd": 4, "hkt": 8, "jst": 9, "kst": 9, "nzst": 12, "nzdt": 13,
 }
 
-var zoneDigits = regexp.MustCompile(`(?i)^(?:gmt|utc?)?([-+])(\d{1,2})(?::?(\d{2}))?(?::?(\d{2}))?$`)
+var zoneDigits = late(`(?i)^(?:gmt|utc?)?([-+])(\d{1,2})(?::?(\d{2}))?(?::?(\d{2}))?$`)
 
 // timeZones are the zones that Time.parse knows: fewer than Date.parse does.
-var timeZones = regexp.MustCompile(`(?i)^(?:utc|gmt|z|[ecmp][sd]t|(?:gmt|utc?)?[-+].*)$`)
+var timeZones = late(`(?i)^(?:utc|gmt|z|[ecmp][sd]t|(?:gmt|utc?)?[-+].*)$`)
 
 // location is the zone that the text names; nil when it names none that is
 // known.
 func (f *dateFields) location() *time.Location {
 	name := strings.ToLower(strings.TrimSpace(f.zone))
-	if m := zoneDigits.FindStringSubmatch(name); m != nil {
+	if m := zoneDigits().FindStringSubmatch(name); m != nil {
 		off := 0
 		for i, unit := range []int{3600, 60, 1} {
 			n, _ := strconv.Atoi(m[i+2])
@@ -344,7 +350,7 @@ func (f *dateFields) date(today time.Time) (time.Time, bool) {
 // of a day leaves the rest at its beginning, a time alone is of today.
 func (f *dateFields) time(loc *time.Location) (time.Time, bool) {
 	zone := f.location()
-	if zone == nil || !timeZones.MatchString(strings.TrimSpace(f.zone)) {
+	if zone == nil || !timeZones().MatchString(strings.TrimSpace(f.zone)) {
 		zone = loc
 	}
 	if f.has("yday") && !f.has("mon") || f.has("cweek") {

@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"path"
+	"strings"
 	"sync"
 )
 
@@ -67,49 +68,50 @@ type coreStub struct {
 	singleton   bool
 }
 
-var coreStubs = sync.OnceValues(func() ([]coreStub, error) {
-	prog, err := prelude("core.rb")
-	if err != nil {
-		return nil, err
-	}
+// coreStubs reads the names from the text, which is laid out for it: parsing it
+// is for the few profiles that use one.
+var coreStubs = sync.OnceValue(func() []coreStub {
+	src, _ := preludeFiles.ReadFile("prelude/core.rb")
 	var stubs []coreStub
-	var walk func(class string, singleton bool, n node)
-	walk = func(class string, singleton bool, n node) {
-		add := func(name string, singleton bool) {
-			stubs = append(stubs, coreStub{class, name, singleton})
+	var nest []string // of classes and modules, by their indentation
+	singleton, hidden := 0, false
+	for line := range strings.Lines(string(src)) {
+		depth := (len(line) - len(strings.TrimLeft(line, " "))) / 2
+		words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" (\n", r) })
+		if len(words) == 0 {
+			continue
 		}
-		switch n := n.(type) {
-		case *seqNode:
-			for _, s := range n.stmts {
-				if c, ok := s.(*callNode); ok && c.name == "private" {
-					return
-				}
-				walk(class, singleton, s)
+		switch words[0] {
+		case "class", "module":
+			if nest, hidden = nest[:min(depth, len(nest))], false; words[1] == "<<" {
+				singleton = depth + 1
+			} else {
+				nest, singleton = append(nest, words[1]), 0
 			}
-		case *classNode:
-			name := n.path.name
-			if class != "" {
-				name = class + "::" + name
+		case "private":
+			hidden = true
+		case "end":
+			if depth < singleton {
+				singleton, hidden = 0, false
 			}
-			walk(name, false, n.body)
-		case *sclassNode:
-			walk(class, true, n.body)
-		case *aliasNode:
-			add(n.to, singleton)
-		case *defNode:
-			add(n.name, singleton || n.singleton != nil)
+		case "def", "alias":
+			inner := len(nest)
+			if singleton > 0 {
+				inner = singleton
+			}
+			if depth != inner || hidden {
+				continue
+			}
+			name, own := strings.CutPrefix(words[1], "self.")
+			stubs = append(stubs, coreStub{strings.Join(nest, "::"), name, own || singleton > 0})
 		}
 	}
-	walk("", false, prog.body)
-	return stubs, nil
+	return stubs
 })
 
 // bootCore gives the core classes the methods that core.rb defines.
 func (in *Interp) bootCore() {
-	stubs, err := coreStubs()
-	if err != nil {
-		panic(err)
-	}
+	stubs := coreStubs()
 	owner := func(s coreStub) *Class {
 		k := in.Class(s.class)
 		if s.singleton {
