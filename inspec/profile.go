@@ -276,6 +276,7 @@ type fileSet struct {
 	mu    sync.Mutex // guards files and bytes while files are added
 	files map[string]string
 	bytes int
+	meta  func() (Metadata, error) // of the inspec.yml at the root; nil: not looked at yet
 }
 
 func newFileSet() *fileSet { return &fileSet{files: map[string]string{}} }
@@ -327,6 +328,13 @@ func (s *fileSet) folder(fsys fs.FS, dir, name string) error {
 	if _, err := fs.Stat(fsys, path.Join(dir, "inspec.yml")); err != nil {
 		return notProfile(name)
 	}
+	if err := s.read(fsys, path.Join(dir, "inspec.yml"), "inspec.yml"); err != nil {
+		return fmt.Errorf("profile %s: %w", name, err)
+	}
+	// What it says takes as long to read as the way to some hundred files.
+	text := s.files["inspec.yml"]
+	s.meta = sync.OnceValues(func() (Metadata, error) { return parseMetadata(name, []byte(text)) })
+	go s.meta()
 	if err := s.walk(fsys, dir); err != nil {
 		return fmt.Errorf("profile %s: %w", name, err)
 	}
@@ -347,7 +355,7 @@ func (s *fileSet) walk(fsys fs.FS, dir string) error {
 		}
 		rel := strings.TrimPrefix(strings.TrimPrefix(p, dir), "/")
 		switch {
-		case p == dir:
+		case p == dir, rel == "inspec.yml": // which was read first
 			return nil
 		case d.IsDir() && hidden(d.Name()):
 			return fs.SkipDir
@@ -396,11 +404,7 @@ func (s *fileSet) read(fsys fs.FS, p, rel string) error {
 		return err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	return s.add(rel, f, st.Size())
+	return s.add(rel, f, 0)
 }
 
 func (s *fileSet) tar(r io.Reader) error {
@@ -513,7 +517,12 @@ func (l *loader) profile(s *fileSet, name string, depth int, outside func(rel st
 	}
 	slices.Sort(p.names)
 	var err error
-	if p.meta, err = parseMetadata(name, []byte(p.files["inspec.yml"])); err != nil {
+	if s.meta != nil && root == "." {
+		p.meta, err = s.meta()
+	} else {
+		p.meta, err = parseMetadata(name, []byte(p.files["inspec.yml"]))
+	}
+	if err != nil {
 		return nil, err
 	}
 	if len(p.sources("controls/")) == 0 && len(p.meta.Depends) == 0 && len(p.sources("libraries/")) == 0 {
