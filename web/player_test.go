@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func (w *world) record(t *testing.T, id string, texts ...string) {
 		}
 		fmt.Fprintf(&cast, "%s\n", line)
 	}
-	digest, size, err := w.store.PutDocument(strings.NewReader(cast.String()), 1<<20)
+	digest, size, err := w.store.PutDocument(strings.NewReader(cast.String()), 8<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,6 +123,9 @@ func TestBrowser_screen(t *testing.T) {
 		"wide letters":         {"漢字\x1b[3Gx", "漢x"},
 		"marks":                {"e\u0301a", "e\u0301a"},
 		"no titles, no links":  {"\x1b]0;title\x07a\x1b]8;;https://example.com\x1b\\b\x1bP1$r\x1b\\c", "abc"},
+		"a title broken off":   {"\x1b]0;title\x1b[Ca\x1b]0;title\x18b", " ab"},
+		"a long string":        {"a\x1b]52;c;" + strings.Repeat("x", 5000), "a"},
+		"reads as it is":       {"a\u202eb\u2066c\u200f\u2028d\u009b\ufeffe", "abcde"},
 		"a broken sequence":    {"\x1b[12\x01ma\x1b\x1b[2Cb", "[12ma  b"},
 		"too far":              {"\x1b[99999999;99999999Hx\x1b[99999999L", ""},
 		"begins anew":          {"abc\x1bcd", "d"},
@@ -152,4 +156,34 @@ func TestBrowser_screen(t *testing.T) {
 	if diff := cmp.Diff([]string{"3\nfou", "500 200"}, got); diff != "" {
 		t.Errorf("resized (-want +got):\n%s", diff)
 	}
+	// What is dear to show takes its time in turns, and not all the memory.
+	got = eval[[]string](b, `import(document.querySelector('script[type=module]').src).then(({ Play }) => {
+		const play = new Play({ columns: 500, rows: 200, events: Array.from({ length: 100 }, () => ({ code: 'o', data: '\x1b]' + 'x'.repeat(1 << 18) + '\x07.' })) });
+		const first = play.to(100, -1) + ' ' + play.next;
+		const then = play.to(100) + ' ' + play.next;
+		return [first, then, play.screen.text().length + ' ' + play.kept.length];
+	})`)
+	if diff := cmp.Diff([]string{"false 0", "true 100", "100 42"}, got); diff != "" {
+		t.Errorf("a long one (-want +got):\n%s", diff)
+	}
+}
+
+// A recording that is dear to show leaves the page time for its user.
+func TestBrowser_dear(t *testing.T) {
+	t.Parallel()
+	w, _ := furnished(t)
+	texts := slices.Repeat([]string{strings.Repeat("\x1bc", 15000)}, 30)
+	w.record(t, "r", append(texts, "the end")...)
+	b := openBrowser(t, w)
+	b.login(w.store, pki.Admin)
+	b.open("/audit/recordings/r")
+	b.click("[data-player=play]")
+	b.until("document.querySelector('[data-player=play]').textContent === 'Pause'")
+	b.click("[data-player=play]")
+	eval[bool](b, `(() => {
+		const seek = document.querySelector('[data-player=seek]');
+		seek.value = seek.max;
+		return seek.dispatchEvent(new Event('input'));
+	})()`)
+	b.until("document.querySelector('.screen').innerText.includes('the end')")
 }

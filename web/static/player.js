@@ -7,12 +7,18 @@
 'use strict';
 
 // What a recording may ask for, whatever it says.
-const most = { columns: 500, rows: 200, bytes: 32 << 20, sequence: 1 << 16 };
+const most = { columns: 500, rows: 200, bytes: 32 << 20, sequence: 1 << 10, kept: 1 << 22 };
+
+// How long the page works at a time, in milliseconds.
+const turn = 50;
 
 const plain = Object.freeze({});
 
 const wide = /^(?:\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{20000}-\u{3fffd}])/u;
-const combining = /^[\p{M}\u200b-\u200f\u2060\ufe00-\ufe0f\u{1f3fb}-\u{1f3ff}]/u;
+const combining = /^[\p{M}\u200b-\u200d\u2060\ufe00-\ufe0f\u{1f3fb}-\u{1f3ff}]/u;
+// What a browser acts on where a terminal shows nothing: it breaks the line, or has
+// what is around it read in another order.
+const unseen = /^[\x80-\x9f\u2028\u2029\ufeff\p{Bidi_Control}]/u;
 
 // What ESC ( 0 makes of the letters from ` to ~.
 const lines = '◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·';
@@ -21,10 +27,10 @@ const lines = '◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤�
 // that isn't whole yet.
 const text = /[^\x00-\x1f\x7f]+/y;
 const csi = /\x1b\[([<=>?]?)([\d;:]*)([ -/]*)([@-~])/y;
-const string = /\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)/y;
+const string = /\x1b[\]PX^_][^\x07\x18\x1a\x1b]*(?:[\x07\x18\x1a]|\x1b\\|(?=\x1b[^\\]))/y;
 const charset = /\x1b([()*+\-./#% ])([^\x1b])/y;
 const escape = /\x1b([^[\]PX^_()*+\-./#% \x1b])/y;
-const part = /\x1b(?:$|\[[<=>?]?[\d;:]*[ -/]*$|[\]PX^_][^\x07\x1b]*\x1b?$|[()*+\-./#% ]$)/y;
+const part = /\x1b(?:$|\[[<=>?]?[\d;:]*[ -/]*$|[\]PX^_][^\x07\x18\x1a\x1b]*\x1b?$|[()*+\-./#% ]$)/y;
 
 export class Screen {
   constructor(columns, rows) {
@@ -112,8 +118,9 @@ export class Screen {
       } else if ((match = next(escape))) {
         this.escape(match[1]);
       } else if (!next(string)) {
-        if (input.length - at < most.sequence && (match = next(part))) this.rest = match[0];
-        else at++; // it is none, and its escape is left out
+        if (!(match = next(part))) at++; // it is none, and its escape is left out
+        else if (/^.[\]PX^_]./s.test(match[0])) this.rest = match[0].slice(0, 2) + (match[0].endsWith('\x1b') ? '\x1b' : ''); // what it says is left out anyway
+        else if (match[0].length < most.sequence) this.rest = match[0];
       }
     }
   }
@@ -184,6 +191,7 @@ export class Screen {
 
   print(run) {
     for (let c of run) {
+      if (c >= '\x80' && unseen.test(c)) continue;
       if (c >= '\x80' && combining.test(c)) {
         const x = Math.max(Math.min(this.x, this.columns) - 1, 0);
         const row = this.grid[this.y];
@@ -276,7 +284,7 @@ export class Screen {
       case 'M': if (inside) this.scroll(this.y, this.bottom, n); break;
       case 'S': this.scroll(this.top, this.bottom, n); break;
       case 'T': this.scroll(this.top, this.bottom, -n); break;
-      case 'b': this.print((row[Math.min(this.x, this.columns) - 1]?.c ?? '').repeat(Math.min(n, this.columns * this.rows))); break;
+      case 'b': this.print((row[Math.min(this.x, this.columns) - 1]?.c ?? '').repeat(Math.min(n, this.columns))); break;
       case 'r': {
         const bottom = Math.min(numbers[1] || this.rows, this.rows) - 1;
         if (n - 1 < bottom) [this.top, this.bottom] = [n - 1, bottom];
@@ -436,8 +444,9 @@ export class Play {
     this.since = 0;
   }
 
-  // to shows all events before one; it goes back to a screen that was kept.
-  to(next) {
+  // to shows all events before one, or as many of them as it can until a time: it
+  // answers whether these were all. It goes back to a screen that was kept.
+  to(next, until = Infinity) {
     if (next < this.next) {
       const from = this.kept.findLast((k) => k.next <= next) ?? { next: 0, screen: this.start };
       this.screen = from.screen.clone();
@@ -445,15 +454,17 @@ export class Play {
       this.since = 0;
     }
     for (; this.next < next; this.next++) {
+      if (performance.now() > until) return false;
       const { code, data } = this.events[this.next];
       if (code === 'r') this.screen.resize(...data.split('x').map(Number));
       else this.screen.write(data);
       this.since += data.length;
-      if (this.since > 1 << 18 && this.next + 1 > (this.kept.at(-1)?.next ?? 0) && this.kept.length < 200) {
+      if (this.since > 1 << 18 && this.next + 1 > (this.kept.at(-1)?.next ?? 0) && this.kept.length * this.screen.columns * this.screen.rows < most.kept) {
         this.kept.push({ next: this.next + 1, screen: this.screen.clone() });
         this.since = 0;
       }
     }
+    return true;
   }
 }
 
@@ -467,6 +478,7 @@ function player(box) {
   let now = 0;
   let running = false;
   let before = 0;
+  let behind = 0; // the frame in which what is missing of the screen is made up for
 
   const length = () => times.at(-1) ?? 0;
 
@@ -474,8 +486,14 @@ function player(box) {
     let next = play.next;
     while (next < times.length && times[next] <= now) next++;
     while (next > 0 && times[next - 1] > now) next--;
-    play.to(next);
+    const all = play.to(next, performance.now() + turn);
     draw(play.screen, shown);
+    if (!all && !behind) {
+      behind = requestAnimationFrame(() => {
+        behind = 0;
+        show();
+      });
+    }
     seek.value = now;
     const told = `${clock(now)} of ${clock(length())}`;
     if (time.textContent !== told) time.textContent = told;
