@@ -44,7 +44,7 @@ func (r *request) scheduleForm(of api.Schedule) (f scheduleForm, err error) {
 		f.Workload = *of.Selector.Workload
 	}
 	base, err := json.Marshal(map[string]any{
-		"suspended": of.Suspended,
+		"suspended": of.Suspended && of.Paused == "", // it has a maker again who may make it
 		"scan":      map[string]any{"inputs": of.Inputs},
 		"options":   map[string]any{"method": cmp.Or(of.Method, scan.Auto), "sbom": of.SBOM},
 	})
