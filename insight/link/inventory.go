@@ -48,10 +48,14 @@ type wanted struct {
 }
 
 // maxInventory is the most bytes of an inventory, inflated, and atOnce how many are
-// in memory so.
+// in memory so. In that memory an object or another value may take many times its
+// bytes: maxObjects and maxValues are how many it has, which is far more than one has
+// that a cluster's agent sends.
 const (
 	maxInventory = 64 << 20
 	atOnce       = 2
+	maxObjects   = 4 * insight.MaxWorkloads
+	maxValues    = maxInventory / 16
 )
 
 // SendInventory reports what runs in the cluster.
@@ -183,8 +187,30 @@ func readInventory[T interface{ Validate() error }](body []byte) (report T, err 
 	case len(text) > maxInventory:
 		return report, insight.Invalidf("inventory has more than %d bytes", maxInventory)
 	}
+	if objects, values := count(text); objects > maxObjects || values > maxValues {
+		return report, insight.Invalidf("inventory has %d objects and %d values, must have at most %d and %d", objects, values, maxObjects, maxValues)
+	}
 	if err := json.Unmarshal(text, &report); err != nil {
 		return report, insight.Invalidf("inventory: %v", err)
 	}
 	return report, report.Validate()
+}
+
+// count counts the objects of a JSON text, and, to within the empty ones, all values.
+func count(text []byte) (objects, values int) {
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case quoted:
+		case c == '{':
+			objects, values = objects+1, values+1
+		case c == '[' || c == ',':
+			values++
+		}
+	}
+	return objects, values
 }

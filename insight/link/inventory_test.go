@@ -138,6 +138,26 @@ func TestView(t *testing.T) {
 	}
 }
 
+// TestInventory_bomb: what is small on its way, and would fill the hub's memory.
+func TestInventory_bomb(t *testing.T) {
+	h := link.InventoryHandler(inventories{}, slog.New(slog.DiscardHandler))
+	for name, body := range map[string][2]string{
+		link.InventoryPath: {`{"workloads":[{}`, `,{}`},
+		link.ViewPath:      {`{"contents":{"shop":{"pods":{"\"{":[""`, `,""`},
+	} {
+		var text bytes.Buffer
+		z := gzip.NewWriter(&text)
+		io.WriteString(z, body[0]+strings.Repeat(body[1], 15<<20/3))
+		z.Close()
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPut, name, &text)
+		h.ServeHTTP(w, r.WithContext(fleet.WithPeer(r.Context(), fleet.Peer{Agent: "edge"})))
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "values, must have at most") {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}
+
 // FuzzInventory: whatever an agent sends, the store is given what is valid alone.
 func FuzzInventory(f *testing.F) {
 	for _, text := range []string{
