@@ -144,6 +144,11 @@ func (w *Watcher) trim(obj any) (any, error) {
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		small.containers = append(small.containers, c.Name)
 	}
+	for _, c := range pod.Spec.EphemeralContainers {
+		if len(c.Command) == 0 || c.Command[0] != scannerProgram { // of which there is one more with each scan
+			small.containers = append(small.containers, c.Name)
+		}
+	}
 	if pod.Status.Phase == corev1.PodPending {
 		return small, nil
 	}

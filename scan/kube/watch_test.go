@@ -145,6 +145,12 @@ func TestWatcher_Inventory(t *testing.T) {
 	pending.Spec.InitContainers = []corev1.Container{{Name: "init"}}
 	see(pending)
 	expect("one is prepared", true, map[string]string{}, map[string][]string{"web-1": {"app"}, "web-2": {"init", "app"}})
+	entered := podOf("web-1", "1")
+	entered.Spec.EphemeralContainers = []corev1.EphemeralContainer{
+		(&entering{pod: podOf("web-1", "1")}).scanner("reeve-1"), {EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debugger"}},
+	}
+	see(entered)
+	expect("one is debugged and scanned", true, map[string]string{app: "web-1 of 1"}, map[string][]string{"web-1": {"app", "debugger"}, "web-2": {"init", "app"}})
 	w.forget(cache.DeletedFinalStateUnknown{Key: "shop/web-1"})
 	w.forget(podOf("web-2", "1"))
 	expect("none is left", true, map[string]string{}, map[string][]string{})
