@@ -147,6 +147,11 @@ func (r *reporter) ask(ctx context.Context) {
 		case err != nil:
 			r.annotations.failed(ctx, r.log, "what namespaces' annotations say of policies", "namespaces", err)
 		case insight.CutAnnotations(found):
+			for name := range r.said {
+				if found[name] == "" { // it may be gone, with its CronJobs
+					r.cronJobs.asked = time.Time{}
+				}
+			}
 			r.said, r.annotations.forbidden = found, false
 		default:
 			r.log.WarnContext(ctx, "namespaces say more of policies than the hub takes; it keeps what it knows", "annotation", insight.PolicyAnnotation, "namespaces", len(found), "limit", insight.MaxAnnotated)

@@ -246,6 +246,23 @@ func TestReporter(t *testing.T) {
 			t.Errorf("what runs (-want +got):\n%s", d)
 		}
 
+		// What a namespace says is gone with it, and with its CronJobs.
+		c.annotations, c.cronJobs = map[string]string{"idle": "p: {}"}, map[string][]string{"idle": {"nightly", "weekly"}}
+		time.Sleep(cronJobsEvery)
+		report()
+		c.annotations, c.cronJobs = map[string]string{}, nil
+		time.Sleep(annotationsEvery)
+		h.asked = nil
+		report()
+		h.expect("a namespace that is gone with its CronJobs", view+" map[]")
+		if r.namespaces["idle"] != nil {
+			t.Error("it is told that there still is such a namespace")
+		}
+		c.annotations, c.cronJobs = map[string]string{"ns-1": "p: {}"}, map[string][]string{"idle": {"nightly"}}
+		time.Sleep(cronJobsEvery)
+		report()
+		h.asked = nil
+
 		// What it may not know any more it doesn't say.
 		c.err = apierrors.NewForbidden(schema.GroupResource{Resource: "cronjobs"}, "", nil)
 		time.Sleep(cronJobsEvery)

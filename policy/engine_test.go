@@ -353,6 +353,7 @@ func TestEngine_scannedPods(t *testing.T) {
 		w.expect("less than a day after they were gone", []string{"fixed/c unknown", "web-1/c failed"}, stand())
 		view(time.Hour, "web-2")
 		scanned("fixed", "there is no such pod")
+		view(time.Minute, "web-2")
 		w.expect("a day after that", nil, stand())
 		view(time.Hour, "web-2", "fixed")
 		scanned("fixed", "it has no shell")

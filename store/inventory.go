@@ -36,6 +36,9 @@ const (
 	// viewFresh is for how long a view tells what there is. Its agent reports each
 	// change at once, and otherwise three times as often.
 	viewFresh = 15 * time.Minute
+	// unseenFor is how long, at least, a container is a subject that no view has, by a
+	// scan without a result: the next view may have it.
+	unseenFor = time.Minute
 )
 
 // workloadKey is the primary key within a cluster.
@@ -119,10 +122,8 @@ func (c *inventoryChange) replace(ctx context.Context, f filter, now []insight.W
 		}
 	}
 	if !c.cut {
-		for key, old := range before {
-			if err := c.miss(ctx, key, old, runs[key.place()], there); err != nil {
-				return err
-			}
+		if err := c.miss(ctx, before, runs, there); err != nil {
+			return err
 		}
 	}
 	const columns = 11
@@ -138,38 +139,59 @@ func (c *inventoryChange) replace(ctx context.Context, f filter, now []insight.W
 	return nil
 }
 
-// miss notes that a workload doesn't run. Where it runs another image it doesn't
-// run this one any more; else it may come back.
-func (c *inventoryChange) miss(ctx context.Context, key workloadKey, old knownWorkload, replaced bool, there map[workloadKey]bool) error {
-	const this = ` WHERE cluster = ? AND namespace = ? AND kind = ? AND name = ? AND container = ? AND digest = ?`
-	args := []any{c.cluster, key.namespace, key.kind, key.name, key.container, key.digest}
-	if replaced {
-		c.changed[key.namespace] = true
-		_, err := c.tx.Exec(ctx, `DELETE FROM workloads`+this, args...)
+// miss notes which workloads don't run. Where one, in the same place, runs another
+// image it doesn't run this one any more; else it may come back.
+func (c *inventoryChange) miss(ctx context.Context, missed map[workloadKey]knownWorkload, runs, there map[workloadKey]bool) error {
+	var replaced []workloadKey
+	ending := map[int64][]workloadKey{} // by when
+	for key, old := range missed {
+		if runs[key.place()] {
+			c.changed[key.namespace] = true
+			replaced = append(replaced, key)
+		} else if ends := c.ends(key, old, there); old.absent == 0 || old.ends != ends {
+			ending[ends] = append(ending[ends], key)
+		}
+	}
+	if err := c.each(ctx, `DELETE FROM workloads`, replaced); err != nil {
 		return err
 	}
+	for ends, keys := range ending {
+		if err := c.each(ctx, `UPDATE workloads SET absent = CASE WHEN absent > 0 THEN absent ELSE ? END, ends = ?`, keys, micros(c.at), ends); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ends is when a workload that doesn't run is forgotten; 0: not.
+func (c *inventoryChange) ends(key workloadKey, old knownWorkload, there map[workloadKey]bool) int64 {
 	cronJob := key.kind == "CronJob"
-	var ends int64
 	switch {
 	case cronJob && there[workloadKey{namespace: key.namespace, name: key.name}]:
+		return 0
 	case old.ends > 0:
-		ends = old.ends
+		return old.ends
 	case cronJob && !c.cronJobs:
-		ends = micros(c.at.Add(settledCronJob))
+		return micros(c.at.Add(settledCronJob))
 	case key.kind == "Pod" || key.kind == "Job":
-		ends = micros(c.at.Add(settledOnce))
-	default:
-		ends = micros(c.at.Add(settled))
+		return micros(c.at.Add(settledOnce))
 	}
-	if old.absent > 0 && old.ends == ends {
-		return nil
+	return micros(c.at.Add(settled))
+}
+
+// each executes a statement, with its own arguments, on workloads.
+func (c *inventoryChange) each(ctx context.Context, statement string, keys []workloadKey, args ...any) error {
+	for part := range slices.Chunk(keys, batch) {
+		all := append(slices.Clone(args), c.cluster)
+		for _, k := range part {
+			all = append(all, k.namespace, k.kind, k.name, k.container, k.digest)
+		}
+		if _, err := c.tx.Exec(ctx, statement+` WHERE cluster = ? AND (namespace, kind, name, container, digest) IN (VALUES (?, ?, ?, ?, ?)`+
+			strings.Repeat(`, (?, ?, ?, ?, ?)`, len(part)-1)+`)`, all...); err != nil {
+			return err
+		}
 	}
-	absent := old.absent
-	if absent == 0 {
-		absent = micros(c.at)
-	}
-	_, err := c.tx.Exec(ctx, `UPDATE workloads SET absent = ?, ends = ?`+this, append([]any{absent, ends}, args...)...)
-	return err
+	return nil
 }
 
 // forget removes what didn't run for long enough.
@@ -489,12 +511,12 @@ func (s *Store) endPods(ctx context.Context, tx *Tx, cluster fleet.AgentName, at
 	return err
 }
 
-// podGone reports whether a container isn't in its agent's view, as far as that
+// podUnseen reports whether a container isn't in its agent's view, as far as that
 // tells what there is now.
-func podGone(ctx context.Context, tx *Tx, t scan.Target, now time.Time) (gone bool, err error) {
+func podUnseen(ctx context.Context, tx *Tx, t scan.Target, now time.Time) (unseen bool, err error) {
 	err = tx.QueryRow(ctx, `
 		SELECT COUNT(*) > 0 FROM workload_reports r WHERE r.cluster = ? AND r.digests = r.reported AND r.viewed >= ?
 		AND NOT EXISTS (SELECT 1 FROM inventory_containers c WHERE c.cluster = r.cluster AND c.namespace = ? AND c.name = ?)`,
-		t.Agent, micros(now.Add(-viewFresh)), t.Namespace, t.Pod+"/"+t.Container).Scan(&gone)
-	return gone, err
+		t.Agent, micros(now.Add(-viewFresh)), t.Namespace, t.Pod+"/"+t.Container).Scan(&unseen)
+	return unseen, err
 }

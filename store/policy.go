@@ -312,9 +312,10 @@ func (s *Store) StandingPolicies(ctx context.Context, source string) (out []stri
 func (s *Store) judgedByScan(ctx context.Context, tx *Tx, c scan.Scan, f scan.Finish, now time.Time) error {
 	pod := c.Request.Target.URI == ""
 	unjudged := s.unjudged(c, f)
+	var unseen []subjectKey
 	if pod && len(unjudged) > 0 {
 		var err error
-		if unjudged, err = withoutGone(ctx, tx, c.Request.Target, unjudged, now); err != nil {
+		if unseen, err = unseenSubjects(ctx, tx, c.Request.Target, unjudged, now); err != nil {
 			return err
 		}
 	}
@@ -324,21 +325,28 @@ func (s *Store) judgedByScan(ctx context.Context, tx *Tx, c scan.Scan, f scan.Fi
 			err = s.enqueueOutcomes(ctx, tx, []fleet.Outcome{e.Outcome}, e.Sinks, policy.Place{Agent: e.Agent, Namespace: e.Namespace})
 		}
 	}
+	if err == nil {
+		err = setSince(ctx, tx, "absent", unseen, micros(now.Add(unseenFor-settled)))
+	}
 	return err
 }
 
-// withoutGone leaves out, where the container's pod is gone, what isn't a subject: it
-// doesn't become one by being asked for.
-func withoutGone(ctx context.Context, tx *Tx, t scan.Target, unjudged []fleet.Result, now time.Time) ([]fleet.Result, error) {
-	gone, err := podGone(ctx, tx, t, now)
-	if err != nil || !gone {
-		return unjudged, err
+// unseenSubjects are those of results that aren't any yet, where the container isn't
+// in its agent's view: it is newer, or it is gone, and doesn't become a subject again
+// by being asked for.
+func unseenSubjects(ctx context.Context, tx *Tx, t scan.Target, results []fleet.Result, now time.Time) (out []subjectKey, err error) {
+	unseen, err := podUnseen(ctx, tx, t, now)
+	if err != nil || !unseen {
+		return nil, err
 	}
-	before, err := standings(ctx, tx, policy.Fleet, unjudged)
-	return slices.DeleteFunc(unjudged, func(r fleet.Result) bool {
-		_, known := before[subjectKey{r.Outcome.Policy, r.Outcome.Subject}]
-		return !known
-	}), err
+	before, err := standings(ctx, tx, policy.Fleet, results)
+	for _, r := range results {
+		key := subjectKey{r.Outcome.Policy, r.Outcome.Subject}
+		if _, known := before[key]; !known {
+			out = append(out, key)
+		}
+	}
+	return out, err
 }
 
 // unjudged is what policies come to by a scan that ends in error.
@@ -399,10 +407,10 @@ func (s *Store) endUnselected(ctx context.Context, tx *Tx, c scan.Scan, found []
 		return err
 	})
 	if err == nil {
-		err = setUnchosen(ctx, tx, missed, micros(c.Started))
+		err = setSince(ctx, tx, "unchosen", missed, micros(c.Started))
 	}
 	if err == nil {
-		err = setUnchosen(ctx, tx, back, 0)
+		err = setSince(ctx, tx, "unchosen", back, 0)
 	}
 	if err != nil {
 		return err
@@ -415,14 +423,14 @@ func (s *Store) endUnselected(ctx context.Context, tx *Tx, c scan.Scan, found []
 	return err
 }
 
-// setUnchosen notes since when selections don't find subjects.
-func setUnchosen(ctx context.Context, tx *Tx, subjects []subjectKey, since int64) error {
+// setSince notes since when subjects are absent, or unchosen; 0: they aren't.
+func setSince(ctx context.Context, tx *Tx, column string, subjects []subjectKey, since int64) error {
 	for part := range slices.Chunk(subjects, batch) {
 		args := []any{since, policy.Fleet}
 		for _, k := range part {
 			args = append(args, k.policy, k.Owner, k.Repo)
 		}
-		if _, err := tx.Exec(ctx, `UPDATE policy_subjects SET unchosen = ?
+		if _, err := tx.Exec(ctx, `UPDATE policy_subjects SET `+column+` = ?
 			WHERE source = ? AND (policy, owner, repo) IN (VALUES (?, ?, ?)`+strings.Repeat(`, (?, ?, ?)`, len(part)-1)+`)`, args...); err != nil {
 			return err
 		}
@@ -825,11 +833,13 @@ func putPolicyAnnotations(ctx context.Context, tx *Tx, agent fleet.AgentName, te
 		}
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(before)) {
-		// Where nothing runs that may come back there may be no such namespace. What
-		// it said of that holds until it is forgotten.
+		// Where nothing runs that may come back there may be no such namespace, unless
+		// the view has it, for what isn't up yet or a CronJob. What it said of that holds
+		// until it is forgotten.
 		var waits bool
-		if err := tx.QueryRow(ctx, `SELECT COUNT(*) > 0 AND COALESCE(MIN(absent), 0) > 0 FROM workloads WHERE cluster = ? AND namespace = ?`,
-			agent, namespace).Scan(&waits); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT COUNT(*) > 0 AND COALESCE(MIN(absent), 0) > 0 FROM workloads WHERE cluster = ? AND namespace = ?
+			AND NOT EXISTS (SELECT 1 FROM inventory_namespaces WHERE cluster = ? AND namespace = ?)`,
+			agent, namespace, agent, namespace).Scan(&waits); err != nil {
 			return err
 		}
 		if waits {

@@ -196,6 +196,20 @@ func goneNamespace(t *testing.T, s *store.Store) {
 	if left := layers(); left != nil {
 		t.Errorf("once it says nothing: %q", left)
 	}
+	// So it does where a CronJob is between its runs.
+	here = insight.View{
+		Namespaces: map[string]string{"shop": "v3"}, CronJobs: true, Policies: map[string]string{"shop": "p: {optOut: true}"},
+		Contents: map[string]insight.Contents{"shop": contents([]string{"nightly"}, deployed("CronJob", "nightly", "1"))},
+	}
+	putView(t, s, epoch.Add(27*time.Hour), here)
+	here.Namespaces["shop"], here.Contents["shop"], here.Policies = "v4", contents([]string{"nightly"}), map[string]string{}
+	putView(t, s, epoch.Add(27*time.Hour), here)
+	if d := cmp.Diff([]string{"shop CronJob/nightly@1*", "shop Deployment/web@1*"}, running(t, s)); d != "" {
+		t.Errorf("between its runs (-want +got):\n%s", d)
+	}
+	if left := layers(); left != nil {
+		t.Errorf("between the runs of a CronJob: %q", left)
+	}
 }
 
 // cutInventory: what a list doesn't tell of that may be cut stays, however long.
@@ -360,7 +374,21 @@ func goneContainers(t *testing.T, store *store.Store) {
 	}
 	// Its schedule goes on.
 	s.end("fixed", `there is no pod "fixed"`, at.Add(14*time.Minute))
-	s.expect("asked for again", facts, "db-0/app failed")
+	putView(t, store, at.Add(14*time.Minute), last)
+	s.expect("asked for again", facts, "db-0/app failed", "fixed/app unknown")
+	putView(t, store, at.Add(15*time.Minute), last)
+	s.expect("the next view", facts, "db-0/app failed")
+	at = at.Add(time.Minute)
+	// What nobody could look into is there as soon as an agent knows of it.
+	s.end("young", "it has no shell", at.Add(14*time.Minute))
+	s.expect("a pod that nothing is known of", facts, "db-0/app failed", "young/app unknown")
+	view(at.Add(14*time.Minute), "db-0", "young")
+	putView(t, store, at.Add(24*time.Minute), last)
+	s.expect("once it is", facts, "db-0/app failed", "young/app unknown")
+	view(at.Add(25*time.Minute), "db-0")
+	at = at.Add(25 * time.Hour)
+	view(at, "db-0")
+	s.expect("a day after it is gone", facts, "db-0/app failed")
 	s.end("db-0", "it has no shell", at.Add(14*time.Minute))
 	s.expect("a pod that is there", facts, "db-0/app unknown")
 	// What a result is of is there, whatever the last view says.
