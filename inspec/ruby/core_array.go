@@ -611,6 +611,9 @@ func (in *Interp) bootArray() {
 			return &Array{}, err
 		}
 		i := int((n%int64(len(a)) + int64(len(a))) % int64(len(a)))
+		if err := c.In.charge(16 * len(a)); err != nil {
+			return nil, err
+		}
 		return &Array{Elems: append(append([]Value(nil), a[i:]...), a[:i]...)}, nil
 	})
 	k.DefN("shuffle", 0, 1, func(c *Call) (Value, error) { return fresh(c, elems(c)) })

@@ -445,7 +445,11 @@ func (in *Interp) bootEnumerable() {
 		if n < 0 {
 			return nil, c.In.Raise(c.In.eArgument, "attempt to drop negative size")
 		}
-		return &Array{Elems: append([]Value(nil), vals[min(n, int64(len(vals))):]...)}, err
+		if err != nil {
+			return nil, err
+		}
+		vals = vals[min(n, int64(len(vals))):]
+		return &Array{Elems: append([]Value(nil), vals...)}, c.In.charge(16 * len(vals))
 	})
 	iter("take_while", 0, 0, func(c *Call) (Value, error) {
 		var out []Value
@@ -671,7 +675,7 @@ func (in *Interp) bootEnumerable() {
 					}
 				}
 				out.Elems = append(out.Elems, v)
-				return nil
+				return c.In.charge(16)
 			})
 		}
 	}

@@ -61,7 +61,7 @@ func compareNumbers(a, b Value) (int, bool) {
 }
 
 // maxBits bounds integers, so that one multiplication stays cheap.
-const maxBits = 1 << 20
+const maxBits = 1 << 17
 
 func (in *Interp) arithmetic(op string, a, b Value) (Value, error) {
 	if !isNumber(b) {
@@ -223,11 +223,14 @@ func (in *Interp) bootNumeric() {
 				return nil, c.In.Raise(c.In.eArgument, "invalid radix %d", base)
 			}
 			if b := bigOf(c.Self); b != nil {
-				return NewString(b.Text(int(base))), nil
+				return c.In.newString(b.Text(int(base)))
 			}
 		}
 		s, err := c.In.inspect(c.Self)
-		return NewString(s), err
+		if err != nil {
+			return nil, err
+		}
+		return c.In.newString(s)
 	})
 	n.alias("to_s", "inspect")
 	n.DefN("to_i", 0, 0, func(c *Call) (Value, error) {
@@ -490,8 +493,12 @@ func (in *Interp) bootNumeric() {
 		if bigOf(gcd).Sign() == 0 {
 			return int64(0), nil
 		}
-		n := new(big.Int).Mul(bigOf(c.Self), bigOf(c.Args[0]))
-		return normBig(n.Abs(n).Quo(n, bigOf(gcd))), nil
+		n, err := c.In.arithmetic("*", c.Self, c.Args[0])
+		if err != nil {
+			return nil, err
+		}
+		out := new(big.Int).Abs(bigOf(n))
+		return normBig(out.Quo(out, bigOf(gcd))), nil
 	})
 	bits := func(fn func(z, x, y *big.Int) *big.Int) native {
 		return func(c *Call) (Value, error) {
@@ -650,7 +657,11 @@ func roundHalfUp(x, s float64) float64 {
 
 // format is Kernel#format.
 func (in *Interp) format(f string, args []Value) (string, error) {
+	if err := in.charge(len(f)); err != nil {
+		return "", err
+	}
 	var b strings.Builder
+	b.Grow(len(f))
 	next := 0
 	arg := func() (Value, error) {
 		if next >= len(args) {
@@ -685,7 +696,9 @@ func (in *Interp) format(f string, args []Value) (string, error) {
 		for ; i < len(f); i++ {
 			c := f[i]
 			if strings.IndexByte("-+ 0#", c) >= 0 {
-				flags += string(c)
+				if strings.IndexByte(flags, c) < 0 {
+					flags += string(c)
+				}
 				continue
 			}
 			if c == '<' || c == '{' {

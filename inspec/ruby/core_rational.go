@@ -213,10 +213,15 @@ func (in *Interp) ratPower(x *big.Rat, y *big.Int) (Value, error) {
 
 var ratText = late(`^\s*([-+]?)(\d+(?:_\d+)*(?:\.\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?:[eE]([-+]?\d{1,4})(?:\d*))?(?:/(\d+(?:_\d+)*))?`)
 
+// ratParts finds the parts of a Rational that s begins with.
+func ratParts(s string) []string {
+	return ratText().FindStringSubmatch(s[:min(len(s), maxDigits+1)])
+}
+
 // leadingRat is the Rational that s begins with, and what of s is behind it;
 // nil when there is none.
 func leadingRat(s string) (r *big.Rat, rest string) {
-	m := ratText().FindStringSubmatch(s)
+	m := ratParts(s)
 	if m == nil || len(m[0]) > maxDigits {
 		return nil, s
 	}
@@ -270,13 +275,16 @@ func (in *Interp) toRat(v Value) (*big.Rat, error) {
 
 // simplest is the Rational with the least denominator from lo to hi, both
 // positive.
-func simplest(lo, hi *big.Rat) *big.Rat {
+func (in *Interp) simplest(lo, hi *big.Rat) (*big.Rat, error) {
 	p0, p1, q0, q1 := big.NewInt(0), big.NewInt(1), big.NewInt(1), big.NewInt(0)
 	lo, hi = new(big.Rat).Set(lo), new(big.Rat).Set(hi)
 	for {
+		if err := in.check(); err != nil { // at each turn: large numbers take their time
+			return nil, err
+		}
 		n := rounding{how: "ceil"}.integer(lo)
 		if new(big.Rat).SetInt(n).Cmp(hi) <= 0 {
-			return new(big.Rat).SetFrac(new(big.Int).Add(new(big.Int).Mul(n, p1), p0), new(big.Int).Add(new(big.Int).Mul(n, q1), q0))
+			return new(big.Rat).SetFrac(new(big.Int).Add(new(big.Int).Mul(n, p1), p0), new(big.Int).Add(new(big.Int).Mul(n, q1), q0)), nil
 		}
 		k := n.Sub(n, big.NewInt(1))
 		p0, p1 = p1, new(big.Int).Add(new(big.Int).Mul(k, p1), p0)
@@ -313,7 +321,10 @@ func (c *Call) rationalize() (Value, error) {
 	if lo.Sign() <= 0 {
 		return new(big.Rat), nil
 	}
-	out := simplest(lo, hi)
+	out, err := c.In.simplest(lo, hi)
+	if err != nil {
+		return nil, err
+	}
 	if r.Sign() < 0 {
 		out.Neg(out)
 	}
@@ -357,8 +368,8 @@ func (in *Interp) bootRational() {
 		return c.In.arithmetic("/", c.Self, c.Args[0])
 	})
 	r := in.cRational
-	r.DefN("to_s", 0, 0, func(c *Call) (Value, error) { return NewString(c.Self.(*big.Rat).String()), nil })
-	r.DefN("inspect", 0, 0, func(c *Call) (Value, error) { return NewString("(" + c.Self.(*big.Rat).String() + ")"), nil })
+	r.DefN("to_s", 0, 0, func(c *Call) (Value, error) { return c.In.newString(c.Self.(*big.Rat).String()) })
+	r.DefN("inspect", 0, 0, func(c *Call) (Value, error) { return c.In.newString("(" + c.Self.(*big.Rat).String() + ")") })
 	r.DefN("hash", 0, 0, in.cKernel.methods["hash"].native)
 	r.DefN("coerce", 1, 1, func(c *Call) (Value, error) {
 		switch v := c.Args[0].(type) {
@@ -378,7 +389,7 @@ func (in *Interp) bootRational() {
 		if r, _ := leadingRat(s); r != nil {
 			return r, nil
 		}
-		if m := ratText().FindStringSubmatch(s); m != nil && m[4] != "" {
+		if m := ratParts(s); m != nil && m[4] != "" {
 			return nil, c.In.Raise(c.In.eZeroDiv, "divided by 0")
 		}
 		return new(big.Rat), nil

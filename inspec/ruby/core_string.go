@@ -889,6 +889,9 @@ func (in *Interp) bootString() {
 			from, _, _, _ := c.In.span(x, int64(runeLen(m.s)))
 			at = charOffset(m.s, int(from))
 		}
+		if err := c.In.charge(len(m.s)); err != nil {
+			return nil, err
+		}
 		m.Set(m.s[:at] + m.s[at+len(cut):])
 		return v, nil
 	})
@@ -1010,11 +1013,11 @@ func (in *Interp) bootString() {
 		return n, err
 	})
 	k.DefN("split", 0, 2, func(c *Call) (Value, error) {
-		v, err := c.In.split(c, self(c))
+		a, err := c.In.split(c, self(c))
 		if err != nil {
 			return nil, err
 		}
-		return c.eachOr(v.(*Array))
+		return c.eachOr(a)
 	})
 	k.DefN("partition", 1, 1, func(c *Call) (Value, error) {
 		s := self(c)
@@ -1303,7 +1306,10 @@ func (in *Interp) bootString() {
 	b64 := in.singletonClass(in.DefineModule(nil, "Base64"))
 	encode64 := func(c *Call) (Value, error) {
 		s, err := c.strArg(0)
-		return NewString(base64.StdEncoding.EncodeToString([]byte(s))), err
+		if err != nil {
+			return nil, err
+		}
+		return c.In.newString(base64.StdEncoding.EncodeToString([]byte(s)))
 	}
 	b64.DefN("strict_encode64", 1, 1, encode64)
 	b64.DefN("encode64", 1, 1, func(c *Call) (Value, error) {
@@ -1322,7 +1328,7 @@ func (in *Interp) bootString() {
 		if err != nil {
 			return nil, c.In.Raise(c.In.eArgument, "invalid base64")
 		}
-		return NewString(string(d)), nil
+		return c.In.newString(string(d))
 	}
 	b64.DefN("decode64", 1, 1, decode64)
 	b64.DefN("strict_decode64", 1, 1, decode64)
@@ -1417,7 +1423,7 @@ func (in *Interp) stringIndex(c *Call) (Value, error) {
 	return out(t, ok && t != "")
 }
 
-func (in *Interp) split(c *Call, s string) (Value, error) {
+func (in *Interp) split(c *Call, s string) (*Array, error) {
 	limit, err := c.intArg(1, 0)
 	if err != nil {
 		return nil, err
@@ -1464,7 +1470,7 @@ func (in *Interp) split(c *Call, s string) (Value, error) {
 		if limit < 0 && i > 0 && white(s[len(s)-1]) {
 			parts = append(parts, NewString(""))
 		}
-		return c.eachOf(parts)
+		return &Array{Elems: parts}, nil
 	case isStr && str.s != "":
 		for limit <= 0 || int64(len(parts)) < limit-1 {
 			i := strings.Index(s, str.s)
@@ -1518,19 +1524,7 @@ func (in *Interp) split(c *Call, s string) (Value, error) {
 			parts = parts[:len(parts)-1]
 		}
 	}
-	return c.eachOf(parts)
-}
-
-func (c *Call) eachOf(parts []Value) (Value, error) {
-	if c.Block == nil {
-		return &Array{Elems: parts}, nil
-	}
-	for _, p := range parts {
-		if _, err := c.yield(p); err != nil {
-			return nil, err
-		}
-	}
-	return c.Self, nil
+	return &Array{Elems: parts}, nil
 }
 
 // pattern is v as a Regexp: a String becomes one by its text.

@@ -258,6 +258,26 @@ func (in *Interp) seconds(v Value) (time.Duration, error) {
 	return time.Duration(floatOf(v) * 1e9), nil
 }
 
+// later is t and as many seconds as v says, times sign.
+func (in *Interp) later(t time.Time, v Value, sign int64) (time.Time, error) {
+	if n := floatOf(v); !isNumber(v) || n > -1<<33 && n < 1<<33 {
+		d, err := in.seconds(v)
+		return t.Add(time.Duration(sign) * d), err
+	}
+	// More than a Duration holds: what never ends is often said by a year like 9999.
+	r, err := in.toRat(v)
+	if err != nil {
+		return t, err
+	}
+	whole := floorRat(r)
+	if whole.BitLen() > 50 {
+		return t, in.Raise(in.eRange, "%s", "time out of range: "+in.Inspect(v))
+	}
+	rest := new(big.Rat).Sub(r, new(big.Rat).SetInt(whole))
+	nanos := floorRat(rest.Mul(rest, big.NewRat(1e9, 1)))
+	return time.Unix(t.Unix()+sign*whole.Int64(), int64(t.Nanosecond())+sign*nanos.Int64()).In(t.Location()), nil
+}
+
 // dateZone is what DateTime's methods take for a zone: its name, or a part of a
 // day.
 func (in *Interp) dateZone(v Value) (*time.Location, error) {
@@ -383,8 +403,7 @@ func (in *Interp) bootTime() {
 		if t, ok := timeOf(c.Args[0]); ok {
 			return c.In.newTime(t), nil
 		}
-		d, err := c.In.seconds(c.Args[0])
-		t := time.Unix(0, 0).Add(d).In(localZone)
+		t, err := c.In.later(time.Unix(0, 0).In(localZone), c.Args[0], 1)
 		if h, ok := c.Args[len(c.Args)-1].(*Hash); ok && err == nil {
 			zone, _ := h.Get(Symbol("in"))
 			loc, zerr := c.In.zone(zone)
@@ -554,7 +573,14 @@ func (in *Interp) bootTime() {
 				return c.In.Call(c.Self, "to_s", nil, nil)
 			}
 			f, err := c.strArg(0)
-			return NewString(strftime(self(c), f, k == in.cDate)), err
+			if err != nil {
+				return nil, err
+			}
+			// A directive may be as wide as 100, and need not be longer than 2.
+			if err := c.In.charge(len(f) + 100*strings.Count(f, "%")); err != nil {
+				return nil, err
+			}
+			return NewString(strftime(self(c), f, k == in.cDate)), nil
 		})
 		k.DefN("<=>", 1, 1, func(c *Call) (Value, error) {
 			if t, ok := timeOf(c.Args[0]); ok && c.In.IsA(c.Args[0], k) {
@@ -604,17 +630,20 @@ func (in *Interp) bootTime() {
 	}
 	t := in.cTime
 	t.DefN("to_i", 0, 0, func(c *Call) (Value, error) { return self(c).Unix(), nil })
-	t.DefN("to_f", 0, 0, func(c *Call) (Value, error) { return float64(self(c).UnixNano()) / 1e9, nil })
+	t.DefN("to_f", 0, 0, func(c *Call) (Value, error) { return floatOf(unixRat(self(c))), nil })
 	t.DefN("+", 1, 1, func(c *Call) (Value, error) {
-		d, err := c.In.seconds(c.Args[0])
-		return c.In.newTime(self(c).Add(d)), err
+		t, err := c.In.later(self(c), c.Args[0], 1)
+		return c.In.newTime(t), err
 	})
 	t.DefN("-", 1, 1, func(c *Call) (Value, error) {
 		if o, ok := timeOf(c.Args[0]); ok {
-			return self(c).Sub(o).Seconds(), nil
+			if d := self(c).Sub(o); d > math.MinInt64 && d < math.MaxInt64 {
+				return d.Seconds(), nil
+			}
+			return float64(self(c).Unix() - o.Unix()), nil // more than a Duration holds
 		}
-		d, err := c.In.seconds(c.Args[0])
-		return c.In.newTime(self(c).Add(-d)), err
+		t, err := c.In.later(self(c), c.Args[0], -1)
+		return c.In.newTime(t), err
 	})
 	for _, n := range []string{"utc", "getutc", "gmtime", "getgm"} {
 		t.DefN(n, 0, 0, func(c *Call) (Value, error) { return c.In.newTime(self(c).UTC()), nil })

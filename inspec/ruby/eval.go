@@ -1025,6 +1025,18 @@ func (in *Interp) describeReceiver(v Value) string {
 	return d + ":" + in.className(in.ClassOf(v))
 }
 
+// large tells values that a method in Go may be busy with for so long that the
+// clock is looked at for each.
+func large(v Value) bool {
+	switch v := v.(type) {
+	case *String:
+		return len(v.s) > 1<<16
+	case *Array:
+		return len(v.Elems) > 1<<13
+	}
+	return false
+}
+
 func (in *Interp) invoke(fr *frame, m *method, recv Value, name string, args []Value, blk *Proc) (Value, error) {
 	if err := in.step(); err != nil {
 		return nil, err
@@ -1036,6 +1048,11 @@ func (in *Interp) invoke(fr *frame, m *method, recv Value, name string, args []V
 		}
 		if len(in.stack) >= in.limits.Depth {
 			return nil, &LimitError{Limit: "depth"}
+		}
+		if large(recv) || len(args) > 0 && large(args[0]) {
+			if err := in.check(); err != nil {
+				return nil, err
+			}
 		}
 		c := in.call()
 		in.stack = append(in.stack, stackEntry{in.file, in.line, name})

@@ -15,6 +15,7 @@ type Interp struct {
 	ctx      context.Context
 	steps    int64
 	memory   int64
+	looked   int64 // memory when the clock was looked at last for its sake
 	deadline time.Time
 
 	epoch   uint64          // of method tables; caches of an older one are stale
@@ -68,14 +69,14 @@ func New(limits Limits) *Interp {
 	}
 	in.Reset()
 	in.bootstrap()
-	in.memory = 0
+	in.memory, in.looked = 0, 0
 	return in
 }
 
 // Reset starts the limits of steps, memory and time anew, as between two
 // controls.
 func (in *Interp) Reset() {
-	in.steps, in.memory = 0, 0
+	in.steps, in.memory, in.looked = 0, 0, 0
 	in.deadline = time.Now().Add(in.limits.Time)
 }
 
@@ -480,7 +481,8 @@ func (in *Interp) charge(n int) error { return in.chargeBig(int64(n)) }
 func (in *Interp) owe(n int) { in.memory += int64(n) }
 
 // size is about what a value takes that a method in Go has returned, without
-// its content. It may be an old one, and is counted as if it were new.
+// its content but for numbers. It may be an old one, and is counted as if it
+// were new.
 func size(v Value) int {
 	switch v := v.(type) {
 	case int64:
@@ -499,9 +501,9 @@ func size(v Value) int {
 	case *Hash:
 		return 96
 	case *big.Int:
-		return 64
+		return 64 + v.BitLen()/8
 	case *big.Rat:
-		return 128
+		return 128 + (v.Num().BitLen()+v.Denom().BitLen())/8
 	case *Object:
 		return 144
 	case *Proc:
@@ -516,7 +518,11 @@ func (in *Interp) chargeBig(n int64) error {
 	if n < 0 || n > in.limits.Memory-in.memory {
 		return &LimitError{Limit: "memory"}
 	}
-	in.memory += n
+	if in.memory += n; in.memory-in.looked > 1<<20 {
+		// What takes much memory takes time, too.
+		in.looked = in.memory
+		return in.check()
+	}
 	return nil
 }
 

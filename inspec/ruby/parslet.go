@@ -659,7 +659,7 @@ func (in *Interp) bootParslet(m *Class) {
 			if found, err = in.parsletRun(c.Arg(0), text); err != nil {
 				return nil, err
 			}
-			if cost := in.memory - before; cacheable && in.pegCached+cost <= in.limits.Memory/16 {
+			if cost := in.memory - before + int64(len(text)); cacheable && in.pegCached+cost <= in.limits.Memory/16 {
 				if in.pegCache == nil {
 					in.pegCache = map[pegCacheKey]pegCached{}
 				}

@@ -120,10 +120,11 @@ func (in *Interp) bootCore() {
 		return k
 	}
 	entries := make([]*method, len(stubs))
-	stub := func(c *Call) (Value, error) {
+	var real []*method // what the file defines, once it was run
+	load := func() error {
 		prog, err := prelude("core.rb")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		kept := map[int]*method{} // what the profile has defined since
 		for i, s := range stubs {
@@ -133,9 +134,13 @@ func (in *Interp) bootCore() {
 		}
 		at, line := in.file, in.line
 		if _, err := in.Run(in.ctx, prog, nil); err != nil {
-			return nil, err
+			return err
 		}
 		in.file, in.line = at, line
+		real = make([]*method, len(stubs))
+		for i, s := range stubs {
+			real[i] = owner(s).methods[s.name]
+		}
 		for i, m := range kept {
 			if k := owner(stubs[i]); m != nil {
 				k.define(m)
@@ -143,11 +148,20 @@ func (in *Interp) bootCore() {
 				delete(k.methods, stubs[i].name)
 			}
 		}
-		return in.send(c.fr, c.Self, c.Name, c.Args, c.Block, true)
+		return nil
 	}
 	for i, s := range stubs {
 		k := owner(s)
-		k.DefN(s.name, 0, -1, stub)
+		// A stand-in may be asked by another name, or by super: what it stands
+		// for is called, not what has its name.
+		k.DefN(s.name, 0, -1, func(c *Call) (Value, error) {
+			if real == nil {
+				if err := load(); err != nil {
+					return nil, err
+				}
+			}
+			return in.invoke(c.fr, real[i], c.Self, c.Name, c.Args, c.Block)
+		})
 		entries[i] = k.methods[s.name]
 	}
 }

@@ -1,6 +1,7 @@
 package ruby
 
 import (
+	"cmp"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -38,6 +39,7 @@ type Regexp struct {
 	kept    bool           // holds \K, which is the group keepGroup
 	btSrc   string
 	bt      *regexp2.Regexp
+	cut     *Regexp // matches all that this does, and more; nil when this is exact
 	in      *Interp
 
 	// The last subject of some length, and where it first matched: profiles
@@ -98,6 +100,13 @@ func (in *Interp) regexp(src string, opts regexpOptions) (*Regexp, error) {
 	re.names, re.btSrc, re.kept = t.names, t.bt.String(), t.kept
 	if err := in.charge(32 * max(len(re.btSrc)-len(src), 0)); err != nil {
 		return nil, err
+	}
+	if t.cut {
+		t = translator{src: src, opts: opts, named: t.named, recursion: t.recursion, beyond: "(?s:.*)"}
+		if msg := t.run(); msg != "" {
+			return nil, in.Raise(in.eRegexp, "%s", msg+": /"+src+"/")
+		}
+		re.cut = &Regexp{src: src, opts: opts, in: in, btSrc: t.bt.String()}
 	}
 	if !t.backtrack {
 		if parsed, err := syntax.Parse(t.re2.String(), syntax.Perl); err == nil {
@@ -253,6 +262,13 @@ func (m *matcher) find(from int) (*MatchData, error) {
 	got, err := re.bt.FindRunesMatchStartingAt(m.runes, start)
 	if err != nil {
 		return nil, &LimitError{Limit: "regexp time (" + time.Since(began).Round(time.Millisecond).String() + " for /" + re.src + "/)"}
+	}
+	if got == nil && re.cut != nil {
+		beyond, err := re.cut.match(m.s, from)
+		if beyond != nil && err == nil {
+			err = &LimitError{Limit: "depth (of groups that call themselves, for /" + re.src + "/)"}
+		}
+		return nil, err
 	}
 	if got == nil {
 		return nil, nil
@@ -510,7 +526,9 @@ type translator struct {
 	starts    []groupStart
 	open      map[int]int // how often groups are being translated, by their place
 	recursion int
-	numbered  bool // groups have numbers of their own: there was a \g
+	beyond    string // stands for what is nested deeper; empty: nothing, so that it doesn't match
+	cut       bool   // beyond was used
+	numbered  bool   // groups have numbers of their own: there was a \g
 }
 
 func (t *translator) run() string {
@@ -882,7 +900,8 @@ func (t *translator) charEscape() (rune, bool) {
 }
 
 // recursionDepths are how deep groups that call themselves are written out: as
-// deep as there is room for. What is nested deeper doesn't match.
+// deep as there is room for. A text in which they may be nested deeper passes a
+// limit.
 var recursionDepths = []int{50, 12, 8, 5, 3}
 
 const tooLong = "too long when its groups are written out"
@@ -915,7 +934,8 @@ func (t *translator) call(opts regexpOptions) {
 		return
 	case t.open[at] > t.recursion || t.open[at] > 0 && t.depth > 150:
 		t.i = back
-		t.only("(?!)")
+		t.cut = true
+		t.only(cmp.Or(t.beyond, "(?!)"))
 		return
 	case t.bt.Len() > 1<<16:
 		t.msg = tooLong

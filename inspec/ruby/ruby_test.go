@@ -197,6 +197,18 @@ func TestLimits(t *testing.T) {
 		"long text of rules":   {"memory", "class LT < Parslet::Parser; root :a; rule(:a) { (str('a').absent? >> any).repeat }; end; LT.new.parse('b' * 200_000)"},
 		"many variables":       {"memory", "def f(n)\nf(n + 1)\nreturn\n" + variables(4000) + "end\nf(0)"},
 		"blocks that stay":     {"memory", "def b = proc {}\na = []\nloop { a << b }"},
+		"multiples":            {"memory", "n = 3; loop { n = n.lcm(~n) }"},
+		"shifted":              {"memory", "a = []; loop { a << (1 << 100_000) }"},
+		"numbers as text":      {"memory", "n = 1 << 100_000; a = []; loop { a << n.to_s(2) }"},
+		"flags of a format":    {"steps", "format('%' + '0' * 1_000_000 + 'd', 1); loop {}"},
+		"format without any":   {"memory", "s = 'x' * 100_000; a = []; loop { a << s % 1 }"},
+		"times as text":        {"memory", "a = []; loop { a << Time.at(0).strftime('%100A' * 1000) }"},
+		"encoded":              {"memory", "s = 'x' * 100_000; a = []; loop { a << Base64.encode64(s) }"},
+		"cut off":              {"memory", "a = []; loop { a << ('x' * 50_000).slice!(1) }"},
+		"rotated":              {"memory", "b = [1] * 10_000; a = []; loop { a << b.rotate }"},
+		"dropped":              {"memory", "b = [1] * 10_000; a = []; loop { a << b.drop(1) }"},
+		"nested groups":        {"depth", `'(' * 80 + ')' * 80 =~ /\A(\((?:\g<1>)*\))\z/`},
+		"nested, unmatched":    {"depth", `('(' * 80 + ')' * 80) !~ /\A(\((?:\g<1>)*\))\z/`},
 		"catastrophic pattern": {"regexp", `('a' * 40 + '!') =~ /^(a+)+$(?=x)/`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -230,6 +242,22 @@ func TestLimits_time(t *testing.T) {
 	var limit *LimitError
 	if _, err := New(Limits{Time: time.Millisecond, Steps: 1 << 40}).Run(t.Context(), p, nil); !errors.As(err, &limit) || limit.Limit != "time" {
 		t.Errorf("error %v, want the limit of time", err)
+	}
+	// What is long in Go looks at the clock, too.
+	for _, src := range []string{
+		"x = 1r / 3**2000; y = 1r / 7**1000; x = x.rationalize(y / 11**1000)",
+		"s = 'x' * 1_000_000; loop { s.count('y') }",
+		"s = '1' * 1_000_000; loop { s.to_r }",
+		"n = 1 << 100_000; loop { n.to_s }",
+	} {
+		p, err := Parse("t.rb", []byte(src))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := New(Limits{Time: time.Nanosecond})
+		if _, err := in.Run(t.Context(), p, nil); !errors.As(err, &limit) || limit.Limit != "time" || in.steps > 100 {
+			t.Errorf("%s: error %v after %d steps, want the limit of time", src, err, in.steps)
+		}
 	}
 	asleep, err := Parse("t.rb", []byte("sleep 1000"))
 	if err != nil {
