@@ -389,7 +389,7 @@ func (h *hop) RoundTrip(r *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 		h.log.DebugContext(r.Context(), "hop", "agent", h.agent, "replica", next.ID, "sent", sent, "error", err)
-		repeatable := !sent || !body && (errors.Is(err, errMoved) || errors.Is(err, tunnel.ErrFull) || idempotent(r.Method))
+		repeatable := !sent || !body && (errors.Is(err, errMoved) || errors.Is(err, tunnel.ErrFull) || idempotent(r))
 		if r.Context().Err() != nil || !repeatable {
 			break
 		}
@@ -403,11 +403,12 @@ func (h *hop) RoundTrip(r *http.Request) (*http.Response, error) {
 // maxHops is how many replicas are tried for a request.
 const maxHops = 3
 
-// idempotent methods are those of RFC 9110, 9.2.2.
-func idempotent(method string) bool {
-	switch method {
+// idempotent is what has a method of RFC 9110, 9.2.2, and isn't the beginning of
+// something else, such as of a command in a container by WebSocket.
+func idempotent(r *http.Request) bool {
+	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
+		return r.Header.Get("Upgrade") == ""
 	}
 	return false
 }
@@ -419,7 +420,12 @@ func (rs *replicas) ask(r *http.Request, agent fleet.AgentName, to store.Replica
 	gone := rs.through(to.ID)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	var got atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { got.Store(true) }})
+	var once bool // nothing goes by a connection that was used before
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+		if !once || !c.Reused {
+			got.Store(true)
+		}
+	}})
 	out := r.WithContext(ctx) // with the same trailer, which is filled in later
 	out.URL = &url.URL{Scheme: "https", Host: to.Address, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery}
 	out.Header = r.Header.Clone()
@@ -428,7 +434,9 @@ func (rs *replicas) ask(r *http.Request, agent fleet.AgentName, to store.Replica
 		out.Body = io.NopCloser(r.Body)
 	}
 	stop := context.AfterFunc(gone, func() { cancel(errReplicaGone) })
-	resp, err := rs.http.RoundTrip(upgrade.Once(out))
+	send := upgrade.Once(out)
+	once = send != out
+	resp, err := rs.http.RoundTrip(send)
 	if err == nil && resp.Header.Get(hopError) != "" {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxHopError))
 		resp.Body.Close()

@@ -322,6 +322,46 @@ func TestReplicas(t *testing.T) {
 			}
 		}
 	})
+	t.Run("what asks for an Upgrade isn't asked again", func(t *testing.T) {
+		conf, err := b.CA().ServerTLS(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := tls.Listen("tcp", "127.0.0.1:0", conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := make(chan struct{}, 1000)
+		breaking := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			asked <- struct{}{}
+			panic(http.ErrAbortHandler)
+		})}
+		go breaking.Serve(l)
+		t.Cleanup(func() { breaking.Close() })
+		note(t, "breaking", l.Addr().String(), time.Hour)
+		until(t, "the other replica is asked", func() bool {
+			conn, err := tls.Dial("tcp", b.Addrs().Services.String(), &tls.Config{RootCAs: b.CA().Pool(), NextProtos: []string{"http/1.1"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "GET /echo HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n", caller.token)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			select {
+			case <-asked:
+				if resp.StatusCode != http.StatusBadGateway || len(asked) > 0 {
+					t.Errorf("%s, and it was asked %d times more", resp.Status, len(asked))
+				}
+				return true
+			default:
+				return false
+			}
+		})
+	})
 	t.Run("a replica that is lost costs only what went through it", func(t *testing.T) {
 		other := b.enrolled(t, "west")
 		b.join(t, other, "west", wiki("west"))
