@@ -74,16 +74,16 @@ type auditing struct {
 	forward []forward.Auditor
 
 	mu   sync.Mutex
-	seen map[process]string // guarded by mu; what agents last registered
+	seen map[process][sha256.Size]byte // guarded by mu; what agents last registered, summed up
 }
 
 // openAudit makes ready to record, and records that the hub starts.
 func (h *Hub) openAudit(ctx context.Context, cfg Config, version string, metrics prometheus.Registerer) error {
 	log := h.log.With("component", "audit")
-	a := &auditing{seen: map[process]string{}}
+	a := &auditing{seen: map[process][sha256.Size]byte{}}
 	h.audit = a
 	var err error
-	if a.spool, err = audit.OpenSpool(ctx, filepath.Join(cfg.DataDir, "recordings"), h.store, cfg.Audit.Recordings.MaxBytes, log); err != nil {
+	if a.spool, err = audit.OpenSpool(ctx, recordingsIn(cfg.DataDir), h.store, cfg.Audit.Recordings.MaxBytes, log); err != nil {
 		return fmt.Errorf("dataDir: %w", err)
 	}
 	if cfg.Audit.Log {
@@ -116,6 +116,9 @@ func (h *Hub) openAudit(ctx context.Context, cfg Config, version string, metrics
 	a.log.Add(audit.Record{Kind: audit.Hub, Action: starts, Details: details})
 	return nil
 }
+
+// recordingsIn is where sessions are recorded that last.
+func recordingsIn(dataDir string) string { return filepath.Join(dataDir, "recordings") }
 
 const (
 	starts       = "start"
@@ -189,7 +192,7 @@ func (a *auditing) registered(reg fleet.Registration, remote string) {
 		"instance": string(reg.Instance), "version": reg.Version, "hostname": reg.Hostname,
 		"services": strings.Join(services, " "), "scanTargets": strings.Join(reg.ScanTargets, " "),
 	}
-	now, at := fmt.Sprint(details), process{reg.Agent, reg.Instance}
+	now, at := sha256.Sum256([]byte(fmt.Sprint(details))), process{reg.Agent, reg.Instance}
 	a.mu.Lock()
 	same := a.seen[at] == now
 	if !same && len(a.seen) >= mostSeen {
