@@ -365,6 +365,9 @@ func TestLog_full(t *testing.T) {
 				l.Add(audit.Record{Kind: audit.Request, Path: "refused", Status: 503, Credential: "token/1", Error: audit.ErrFull.Error()})
 				l.Add(audit.Record{Kind: audit.Change, Path: "refused", Status: 403, Credential: "token/2"})
 			}
+			for range 2 { // each that was under way may have been done
+				l.Add(audit.Record{Kind: audit.Request, Path: "broken", Status: 502, Credential: "token/1", Error: "the link broke"})
+			}
 			m.set(nil, false)
 			for l.Ready(ctx) != nil {
 			}
@@ -377,7 +380,7 @@ func TestLog_full(t *testing.T) {
 				}
 				paths = append(paths, r.Path)
 			}
-			if d := cmp.Diff([]string{"0", "1", "2", "3", "4", "refused", "refused", "counted", "counted", ""}, paths); d != "" {
+			if d := cmp.Diff([]string{"0", "1", "2", "3", "4", "refused", "refused", "broken", "broken", "counted", "counted", ""}, paths); d != "" {
 				t.Errorf("records (-want +got):\n%s", d)
 			}
 		})

@@ -220,6 +220,10 @@ func (l *Log) refusal(r Record) string {
 	full := len(l.queue) >= l.cfg.Queue
 	nobody := r.Status == 401 || r.Status == 403 && r.Credential == ""
 	refused := r.Status >= 400 && r.Error != "" || r.Kind == Change && r.Status == 403
+	switch r.Status {
+	case 400, 499, 502, 504: // something of it may have been done
+		refused = false
+	}
 	if r.Kind != Request && r.Kind != Change || !nobody && r.Status != 429 && !(full && refused) {
 		return ""
 	}
