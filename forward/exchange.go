@@ -180,6 +180,7 @@ func (x *exchange) WriteHeader(status int) {
 		x.head(status)
 	} else {
 		private(x.Header()) // nobody else has seen what a hint holds
+		ofItsOwn(x.Header())
 	}
 	x.ResponseWriter.WriteHeader(status)
 }

@@ -120,7 +120,7 @@ func scrub(h http.Header) {
 }
 
 // begins reports whether a header's name begins so, in lower case. CGI and its
-// heirs don't tell _ from -.
+// heirs don't tell _ from -, and some of them no other sign either.
 func begins(name, with string) bool {
 	if len(name) < len(with) {
 		return false
@@ -130,7 +130,7 @@ func begins(name, with string) bool {
 		switch {
 		case 'A' <= c && c <= 'Z':
 			c += 'a' - 'A'
-		case c == '_':
+		case (c < 'a' || c > 'z') && (c < '0' || c > '9'):
 			c = '-'
 		}
 		if c != with[i] {
@@ -189,9 +189,11 @@ func withoutHubCookies(h http.Header) {
 // itself: of the hub's page, which is on the same host, and of the services
 // beside it. A cookie for a whole domain becomes one for the name that was
 // called, as it is with a domain of the service's own, which no browser would
-// take here. Alt-Svc would lead past the hub.
+// take here. Alt-Svc would lead past the hub, and Strict-Transport-Security is
+// for all ports of a host, and for the names beneath it.
 func ofItsOwn(h http.Header) {
 	h.Del("Alt-Svc")
+	h.Del("Strict-Transport-Security")
 	h.Del("Clear-Site-Data")
 	cookies := h["Set-Cookie"]
 	if len(cookies) == 0 {

@@ -204,6 +204,7 @@ func TestForward_keeps_the_cookies_of_the_hub_to_itself(t *testing.T) {
 		}
 		w.Header().Set("Alt-Svc", `h3=":443"`)
 		w.Header().Set("Clear-Site-Data", `"cookies"`)
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	}))
 	for cookie, want := range map[string][]string{
 		"a=b; __Host-reeve-session=reeve-session_x_y; c=d": {"a=b; c=d"},
@@ -219,7 +220,7 @@ func TestForward_keeps_the_cookies_of_the_hub_to_itself(t *testing.T) {
 		if d := cmp.Diff([]string{"own=1; Path=/", "tossed=domain=a;Path=/; HttpOnly"}, resp.Header["Set-Cookie"]); d != "" {
 			t.Errorf("cookies at the caller (-want +got):\n%s", d)
 		}
-		if h := resp.Header; h.Get("Alt-Svc") != "" || h.Get("Clear-Site-Data") != "" {
+		if h := resp.Header; h.Get("Alt-Svc")+h.Get("Clear-Site-Data")+h.Get("Strict-Transport-Security") != "" {
 			t.Errorf("at the caller: %q", h)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"path"
 	"strconv"
 	"strings"
@@ -28,7 +29,8 @@ const DestinationHeader = "Reeve-Destination"
 type Incoming struct {
 	Name string `yaml:"name"`
 	Port uint16 `yaml:"port"`
-	// Address is what is listened on; empty means 127.0.0.1.
+	// Address is what is listened on; empty means 127.0.0.1. Then what is called
+	// by plain HTTP is so as localhost or the like, not as anybody's domain.
 	Address string `yaml:"address"`
 	// UseHTTP is for plain HTTP. Else the port has a certificate of the hub's
 	// CA for localhost, or the one in CertFile and KeyFile.
@@ -122,8 +124,27 @@ func (i Incoming) Handler(link http.RoundTripper, log *slog.Logger) http.Handler
 			problem(w, r, i.ServiceType, http.StatusForbidden, "another site asked a browser for this call")
 			return
 		}
+		if i.Address == "" && i.UseHTTP && !local(r.Host) {
+			problem(w, r, i.ServiceType, http.StatusMisdirectedRequest, "this port is called as localhost; for another name set address in the agent's incomingServices")
+			return
+		}
 		observe(w, r, func(x *exchange, r *http.Request) { proxy.ServeHTTP(x, r) }, func(*exchange) {})
 	})
+}
+
+// local reports whether a Host is of this machine's own names: an address, a name
+// without dots, or one below localhost or internal. Any other's owner can have a
+// browser take this machine for a server of the name, and so its own pages for
+// the service's (DNS rebinding); over TLS, the certificate is for another name.
+func local(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	return !strings.Contains(host, ".") || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".internal")
 }
 
 // IncomingRule lets agents call services by ports of their own. Lists are

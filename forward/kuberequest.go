@@ -118,10 +118,10 @@ var clusterWide = map[string][]string{
 	"storagemigration.k8s.io":      {"*"},
 }
 
-// runs reports whether a node may be told to run a command in a container, by
-// its proxy, which doesn't take an Upgrade: POST /run/NAMESPACE/POD/CONTAINER.
+// runs reports whether k, if it isn't a GET, may have a node run a command in a
+// container: by its proxy, POST /run/NAMESPACE/POD/CONTAINER takes no Upgrade.
 func (k *kubeRequest) runs() bool {
-	return k.resource == "nodes" && (k.subresource == "proxy" || k.verb == "proxy") && k.verb != "get"
+	return k.odd || k.resource == "nodes" && (k.subresource == "proxy" || k.verb == "proxy")
 }
 
 // kubeOf is what r asks of a Kubernetes API.

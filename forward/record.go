@@ -56,7 +56,7 @@ func (h *Hub) toRecord(r *http.Request, c *call) (*http.Request, error) {
 	}
 	k := parseKube(r.Method, r.URL.Path, r.URL.Query)
 	switch {
-	case r.Header.Get("Upgrade") == "" && !k.runs():
+	case r.Header.Get("Upgrade") == "" && (r.Method == http.MethodGet || r.Method == http.MethodHead || !k.runs()):
 		return r, nil
 	case k.odd || k.resource != "pods" || !slices.Contains([]string{"exec", "attach", "portforward"}, k.subresource):
 		return r, fmt.Errorf("%s has sessions recorded, and this isn't one that can be: it takes exec, attach and port-forward of a pod", rule)

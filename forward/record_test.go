@@ -209,10 +209,12 @@ func TestHub_records_sessions(t *testing.T) {
 	}
 
 	t.Run("a command by a node's proxy", func(t *testing.T) {
-		resp, body := do(t, b.with(t, id), request(t, "POST", b.URL+"/api/v1/nodes/n/proxy/run/shop/web-0/web?cmd=id", nil))
-		x := <-ended
-		if resp.StatusCode != 403 || !strings.Contains(body, "shells has sessions recorded") || cmp.Diff([]string{"id"}, x.Command) != "" {
-			t.Errorf("%s %s; audit: %+v", resp.Status, body, x)
+		for _, node := range []string{"/n", "//n", "/n/.", "/n;x"} {
+			resp, body := do(t, b.with(t, id), request(t, "POST", b.URL+"/api/v1/nodes"+node+"/proxy/run/shop/web-0/web?cmd=id", nil))
+			x := <-ended
+			if resp.StatusCode != 403 || !strings.Contains(body, "shells has sessions recorded") || node == "/n" && cmp.Diff([]string{"id"}, x.Command) != "" {
+				t.Errorf("%s: %s %s; audit: %+v", node, resp.Status, body, x)
+			}
 		}
 	})
 

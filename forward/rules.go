@@ -218,7 +218,9 @@ func ask(c Caller, r *http.Request) question {
 		name, v, _ := strings.Cut(part, "=")
 		name, err1 := url.QueryUnescape(name)
 		v, err2 := url.QueryUnescape(v)
-		if err1 == nil && err2 == nil && (strings.EqualFold(name, "_method") || overrides(name)) {
+		// PHP takes a name without blanks before it, and up to a NUL.
+		name, _, _ = strings.Cut(strings.TrimLeft(name, " "), "\x00")
+		if err1 == nil && err2 == nil && overrides(name) {
 			q.other(v)
 		}
 	}
@@ -233,9 +235,10 @@ func (q *question) other(methods ...string) {
 }
 
 // overrides reports whether it is by a header, or a parameter, of that name
-// that frameworks let a client name another method.
+// that frameworks let a client name another method. PHP has _ in a parameter's
+// name for signs that it doesn't take.
 func overrides(name string) bool {
-	for _, known := range []string{"x-http-method-override", "x-http-method", "x-method-override"} {
+	for _, known := range []string{"x-http-method-override", "x-http-method", "x-method-override", "-method"} {
 		if len(name) == len(known) && begins(name, known) {
 			return true
 		}

@@ -196,6 +196,31 @@ func TestIncoming_isnt_for_other_sites(t *testing.T) {
 	}
 }
 
+// A site whose name leads to the machine of the browser is no other site to it.
+func TestIncoming_isnt_for_other_names(t *testing.T) {
+	link := countingLink(func() {})
+	for host, status := range map[string]int{
+		"localhost:7003": 200, "127.0.0.1:7003": 200, "[::1]:7003": 200, "[::1]": 200, "fiat": 200, "localhost.:7003": 200, "": 200,
+		"host.docker.internal:7003": 200, "evil.example:7003": 421, "127.0.0.1.evil.example": 421, "EVIL.example.": 421,
+	} {
+		for _, tt := range []struct {
+			i      forward.Incoming
+			status int
+		}{
+			{forward.Incoming{UseHTTP: true}, status},
+			{forward.Incoming{UseHTTP: true, Address: "127.0.0.1"}, 200},
+			{forward.Incoming{}, 200}, // the certificate has other names
+		} {
+			w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/roles", nil)
+			r.Host = host
+			tt.i.Handler(link, slog.New(slog.DiscardHandler)).ServeHTTP(w, r)
+			if w.Code != tt.status {
+				t.Errorf("%q at %+v: %d, want %d", host, tt.i, w.Code, tt.status)
+			}
+		}
+	}
+}
+
 // countingLink answers 200 to everything.
 type countingLink func()
 
