@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -77,7 +78,7 @@ type knownWorkload struct {
 
 // replace has the workloads be now those in the rows that meet the condition.
 // there are the CronJobs that there are.
-func (c *inventoryChange) replace(ctx context.Context, f filter, now []insight.Workload, there map[workloadKey]bool) error {
+func (c *inventoryChange) replace(ctx context.Context, f filter, now []insight.Workload, there cronJobs) error {
 	f.with("w.cluster = ?", c.cluster)
 	rows, err := c.tx.Query(ctx, `SELECT `+workloadColumns+`, w.absent, w.ends FROM workloads w WHERE `+strings.Join(f.where, " AND "), f.args...)
 	if err != nil {
@@ -139,13 +140,40 @@ func (c *inventoryChange) replace(ctx context.Context, f filter, now []insight.W
 	return nil
 }
 
+// cronJobs are those that there are, by namespace and name, with the containers of
+// their pods.
+type cronJobs map[[2]string][]string
+
+var cronJobPod = regexp.MustCompile(`^(.+)-[0-9]{8,}(-[0-9]+)?-[0-9a-z]{5}$`)
+
+// add adds those of a namespace.
+func (j cronJobs) add(namespace string, of insight.Contents) {
+	for _, name := range of.CronJobs {
+		j[[2]string{namespace, name}] = nil
+	}
+	for pod, containers := range of.Pods {
+		if name := cronJobPod.FindStringSubmatch(pod); name != nil {
+			if all, is := j[[2]string{namespace, name[1]}]; is {
+				j[[2]string{namespace, name[1]}] = append(all, containers...)
+			}
+		}
+	}
+}
+
+// without reports whether a CronJob has pods, and none of them the container.
+func (j cronJobs) without(key workloadKey) bool {
+	containers := j[[2]string{key.namespace, key.name}]
+	return key.kind == "CronJob" && len(containers) > 0 && !slices.Contains(containers, key.container)
+}
+
 // miss notes which workloads don't run. Where one, in the same place, runs another
-// image it doesn't run this one any more; else it may come back.
-func (c *inventoryChange) miss(ctx context.Context, missed map[workloadKey]knownWorkload, runs, there map[workloadKey]bool) error {
+// image, or a CronJob has no such container, it doesn't run this one any more; else
+// it may come back.
+func (c *inventoryChange) miss(ctx context.Context, missed map[workloadKey]knownWorkload, runs map[workloadKey]bool, there cronJobs) error {
 	var replaced []workloadKey
 	ending := map[int64][]workloadKey{} // by when
 	for key, old := range missed {
-		if runs[key.place()] {
+		if runs[key.place()] || there.without(key) {
 			c.changed[key.namespace] = true
 			replaced = append(replaced, key)
 		} else if ends := c.ends(key, old, there); old.absent == 0 || old.ends != ends {
@@ -164,10 +192,11 @@ func (c *inventoryChange) miss(ctx context.Context, missed map[workloadKey]known
 }
 
 // ends is when a workload that doesn't run is forgotten; 0: not.
-func (c *inventoryChange) ends(key workloadKey, old knownWorkload, there map[workloadKey]bool) int64 {
+func (c *inventoryChange) ends(key workloadKey, old knownWorkload, there cronJobs) int64 {
 	cronJob := key.kind == "CronJob"
+	_, is := there[[2]string{key.namespace, key.name}]
 	switch {
-	case cronJob && there[workloadKey{namespace: key.namespace, name: key.name}]:
+	case cronJob && is:
 		return 0
 	case old.ends > 0:
 		return old.ends
@@ -406,15 +435,13 @@ func (c *inventoryChange) view(ctx context.Context, v insight.View) (wanted []st
 // replaceContents has the contents of namespaces be those that v has of them.
 func (c *inventoryChange) replaceContents(ctx context.Context, v insight.View, namespaces []string) error {
 	var now []insight.Workload
-	cronJobs := map[workloadKey]bool{}
+	there := cronJobs{}
 	pods := map[[2]string]bool{} // namespace and POD/CONTAINER
 	var told []any
 	for _, name := range namespaces {
 		of := v.Contents[name]
 		now = append(now, of.Workloads...)
-		for _, job := range of.CronJobs {
-			cronJobs[workloadKey{namespace: name, name: job}] = true
-		}
+		there.add(name, of)
 		for pod, containers := range of.Pods {
 			for _, container := range containers {
 				pods[[2]string{name, pod + "/" + container}] = true
@@ -426,7 +453,7 @@ func (c *inventoryChange) replaceContents(ctx context.Context, v insight.View, n
 	}
 	var f filter
 	f.where = append(f.where, `w.namespace IN (`+list(namespaces, &f.args)+`)`)
-	if err := c.replace(ctx, f, now, cronJobs); err != nil {
+	if err := c.replace(ctx, f, now, there); err != nil {
 		return err
 	}
 	if err := c.replaceContainers(ctx, namespaces, pods); err != nil {

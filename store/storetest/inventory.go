@@ -146,6 +146,21 @@ func views(t *testing.T, s *store.Store) {
 	}
 	expect("after what wasn't taken", "shop Deployment/web@2")
 
+	// A CronJob has another container than it had, which shows at its next run.
+	aside := cron
+	aside.Container = "aside"
+	ran := contents([]string{"nightly"}, cron, aside)
+	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v3a"}, CronJobs: true, Contents: map[string]insight.Contents{"shop": ran}})
+	next := contents([]string{"nightly"})
+	for version, pods := range map[string]map[string][]string{"v3b": {"nightly-29384756-x7k2p": {"c", "aside"}}, "v3c": {"web-29384757-x7k2p": {"c"}}, "v3d": nil} {
+		next.Pods = pods
+		putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": version}, CronJobs: true, Contents: map[string]insight.Contents{"shop": next}})
+		expect("until then", "shop CronJob/nightly@1*", "shop CronJob/nightly@1*", "shop Deployment/web@2*")
+	}
+	next.Pods = map[string][]string{"nightly-29384757-x7k2p": {"c"}}
+	putView(t, s, at, insight.View{Namespaces: map[string]string{"shop": "v3e"}, CronJobs: true, Contents: map[string]insight.Contents{"shop": next}})
+	expect("without a container", "shop CronJob/nightly@1*", "shop Deployment/web@2*")
+
 	// Where nobody knows of CronJobs, those of each week come back.
 	at = at.Add(3 * time.Hour)
 	v5 := insight.View{Namespaces: map[string]string{"shop": "v5"}, Contents: map[string]insight.Contents{"shop": {}}}
