@@ -177,10 +177,11 @@ func Text(s string) string {
 }
 
 // again: the transaction couldn't be put in an order with another one, each
-// waited for the other, or both wrote the same new row.
+// waited for the other, both wrote the same new row, or one forgot the row that
+// the other's refers to.
 func again(err error) bool {
 	var e *pgconn.PgError
-	return errors.As(err, &e) && slices.Contains([]string{"40001", "40P01", "23505"}, e.Code)
+	return errors.As(err, &e) && slices.Contains([]string{"40001", "40P01", "23505", "23503"}, e.Code)
 }
 
 // tooLong: an index takes a third of a page (program_limit_exceeded).

@@ -39,6 +39,7 @@ func TestConformance(t *testing.T) {
 		"replicas take documents together": takeDocuments,
 		"texts sort by their bytes":        sortByBytes,
 		"what is replayed isn't forgotten": replayWhileForgetting,
+		"what comes while it is forgotten": comeWhileForgetting,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server) })
 	}
@@ -216,6 +217,52 @@ func replayWhileForgetting(t *testing.T, server *postgrestest.Server) {
 		t.Errorf("%+v, %v", a, err)
 	}
 	storetest.Miscount(t, s, db)
+}
+
+// comeWhileForgetting: a document that comes anew while another replica forgets it
+// is there.
+func comeWhileForgetting(t *testing.T, server *postgrestest.Server) {
+	url := server.URL(t)
+	s := open(t, url, t.TempDir())
+	come := func(id insight.ItemID, digest insight.Digest) error {
+		it := insight.Item{ID: id, Cluster: "edge", Environment: insight.Environment{Namespace: "shop"}, Content: insight.Document{Kind: insight.KindSBOM, Service: "web"}}
+		_, err := s.ApplyInsight(t.Context(), it, &insight.Parsed{Digest: digest, SBOM: &insight.SBOM{}}, time.Now())
+		return err
+	}
+	if err := errors.Join(come("1", "old"), come("2", "new")); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	forget, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer forget.Rollback()
+	for _, what := range []string{"insight_inventory WHERE item = '1'", "insight_members WHERE document_id = 1", "insight_documents WHERE id = 1"} {
+		if _, err := forget.ExecContext(t.Context(), "DELETE FROM "+what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	came := make(chan error, 1)
+	go func() { came <- come("3", "old") }()
+	for waits := 0; waits == 0; {
+		if err := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INSERT INTO insight_inventory %'`).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := forget.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-came; err != nil {
+		t.Fatal(err)
+	}
+	if docs, err := s.InsightDocuments(t.Context(), insight.Query{}); err != nil || len(docs) != 1 || docs[0].Item != "3" || docs[0].Digest != "old" {
+		t.Errorf("%+v, %v", docs, err)
+	}
 }
 
 // sortByBytes: whatever the database's collation is; and what PostgreSQL's
