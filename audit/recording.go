@@ -83,7 +83,7 @@ func OpenSpool(ctx context.Context, dir string, store RecordingStore, most int64
 		return nil, err
 	}
 	s := &Spool{dir: dir, store: store, most: most, log: log}
-	left, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
+	left, err := LeftRecordings(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +93,12 @@ func OpenSpool(ctx context.Context, dir string, store RecordingStore, most int64
 		}
 	}
 	return s, nil
+}
+
+// LeftRecordings are the files in a spool's folder, of sessions that last, or of a
+// process that broke off.
+func LeftRecordings(dir string) ([]string, error) {
+	return filepath.Glob(filepath.Join(dir, "*"+suffix))
 }
 
 const suffix = ".cast"

@@ -3,8 +3,11 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
 
+	"reeve.dev/reeve/audit"
 	"reeve.dev/reeve/store/move"
 )
 
@@ -34,6 +37,13 @@ func Migrate(ctx context.Context, cfg Config, m Migration, logger *slog.Logger) 
 		return r, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	left, err := audit.LeftRecordings(recordingsIn(m.From))
+	if err != nil {
+		return r, err
+	}
+	if len(left) > 0 {
+		return r, fmt.Errorf("in %s recordings are left of sessions (%d) that the hub was killed in: start it once, which stores them, and end it", filepath.Dir(left[0]), len(left))
+	}
 	return move.Move(ctx, move.Config{
 		From: m.From, To: cfg.postgres(), WithoutMissing: m.WithoutMissing, Progress: m.Progress, Logger: logger,
 	})

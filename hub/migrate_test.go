@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("to nowhere: %v", err)
 	}
 	cfg.Database.URL, cfg.Documents.URL = postgrestest.Start(t).URL(t), blobtest.Start(t).URL
-	cfg.DataDir, cfg.Listen.Replicas = t.TempDir(), "127.0.0.1:0"
+	cfg.DataDir, cfg.Listen.Replicas = filepath.Join(t.TempDir(), "made"), "127.0.0.1:0"
 	if _, err := hub.Migrate(t.Context(), cfg, m, quiet); err == nil || !strings.Contains(err.Error(), "another hub runs on") {
 		t.Errorf("of a hub that runs: %v", err)
 	}
@@ -35,6 +36,16 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("of none: %v, and %v is left", err, left)
 	}
 	one.stop()
+	recording := filepath.Join(m.From, "recordings", "left.cast")
+	if err := os.WriteFile(recording, []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hub.Migrate(t.Context(), cfg, m, quiet); err == nil || !strings.Contains(err.Error(), filepath.Dir(recording)) {
+		t.Errorf("without a recording: %v", err)
+	}
+	if err := os.Remove(recording); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := hub.Migrate(t.Context(), cfg, m, quiet); err != nil {
 		t.Fatal(err)
 	}

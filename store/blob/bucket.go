@@ -67,10 +67,13 @@ func ValidateBucketURL(rawURL string) error {
 
 // OpenBucket opens the bucket that an s3:// URL names, as gocloud.dev's s3blob
 // has it, and makes sure that it may be used. What is put is collected in
-// scratch first, a folder of the caller's own, and what an earlier process left
-// there half written is removed.
+// scratch first, a folder of the caller's own that is made if it isn't there, and
+// what an earlier process left there half written is removed.
 func OpenBucket(ctx context.Context, rawURL, scratch string) (*Bucket, error) {
 	if err := ValidateBucketURL(rawURL); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(scratch, 0o700); err != nil {
 		return nil, err
 	}
 	if err := removeHalfWritten(scratch, time.Now().Add(-time.Hour)); err != nil {

@@ -4,8 +4,8 @@
 // connection, leaves a source that is as it was, and a target of which no hub
 // takes a part for the whole:
 //
-//  1. The target is brought to the newest schema. The source has to have it
-//     already, and nothing may be in the target.
+//  1. The target, in which nothing may be, is brought to the newest schema. The
+//     source has to have it already.
 //  2. The documents are copied that the source's rows name. Each is named by its
 //     content, which is checked on the way; what is there from an earlier try
 //     isn't copied again. No row names them yet.

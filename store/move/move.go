@@ -58,14 +58,6 @@ func Move(ctx context.Context, cfg Config) (r Report, err error) {
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
 
-	// The store itself brings the database to the schema.
-	s, err := postgres.Open(ctx, cfg.To, cfg.Logger)
-	if err != nil {
-		return r, err
-	}
-	if err := s.Close(); err != nil {
-		return r, err
-	}
 	to, err := postgres.Connect(ctx, cfg.To)
 	if err != nil {
 		return r, err
@@ -75,14 +67,29 @@ func Move(ctx context.Context, cfg Config) (r Report, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := from.sameTables(ctx, tables); err != nil {
+	filled, err := notEmpty(ctx, to, tables)
+	if err != nil {
 		return r, err
 	}
-	switch filled, err := notEmpty(ctx, to, tables); {
-	case err != nil:
-		return r, err
-	case len(filled) > 0:
+	if len(filled) > 0 { // it stays as it is: it may be another hub's, of an earlier version
+		if err := from.sameTables(ctx, tables); err != nil {
+			return r, fmt.Errorf("%w (there are rows in %s): name an empty one: %w", ErrNotEmpty, strings.Join(filled, ", "), err)
+		}
 		return alreadyThere(ctx, cfg, from, to, tables, filled)
+	}
+	// The store itself brings the database to the schema.
+	s, err := postgres.Open(ctx, cfg.To, cfg.Logger)
+	if err != nil {
+		return r, err
+	}
+	if err := s.Close(); err != nil {
+		return r, err
+	}
+	if tables, err = targetTables(ctx, to); err != nil {
+		return r, err
+	}
+	if err := from.sameTables(ctx, tables); err != nil {
+		return r, err
 	}
 	if r.Documents, err = copyDocuments(ctx, cfg, from); err != nil {
 		return r, err

@@ -398,6 +398,28 @@ func TestMove(t *testing.T) {
 		}
 	})
 
+	t.Run("onto what another program has", func(t *testing.T) {
+		to := postgres.Config{URL: server.URL(t), Documents: t.TempDir()}
+		c, err := pgx.Connect(t.Context(), to.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close(context.WithoutCancel(t.Context()))
+		if _, err := c.Exec(t.Context(), "CREATE TABLE letters (text TEXT); INSERT INTO letters VALUES ('dear')"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := move.Move(t.Context(), move.Config{From: dir, To: to, Logger: quiet}); !errors.Is(err, move.ErrNotEmpty) {
+			t.Errorf("got %v", err)
+		}
+		if diff := gocmp.Diff(map[string][]string{"letters": {"text=dear"}}, targetContents(t, to.URL)); diff != "" {
+			t.Error(diff)
+		}
+		var tables int
+		if err := c.QueryRow(t.Context(), "SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema()").Scan(&tables); err != nil || tables != 1 {
+			t.Errorf("%d tables, %v", tables, err)
+		}
+	})
+
 	t.Run("documents are lost", func(t *testing.T) {
 		lossy := t.TempDir()
 		if err := os.CopyFS(lossy, os.DirFS(dir)); err != nil {
