@@ -243,7 +243,7 @@ func (c *client) verifyChain(ctx context.Context, v *audit.Verifier, chain strin
 }
 
 func newRecordings() *cobra.Command {
-	cmd := &cobra.Command{Use: "recordings", Short: "List and play the terminals that rules had recorded"}
+	cmd := &cobra.Command{Use: "recordings", Short: "List and fetch the terminals that rules had recorded"}
 	var hub hubFlags
 	var file string
 	get := &cobra.Command{
@@ -269,6 +269,9 @@ func newRecordings() *cobra.Command {
 				}
 				defer func() { err = errors.Join(err, f.Close()) }()
 				to = f
+			}
+			if terminal(to) {
+				return spellLines(to, resp.Body)
 			}
 			_, err = io.Copy(to, resp.Body)
 			return err

@@ -42,8 +42,8 @@ func TestOutput_lost(t *testing.T) {
 // passes it on, and programs read what it was.
 func TestOutput_control(t *testing.T) {
 	type item struct{ Name string }
-	hostile := item{"a\x1b]0;x\a\u009b2Jb\x7f"}
-	raw := json.RawMessage("{\"Name\":\"a\\u001b]0;x\\u0007\u009b2Jb\x7f\"}")
+	hostile := item{"a\x1b]0;x\a\u009b2Jb\x7f\u202ec"}
+	raw := json.RawMessage("{\"Name\":\"a\\u001b]0;x\\u0007\u009b2Jb\x7f\u202ec\"}")
 	for _, format := range append(outputFormats, "") {
 		var out strings.Builder
 		err := printOne(&out, &output{format}, raw, table[item]{
@@ -53,7 +53,7 @@ func TestOutput_control(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.ContainsAny(out.String(), "\x1b\a\u009b\x7f") {
+		if strings.ContainsAny(out.String(), "\x1b\a\u009b\x7f") || format != "yaml" && strings.Contains(out.String(), "\u202e") { // which YAML has no need to spell out
 			t.Errorf("%q passes on %q", format, out.String())
 		}
 		var read item
@@ -68,6 +68,21 @@ func TestOutput_control(t *testing.T) {
 		if diff := cmp.Diff(hostile, read); err != nil || diff != "" {
 			t.Errorf("%s: %v (-it was +it is read):\n%s", format, err, diff)
 		}
+	}
+}
+
+// A recording that is printed on a terminal doesn't drive it, and is the same to
+// who reads it from there.
+func TestSpellLines(t *testing.T) {
+	var out strings.Builder
+	if err := spellLines(&out, strings.NewReader("{\"version\":2}\n[1,\"o\",\"\u009b2J\x7f\u202ea\"]\n[2")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("{\"version\":2}\n[1,\"o\",\"\\u009b2J\\u007f\\u202ea\"]\n[2", out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := spellLines(noRoom{}, strings.NewReader("{}\n")); err == nil {
+		t.Error("what can't be written isn't told")
 	}
 }
 

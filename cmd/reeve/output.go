@@ -169,21 +169,42 @@ func encode(value any, format string) ([]byte, error) {
 	return indented.Bytes(), nil
 }
 
-// spelled is compact JSON without control characters, which are in its strings
-// alone: JSON itself lets through those beyond the space.
+// spelled is compact JSON without what a terminal would act on, which is in its
+// strings alone: JSON itself lets through control characters beyond the space.
 func spelled(data []byte) []byte {
-	if !bytes.ContainsFunc(data, unicode.IsControl) {
+	if !bytes.ContainsFunc(data, commands) {
 		return data
 	}
 	var out bytes.Buffer
 	for _, r := range string(data) {
-		if unicode.IsControl(r) {
+		if commands(r) {
 			fmt.Fprintf(&out, `\u%04x`, r)
 		} else {
 			out.WriteRune(r)
 		}
 	}
 	return out.Bytes()
+}
+
+// spellLines copies lines of compact JSON to a terminal.
+func spellLines(w io.Writer, r io.Reader) error {
+	for in := bufio.NewReader(r); ; {
+		line, err := in.ReadBytes('\n')
+		text, whole := bytes.CutSuffix(line, []byte("\n"))
+		text = spelled(text)
+		if whole {
+			text = append(text, '\n')
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // screenWidth is how many columns a terminal has; 0 for what is none.
