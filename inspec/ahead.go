@@ -46,6 +46,8 @@ func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) 
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer session.Release()
+		// Whatever fails here fails in the run as well, whose caller is told.
+		defer func() { _ = recover() }()
 		select {
 		case <-session.Begun(): // until then the run has better use for the processors
 		case <-ctx.Done():

@@ -423,7 +423,7 @@ func (in *Interp) bootOpenStruct() {
 	k.DefN("to_h", 0, 0, func(c *Call) (Value, error) {
 		h := &Hash{}
 		h.copyEntries(self(c))
-		return h, nil
+		return h, c.In.charge(64 * h.Len())
 	})
 	k.DefN("each_pair", 0, 0, func(c *Call) (Value, error) {
 		if c.Block == nil {

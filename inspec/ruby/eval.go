@@ -1060,6 +1060,9 @@ func (in *Interp) invoke(fr *frame, m *method, recv Value, name string, args []V
 		v, err := m.native(c)
 		*c = Call{}
 		in.stack = in.stack[:len(in.stack)-1]
+		if s, ok := v.(*String); ok && len(s.s) > 1024 && v != recv && (name == "inspect" || name == "to_s") {
+			in.owe(len(s.s))
+		}
 		if in.owe(size(v)); in.memory > in.limits.Memory && err == nil {
 			return nil, &LimitError{Limit: "memory"}
 		}

@@ -153,6 +153,7 @@ func (s *Session) Next(ctx context.Context) {
 		}
 		s.mu.Lock()
 	}
+	s.next = false
 }
 
 // goOn ends Next, if there is one, when there are answers to go on by, so that

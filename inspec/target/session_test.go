@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -214,6 +215,14 @@ func TestSession_Next(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	s.Next(ctx) // nothing is to come
+	s.Release()
+	for i := range 2 { // the first answer comes when nobody waits in Next any more
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := s.Target().Run(ctx, fmt.Sprintf("echo at last %d", i)); err != nil {
+			t.Errorf("after Next was given up: %v", err)
+		}
+	}
 }
 
 func TestSession_GivenUp(t *testing.T) {
