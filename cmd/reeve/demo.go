@@ -23,6 +23,7 @@ import (
 	"time"
 
 	cyclonedx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/clipperhouse/displaywidth"
 	"github.com/package-url/packageurl-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -422,12 +423,13 @@ func (d *demo) scan(ctx context.Context) error {
 	d.say("scan", "%s against %s: %s", d.target, demoProfile, count(total(n), "control"))
 	for _, p := range results.Profiles {
 		for _, c := range p.Controls {
-			fmt.Fprintf(d.out, "               %s %-11s %s\n", d.paint(c.Status), printable(c.ID), printable(c.Title))
+			id := fmt.Sprintf("%-11s ", printable(c.ID))
+			fmt.Fprintf(d.out, "%*s%s %s%s\n", demoColumn, "", d.paint(c.Status), id, d.fit(printable(c.Title), demoColumn+9+displaywidth.String(id)))
 		}
 	}
 	d.say("outcome", "%s by threshold %s: %d passed, %d failed, %d skipped, %d errors", s.Outcome, d.threshold, n.Passed, n.Failed, n.Skipped, n.Error)
 	for _, f := range s.Findings {
-		fmt.Fprintf(d.out, "               %s\n", printable(f))
+		fmt.Fprintf(d.out, "%*s%s\n", demoColumn, "", d.fit(printable(f), demoColumn))
 	}
 	return d.tell(ctx, s)
 }
@@ -514,7 +516,19 @@ func (d *demo) say(what, format string, args ...any) {
 	if colour(d.out) {
 		mark = "\x1b[32m✔\x1b[0m"
 	}
-	fmt.Fprintf(d.out, "  %s %-9s  %s\n", mark, what, fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.out, "  %s %-9s  %s\n", mark, what, d.fit(fmt.Sprintf(format, args...), demoColumn))
+}
+
+// demoColumn is where what a step says begins.
+const demoColumn = 15
+
+// fit breaks a text that begins at a column between words, if it is for a screen.
+func (d *demo) fit(text string, column int) string {
+	width := screenWidth(d.out)
+	if width == 0 {
+		return text
+	}
+	return strings.Join(fill(strings.Fields(text), column, width), "\n"+strings.Repeat(" ", column))
 }
 
 func (d *demo) paint(s hdf.Status) string {

@@ -70,8 +70,8 @@ func runAs(ctx context.Context, name string, args []string, in io.Reader, out, e
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	if width := screenWidth(out); width > 0 { // what flags are for is wrapped in its column
-		root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", width)))
+	if width := screenWidth(out); width > 0 {
+		fitHelp(root, width)
 	}
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
@@ -95,6 +95,20 @@ func runAs(ctx context.Context, name string, args []string, in io.Reader, out, e
 		tell(errs, "reeve: %v", err)
 		return exitBroken
 	}
+}
+
+// fitHelp has every help fit a screen of so many columns.
+func fitHelp(root *cobra.Command, width int) {
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", width)))
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		var text strings.Builder
+		screen := root.OutOrStdout()
+		root.SetOut(&text)
+		help(cmd, args)
+		root.SetOut(screen)
+		fmt.Fprint(screen, wrapped(text.String(), width))
+	})
 }
 
 // missing says which flags are missing, by their names as cobra lists them: "a",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -43,7 +44,15 @@ all is there it says so.`,
 			if err != nil {
 				return err
 			}
-			return printValue(cmd.OutOrStdout(), &out, r, []move.Report{r}, table[move.Report]{rows: migratedRows})
+			if err := printValue(cmd.OutOrStdout(), &out, r, []move.Report{r}, table[move.Report]{rows: migratedRows}); err != nil {
+				return err
+			}
+			what := "all of it is there"
+			if n := r.Documents.Missing; n > 0 {
+				what = fmt.Sprintf("all but %s is there", count(n, "document"))
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s; from now on start the hubs with this configuration\n", what)
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration `file` (YAML) of the hub on PostgreSQL")

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -231,6 +232,9 @@ func (r *remoteScan) report(ctx context.Context, s api.Scan, out, errs io.Writer
 	for _, f := range s.Findings {
 		tell(errs, "threshold: %s", f)
 	}
+	if r.threshold != "" && s.Outcome == scan.Passed {
+		fmt.Fprintln(errs, "threshold met")
+	}
 	if s.Entry != nil {
 		tell(errs, "entered by %s: %s", s.Entry.Method, s.Entry.Reason)
 	}
@@ -271,18 +275,36 @@ const (
 )
 
 // followScan shows how a scan goes on until it is done, and leaves its last
-// state in s. A hub that restarts meanwhile doesn't end it.
+// state in s. A hub that restarts meanwhile doesn't end it. What it waits for is
+// told once that has lasted.
 func followScan(ctx context.Context, c *client, s *api.Scan, errs io.Writer) error {
 	bar := newProgress(errs)
 	defer bar.clear()
-	said, lost := "", 0
+	var lock sync.Mutex // guards bar, errs, waits and said
+	waits, said, lost := "", "", 0
+	defer func() {
+		lock.Lock()
+		defer lock.Unlock()
+		waits = ""
+	}()
 	for !s.Status.Final() {
 		before := s.Progress
 		err := events(ctx, c, s, func() {
-			if s.Status == scan.Queued && s.Reason != "" && s.Reason != said {
-				said = s.Reason
-				bar.clear()
-				tell(errs, "scan %s %s", s.ID, said)
+			lock.Lock()
+			defer lock.Unlock()
+			waits = ""
+			if s.Status == scan.Queued && s.Reason != said {
+				id, reason := s.ID, s.Reason
+				waits = reason
+				time.AfterFunc(askAgain, func() {
+					lock.Lock()
+					defer lock.Unlock()
+					if reason != "" && waits == reason {
+						waits, said = "", reason
+						bar.clear()
+						tell(errs, "scan %s %s", id, reason)
+					}
+				})
 			}
 			bar.show(s.Progress.Done, s.Progress.Total, s.Progress.Control)
 		})

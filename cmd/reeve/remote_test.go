@@ -6,10 +6,16 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"reeve.dev/reeve/api"
+	"reeve.dev/reeve/scan"
 )
 
 // A pod's only container needs no name: its agent finds it, and the scan's
@@ -59,3 +65,45 @@ func TestRemoteScan_Pod(t *testing.T) {
 		})
 	}
 }
+
+// What a scan waits for is news only if it waits: one whose turn comes at once
+// isn't said to.
+func TestFollowScan(t *testing.T) {
+	for name, tc := range map[string]struct {
+		wait time.Duration
+		says string
+	}{
+		"its turn comes at once": {0, ""},
+		"it waits":               {2 * askAgain, "scan 7 waits for its turn\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				events, hub := io.Pipe()
+				go func() {
+					for range 2 {
+						io.WriteString(hub, "data: {\"id\":\"7\",\"status\":\"queued\",\"reason\":\"waits for its turn\"}\n\n")
+						time.Sleep(tc.wait)
+					}
+					io.WriteString(hub, "data: {\"id\":\"7\",\"status\":\"completed\"}\n\n")
+					hub.Close()
+				}()
+				c := &client{base: &url.URL{Scheme: "https", Host: "hub"}, http: &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+					return &http.Response{StatusCode: http.StatusOK, Body: events}, nil
+				})}}
+				var errs bytes.Buffer
+				s := api.Scan{ID: "7", Status: scan.Queued}
+				if err := followScan(t.Context(), c, &s, &errs); err != nil || s.Status != scan.Completed {
+					t.Errorf("%v: %v", s.Status, err)
+				}
+				time.Sleep(2 * askAgain) // nothing is told afterwards, either
+				if errs.String() != tc.says {
+					t.Errorf("says %q", errs.String())
+				}
+			})
+		})
+	}
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
