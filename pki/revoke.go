@@ -225,12 +225,20 @@ func (rs *Revocations) Revoke(ctx context.Context, store RevocationStore, r Revo
 	if err != nil {
 		return Revocation{}, err
 	}
-	r.At = time.Now().UTC().Truncate(time.Second)
-	if err := store.Revoke(ctx, r); err != nil {
-		return Revocation{}, err
+	second := func() time.Time { return time.Now().UTC().Truncate(time.Second) }
+	all := r.Kind == ByIdentity || r.Kind == ByHolder
+	// What was issued while the store took its time would be good: it is told anew.
+	for range slowestRevocation {
+		r.At = second()
+		if err := store.Revoke(ctx, r); err != nil {
+			return Revocation{}, err
+		}
+		rs.add([]Revocation{r})
+		if !all || r.At.Equal(second()) {
+			break
+		}
 	}
-	rs.add([]Revocation{r})
-	if r.Kind == ByIdentity || r.Kind == ByHolder {
+	if all {
 		select {
 		case <-time.After(time.Until(r.At.Add(time.Second))):
 		case <-ctx.Done(): // it is revoked all the same
@@ -268,6 +276,9 @@ func (rs *Revocations) add(list []Revocation) {
 }
 
 const (
+	// slowestRevocation is how often a store that takes more than the second that a
+	// revocation is of is told the next.
+	slowestRevocation = 10
 	// revocationPoll is how late another replica's revocation may come.
 	revocationPoll = time.Second
 	// revocationOverlap is how far back each look goes, for replicas whose

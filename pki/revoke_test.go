@@ -36,6 +36,44 @@ func (d *denyList) Revocations(_ context.Context, since time.Time) ([]Revocation
 	return slices.DeleteFunc(slices.Clone(d.list), func(r Revocation) bool { return r.At.Before(since) }), nil
 }
 
+// slowList is a denyList whose first entries take as long as delays says.
+type slowList struct {
+	denyList
+	delays []time.Duration
+}
+
+func (s *slowList) Revoke(ctx context.Context, r Revocation) error {
+	if len(s.delays) > 0 {
+		time.Sleep(s.delays[0])
+		s.delays = s.delays[1:]
+	}
+	return s.denyList.Revoke(ctx, r)
+}
+
+// What is issued while the store takes its time to revoke isn't good either.
+func TestRevocations_of_a_slow_store(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, east := newCA(t), Identity{Purpose: Agent, Agent: "east"}
+		store := &slowList{delays: []time.Duration{3 * time.Second, 2 * time.Second}}
+		issued := func() Credential { return Credential{Identity: east, Kind: ByCertificate, ID: "1", Issued: time.Now()} }
+		meanwhile := make(chan Credential, 1)
+		time.AfterFunc(5*time.Second-time.Millisecond, func() { meanwhile <- issued() })
+		r, err := ca.Revocations().Revoke(t.Context(), store, Revocation{Kind: ByIdentity, ID: east.String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ca.Revocations().Check(<-meanwhile); !errors.Is(err, ErrRevoked) {
+			t.Errorf("issued meanwhile: %v", err)
+		}
+		if newest := store.list[len(store.list)-1]; !newest.At.Equal(r.At) {
+			t.Errorf("stored as of %v, told as of %v", newest.At, r.At)
+		}
+		if err := ca.Revocations().Check(issued()); err != nil {
+			t.Errorf("issued afterwards: %v", err)
+		}
+	})
+}
+
 func TestRevocations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca, store, ctx := newCA(t), &denyList{}, t.Context()
