@@ -53,7 +53,7 @@ func (r *run) ahead(ctx context.Context, session *target.Session) (stop func()) 
 		case <-ctx.Done():
 			return
 		}
-		s := &scout{session: session, controls: map[string]*scouted{}, files: map[string]*scouted{}}
+		s := &scout{session: session, controls: map[string]*scouted{}, files: map[string]*scouted{}, grown: map[string]int{}}
 		if s.begin(ctx, r, t) != nil {
 			return
 		}
@@ -79,6 +79,7 @@ type scout struct {
 	controls map[string]*scouted // by id
 	files    map[string]*scouted // whose code outside of controls is an error until more is known
 	ready    map[string]bool     // files of which there are news
+	grown    map[string]int      // files, and in how many passes they brought controls that weren't known
 }
 
 // scouted is what a scout knows of a control.
@@ -161,7 +162,8 @@ func (s *scout) pass(ctx context.Context) (again bool, err error) {
 		}
 	}
 	for _, c := range s.controls {
-		if c.news() {
+		// A file whose controls are others each time has no end.
+		if c.news() && s.grown[c.file] <= tries {
 			s.ready[c.file] = true
 		}
 	}
@@ -186,8 +188,17 @@ func (s *scout) evaluate(ctx context.Context) error {
 	if err := suite.Load(ctx); err != nil {
 		return err
 	}
+	grew := map[string]bool{}
+	defer func() {
+		for file := range grew {
+			s.grown[file]++
+		}
+	}()
 	for _, of := range suite.Controls() {
 		c := s.controls[of.ID]
+		if c != nil && c.tries == 1 {
+			grew[of.File] = true
+		}
 		done := func() {}
 		switch {
 		case c == nil: // what stands outside of controls is an error
