@@ -13,7 +13,7 @@ export CGO_ENABLED := 0
 .PHONY: help docs test-docs build image images release manifests demo test test-unit test-e2e check lint generate soak bench bench-forward bench-scale bench-queue parity deps cluster fuzz tidy
 
 help: ## list the targets
-	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 build: ## build ./reeve
 	$(GO) build -trimpath -ldflags="-s -w" -o reeve ./cmd/reeve
