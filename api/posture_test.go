@@ -52,11 +52,13 @@ func TestPostures(t *testing.T) {
 		ask("west", 5*time.Second)
 		ask("east", 5*time.Second, fleet.Scope{Namespaces: []string{"shop"}})
 		expect("of others", 3)
+		ask("east", 5*time.Second, []fleet.Scope{}...) // who may see nothing isn't who may see all
+		expect("of nothing", 4)
 		ask("east", 0)
-		expect("as it is now", 4)
+		expect("as it is now", 5)
 		time.Sleep(5 * time.Second)
 		ask("east", 5*time.Second)
-		expect("later", 5)
+		expect("later", 6)
 
 		wrong = errors.New("the database is away")
 		time.Sleep(5 * time.Second)
@@ -65,7 +67,7 @@ func TestPostures(t *testing.T) {
 		}
 		wrong = nil
 		ask("east", 5*time.Second)
-		expect("after an error", 7)
+		expect("after an error", 8)
 	})
 }
 
