@@ -33,6 +33,9 @@ func (s *Store) InsightReceived(ctx context.Context, cluster fleet.AgentName, it
 
 // ApplyInsight implements insight.Store.
 func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insight.Parsed, at time.Time) (fresh bool, err error) {
+	if longest(it, parsed) > maxIndexed {
+		return false, errLongName
+	}
 	var learned map[string]int64
 	err = s.update(ctx, func(tx *Tx) error {
 		// Several processes of an agent deliver at the same time.
@@ -65,7 +68,7 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 	})
 	if err != nil {
 		if s.dialect.TooLong != nil && s.dialect.TooLong(err) {
-			return false, insight.Invalidf("a name in it is longer than the hub's database takes")
+			return false, errLongName
 		}
 		return false, fmt.Errorf("insight %s of %s: %w", it.ID, it.Cluster, err)
 	}
@@ -73,6 +76,52 @@ func (s *Store) ApplyInsight(ctx context.Context, it insight.Item, parsed *insig
 		s.known.add(learned)
 	}
 	return fresh, nil
+}
+
+// maxIndexed is how many bytes the texts of one row's key may have. An index of
+// PostgreSQL takes 2704, and what another database has may go there.
+const maxIndexed = 2500
+
+var errLongName = insight.Invalidf("a name in it is longer than the hub's database takes")
+
+// longest is how many bytes the longest key of what an item says has.
+func longest(it insight.Item, parsed *insight.Parsed) (most int) {
+	env := it.Environment
+	where := len(it.Cluster) + len(env.Namespace) + len(env.Project) + len(env.Name)
+	key := func(of int, texts ...string) {
+		for _, text := range texts {
+			of += len(text)
+		}
+		most = max(most, of)
+	}
+	facts := func(list []insight.Fact) {
+		for _, f := range list {
+			key(where, f.Source, f.Service, f.Name)
+		}
+	}
+	switch c := it.Content.(type) {
+	case insight.Facts:
+		facts(c)
+	case insight.Problems:
+		for _, p := range c {
+			key(where, p.Source, p.Service, p.Identifier, p.AssociatedPackage, p.Version)
+		}
+	case insight.Deletion:
+		key(where)
+	case insight.Document:
+		key(where, c.Service)
+	}
+	if parsed == nil {
+		return most
+	}
+	facts(parsed.Facts)
+	if parsed.SBOM != nil {
+		for _, c := range parsed.SBOM.Components {
+			key(0, c.Key())
+			key(0, strings.ToLower(c.Name), c.Version)
+		}
+	}
+	return most
 }
 
 // SameSBOM implements insight.Store.

@@ -238,6 +238,33 @@ func testInsights(t *testing.T, open func(t *testing.T) *store.Store) {
 			t.Errorf("the receipt: %v, %v", known, err)
 		}
 	})
+	t.Run("a name that not every database takes is refused by all", func(t *testing.T) {
+		s := open(t)
+		text := make([]byte, 1<<12)
+		rand.Read(text)
+		long := hex.EncodeToString(text)
+		document := insight.Document{Kind: insight.KindSBOM, Service: "web"}
+		for name, tc := range map[string]struct {
+			content insight.Content
+			sbom    *insight.SBOM
+		}{
+			"fact":      {content: insight.Facts{{Source: "s", Name: long}}},
+			"problem":   {content: insight.Problems{{Source: "s", Identifier: "i", Version: long}}},
+			"service":   {insight.Document{Kind: insight.KindSBOM, Service: long}, &insight.SBOM{}},
+			"component": {document, &insight.SBOM{Components: []insight.Component{{Name: "n", Version: long}}}},
+			"purl":      {document, &insight.SBOM{Components: []insight.Component{{PURL: "pkg:npm/" + long, Name: "n"}}}},
+		} {
+			it := insight.Item{ID: insight.ItemID(name), Cluster: "edge", Environment: main, Content: tc.content}
+			var parsed *insight.Parsed
+			if tc.sbom != nil {
+				parsed = &insight.Parsed{Digest: insight.Digest(name), SBOM: tc.sbom}
+			}
+			var invalid *insight.InvalidError
+			if _, err := s.ApplyInsight(t.Context(), it, parsed, at); !errors.As(err, &invalid) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
 	t.Run("a document whose receipt was forgotten is taken again", func(t *testing.T) {
 		s := open(t)
 		for n := range 2 {
