@@ -1366,6 +1366,9 @@ func unpack(c *Call) (Value, error) {
 		return nil, err
 	}
 	s := c.Self.(*String).s
+	if err := c.In.charge(2 * len(s)); err != nil {
+		return nil, err
+	}
 	switch f {
 	case "H*":
 		return NewArray(NewString(hex.EncodeToString([]byte(s)))), nil

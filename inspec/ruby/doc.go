@@ -23,7 +23,8 @@
 // that declares keywords, as in Ruby 2. Regular expressions run on Go's
 // linear-time engine where they can, and otherwise on a backtracking one with
 // a time limit, for which a group that calls itself by \g is written out
-// to a depth (recursionDepths). The local time zone is UTC. What core
+// to a depth (recursionDepths); a text that may be nested deeper passes a
+// limit. Integers have at most maxBits. The local time zone is UTC. What core
 // classes have besides that few profiles ask for is written in Ruby
 // (prelude/core.rb, complex.rb).
 package ruby

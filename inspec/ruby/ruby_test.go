@@ -203,6 +203,7 @@ func TestLimits(t *testing.T) {
 		"flags of a format":    {"steps", "format('%' + '0' * 1_000_000 + 'd', 1); loop {}"},
 		"format without any":   {"memory", "s = 'x' * 100_000; a = []; loop { a << s % 1 }"},
 		"times as text":        {"memory", "a = []; loop { a << Time.at(0).strftime('%100A' * 1000) }"},
+		"unpacked":             {"memory", "s = 'x' * 100_000; a = []; loop { a << s.unpack1('H*') }"},
 		"encoded":              {"memory", "s = 'x' * 100_000; a = []; loop { a << Base64.encode64(s) }"},
 		"cut off":              {"memory", "a = []; loop { a << ('x' * 50_000).slice!(1) }"},
 		"rotated":              {"memory", "b = [1] * 10_000; a = []; loop { a << b.rotate }"},
