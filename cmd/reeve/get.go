@@ -546,13 +546,16 @@ func alertRows(w io.Writer, list []api.Alert) error {
 }
 
 func sinkRows(w io.Writer, list []api.Sink) error {
-	row(w, "NAME", "TYPE", "PENDING", "DELIVERED", "DEAD", "SKIPPED", "OLDEST", "PAUSED UNTIL", "REASON")
+	row(w, "NAME", "TYPE", "PENDING", "DELIVERED", "DEAD", "SKIPPED", "OLDEST", "PAUSED", "REASON")
 	for _, s := range list {
-		until, reason := when(s.PausedUntil), s.Reason
-		if s.PausedBy != "" {
-			until, reason = "resumed", "paused by "+s.PausedBy
+		paused, reason := "-", s.Reason
+		switch {
+		case s.PausedBy != "":
+			paused, reason = "by hand", "paused by "+s.PausedBy
+		case !s.PausedUntil.IsZero():
+			paused = "for " + span(max(0, time.Until(s.PausedUntil)))
 		}
-		row(w, s.Name, orDash(s.Type), s.Pending, s.Delivered, s.Dead, s.Skipped, ago(s.OldestPending), until, orDash(reason))
+		row(w, s.Name, orDash(s.Type), s.Pending, s.Delivered, s.Dead, s.Skipped, ago(s.OldestPending), paused, orDash(reason))
 	}
 	return nil
 }
@@ -580,7 +583,12 @@ func ago(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	switch d := time.Since(t); {
+	return span(time.Since(t))
+}
+
+// span is a duration in its largest unit.
+func span(d time.Duration) string {
+	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < time.Hour:
