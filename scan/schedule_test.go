@@ -263,7 +263,7 @@ func TestSchedules_refuses(t *testing.T) {
 		"options.priority":       func(c *scan.Schedule) { c.Request.Priority = "urgent" },
 		"selector.namespace":     func(c *scan.Schedule) { c.Selector = &scan.Selector{Namespace: "Shop"} },
 		"selector.agents[0]":     func(c *scan.Schedule) { c.Selector, c.Agents = &scan.Selector{}, []fleet.AgentName{"north"} },
-		"selector.workload.kind": func(c *scan.Schedule) { c.Selector = &scan.Selector{Namespace: "a", Kind: "Pod", Name: "x"} },
+		"selector.workload.kind": func(c *scan.Schedule) { c.Selector = &scan.Selector{Namespace: "a", Kind: "Node", Name: "x"} },
 	} {
 		c := schedule("s")
 		change(&c)
