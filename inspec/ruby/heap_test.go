@@ -111,3 +111,30 @@ func live() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// TestLimits_kept has globals keep what each of many controls allocates, and
+// beside it controls that keep nothing.
+func TestLimits_kept(t *testing.T) {
+	run := func(source string) (int, error) {
+		in := New(Limits{Memory: 128 << 20})
+		prog, err := Parse("t", source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 40 {
+			in.Reset()
+			if _, err := in.Run(t.Context(), prog, nil); err != nil {
+				return i, err
+			}
+		}
+		return 40, nil
+	}
+	if n, err := run("x = 'x' * 16_000_000; x.size"); err != nil {
+		t.Errorf("what is dropped: run %d: %v", n, err)
+	}
+	n, err := run("($kept ||= []) << 'x' * 16_000_000")
+	var limit *LimitError
+	if !errors.As(err, &limit) || limit.Limit != "memory" || n > 16 {
+		t.Errorf("%d times 16 MB are kept where 128 MiB may be: %v", n, err)
+	}
+}

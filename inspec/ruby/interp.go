@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"runtime"
+	"runtime/metrics"
 	"strings"
 	"time"
 )
@@ -16,6 +18,9 @@ type Interp struct {
 	steps    int64
 	memory   int64
 	looked   int64 // memory when the clock was looked at last for its sake
+	unkept   int64 // charged before Reset, since it was looked at last what of it is kept
+	alive    int64 // heap of the process in the beginning
+	full     bool  // too much is kept
 	deadline time.Time
 
 	epoch   uint64          // of method tables; caches of an older one are stale
@@ -69,15 +74,33 @@ func New(limits Limits) *Interp {
 	}
 	in.Reset()
 	in.bootstrap()
-	in.memory, in.looked = 0, 0
+	in.memory, in.looked, in.alive = 0, 0, heapAlive()
 	return in
 }
 
 // Reset starts the limits of steps, memory and time anew, as between two
-// controls.
+// controls. What globals and the like keep isn't given back by that: where much
+// was charged, the heap is looked at, and once it has grown by more than
+// Limits.Memory since New, which other parts of the process may do as well,
+// nothing may be allocated any more.
 func (in *Interp) Reset() {
+	if in.unkept += in.memory; in.unkept > in.limits.Memory/2 {
+		in.unkept = 0
+		runtime.GC()
+		in.full = in.full || heapAlive()-in.alive > in.limits.Memory
+	}
 	in.steps, in.memory, in.looked = 0, 0, 0
+	if in.full {
+		in.memory = in.limits.Memory
+	}
 	in.deadline = time.Now().Add(in.limits.Time)
+}
+
+// heapAlive is what the last collection found in use, in bytes.
+func heapAlive() int64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	return int64(sample[0].Value.Uint64())
 }
 
 // Run evaluates a program at its top level and returns the value of its last
