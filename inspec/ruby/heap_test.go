@@ -134,7 +134,7 @@ func TestLimits_kept(t *testing.T) {
 	}
 	n, err := run("($kept ||= []) << 'x' * 16_000_000")
 	var limit *LimitError
-	if !errors.As(err, &limit) || limit.Limit != "memory" || n > 16 {
+	if !errors.As(err, &limit) || limit.Limit != "memory" || n > 24 {
 		t.Errorf("%d times 16 MB are kept where 128 MiB may be: %v", n, err)
 	}
 }

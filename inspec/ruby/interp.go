@@ -81,13 +81,13 @@ func New(limits Limits) *Interp {
 // Reset starts the limits of steps, memory and time anew, as between two
 // controls. What globals and the like keep isn't given back by that: where much
 // was charged, the heap is looked at, and once it has grown by more than
-// Limits.Memory since New, which other parts of the process may do as well,
-// nothing may be allocated any more.
+// Limits.Memory since New, and by what other parts of the process may have
+// besides, nothing may be allocated any more.
 func (in *Interp) Reset() {
 	if in.unkept += in.memory; in.unkept > in.limits.Memory/2 {
 		in.unkept = 0
 		runtime.GC()
-		in.full = in.full || heapAlive()-in.alive > in.limits.Memory
+		in.full = in.full || heapAlive()-in.alive > in.limits.Memory+besides
 	}
 	in.steps, in.memory, in.looked = 0, 0, 0
 	if in.full {
@@ -95,6 +95,9 @@ func (in *Interp) Reset() {
 	}
 	in.deadline = time.Now().Add(in.limits.Time)
 }
+
+// besides is by how much the heap may grow for other reasons.
+const besides = 64 << 20
 
 // heapAlive is what the last collection found in use, in bytes.
 func heapAlive() int64 {
