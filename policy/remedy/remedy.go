@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 )
 
 // Path is what a hook's name follows in the requests of the hub.
@@ -316,8 +317,17 @@ func marks(h Hook, e Event) (group, own string) {
 	return group, group + short(e.Check)
 }
 
-// mark annotates and labels an object, and tells what that was.
-func (hs *Hooks) mark(ctx context.Context, h Hook, e Event, at object, with *strings.Replacer) (string, error) {
+// mark annotates and labels an object, and tells what that was. Others, such as
+// its kubelet, may change it meanwhile.
+func (hs *Hooks) mark(ctx context.Context, h Hook, e Event, at object, with *strings.Replacer) (answer string, err error) {
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		answer, err = hs.markOnce(ctx, h, e, at, with)
+		return err
+	})
+	return answer, err
+}
+
+func (hs *Hooks) markOnce(ctx context.Context, h Hook, e Event, at object, with *strings.Replacer) (string, error) {
 	annotations, labels := map[string]any{}, map[string]any{}
 	for k, v := range h.Annotate {
 		annotations[k] = with.Replace(v)

@@ -87,6 +87,7 @@ func post(t *testing.T, hs http.Handler, hook string, e any) (status int, answer
 // apiServer has one pod, of a ReplicaSet of a Deployment, whose metadata change as
 // they are patched; it fails otherwise as fails says, and keeps what it was asked.
 type apiServer struct {
+	busy    int // patches that meet a change by others
 	config  *rest.Config
 	asked   []string
 	fails   map[string]int // by METHOD resource
@@ -127,9 +128,14 @@ func newAPIServer(t *testing.T) *apiServer {
 		if code == 0 && r.Method == http.MethodPatch {
 			code = change(t, o, body)
 		}
+		reasons := map[int]string{404: "NotFound", 403: "Forbidden", 409: "AlreadyExists", 422: "Invalid", 500: "InternalError"}
+		if s.busy > 0 && r.Method == http.MethodPatch {
+			s.busy--
+			code, reasons[409] = http.StatusConflict, "Conflict"
+		}
 		if code != 0 {
 			w.WriteHeader(code)
-			fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","code":%d,"reason":%q,"message":"no"}`, code, map[int]string{404: "NotFound", 403: "Forbidden", 409: "AlreadyExists", 422: "Invalid", 500: "InternalError"}[code])
+			fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","code":%d,"reason":%q,"message":"no"}`, code, reasons[code])
 			return
 		}
 		if o == nil {
@@ -241,7 +247,10 @@ func TestHooks(t *testing.T) {
 			}
 		})
 	}
-	s.fails = nil
+	s.fails, s.busy = nil, 2
+	if status, answer := post(t, hs, "note", event("shop", pod, false)); status != 200 || s.busy > 0 {
+		t.Errorf("an object that others change meanwhile: %d %s", status, answer)
+	}
 	if status, answer := post(t, hs, "note", event("shop", "forged", false)); status != 422 || !strings.Contains(answer, "another one of that name") {
 		t.Errorf("a pod that names another's owner: %d %s", status, answer)
 	}
